@@ -4,16 +4,20 @@ Each function has the signature of click's `shell_complete`. It completes nothin
 shell would take an error message for values.
 """
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
-from ctxfs.daemon.session import StoreSession, session
-from ctxfs.model.errors import CommandError
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
-Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+    from ctxfs.daemon.session import StoreSession
+
+Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
 _NEVER_LISTED = ("human:", "group:")
 
@@ -21,7 +25,12 @@ _NEVER_LISTED = ("human:", "group:")
 def _completer(values: Callable[[StoreSession, str], Iterable[str]]) -> Completer:
     def complete(context: click.Context, parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
         del parameter
-        with contextlib.suppress(CommandError, OSError), session(_store_of(context)) as opened:
+        from click.shell_completion import CompletionItem
+
+        from ctxfs.daemon.session import session
+
+        # Any error: its text on stderr would garble the command line that is being typed.
+        with contextlib.suppress(Exception), session(_store_of(context)) as opened:
             return [CompletionItem(value) for value in values(opened, prefix) if value.startswith(prefix)]
         return []
 

@@ -8,18 +8,23 @@ from typing import Any, BinaryIO
 
 import click
 
+from ctxfs.cli import completion_values
+from ctxfs.cli.groups import CommandGroup
+from ctxfs.cli.options import aliased_option, json_option
 from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.cli.search import read_question
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_UNHEALTHY, EXIT_USAGE, CommandError
 
-_json = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+_json = json_option()
+_manifest_argument = click.argument("manifest", shell_complete=completion_values.tasks)
+_task_argument = click.argument("task", shell_complete=completion_values.tasks)
 _FORMATS = {"md": "markdown", "markdown": "markdown", "xml": "xml", "json": "json", "messages": "messages"}
 _BAR = 32
 _COLOURS = {"supported": "green", "contradicted": "red", "unsupported": "yellow"}
 
 
-class _WithDefault(click.Group):
+class _WithDefault(CommandGroup):
     """A group for which `ctxfs context QUESTION` is `ctxfs context build QUESTION`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -39,35 +44,59 @@ def context() -> None:
 
 @context.command()
 @click.argument("words", nargs=-1)
-@click.option("--request", "request_file", type=click.File("rb"), help="A request.toml; options override it.")
-@click.option("--budget", type=click.IntRange(1, 10_000_000), help="Tokens, a ceiling; ctxfs.toml has the default.")
-@click.option("--tokenizer", help='"bound" (default), the path of a tokenizer.json, or an encoding of tiktoken.')
-@click.option("--also", multiple=True, metavar="QUESTION", help="Another question. Repeatable.")
-@click.option("--path", "paths", multiple=True, metavar="DIR", help="Only below this directory. Repeatable.")
-@click.option("--kind", "kinds", multiple=True, help="Only this kind (markdown, code, fact …). Repeatable.")
-@click.option("--pin", "pins", multiple=True, metavar="PATH[:A-B]", help="Always in, first. Repeatable.")
-@click.option("--quota", multiple=True, metavar="KIND=N", help="At most N tokens (or N%) of a kind. Repeatable.")
-@click.option("--reserve", multiple=True, metavar="KIND=N", help="At least N tokens (or N%) of a kind. Repeatable.")
-@click.option("--recent", type=click.IntRange(0, 200), help="The newest files too, so many.")
-@click.option("--fresh", metavar="AGE", help="Nothing older: 7d, 2026-11-01.")
-@click.option("--as-of", metavar="VERSION", help="Memory and pads as they were: a version, snapshot or time.")
-@click.option("--min-score", type=float, help="Nothing that answers worse.")
-@click.option("--format", "form", type=click.Choice(list(_FORMATS)), help="How it reads; markdown by default.")
-@click.option("--order", type=click.Choice(["rank", "edges", "time"]), help="How sources stand; rank by default.")
-@click.option("--compress", is_flag=True, help="Of long texts only the sentences that answer.")
-@click.option("--summarise", is_flag=True, help="What did not fit in short, by the command in ctxfs.toml.")
+@click.option(
+    "--request", "request_file", type=click.File("rb"), help="Request file, a request.toml; options override it"
+)
+@click.option("--budget", type=click.IntRange(1, 10_000_000), help="Token budget [default: from ctxfs.toml]")
+@click.option("--tokenizer", help="Tokenizer: bound, a tokenizer.json, or a tiktoken encoding [default: bound]")
+@click.option("--also", multiple=True, metavar="QUESTION", help="Add a question; repeatable")
+@aliased_option(
+    "--below",
+    "paths",
+    hidden_aliases=["--path"],
+    multiple=True,
+    metavar="PATH",
+    shell_complete=completion_values.tree_paths,
+    help="Limit to a directory of the tree; repeatable",
+)
+@click.option("--kind", "kinds", multiple=True, help="Limit to a kind (markdown, code, fact …); repeatable")
+@click.option(
+    "--pin",
+    "pins",
+    multiple=True,
+    metavar="PATH[:A-B]",
+    shell_complete=completion_values.tree_paths,
+    help="Include a file or its lines first; repeatable",
+)
+@click.option("--quota", multiple=True, metavar="KIND=N", help="Use at most N tokens (or N%) for a kind; repeatable")
+@click.option("--reserve", multiple=True, metavar="KIND=N", help="Reserve N tokens (or N%) for a kind; repeatable")
+@click.option("--recent", type=click.IntRange(0, 200), metavar="N", help="Add the N newest files")
+@click.option("--fresh", metavar="AGE", help="Exclude older content: 7d, 2026-11-01")
+@click.option(
+    "--as-of",
+    metavar="WHEN",
+    shell_complete=completion_values.revisions,
+    help="Use memory and pads of a revision, snapshot or time",
+)
+@click.option("--min-score", type=float, help="Exclude hits with a lower score")
+@click.option("--format", "form", type=click.Choice(list(_FORMATS)), help="Output format [default: markdown]")
+@click.option("--order", type=click.Choice(["rank", "edges", "time"]), help="Order of the sources [default: rank]")
+@click.option("--compress", is_flag=True, help="Keep only the relevant sentences of long texts")
+@click.option("--summarise", is_flag=True, help="Summarise excluded pieces by the command in ctxfs.toml")
 @click.option(
     "--untrusted",
     type=click.Choice(["mark", "drop", "keep"]),
-    help="What came from tools and servers; mark by default.",
+    help="Treatment of untrusted content [default: mark]",
 )
-@click.option("--secrets", is_flag=True, help="Leave keys, tokens and passwords in; else they are withheld.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=HostPath), help="Write to a file.")
+@click.option("--secrets", is_flag=True, help="Include keys, tokens and passwords")
 @click.option(
-    "--save-manifest", type=click.Path(dir_okay=False, path_type=HostPath), help="Write manifest.json to a file."
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=HostPath), help="Output file [default: standard output]"
 )
-@click.option("--manifest", is_flag=True, help="Print manifest.json instead of the context.")
-@click.option("--json", "as_json", is_flag=True, help="Text, tokens and manifest as one JSON object.")
+@click.option(
+    "--save-manifest", type=click.Path(dir_okay=False, path_type=HostPath), help="Output file for manifest.json"
+)
+@click.option("--manifest", is_flag=True, help="Print manifest.json instead of the context")
+@json_option("Print text, tokens and manifest as JSON")
 @click.pass_obj
 def build(store: str | None, /, words: tuple[str, ...], request_file: BinaryIO | None, **options: Any) -> None:
     """Build a context for a question
@@ -157,7 +186,7 @@ def _manifest(opened: StoreSession, name: str) -> bytes:
 
 
 @context.command()
-@click.argument("manifest")
+@_manifest_argument
 @_json
 @click.pass_obj
 def verify(store: str | None, manifest: str, as_json: bool) -> None:
@@ -183,8 +212,8 @@ def verify(store: str | None, manifest: str, as_json: bool) -> None:
 
 
 @context.command()
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", shell_complete=completion_values.tasks)
+@click.argument("new", shell_complete=completion_values.tasks)
 @_json
 @click.pass_obj
 def diff(store: str | None, old: str, new: str, as_json: bool) -> None:
@@ -223,8 +252,8 @@ def diff(store: str | None, old: str, new: str, as_json: bool) -> None:
 
 
 @context.command()
-@click.argument("manifest")
-@click.argument("path")
+@_manifest_argument
+@click.argument("path", shell_complete=completion_values.tree_paths)
 @_json
 @click.pass_obj
 def why(store: str | None, manifest: str, path: str, as_json: bool) -> None:
@@ -255,7 +284,7 @@ def why(store: str | None, manifest: str, path: str, as_json: bool) -> None:
 
 
 @context.command()
-@click.argument("manifest")
+@_manifest_argument
 @_json
 @click.pass_obj
 def show(store: str | None, manifest: str, as_json: bool) -> None:
@@ -298,8 +327,8 @@ def _deliver(store: str | None, task: str, name: str) -> bytes:
 
 
 @context.command(name="next")
-@click.argument("task")
-@click.option("--cursor", type=click.IntRange(0), help="That piece again; nothing is delivered.")
+@_task_argument
+@click.option("--cursor", type=click.IntRange(0), help="Print the piece at this position again; it is no delivery")
 @click.pass_obj
 def next_piece(store: str | None, task: str, cursor: int | None) -> None:
     """Print the next piece of a task's stream
@@ -313,7 +342,7 @@ def next_piece(store: str | None, task: str, cursor: int | None) -> None:
 
 
 @context.command()
-@click.argument("task")
+@_task_argument
 @click.pass_obj
 def refresh(store: str | None, task: str) -> None:
     """Print the changes of a task's context
@@ -324,9 +353,14 @@ def refresh(store: str | None, task: str) -> None:
 
 
 @context.command()
-@click.argument("answer", metavar="TASK|RESPONSE")
-@click.option("--manifest", metavar="MANIFEST", help="The context that the file RESPONSE answers.")
-@click.option("--min", "least", type=click.FloatRange(0, 1), help="Exit code 6 if groundedness is below.")
+@click.argument("answer", metavar="TASK|RESPONSE", shell_complete=completion_values.tasks)
+@click.option(
+    "--manifest",
+    metavar="MANIFEST",
+    shell_complete=completion_values.tasks,
+    help="Manifest of the context that the file RESPONSE answers",
+)
+@click.option("--min", "least", type=click.FloatRange(0, 1), help="Minimum groundedness; exit code 6 if it is lower")
 @_json
 @click.pass_obj
 def evaluate(store: str | None, answer: str, manifest: str | None, least: float | None, as_json: bool) -> None:

@@ -5,6 +5,9 @@ from datetime import UTC, datetime
 
 import click
 
+from ctxfs.cli import completion_values
+from ctxfs.cli.groups import CommandGroup
+from ctxfs.cli.options import json_option
 from ctxfs.cli.output import say, say_json
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND
@@ -22,7 +25,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float | 
     return float(int(found[1]) * _UNITS[found[2]])
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def token() -> None:
     """Manage access tokens of agents
 
@@ -31,13 +34,13 @@ def token() -> None:
 
 
 @token.command()
-@click.argument("principal")
-@click.option("--ttl", default="1h", show_default=True, callback=_seconds, help="How long: 30m, 1h, 7d, or never.")
+@click.argument("principal", shell_complete=completion_values.principals)
+@click.option("--ttl", default="1h", show_default=True, callback=_seconds, help="Lifetime: 30m, 1h, 7d, or never")
 @click.option(
     "--allow", multiple=True, metavar="PATTERN:VERBS",
-    help="What it is good for, such as 'memory/alice/**:rw'; often. Never more than the agent may; all of that if left out.",
+    help="Permission, such as 'memory/alice/**:rw'; repeatable [default: all that the principal has]",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="The token and what it is as JSON.")
+@json_option()
 @click.pass_obj
 def issue(store: str | None, principal: str, ttl: float | None, allow: tuple[str, ...], as_json: bool) -> None:
     """Issue a token for a principal
@@ -56,7 +59,7 @@ def issue(store: str | None, principal: str, ttl: float | None, allow: tuple[str
 
 
 @token.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="The tokens as JSON.")
+@json_option()
 @click.pass_obj
 def list_tokens(store: str | None, as_json: bool) -> None:
     """List tokens
@@ -77,12 +80,12 @@ def list_tokens(store: str | None, as_json: bool) -> None:
 
 
 @token.command()
-@click.argument("named")
+@click.argument("named", metavar="ID|PRINCIPAL", shell_complete=completion_values.principals)
 @click.pass_obj
 def revoke(store: str | None, named: str) -> None:
     """Revoke a token or all of a principal
 
-    NAMED is the number of a token, or a principal. The bearers lose all permissions at once.
+    ID is the number of a token in `ctxfs token list`. The bearers lose all permissions at once.
     """
     with opened_session(store) as opened:
         gone = opened.call("revoke_token", named=named)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ctxfs.cli.options import below_option, json_option
 from ctxfs.cli.output import say, say_json, warn
 from ctxfs.cli.progress import counted
 from ctxfs.context.retrieval_metrics import (
@@ -28,13 +29,21 @@ BUDGETS = (500, 1000, 2000, 4000)
 
 @click.command(name="eval")
 @click.argument("gold", type=click.Path(exists=True, dir_okay=False, path_type=HostPath))
-@click.option("--below", default="", metavar="PATH", help="Ask below this directory, where a question names none.")
-@click.option("--budget", "budgets", multiple=True, type=click.IntRange(1), help="Tokens of a context. Repeatable.")
-@click.option("--tokenizer", default="bound", show_default=True, help='"bound", or the path of a tokenizer.json.')
-@click.option("--baseline", type=click.Path(path_type=HostPath), help="Compare with this file; exit code 6 if worse.")
-@click.option("--save", is_flag=True, help="Write the figures to --baseline instead of comparing.")
-@click.option("--tolerance", default=0.005, show_default=True, help="How much worse than the baseline is not worse.")
-@click.option("--json", "as_json", is_flag=True, help="Figures as JSON, by category too.")
+@below_option("Directory for questions without one")
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    type=click.IntRange(1),
+    help="Token budget of a context; repeatable [default: 500, 1000, 2000, 4000]",
+)
+@click.option("--tokenizer", default="bound", show_default=True, help="Tokenizer: bound, or a tokenizer.json")
+@click.option(
+    "--baseline", type=click.Path(path_type=HostPath), help="File with figures to compare with; exit code 6 if worse"
+)
+@click.option("--save", is_flag=True, help="Write the figures to the file of --baseline")
+@click.option("--tolerance", default=0.005, show_default=True, help="Accepted loss against the baseline")
+@json_option("Print JSON, by category too")
 @click.pass_obj
 def evaluate(
     store: str | None,

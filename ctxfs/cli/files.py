@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from ctxfs.cli import completion_values
+from ctxfs.cli.options import json_option
 from ctxfs.cli.output import say, say_json, write_bytes
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.path import encode_name, one_line, printable
@@ -26,9 +28,9 @@ def _record(entry: list[Any]) -> dict[str, object]:
 
 
 @click.command()
-@click.argument("path", default="")
-@click.option("-l", "long", is_flag=True, help="Kind, size, time and link target too.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array of entries.")
+@click.argument("path", default="", shell_complete=completion_values.tree_paths)
+@click.option("-l", "--long", "long", is_flag=True, help="Show kind, size, time and link target")
+@json_option()
 @click.pass_obj
 def ls(store: str | None, path: str, long: bool, as_json: bool) -> None:
     """List a directory of the tree
@@ -56,8 +58,8 @@ def ls(store: str | None, path: str, long: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True)
-@click.option("--join", is_flag=True, help="A line with its path before each file, and a new line after it.")
+@click.argument("paths", nargs=-1, required=True, shell_complete=completion_values.tree_paths)
+@click.option("--join", is_flag=True, help="Print the path of each file above its content")
 @click.pass_obj
 def cat(store: str | None, paths: tuple[str, ...], join: bool) -> None:
     """Print files of the tree
@@ -98,9 +100,9 @@ def _read(opened: StoreSession, path: str) -> bytes:
 
 
 @click.command()
-@click.argument("path", default="")
-@click.option("-L", "--depth", default=2, show_default=True, type=click.IntRange(1, 50), help="How many levels.")
-@click.option("--json", "as_json", is_flag=True, help="Nested JSON objects.")
+@click.argument("path", default="", shell_complete=completion_values.tree_paths)
+@click.option("-L", "--depth", default=2, show_default=True, type=click.IntRange(1, 50), help="Maximum depth")
+@json_option()
 @click.pass_obj
 def tree(store: str | None, path: str, depth: int, as_json: bool) -> None:
     """Show a directory and all below it"""

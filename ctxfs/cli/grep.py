@@ -4,6 +4,8 @@ import sys
 
 import click
 
+from ctxfs.cli import completion_values
+from ctxfs.cli.options import aliased_option, json_option, limit_option
 from ctxfs.cli.output import say_json, warn
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import session
@@ -13,22 +15,21 @@ from ctxfs.model.path import one_line
 
 @click.command()
 @click.argument("pattern")
-@click.argument("path", default="")
-@click.option("-F", "--fixed-strings", "fixed", is_flag=True, help="The pattern is a text, not an expression.")
-@click.option("-i", "--ignore-case", is_flag=True, help="Capital and small letters are the same.")
-@click.option("-w", "--word-regexp", "word", is_flag=True, help="Whole words only.")
-@click.option("-l", "--files-with-matches", "files_only", is_flag=True, help="Only the paths of the files.")
-@click.option("-c", "--count", is_flag=True, help="How many lines in each file.")
-@click.option(
-    "-m",
-    "--max-lines",
-    default=10_000,
-    show_default=True,
-    type=click.IntRange(1, 1_000_000),
-    help="At most so many lines or files.",
+@click.argument("path", default="", shell_complete=completion_values.tree_paths)
+@click.option("-F", "--fixed-strings", "fixed", is_flag=True, help="Match PATTERN as a text, not as an expression")
+@click.option("-i", "--ignore-case", is_flag=True, help="Match capital and small letters alike")
+@click.option("-w", "--word-regexp", "word", is_flag=True, help="Match whole words only")
+@aliased_option(
+    "--files-with-matches",
+    "files_only",
+    hidden_aliases=["-l"],
+    is_flag=True,
+    help="Print only the paths of files that match",
 )
-@click.option("--hidden", is_flag=True, help="Files and folders whose names begin with a dot, too.")
-@click.option("--json", "as_json", is_flag=True, help="path, line and text of each match.")
+@click.option("-c", "--count", is_flag=True, help="Print the number of lines of each file")
+@limit_option("lines or files", default=10_000, maximum=1_000_000, hidden_aliases=["-m", "--max-lines"])
+@click.option("--hidden", is_flag=True, help="Include hidden files and folders")
+@json_option("Print path, line and text of each match as JSON")
 @click.pass_obj
 def grep(
     store: str | None,
@@ -39,7 +40,7 @@ def grep(
     word: bool,
     files_only: bool,
     count: bool,
-    max_lines: int,
+    limit: int,
     hidden: bool,
     as_json: bool,
 ) -> None:
@@ -60,7 +61,7 @@ def grep(
             word=word,
             hidden=hidden,
             only="count" if count else "first" if files_only else "lines",
-            limit=max_lines,
+            limit=limit,
         )
     for fault in found["faults"]:
         warn(fault)
@@ -75,6 +76,6 @@ def grep(
             click.secho(one_line(at), fg="magenta", nl=False)
             click.echo(f":{number}:{one_line(text)}")
     if found["more"]:
-        warn(f"there is more than the first {max_lines}: -m shows more")
+        warn(f"there is more than the first {limit}: -n shows more")
     if not lines:
         sys.exit(EXIT_NOT_KNOWN if found["faults"] else EXIT_NOTHING_FOUND)

@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+from ctxfs.cli import completion_values
+from ctxfs.cli.groups import CommandGroup
+from ctxfs.cli.options import json_option, limit_option, principal_option, yes_option
 from ctxfs.cli.output import say, say_json, say_lines, warn, write_bytes
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.eventlog.record_schema import KINDS
@@ -16,13 +19,13 @@ from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, Com
 
 @click.command()
 @click.argument("text", required=False)
-@click.option("--session", default="", help="Its session; $CTXFS_SESSION, else 'shell' ('shell-NAME' for an agent).")
-@click.option("--kind", default="note", show_default=True, help=f"What it is: {', '.join(KINDS)}, or another word.")
-@click.option("--origin", default="", help="Where it came from: a path, a URL, a tool.")
-@click.option("--model", default="", help="Which model said it.")
-@click.option("--model-version", default="", help="Its version.")
-@click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts, such as agent:alice.")
-@click.option("--jsonl", is_flag=True, help="Read records from stdin, a JSON object a line, in place of TEXT.")
+@click.option("--session", default="", metavar="ID", help="Session id [default: $CTXFS_SESSION or 'shell']")
+@click.option("--kind", default="note", show_default=True, help=f"Kind: {', '.join(KINDS)}, or another word")
+@click.option("--origin", default="", help="Origin: a path, a URL, a tool")
+@click.option("--model", default="", help="Model that wrote the text")
+@click.option("--model-version", default="", help="Version of the model")
+@principal_option("Principal of the record, such as agent:alice [default: you]", hidden_aliases=["--as"], default="")
+@click.option("--jsonl", is_flag=True, help="Read records from stdin, a JSON object a line")
 @click.pass_obj
 def record(
     store: str | None, text: str | None, session: str, kind: str, origin: str, model: str, model_version: str,
@@ -61,7 +64,7 @@ def _object(line: str, number: int) -> dict[str, Any]:
     return found
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def history() -> None:
     """Manage the event log and the audit
 
@@ -70,11 +73,11 @@ def history() -> None:
 
 
 _FILTERS = (
-    click.option("--session", default="", help="Only of this session."),
-    click.option("--agent", default="", metavar="PRINCIPAL", help="Only by this principal, such as agent:alice."),
-    click.option("--day", default="", metavar="DATE", help="Only of this day (UTC)."),
-    click.option("--kind", default="", help="Only of this kind."),
-    click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="The newest so many."),
+    click.option("--session", default="", metavar="ID", help="Limit to a session"),
+    principal_option("Limit to a principal, such as agent:alice", hidden_aliases=["--agent"], default=""),
+    click.option("--day", default="", metavar="DATE", help="Limit to a day (UTC)"),
+    click.option("--kind", default="", help="Limit to a kind"),
+    limit_option("records, the newest", default=1000),
 )
 
 
@@ -86,11 +89,11 @@ def _filtered(command: Any) -> Any:
 
 @history.command()
 @_filtered
-@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@json_option("Print a JSON object a line")
 @click.pass_obj
-def show(store: str | None, session: str, agent: str, day: str, kind: str, limit: int, as_json: bool) -> None:
+def show(store: str | None, session: str, principal: str, day: str, kind: str, limit: int, as_json: bool) -> None:
     """Print records, oldest first"""
-    for each in _asked(store, session, agent, day, kind, limit):
+    for each in _asked(store, session, principal, day, kind, limit):
         if as_json:
             write_bytes((json.dumps(each, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
         else:
@@ -100,12 +103,12 @@ def show(store: str | None, session: str, agent: str, day: str, kind: str, limit
 @history.command()
 @_filtered
 @click.pass_obj
-def replay(store: str | None, session: str, agent: str, day: str, kind: str, limit: int) -> None:
+def replay(store: str | None, session: str, principal: str, day: str, kind: str, limit: int) -> None:
     """Print the full texts of records
 
     They come in their order in the log: a conversation to read or to feed to a model.
     """
-    for each in _asked(store, session, agent, day, kind, limit):
+    for each in _asked(store, session, principal, day, kind, limit):
         model = each.get("model")
         by = f" ({' '.join(str(v) for v in model.values())})" if isinstance(model, dict) else ""
         say(f"--- {each.get('at', '')[:19]} {_who(each)} {each.get('kind', 'forgotten')}{by}")
@@ -113,8 +116,14 @@ def replay(store: str | None, session: str, agent: str, day: str, kind: str, lim
 
 
 @history.command()
-@click.option("--remote", default="", metavar="NAME", help="Compare with the versions of this remote.")
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
+@click.option(
+    "--remote",
+    default="",
+    metavar="NAME",
+    shell_complete=completion_values.remotes,
+    help="Remote whose versions to compare with",
+)
+@json_option()
 @click.pass_obj
 def verify(store: str | None, remote: str, as_json: bool) -> None:
     """Verify the records and their hash chains
@@ -159,19 +168,21 @@ def _say_anchors(anchors: dict[str, Any], remote: str) -> None:
 
 
 @history.command()
-@click.argument("path", required=False, default="")
-@click.option("--session", default="", help="Only in this session.")
-@click.option("--agent", default="", metavar="PRINCIPAL", help="Only by this principal, such as agent:alice.")
-@click.option("--day", default="", metavar="DATE", help="Only on this day (UTC).")
+@click.argument("path", required=False, default="", shell_complete=completion_values.tree_paths)
+@click.option("--session", default="", metavar="ID", help="Limit to a session")
+@principal_option("Limit to a principal, such as agent:alice", hidden_aliases=["--agent"], default="")
+@click.option("--day", default="", metavar="DATE", help="Limit to a day (UTC)")
 @click.option(
-    "--op", default="", help="Only this: read, write, create, rename, delete, meta, search, context, policy …"
+    "--op",
+    default="",
+    help="Limit to an operation: read, write, create, rename, delete, meta, search, context, policy …",
 )
-@click.option("--refused", is_flag=True, help="Only what was refused.")
-@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="The newest so many.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@click.option("--refused", is_flag=True, help="Limit to refused operations")
+@limit_option("operations, the newest", default=1000)
+@json_option("Print a JSON object a line")
 @click.pass_obj
 def audit(
-    store: str | None, path: str, session: str, agent: str, day: str, op: str, refused: bool, limit: int, as_json: bool
+    store: str | None, path: str, session: str, principal: str, day: str, op: str, refused: bool, limit: int, as_json: bool
 ) -> None:  # fmt: skip
     """Print the operations of the audit
 
@@ -180,7 +191,7 @@ def audit(
     The audit contains a digest of each question only. Give the words of a question as PATH to list those who had the same.
     """
     with opened_session(store) as opened:
-        asked = {"session": session, "principal": agent, "day": day, "op": op, "path": path, "limit": limit}
+        asked = {"session": session, "principal": principal, "day": day, "op": op, "path": path, "limit": limit}
         found = opened.call("audit", **asked, outcome="EACCES" if refused else "")
     for each in found:
         if as_json:
@@ -196,7 +207,7 @@ def audit(
 
 @history.command()
 @click.argument("session")
-@click.option("--yes", is_flag=True, help="Do it: what the records say is gone for good.")
+@yes_option("Confirm: the erasure cannot be undone")
 @click.pass_obj
 def forget(store: str | None, session: str, yes: bool) -> None:
     """Erase the records of a session
@@ -210,7 +221,9 @@ def forget(store: str | None, session: str, yes: bool) -> None:
 
 
 @history.command()
-@click.option("--days", default=30, show_default=True, type=click.IntRange(1), help="Leave these as they are.")
+@click.option(
+    "--days", default=30, show_default=True, type=click.IntRange(1), help="Number of recent days that stay as they are"
+)
 @click.pass_obj
 def pack(store: str | None, days: int) -> None:
     """Compress older days
@@ -221,9 +234,9 @@ def pack(store: str | None, days: int) -> None:
         say(f"{opened.call('pack_history', days=days)} files packed")
 
 
-def _asked(store: str | None, session: str, agent: str, day: str, kind: str, limit: int) -> list[dict[str, Any]]:
+def _asked(store: str | None, session: str, principal: str, day: str, kind: str, limit: int) -> list[dict[str, Any]]:
     with opened_session(store) as opened:
-        asked = {"session": session, "principal": agent, "day": day, "kind": kind, "limit": limit}
+        asked = {"session": session, "principal": principal, "day": day, "kind": kind, "limit": limit}
         found: list[dict[str, Any]] = opened.call("history", **asked)
     if not found:
         raise click.exceptions.Exit(EXIT_NOTHING_FOUND)

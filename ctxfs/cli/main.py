@@ -1,6 +1,5 @@
 """The program `ctxfs`: the table of commands. Each module is imported when its command is called, for a fast start."""
 
-import difflib
 import importlib
 import os
 import sys
@@ -8,6 +7,7 @@ import sys
 import click
 
 from ctxfs import __version__
+from ctxfs.cli.groups import CommandGroup, suggestion
 from ctxfs.cli.options import add_store_option
 from ctxfs.cli.output import fail
 from ctxfs.model.errors import CommandError
@@ -84,11 +84,10 @@ Exit codes: 0 done · 1 failed · 2 wrong usage · 3 nothing found · 4 no store
             5 in use · 6 unhealthy or below a limit · 7 not known yet
 The store is --store, $CTXFS_STORE, a .ctxfs folder here or above that you
 have confirmed (ctxfs trust), or ~/.local/share/ctxfs/store."""
-_MAX_SUGGESTIONS = 3
-_MAX_SUMMARY_CHARS = 64
+_MAX_SUMMARY_CHARS = 45
 
 
-class _Commands(click.Group):
+class _Commands(CommandGroup):
     """The commands, each imported at its first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -105,14 +104,6 @@ class _Commands(click.Group):
         add_store_option(command)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0] if args else ""
-        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
-            ctx.fail(f"No such command {name!r}.{suggestion(name, self.list_commands(ctx))}")
-        return super().resolve_command(ctx, args)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.list_commands(ctx)))
         for title, names in _GROUPS.items():
@@ -124,18 +115,15 @@ class _Commands(click.Group):
         return command.get_short_help_str(limit=_MAX_SUMMARY_CHARS) if command is not None else ""
 
 
-def suggestion(name: str, names: list[str]) -> str:
-    """Return a sentence with the names that are most like a mistyped one; empty if there is none."""
-    similar = difflib.get_close_matches(name, names, _MAX_SUGGESTIONS)
-    return f" Did you mean {' or '.join(repr(candidate) for candidate in similar)}?" if similar else ""
-
-
 @click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--store", metavar="DIR", help="Use this store")
+@click.option("--store", metavar="DIR", help="Store folder [default: $CTXFS_STORE or as below]")
 @click.version_option(__version__, "-V", "--version", message="ctxfs %(version)s", help="Print the version")
 @click.pass_context
 def cli(ctx: click.Context, store: str | None) -> None:
-    """A file system of context: memory, tools and knowledge as one tree of files."""
+    """Manage a file system of context
+
+    Memory, tools and knowledge are one tree of files.
+    """
     ctx.obj = store
 
 

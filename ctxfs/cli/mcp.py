@@ -7,17 +7,27 @@ from pathlib import Path
 
 import click
 
+from ctxfs.cli.groups import CommandGroup
+from ctxfs.cli.options import principal_option
 from ctxfs.cli.output import say, say_lines, warn, write_bytes
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 from ctxfs.model.principal import parse_principal
 from ctxfs.store.layout import find_store
 
 
-@click.group(invoke_without_command=True)
-@click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts through it, such as agent:alice.")
-@click.option("--token", default="", envvar="CTXFS_TOKEN", help="Act with this token; $CTXFS_TOKEN.")
+@click.group(cls=CommandGroup, invoke_without_command=True)
+@principal_option(
+    "Principal that the clients act as, such as agent:alice [default: you]", hidden_aliases=["--as"], default=""
+)
 @click.option(
-    "--http", "address", default="", metavar="ADDRESS", help="Serve HTTP instead of stdio: HOST:PORT, or unix:PATH."
+    "--token",
+    default="",
+    envvar="CTXFS_TOKEN",
+    metavar="TOKEN",
+    help="Access token of the principal [default: $CTXFS_TOKEN]",
+)
+@click.option(
+    "--http", "address", default="", metavar="ADDRESS", help="Serve HTTP instead of stdio: HOST:PORT, or unix:PATH"
 )
 @click.pass_context
 def mcp(context: click.Context, principal: str, token: str, address: str) -> None:
@@ -46,8 +56,8 @@ def mcp(context: click.Context, principal: str, token: str, address: str) -> Non
 _CLIENTS = ("claude-code", "cursor", "vscode", "codex", "gemini")
 _SCOPED = (
     click.argument("client", type=click.Choice(_CLIENTS)),
-    click.option("--user", is_flag=True, help="For everything that you do, instead of the project in this folder."),
-    click.option("--name", default="ctxfs", show_default=True, help="What the client calls the server."),
+    click.option("--user", is_flag=True, help="Use your own configuration, not that of the project in this folder"),
+    click.option("--name", default="ctxfs", show_default=True, help="Name of the server in the client"),
 )
 
 
@@ -59,10 +69,8 @@ def _scoped(function: Callable[..., None]) -> Callable[..., None]:
 
 @mcp.command()
 @_scoped
-@click.option(
-    "--as", "principal", default="", metavar="PRINCIPAL", help="Who the client acts as; agent:CLIENT by default."
-)
-@click.option("--write", is_flag=True, help="Put it where the client reads it, instead of printing it.")
+@principal_option("Principal that the client acts as [default: agent:CLIENT]", hidden_aliases=["--as"], default="")
+@click.option("--write", is_flag=True, help="Write to the configuration file of the client")
 @click.pass_context
 def install(context: click.Context, client: str, user: bool, name: str, principal: str, write: bool) -> None:
     """Set up an MCP client for this store

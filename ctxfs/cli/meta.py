@@ -4,6 +4,9 @@ import os
 
 import click
 
+from ctxfs.cli import completion_values
+from ctxfs.cli.groups import CommandGroup
+from ctxfs.cli.options import below_option, json_option, limit_option, reason_option
 from ctxfs.cli.output import say, say_json
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import session
@@ -18,15 +21,15 @@ Set by whoever may write: {", ".join(SETTABLE)}.
 Computed: {", ".join(COMPUTED)}."""
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def meta() -> None:
     """Manage attributes of files (user.ctx.*)"""
 
 
 @meta.command(epilog=_NAMES)
-@click.argument("path")
+@click.argument("path", shell_complete=completion_values.tree_paths)
 @click.argument("name", default="")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object.")
+@json_option()
 @click.pass_obj
 def get(store: str | None, path: str, name: str, as_json: bool) -> None:
     """Show the attributes of a file
@@ -49,9 +52,9 @@ def get(store: str | None, path: str, name: str, as_json: bool) -> None:
 
 
 @meta.command("set", epilog=_NAMES)
-@click.argument("path")
+@click.argument("path", shell_complete=completion_values.tree_paths)
 @click.argument("assignments", metavar="NAME=VALUE…", nargs=-1, required=True)
-@click.option("-m", "--reason", default="", help="Why; recorded with the version.")
+@reason_option()
 @click.pass_obj
 def set_(store: str | None, path: str, assignments: tuple[str, ...], reason: str) -> None:
     """Set attributes of a file
@@ -72,17 +75,17 @@ def set_(store: str | None, path: str, assignments: tuple[str, ...], reason: str
 
 @meta.command()
 @click.argument("filters", nargs=-1, required=True)
-@click.option("--below", default="", metavar="PATH", help="Only below this directory.")
-@click.option("-n", "--number", default=1000, show_default=True, type=click.IntRange(1), help="How many files at most.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array of paths.")
+@below_option()
+@limit_option("files", default=1000, hidden_aliases=["--number"])
+@json_option()
 @click.pass_obj
-def find(store: str | None, filters: tuple[str, ...], below: str, number: int, as_json: bool) -> None:
+def find(store: str | None, filters: tuple[str, ...], below: str, limit: int, as_json: bool) -> None:
     """Find files by their attributes
 
     Filters: kind:fact tag:deploy 'confidence:>0.8' pinned:true. The newest files come first.
     """
     with session(store) as opened:
-        found = opened.call("find", filters=" ".join(filters), below=tree_path(opened, below), limit=number)
+        found = opened.call("find", filters=" ".join(filters), below=tree_path(opened, below), limit=limit)
     if as_json:
         say_json(found)
     else:

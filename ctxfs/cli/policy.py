@@ -2,6 +2,9 @@
 
 import click
 
+from ctxfs.cli import completion_values
+from ctxfs.cli.groups import CommandGroup
+from ctxfs.cli.options import json_option
 from ctxfs.cli.output import say, say_json
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_FAILURE, CommandError
@@ -11,7 +14,7 @@ _FAULT = "there is a mistake in the rules, the last good ones stay"
 _VERBS = ("list", "read", "write", "create", "delete", "exec", "meta", "admin")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def policy() -> None:
     """Manage permissions and their rules
 
@@ -20,10 +23,10 @@ def policy() -> None:
 
 
 @policy.command()
-@click.argument("principal")
+@click.argument("principal", shell_complete=completion_values.principals)
 @click.argument("verb", type=click.Choice(_VERBS))
-@click.argument("path")
-@click.option("--json", "as_json", is_flag=True, help="The decision as JSON.")
+@click.argument("path", shell_complete=completion_values.tree_paths)
+@json_option()
 @click.pass_obj
 def check(store: str | None, principal: str, verb: str, path: str, as_json: bool) -> None:
     """Check a permission
@@ -41,9 +44,9 @@ def check(store: str | None, principal: str, verb: str, path: str, as_json: bool
 
 
 @policy.command()
-@click.argument("principal")
-@click.argument("path")
-@click.option("--json", "as_json", is_flag=True, help="The decisions as JSON.")
+@click.argument("principal", shell_complete=completion_values.principals)
+@click.argument("path", shell_complete=completion_values.tree_paths)
+@json_option()
 @click.pass_obj
 def explain(store: str | None, principal: str, path: str, as_json: bool) -> None:
     """Show all rights of a principal at a path
@@ -64,7 +67,7 @@ def explain(store: str | None, principal: str, path: str, as_json: bool) -> None
 
 
 @policy.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="The rules as JSON.")
+@json_option()
 @click.pass_obj
 def list_rules(store: str | None, as_json: bool) -> None:
     """List the rules in force

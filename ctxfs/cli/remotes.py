@@ -4,14 +4,17 @@ import os
 
 import click
 
+from ctxfs.cli import completion_values
+from ctxfs.cli.groups import CommandGroup
+from ctxfs.cli.options import json_option
 from ctxfs.cli.output import say, say_json, warn
 from ctxfs.cli.progress import working
 from ctxfs.daemon.session import session
 from ctxfs.model.credentials import without_passwords
 
 
-@click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+@click.group(cls=CommandGroup, invoke_without_command=True)
+@json_option()
 @click.pass_context
 def remote(ctx: click.Context, as_json: bool) -> None:
     """Manage remotes
@@ -34,7 +37,7 @@ def remote(ctx: click.Context, as_json: bool) -> None:
 @remote.command()
 @click.argument("name")
 @click.argument("url", metavar="PLACE")
-@click.option("--trusted", is_flag=True, help="It is another machine of yours.")
+@click.option("--trusted", is_flag=True, help="Trust it: it is another machine of yours")
 @click.pass_obj
 def add(store: str | None, name: str, url: str, trusted: bool) -> None:
     """Add a remote
@@ -50,8 +53,8 @@ def add(store: str | None, name: str, url: str, trusted: bool) -> None:
 
 
 @remote.command()
-@click.argument("name")
-@click.option("--off", is_flag=True, help="Do not trust it any more.")
+@click.argument("name", shell_complete=completion_values.remotes)
+@click.option("--off", is_flag=True, help="End the trust")
 @click.pass_obj
 def trust(store: str | None, name: str, off: bool) -> None:
     """Trust the content of a remote
@@ -64,7 +67,7 @@ def trust(store: str | None, name: str, off: bool) -> None:
 
 
 @remote.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion_values.remotes)
 @click.pass_obj
 def remove(store: str | None, name: str) -> None:
     """Remove a remote
@@ -77,8 +80,8 @@ def remove(store: str | None, name: str) -> None:
 
 
 @remote.command()
-@click.argument("name")
-@click.option("--replace", is_flag=True, help="Drop what is only there, as after forget.")
+@click.argument("name", shell_complete=completion_values.remotes)
+@click.option("--replace", is_flag=True, help="Drop versions that are only there, as after forget")
 @click.pass_obj
 def push(store: str | None, name: str, replace: bool) -> None:
     """Push to a remote
@@ -91,8 +94,8 @@ def push(store: str | None, name: str, replace: bool) -> None:
 
 
 @remote.command()
-@click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+@click.argument("name", shell_complete=completion_values.remotes)
+@json_option()
 @click.pass_obj
 def pull(store: str | None, name: str, as_json: bool) -> None:
     """Pull from a remote and merge

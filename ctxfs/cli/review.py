@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from ctxfs.cli.options import json_option
 from ctxfs.cli.output import say, say_json, warn
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
@@ -12,9 +13,9 @@ from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 @click.command()
 @click.argument("review_id", metavar="[ID]", default="")
 @click.argument("verdict", nargs=-1)
-@click.option("--list", "only_list", is_flag=True, help="List what waits, and ask nothing.")
-@click.option("--all", "everything", is_flag=True, help="List decided ones too.")
-@click.option("--json", "as_json", is_flag=True, help="The list as JSON.")
+@click.option("--list", "only_list", is_flag=True, help="List the waiting claims without prompts")
+@click.option("--all", "everything", is_flag=True, help="List decided claims, too")
+@json_option("Print the list as JSON")
 @click.pass_obj
 def review(
     store: str | None, review_id: str, verdict: tuple[str, ...], only_list: bool, everything: bool, as_json: bool

@@ -5,6 +5,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from ctxfs.cli.options import below_option, json_option, limit_option
 from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
@@ -14,7 +15,7 @@ _tokenizer = click.option(
     "--tokenizer",
     default="bound",
     show_default=True,
-    help='"bound", the path of a tokenizer.json, or an encoding of tiktoken.',
+    help="Tokenizer: bound, a tokenizer.json, or a tiktoken encoding",
 )
 
 
@@ -30,13 +31,11 @@ def read_question(words: tuple[str, ...]) -> str:
 
 @click.command()
 @click.argument("words", nargs=-1, required=True)
-@click.option("--below", default="", metavar="PATH", help="Only below this directory of the tree.")
-@click.option("-n", "--limit", default=10, show_default=True, type=click.IntRange(1, 200), help="How many hits.")
-@click.option("--explain", is_flag=True, help="Show what each signal measured and added to the score.")
-@click.option(
-    "--group-by", type=click.Choice(_GROUPS), help="Put hits together; groups in the order of their best hit."
-)
-@click.option("--json", "as_json", is_flag=True, help="Hits with text, lines, score and signals.")
+@below_option()
+@limit_option("hits", default=10, maximum=200)
+@click.option("--explain", is_flag=True, help="Show each signal and its part of the score")
+@click.option("--group-by", type=click.Choice(_GROUPS), help="Group the hits; the group of the best hit comes first")
+@json_option("Print text, lines, score and signals as JSON")
 @click.pass_obj
 def search(
     store: str | None,
@@ -98,7 +97,7 @@ def _show_hit(rank: int, hit: dict[str, Any], explain: bool) -> None:
 @click.command()
 @click.argument("files", nargs=-1, type=click.File("rb"))
 @_tokenizer
-@click.option("--json", "as_json", is_flag=True, help="A JSON object of counts by file.")
+@json_option()
 def tokens(files: tuple[BinaryIO, ...], tokenizer: str, as_json: bool) -> None:
     """Count tokens
 
@@ -122,9 +121,9 @@ def tokens(files: tuple[BinaryIO, ...], tokenizer: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("file", type=click.File("rb"), default="-")
-@click.option("--budget", required=True, type=click.IntRange(1, 10_000_000), help="Tokens, a ceiling.")
-@click.option("--query", default="", help="What it is wanted for; without it the beginning is kept.")
-@click.option("--words", is_flag=True, help="Rank by words alone, without the model of meaning.")
+@click.option("--budget", required=True, type=click.IntRange(1, 10_000_000), help="Token budget")
+@click.option("--query", default="", help="Question that the text is for [default: keep the beginning]")
+@click.option("--words", is_flag=True, help="Rank by words only, without the embedding model")
 @_tokenizer
 def fit(file: BinaryIO, budget: int, query: str, words: bool, tokenizer: str) -> None:
     """Cut a text to a token budget

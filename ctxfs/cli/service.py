@@ -8,6 +8,8 @@ from pathlib import Path as HostPath
 
 import click
 
+from ctxfs.cli.groups import CommandGroup
+from ctxfs.cli.options import principal_option
 from ctxfs.cli.output import say
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import find_store
@@ -30,7 +32,7 @@ WantedBy=default.target
 """
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def service() -> None:
     """Manage mounts at login or at boot
 
@@ -40,9 +42,9 @@ def service() -> None:
 
 @service.command()
 @click.argument("mountpoint", type=click.Path())
-@click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts through it, such as agent:alice.")
-@click.option("--read-only", is_flag=True, help="Nothing can be changed through it.")
-@click.option("--no-start", is_flag=True, help="Only write the unit.")
+@principal_option("Principal of the mount, such as agent:alice [default: you]", hidden_aliases=["--as"], default="")
+@click.option("--read-only", is_flag=True, help="Refuse changes and calls of tools")
+@click.option("--no-start", is_flag=True, help="Write the unit only")
 @click.pass_obj
 def install(store: str | None, mountpoint: str, principal: str, read_only: bool, no_start: bool) -> None:
     """Mount the store now and at each login
@@ -52,7 +54,7 @@ def install(store: str | None, mountpoint: str, principal: str, read_only: bool,
     layout = find_store(store)
     at = os.path.abspath(os.path.expanduser(mountpoint))
     words = [sys.executable, "-m", "ctxfs", "--store", str(layout.root), "mount", "--foreground"]
-    words += ["--as", principal] if principal else []
+    words += ["--principal", principal] if principal else []
     words += ["--read-only"] if read_only else []
     unit = _unit_of(at)
     unit.parent.mkdir(parents=True, exist_ok=True)

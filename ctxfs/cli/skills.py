@@ -2,6 +2,7 @@
 
 import click
 
+from ctxfs.cli.options import json_option
 from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
@@ -9,8 +10,8 @@ from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
 
 @click.command()
 @click.argument("name", default="")
-@click.option("--files", is_flag=True, help="Which files it has, with their sha256 and bytes.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--files", is_flag=True, help="List the files of a skill with their sha256 and size")
+@json_option()
 @click.pass_obj
 def skills(store: str | None, name: str, files: bool, as_json: bool) -> None:
     """List skills, or print one

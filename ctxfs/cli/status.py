@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ctxfs import __version__
+from ctxfs.cli.options import json_option
 from ctxfs.cli.output import say, say_json
 from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
@@ -19,16 +20,16 @@ from ctxfs.versions.objects.git_process import run_git
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
+@json_option()
 @click.option(
     "--wait",
     is_flag=False,
     flag_value="words",
     type=click.Choice(["words", "meaning"]),
-    help="Wait, with a bar, until it is searchable.",
+    help="Wait until all is searchable [default: words]",
 )
 @click.option(
-    "--timeout", default=600.0, show_default=True, type=click.FloatRange(min=0), help="Seconds that --wait waits."
+    "--timeout", default=600.0, show_default=True, type=click.FloatRange(min=0), help="Maximum wait in seconds"
 )
 @click.pass_obj
 def status(store: str | None, as_json: bool, wait: str | None, timeout: float) -> None:
@@ -141,7 +142,7 @@ class Check:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="An array of checks.")
+@json_option()
 @click.pass_obj
 def doctor(store: str | None, as_json: bool) -> None:
     """Check all that ctxfs needs

@@ -5,6 +5,8 @@ from pathlib import Path as HostPath
 
 import click
 
+from ctxfs.cli import completion_values
+from ctxfs.cli.options import yes_option
 from ctxfs.cli.output import say, warn
 from ctxfs.cli.progress import follow_index
 from ctxfs.daemon.session import LocalSession, connect
@@ -33,7 +35,7 @@ def init(store: str | None) -> None:
 
 @click.command()
 @click.argument("place", type=click.Path(), default=STORE_NAME)
-@click.option("--yes", is_flag=True, help="Without asking.")
+@yes_option()
 def trust(place: str, yes: bool) -> None:
     """Confirm a store from elsewhere
 
@@ -56,12 +58,15 @@ def trust(place: str, yes: bool) -> None:
 
 @click.command()
 @click.argument("folder", type=click.Path())
-@click.option("--name", default="", help="Its name under knowledge/; the folder's own by default.")
-@click.option("--writable", is_flag=True, help="Let files be changed through the tree.")
+@click.option("--name", default="", help="Name below knowledge/ [default: name of the folder]")
+@click.option("--writable", is_flag=True, help="Allow changes through the tree")
 @click.option(
-    "--exclude", multiple=True, metavar="PATTERN", help="A .gitignore pattern: shown, not indexed. Repeatable."
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Pattern of .gitignore for files that are not indexed; repeatable",
 )
-@click.option("--tools", is_flag=True, help="Offer what is in its folder tools/, too, once each is approved.")
+@click.option("--tools", is_flag=True, help="Offer the programs of its folder tools/ after their approval")
 @click.pass_obj
 def add(store: str | None, folder: str, name: str, writable: bool, exclude: tuple[str, ...], tools: bool) -> None:
     """Add a folder as knowledge/NAME
@@ -87,7 +92,7 @@ def add(store: str | None, folder: str, name: str, writable: bool, exclude: tupl
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion_values.sources)
 @click.pass_obj
 def remove(store: str | None, name: str) -> None:
     """Remove a folder from the tree
@@ -110,7 +115,7 @@ def remove(store: str | None, name: str) -> None:
 
 
 @click.command()
-@click.option("--full", is_flag=True, help="Read every file again instead of only what changed.")
+@click.option("--full", is_flag=True, help="Read all files again, not only changed ones")
 @click.pass_obj
 def reindex(store: str | None, full: bool) -> None:
     """Bring the index up to date

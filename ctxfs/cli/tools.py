@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+from ctxfs.cli import completion_values
+from ctxfs.cli.groups import CommandGroup
+from ctxfs.cli.options import aliased_option, json_option, yes_option
 from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.daemon.session import LocalSession, StoreSession
 from ctxfs.daemon.session import session as opened_session
@@ -18,23 +21,24 @@ from ctxfs.rpc.client import Client
 from ctxfs.store.layout import find_store
 from ctxfs.store.registry import confirm_store
 
+_format = aliased_option(
+    "--format",
+    "form",
+    hidden_aliases=["-o", "--output"],
+    hidden_values={"json": "result"},
+    type=click.Choice(["text", "result"]),
+    default="text",
+    show_default=True,
+    help="Output: the text, or the whole result as JSON",
+)
 
-@click.group()
+
+@click.group(cls=CommandGroup)
 def tools() -> None:
     """Manage tools and MCP servers
 
     Tools are programs with a schema, which agents and scripts call: the built-in ones, yours, and those of MCP servers.
     """
-
-
-def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    """Return the tools with this prefix for completion; none if the store cannot be opened."""
-    with (
-        contextlib.suppress(CommandError, OSError),
-        opened_session(context.find_root().params.get("store")) as opened,
-    ):
-        return [tool["name"] for tool in opened.call("tools")["tools"] if tool["name"].startswith(begun)]
-    return []
 
 
 @contextlib.contextmanager
@@ -47,7 +51,7 @@ def _changing_programs(store: str | None) -> Iterator[StoreSession]:
 
 
 @tools.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, schemas and all.")
+@json_option("Print JSON, with the schemas")
 @click.pass_obj
 def list_tools(store: str | None, as_json: bool) -> None:
     """List tools
@@ -71,8 +75,8 @@ def list_tools(store: str | None, as_json: bool) -> None:
 
 
 @tools.command()
-@click.argument("name", shell_complete=_names)
-@click.option("--json", "as_json", is_flag=True, help="tool.json.")
+@click.argument("name", shell_complete=completion_values.tools)
+@json_option("Print tool.json")
 @click.pass_obj
 def show(store: str | None, name: str, as_json: bool) -> None:
     """Show the purpose and arguments of a tool"""
@@ -81,16 +85,12 @@ def show(store: str | None, name: str, as_json: bool) -> None:
 
 
 @tools.command()
-@click.argument("name", shell_complete=_names)
-@click.option(
-    "--json", "arguments", default="", metavar="OBJECT", help="The arguments; from stdin if this is left out."
-)
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Its text, or the whole result."
-)
-@click.option("--yes", is_flag=True, help="Of what cannot be taken back: do it without asking.")
+@click.argument("name", shell_complete=completion_values.tools)
+@click.option("--json", "arguments", default="", metavar="OBJECT", help="Arguments as JSON [default: from stdin]")
+@_format
+@yes_option("Skip the prompt of destructive tools")
 @click.pass_obj
-def run(store: str | None, name: str, arguments: str, output: str, yes: bool) -> None:
+def run(store: str | None, name: str, arguments: str, form: str, yes: bool) -> None:
     """Run a tool
 
     Its text goes to stdout, its complaints to stderr. Exit code 1 if it fails. Ctrl-C ends it.
@@ -102,12 +102,12 @@ def run(store: str | None, name: str, arguments: str, output: str, yes: bool) ->
         raise CommandError(f"the arguments are not JSON: {error}", "give an object", EXIT_USAGE) from error
     with opened_session(store) as opened:
         done = _called(opened, name, given, yes=yes)
-    _tell(name, done, as_json=output == "json")
+    _tell(name, done, as_json=form == "result")
 
 
 @tools.command()
-@click.argument("name", shell_complete=_names)
-@click.option("--yes", is_flag=True, help="Without asking.")
+@click.argument("name", shell_complete=completion_values.tools)
+@yes_option()
 @click.pass_obj
 def approve(store: str | None, name: str, yes: bool) -> None:
     """Approve a tool or all tools of a server
@@ -134,11 +134,11 @@ def approve(store: str | None, name: str, yes: bool) -> None:
 @tools.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.option("--url", default="", help="The address of a server over HTTP, instead of a command.")
-@click.option("--env", multiple=True, metavar="NAME", help="A variable that the server is given: its name. Repeatable.")
-@click.option("--token-env", default="", metavar="NAME", help="The variable that holds the token for --url.")
-@click.option("--searchable", is_flag=True, help="Index its documents, too.")
-@click.option("--yes", is_flag=True, help="Without asking.")
+@click.option("--url", default="", help="Address of a server over HTTP, instead of a command")
+@click.option("--env", multiple=True, metavar="NAME", help="Name of an environment variable for the server; repeatable")
+@click.option("--token-env", default="", metavar="NAME", help="Environment variable with the token for --url")
+@click.option("--searchable", is_flag=True, help="Index its documents, too")
+@yes_option()
 @click.pass_obj
 def add(store: str | None, /, name: str, command: tuple[str, ...], yes: bool, **options: Any) -> None:
     """Add an MCP server
@@ -192,7 +192,7 @@ def remove(store: str | None, name: str) -> None:
 
 
 @tools.command(name="calls")
-@click.argument("name", shell_complete=_names)
+@click.argument("name", shell_complete=completion_values.tools)
 @click.argument("number", default="")
 @click.pass_obj
 def calls_of(store: str | None, name: str, number: str) -> None:
@@ -209,9 +209,9 @@ def calls_of(store: str | None, name: str, number: str) -> None:
             write_bytes(opened.call("read", path=f"{place}/{number}/{file}"))
 
 
-@click.group(invoke_without_command=True)
-@click.option("--tool", default="", metavar="NAME", help="Only those of this tool.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.group(cls=CommandGroup, invoke_without_command=True)
+@click.option("--tool", default="", metavar="NAME", shell_complete=completion_values.tools, help="Limit to a tool")
+@json_option()
 @click.pass_context
 def calls(context: click.Context, tool: str, as_json: bool) -> None:
     """Manage recorded calls of tools
@@ -225,13 +225,11 @@ def calls(context: click.Context, tool: str, as_json: bool) -> None:
 
 @calls.command()
 @click.argument("number", metavar="ID")
-@click.option("--live", is_flag=True, help="Call the tool again, with the same arguments.")
-@click.option("--yes", is_flag=True, help="Of what cannot be taken back: do it without asking.")
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Its text, or the whole result."
-)
+@click.option("--live", is_flag=True, help="Call the tool again with the same arguments")
+@yes_option("Skip the prompt of destructive tools")
+@_format
 @click.pass_obj
-def replay(store: str | None, number: str, live: bool, yes: bool, output: str) -> None:
+def replay(store: str | None, number: str, live: bool, yes: bool, form: str) -> None:
     """Print a recorded call again
 
     The text, the complaints and the exit code are those of the record. Nothing runs without --live.
@@ -239,7 +237,7 @@ def replay(store: str | None, number: str, live: bool, yes: bool, output: str) -
     with opened_session(store) as opened:
         kept = opened.call("kept_call", id=number)
         done = _called(opened, kept["tool"], kept["arguments"], yes=yes) if live else kept
-    _tell(kept["tool"], done, as_json=output == "json")
+    _tell(kept["tool"], done, as_json=form == "result")
 
 
 def _list_calls(found: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from ctxfs.cli import completion_values
+from ctxfs.cli.options import aliased_option, json_option, limit_option, principal_option, reason_option, yes_option
 from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import StoreSession, session
@@ -16,11 +18,21 @@ from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
 from ctxfs.model.path import lines_of
 from ctxfs.store.layout import find_store
 
-_json = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
-_reason = click.option("-m", "--reason", default="", help="Why; recorded with the version.")
-_dry = click.option("-n", "--dry-run", is_flag=True, help="Show the diff and change nothing.")
-_principal = click.option("--principal", metavar="NAME", help="Only what this principal did, such as agent:alice.")
-_session = click.option("--session", "session_name", metavar="ID", help="Only what was done in this session.")
+_json = json_option()
+_reason = reason_option()
+_dry = aliased_option("--dry-run", hidden_aliases=["-n"], is_flag=True, help="Show the changes and make none")
+_principal = principal_option("Limit to changes of a principal, such as agent:alice")
+_session = click.option("--session", "session_name", metavar="ID", help="Limit to changes of a session")
+_path = click.argument("path", shell_complete=completion_values.tree_paths)
+_optional_path = click.argument("path", default="", shell_complete=completion_values.tree_paths)
+_at = click.option(
+    "--at",
+    default="latest",
+    show_default=True,
+    metavar="WHEN",
+    shell_complete=completion_values.revisions,
+    help="Revision, snapshot or time",
+)
 _SHOWN_COPIES = 20
 _SHORT = 8
 
@@ -41,21 +53,19 @@ def _joined(store: str | None, reason: str = "") -> Iterator[StoreSession]:
 
 
 @click.command()
-@click.argument("path", default="")
-@click.option(
-    "-n", "--number", default=50, show_default=True, type=click.IntRange(1), help="How many versions at most."
-)
+@_optional_path
+@limit_option("versions", default=50, hidden_aliases=["--number"])
 @_principal
 @_session
-@click.option("--since", metavar="TIME", help="2h, yesterday, 2026-11-20T10:00.")
-@click.option("--until", metavar="TIME", help="The same, as an upper bound.")
-@click.option("--stat", is_flag=True, help="The paths that each version changed, too.")
+@click.option("--since", metavar="TIME", help="Earliest time: 2h, yesterday, 2026-11-20T10:00")
+@click.option("--until", metavar="TIME", help="Latest time: 2h, yesterday, 2026-11-20T10:00")
+@click.option("--stat", is_flag=True, help="Show the changed paths of each version")
 @_json
 @click.pass_obj
 def log(
     store: str | None,
     path: str,
-    number: int,
+    limit: int,
     principal: str | None,
     session_name: str | None,
     since: str | None,
@@ -69,7 +79,7 @@ def log(
     """
     with _joined(store) as opened:
         asked = {"principal": principal, "session": session_name, "since": since, "until": until}
-        found = opened.call("log", path=tree_path(opened, path), limit=number, changes=stat, **asked)
+        found = opened.call("log", path=tree_path(opened, path), limit=limit, changes=stat, **asked)
     if as_json:
         say_json(found)
     else:
@@ -91,10 +101,8 @@ def _say_version(version: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.argument("path")
-@click.option(
-    "--at", default="latest", show_default=True, metavar="WHEN", help="A revision, a snapshot's name or a time."
-)
+@_path
+@_at
 @click.pass_obj
 def show(store: str | None, path: str, at: str) -> None:
     """Print a file from a version
@@ -106,11 +114,25 @@ def show(store: str | None, path: str, at: str) -> None:
 
 
 @click.command()
-@click.argument("path", default="")
+@_optional_path
 @click.option(
-    "--from", "old", default="1d-ago", show_default=True, metavar="WHEN", help="A revision, snapshot or time."
+    "--from",
+    "old",
+    default="1d-ago",
+    show_default=True,
+    metavar="WHEN",
+    shell_complete=completion_values.revisions,
+    help="Revision, snapshot or time of the old version",
 )
-@click.option("--to", "new", default="latest", show_default=True, metavar="WHEN", help="The same.")
+@click.option(
+    "--to",
+    "new",
+    default="latest",
+    show_default=True,
+    metavar="WHEN",
+    shell_complete=completion_values.revisions,
+    help="Revision, snapshot or time of the new version",
+)
 @click.pass_obj
 def diff(store: str | None, path: str, old: str, new: str) -> None:
     """Compare two versions of a path
@@ -132,10 +154,8 @@ def _say_diff(data: bytes) -> None:
 
 
 @click.command()
-@click.argument("path")
-@click.option(
-    "--at", default="latest", show_default=True, metavar="WHEN", help="A revision, a snapshot's name or a time."
-)
+@_path
+@_at
 @_json
 @click.pass_obj
 def blame(store: str | None, path: str, at: str, as_json: bool) -> None:
@@ -153,9 +173,22 @@ def blame(store: str | None, path: str, at: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("path", default="")
-@click.option("--to", "to", default="", metavar="WHEN", help="A revision, snapshot, time, or prev.")
-@click.option("--by-origin", "source", default="", metavar="SOURCE", help="Take back all that says it came from there.")
+@_optional_path
+@click.option(
+    "--to",
+    "to",
+    default="",
+    metavar="WHEN",
+    shell_complete=completion_values.revisions,
+    help="Revision, snapshot, time, or prev",
+)
+@click.option(
+    "--by-origin",
+    "source",
+    default="",
+    metavar="SOURCE",
+    help="Take back the content from a source, its user.ctx.source",
+)
 @_dry
 @_reason
 @_json
@@ -180,7 +213,7 @@ def restore(store: str | None, path: str, to: str, source: str, dry_run: bool, r
 
 
 @click.command()
-@click.argument("path", default="")
+@_optional_path
 @_principal
 @_session
 @_dry
@@ -207,7 +240,7 @@ def undo(
 
 
 @click.command()
-@click.argument("path", default="")
+@_optional_path
 @_dry
 @_reason
 @_json
@@ -220,9 +253,9 @@ def redo(store: str | None, path: str, dry_run: bool, reason: str, as_json: bool
 
 
 @click.command()
-@click.argument("path", default="")
-@click.option("--principal", metavar="NAME", help="Everything that this principal ever wrote, instead of a path.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@_optional_path
+@principal_option("Erase all files of a principal, instead of a path")
+@yes_option()
 @_dry
 @_reason
 @_json
@@ -306,8 +339,8 @@ def _say_outcome(done: dict[str, Any], dry_run: bool, as_json: bool, verb: str) 
 
 
 @click.command()
-@click.argument("name", default="")
-@click.option("--delete", is_flag=True, help="Forget the name; the version stays.")
+@click.argument("name", default="", shell_complete=completion_values.snapshots)
+@click.option("--delete", is_flag=True, help="Delete the name; the version stays")
 @_json
 @click.pass_obj
 def snapshot(store: str | None, name: str, delete: bool, as_json: bool) -> None:
