@@ -10,9 +10,9 @@ def completion(shell: str) -> None:
     """Print the completion script of a shell
 
     \b
-    bash:  ctxfs completion bash > ~/.local/share/bash-completion/completions/ctxfs
-    zsh:   ctxfs completion zsh  > "${fpath[1]}/_ctxfs"
-    fish:  ctxfs completion fish > ~/.config/fish/completions/ctxfs.fish
+    bash: ctxfs completion bash > ~/.local/share/bash-completion/completions/ctxfs
+    zsh:  ctxfs completion zsh > "${fpath[1]}/_ctxfs"
+    fish: ctxfs completion fish > ~/.config/fish/completions/ctxfs.fish
     """
     from ctxfs.cli.main import cli
 

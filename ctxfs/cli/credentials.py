@@ -48,7 +48,7 @@ def issue(store: str | None, principal: str, ttl: float | None, allow: tuple[str
     It is printed this once and stored nowhere.
 
     \b
-    CTXFS_TOKEN=$(ctxfs token issue agent:alice --allow 'knowledge/**:r') ctxfs mcp
+    CTXFS_TOKEN=$(ctxfs token issue agent:ada --allow 'knowledge/**:r') ctxfs mcp
     """
     with opened_session(store) as opened:
         found = opened.call("issue_token", principal=principal, allow=list(allow), seconds=ttl)

@@ -61,7 +61,7 @@ def evaluate(
     GOLD has a question and its answers a line, as JSON:
 
     \b
-    {"question": "how often are keys rotated?", "relevant": ["knowledge/handbook/keys.md:5-7"]}
+    {"question": "how often?", "relevant": ["knowledge/handbook/keys.md:5-7"]}
 
     A relevant passage is a path, a path:line or a path:first-last. "category" and "below" are optional. Figures: recall@1, @5
     and @10, nDCG@10, the share of questions whose whole evidence is in a context of 500, 1000, 2000 and 4000 tokens, and the

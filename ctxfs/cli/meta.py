@@ -16,8 +16,8 @@ from ctxfs.model.metadata import COMPUTED, PREFIX, SETTABLE
 from ctxfs.model.path import Path, one_line
 from ctxfs.rpc.wire import change_to_wire
 
-_NAMES = f"""\b
-Set by whoever may write: {", ".join(SETTABLE)}.
+_NAMES = f"""Settable by writers of the file: {", ".join(SETTABLE)}.
+
 Computed: {", ".join(COMPUTED)}."""
 
 

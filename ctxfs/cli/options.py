@@ -58,6 +58,7 @@ def limit_option(
         default=default,
         show_default=True,
         type=click.IntRange(1, maximum),
+        metavar="N",
         help=f"Maximum number of {noun}",
     )
 
