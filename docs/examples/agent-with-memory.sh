@@ -11,7 +11,7 @@ name=${AGENT:-assistant}
 session=${SESSION:-"$name-chat"}
 
 say() { # role, text: to the history, which nobody can change
-    printf '%s\n' "$2" | ctxfs record --session "$session" --kind "$1" --as "agent:$name" >/dev/null
+    printf '%s\n' "$2" | ctxfs record --session "$session" --kind "$1" --principal "agent:$name" >/dev/null
 }
 
 say input "$message"
