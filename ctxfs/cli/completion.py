@@ -16,6 +16,6 @@ def completion(shell: str) -> None:
     """
     from ctxfs.cli.main import cli
 
-    found = get_completion_class(shell)
-    assert found is not None
-    click.echo(found(cli, {}, "ctxfs", "_CTXFS_COMPLETE").source())
+    completer = get_completion_class(shell)
+    assert completer is not None
+    click.echo(completer(cli, {}, "ctxfs", "_CTXFS_COMPLETE").source())

@@ -11,20 +11,20 @@ import click
 from ctxfs.cli import completion_values
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.options import aliased_option, json_option
-from ctxfs.cli.output import say, say_json, warn, write_bytes
+from ctxfs.cli.output import print_json, print_line, warn, write_bytes
 from ctxfs.cli.search import read_question
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_UNHEALTHY, EXIT_USAGE, CommandError
 
-_json = json_option()
+_json_option = json_option()
 _manifest_argument = click.argument("manifest", shell_complete=completion_values.tasks)
 _task_argument = click.argument("task", shell_complete=completion_values.tasks)
 _FORMATS = {"md": "markdown", "markdown": "markdown", "xml": "xml", "json": "json", "messages": "messages"}
-_BAR = 32
+_BAR_COLUMNS = 32
 _COLOURS = {"supported": "green", "contradicted": "red", "unsupported": "yellow"}
 
 
-class _WithDefault(CommandGroup):
+class _GroupWithDefault(CommandGroup):
     """A group for which `ctxfs context QUESTION` is `ctxfs context build QUESTION`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -33,7 +33,7 @@ class _WithDefault(CommandGroup):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_WithDefault)
+@click.group(cls=_GroupWithDefault)
 def context() -> None:
     """Manage contexts
 
@@ -107,13 +107,13 @@ def build(store: str | None, /, words: tuple[str, ...], request_file: BinaryIO |
     \b
     { cat task.md; ctxfs context "$(cat task.md)" --budget 4000; } | some-llm
     """
-    request = _request(words, request_file, options)
+    request = _build_request(words, request_file, options)
     with session(store) as opened:
         built = opened.call("context", request=request)
     for note in built["notes"]:
         warn(note)
     if options["save_manifest"]:
-        _write(options["save_manifest"], built["manifest"])
+        _replace_file(options["save_manifest"], built["manifest"])
     data = built["text"].encode("utf-8", "replace")
     if options["as_json"]:
         data = (
@@ -122,14 +122,14 @@ def build(store: str | None, /, words: tuple[str, ...], request_file: BinaryIO |
     elif options["manifest"]:
         data = built["manifest"]
     if options["output"]:
-        _write(options["output"], data)
+        _replace_file(options["output"], data)
     else:
         write_bytes(data)
     if not built["found"] and not request.get("pins"):
         sys.exit(EXIT_NOTHING_FOUND)
 
 
-def _request(words: tuple[str, ...], file: BinaryIO | None, options: dict[str, Any]) -> dict[str, Any]:
+def _build_request(words: tuple[str, ...], file: BinaryIO | None, options: dict[str, Any]) -> dict[str, Any]:
     import tomllib
 
     from ctxfs.model.toml import parse_toml
@@ -150,27 +150,27 @@ def _request(words: tuple[str, ...], file: BinaryIO | None, options: dict[str, A
             request[key] = list(options[key])
     for key in ("quota", "reserve"):
         if options[key]:
-            request[key] = dict(_share(text) for text in options[key])
+            request[key] = dict(_parse_share(text) for text in options[key])
     if options["form"]:
         request["format"] = _FORMATS[options["form"]]
     return request | {key: True for key in ("compress", "summarise", "secrets") if options[key]}
 
 
-def _share(text: str) -> tuple[str, object]:
+def _parse_share(text: str) -> tuple[str, object]:
     kind, sign, value = text.partition("=")
     if not sign:
         raise CommandError(f"'{text}' has no '='", "write KIND=TOKENS or KIND=30%", EXIT_USAGE)
     return kind, int(value) if value.isdigit() else value
 
 
-def _write(file: HostPath, data: bytes) -> None:
+def _replace_file(file: HostPath, data: bytes) -> None:
     """Replace a file atomically, so that concurrent readers see the old or the new content."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     beside.write_bytes(data)
     os.replace(beside, file)
 
 
-def _manifest(opened: StoreSession, name: str) -> bytes:
+def _read_manifest(opened: StoreSession, name: str) -> bytes:
     """Return a manifest by its file, its path in the tree, or the name of its task."""
     if HostPath(name).is_file():
         return HostPath(name).read_bytes()
@@ -187,7 +187,7 @@ def _manifest(opened: StoreSession, name: str) -> bytes:
 
 @context.command()
 @_manifest_argument
-@_json
+@_json_option
 @click.pass_obj
 def verify(store: str | None, manifest: str, as_json: bool) -> None:
     """Rebuild a context and compare the bytes
@@ -195,26 +195,26 @@ def verify(store: str | None, manifest: str, as_json: bool) -> None:
     The context of MANIFEST is built from its sources as they were. Exit code 6 if it cannot be built again or differs.
     """
     with session(store) as opened:
-        found = opened.call("verify_context", manifest=_manifest(opened, manifest))
+        outcome = opened.call("verify_context", manifest=_read_manifest(opened, manifest))
     if as_json:
-        say_json(found)
-    elif found["same"]:
-        say("the same, byte for byte", fg="green")
-        for path in found["changed"]:
-            say(f"  changed since: {path}")
-        say("a new build gives " + ("the same" if found["now"] else found["fault"] or "another one"))
+        print_json(outcome)
+    elif outcome["same"]:
+        print_line("the same, byte for byte", fg="green")
+        for path in outcome["changed"]:
+            print_line(f"  changed since: {path}")
+        print_line("a new build gives " + ("the same" if outcome["now"] else outcome["fault"] or "another one"))
     else:
-        say("it cannot be made again" if found["missing"] else "another text", fg="red")
-        for place in found["missing"]:
-            say(f"  not to be had any more: {place}")
-    if not found["same"]:
+        print_line("it cannot be made again" if outcome["missing"] else "another text", fg="red")
+        for passage in outcome["missing"]:
+            print_line(f"  not to be had any more: {passage}")
+    if not outcome["same"]:
         sys.exit(EXIT_UNHEALTHY)
 
 
 @context.command()
 @click.argument("old", shell_complete=completion_values.tasks)
 @click.argument("new", shell_complete=completion_values.tasks)
-@_json
+@_json_option
 @click.pass_obj
 def diff(store: str | None, old: str, new: str, as_json: bool) -> None:
     """Compare two contexts
@@ -225,36 +225,36 @@ def diff(store: str | None, old: str, new: str, as_json: bool) -> None:
     from ctxfs.context.build.rebuild import compare
 
     with session(store) as opened:
-        found = compare(parse_manifest(_manifest(opened, old)), parse_manifest(_manifest(opened, new)))
+        difference = compare(parse_manifest(_read_manifest(opened, old)), parse_manifest(_read_manifest(opened, new)))
     if as_json:
-        say_json(
+        print_json(
             {
-                "added": found.added,
-                "dropped": found.dropped,
-                "changed": found.changed,
-                "kept": found.kept,
-                "request": found.request,
+                "added": difference.added,
+                "dropped": difference.dropped,
+                "changed": difference.changed,
+                "kept": difference.kept,
+                "request": difference.request,
             }
         )
     else:
-        for name, (before, after) in found.request.items():
-            say(f"~ request {name}: {before!r} → {after!r}", fg="yellow")
-        for sign, places, colour in (
-            ("-", found.dropped, "red"),
-            ("~", found.changed, "yellow"),
-            ("+", found.added, "green"),
+        for name, (before, after) in difference.request.items():
+            print_line(f"~ request {name}: {before!r} → {after!r}", fg="yellow")
+        for sign, passages, colour in (
+            ("-", difference.dropped, "red"),
+            ("~", difference.changed, "yellow"),
+            ("+", difference.added, "green"),
         ):
-            for place in places:
-                say(f"{sign} {place}", fg=colour)
-        say(f"{found.kept} the same")
-    if found.added or found.dropped or found.changed:
+            for passage in passages:
+                print_line(f"{sign} {passage}", fg=colour)
+        print_line(f"{difference.kept} the same")
+    if difference.added or difference.dropped or difference.changed:
         sys.exit(1)
 
 
 @context.command()
 @_manifest_argument
 @click.argument("path", shell_complete=completion_values.tree_paths)
-@_json
+@_json_option
 @click.pass_obj
 def why(store: str | None, manifest: str, path: str, as_json: bool) -> None:
     """Explain why a path is in a context, or not
@@ -262,21 +262,21 @@ def why(store: str | None, manifest: str, path: str, as_json: bool) -> None:
     Exit code 3 if PATH was no candidate of the context of MANIFEST.
     """
     from ctxfs.context.build.manifest import parse_manifest
-    from ctxfs.context.build.rebuild import why as told
+    from ctxfs.context.build.rebuild import why as candidates_at
 
     with session(store) as opened:
-        entries = told(parse_manifest(_manifest(opened, manifest)), path)
+        entries = candidates_at(parse_manifest(_read_manifest(opened, manifest)), path)
     if as_json:
-        say_json(entries)
+        print_json(entries)
     for entry in () if as_json else entries:
-        place = f"{entry['path']}:{entry['first']}-{entry['last']}"
+        passage = f"{entry['path']}:{entry['first']}-{entry['last']}"
         if entry["in"]:
-            say(f"+ {place}  {entry['why']}, score {entry['score']:.2f}, {entry['tokens']} tokens", fg="green")
+            print_line(f"+ {passage}  {entry['why']}, score {entry['score']:.2f}, {entry['tokens']} tokens", fg="green")
             for name, share in sorted(entry["shares"].items(), key=lambda item: -abs(item[1])):
-                say(f"    {share:+7.2f}  {name} {entry['signals'].get(name, 'not found')}")
+                print_line(f"    {share:+7.2f}  {name} {entry['signals'].get(name, 'not found')}")
         else:
             other = f" (of {entry['for']})" if entry.get("for") else ""
-            say(f"- {place}  {entry['reason']}{other}, score {entry['score']:.2f}", fg="red")
+            print_line(f"- {passage}  {entry['reason']}{other}, score {entry['score']:.2f}", fg="red")
     if not entries:
         if not as_json:
             warn("it was no candidate: search did not find it for this question")
@@ -285,12 +285,12 @@ def why(store: str | None, manifest: str, path: str, as_json: bool) -> None:
 
 @context.command()
 @_manifest_argument
-@_json
+@_json_option
 @click.pass_obj
 def show(store: str | None, manifest: str, as_json: bool) -> None:
     """Show the budget of a context by source"""
     with session(store) as opened:
-        body = json.loads(_manifest(opened, manifest))
+        body = json.loads(_read_manifest(opened, manifest))
     sources: dict[str, dict[str, int]] = {}
     for item in body["items"]:
         source = sources.setdefault(item["path"] or "(summary)", {"tokens": 0, "pieces": 0})
@@ -301,9 +301,9 @@ def show(store: str | None, manifest: str, as_json: bool) -> None:
     for out in body["excluded"]:
         reasons[out["reason"]] = reasons.get(out["reason"], 0) + 1
     if as_json:
-        say_json({"context": body["context"], "sources": sources, "excluded": reasons})
+        print_json({"context": body["context"], "sources": sources, "excluded": reasons})
         return
-    say(
+    print_line(
         f"{total} of {budget} tokens ({total / budget:.0%}), {len(body['items'])} pieces of {len(sources)} sources",
         bold=True,
     )
@@ -313,14 +313,14 @@ def show(store: str | None, manifest: str, as_json: bool) -> None:
         ("(headers, citations)", {"tokens": framing, "pieces": 0}),
     ]
     for path, source in rows:
-        filled = round(_BAR * source["tokens"] / budget)
-        say(f"{'█' * filled}{'·' * (_BAR - filled)} ", fg="cyan", nl=False)
-        say(f"{source['tokens']:>7}  {path}" + (f" ({source['pieces']})" if source["pieces"] else ""))
+        filled = round(_BAR_COLUMNS * source["tokens"] / budget)
+        print_line(f"{'█' * filled}{'·' * (_BAR_COLUMNS - filled)} ", fg="cyan", nl=False)
+        print_line(f"{source['tokens']:>7}  {path}" + (f" ({source['pieces']})" if source["pieces"] else ""))
     if reasons:
-        say("left out: " + ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())))
+        print_line("left out: " + ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())))
 
 
-def _deliver(store: str | None, task: str, name: str) -> bytes:
+def _read_delivery(store: str | None, task: str, name: str) -> bytes:
     with session(store) as opened:
         data: bytes = opened.call("read", path=f"context/{task}/{name}")
     return data
@@ -335,7 +335,7 @@ def next_piece(store: str | None, task: str, cursor: int | None) -> None:
 
     Exit code 3 at its end.
     """
-    data = _deliver(store, task, "stream" if cursor is None else f"stream@{cursor}")
+    data = _read_delivery(store, task, "stream" if cursor is None else f"stream@{cursor}")
     write_bytes(data)
     if not data:
         sys.exit(EXIT_NOTHING_FOUND)
@@ -349,7 +349,7 @@ def refresh(store: str | None, task: str) -> None:
 
     The output has the additions, replacements and removals since the last delivery of TASK's context to a window.
     """
-    write_bytes(_deliver(store, task, "delta.md"))
+    write_bytes(_read_delivery(store, task, "delta.md"))
 
 
 @context.command()
@@ -361,7 +361,7 @@ def refresh(store: str | None, task: str) -> None:
     help="Manifest of the context that the file RESPONSE answers",
 )
 @click.option("--min", "least", type=click.FloatRange(0, 1), help="Minimum groundedness; exit code 6 if it is lower")
-@_json
+@_json_option
 @click.pass_obj
 def evaluate(store: str | None, answer: str, manifest: str | None, least: float | None, as_json: bool) -> None:
     """Check a response against its sources
@@ -371,24 +371,24 @@ def evaluate(store: str | None, answer: str, manifest: str | None, least: float 
     """
     with session(store) as opened:
         if manifest is not None:
-            response = sys.stdin.buffer.read() if answer == "-" else _response(answer)
-            done: dict[str, Any] = {}
-            record = opened.call("evaluate_response", manifest=_manifest(opened, manifest), response=response)
+            response = sys.stdin.buffer.read() if answer == "-" else _read_response(answer)
+            actions: dict[str, Any] = {}
+            record = opened.call("evaluate_response", manifest=_read_manifest(opened, manifest), response=response)
         else:
-            done = opened.call("curate", task=answer.strip("/").removeprefix("context/"))
-            record = done.pop("evaluation")
+            actions = opened.call("curate", task=answer.strip("/").removeprefix("context/"))
+            record = actions.pop("evaluation")
     body = json.loads(record)
     if as_json:
-        say_json({**body, **done})
+        print_json({**body, **actions})
     else:
-        _show_evaluation(body, done)
+        _show_evaluation(body, actions)
     grounded = body["groundedness"]
     if least is not None and (grounded is None or grounded < least):
         warn(f"groundedness {'unknown' if grounded is None else f'{grounded:.2f}'} is below {least}")
         sys.exit(EXIT_UNHEALTHY)
 
 
-def _response(name: str) -> bytes:
+def _read_response(name: str) -> bytes:
     try:
         return HostPath(name).read_bytes()
     except OSError as error:
@@ -397,33 +397,33 @@ def _response(name: str) -> bytes:
         ) from error
 
 
-def _show_evaluation(body: dict[str, Any], done: dict[str, Any]) -> None:
+def _show_evaluation(body: dict[str, Any], actions: dict[str, Any]) -> None:
     for claim in body["claims"]:
         if claim["verdict"] == "unchecked":
             continue
-        say(f"{claim['verdict']:<13}", fg=_COLOURS[claim["verdict"]], nl=False)
-        say(f"{claim['support']:.2f}  {claim['claim']}")
+        print_line(f"{claim['verdict']:<13}", fg=_COLOURS[claim["verdict"]], nl=False)
+        print_line(f"{claim['support']:.2f}  {claim['claim']}")
         if claim.get("source"):
-            say(f"                   {claim['source']['at']}", dim=True)
+            print_line(f"                   {claim['source']['at']}", dim=True)
         for conflict in claim["conflicts"]:
-            say(
+            print_line(
                 f"                   {conflict['kind']}: '{conflict['claim']}', but '{conflict['source']}' at {conflict['at']}",
                 fg="red",
             )
         for citation in claim["citations"]:
             if not citation["resolves"]:
-                say(f"                   {citation['cite']} names nothing in the context", fg="red")
+                print_line(f"                   {citation['cite']} names nothing in the context", fg="red")
     for path in body["stale"]:
-        say(f"changed since: {path}", fg="yellow")
+        print_line(f"changed since: {path}", fg="yellow")
     for note in body["notes"]:
-        say(note, dim=True)
-    for path in done.get("kept", ()):
-        say(f"kept: {path}", fg="green")
-    if done.get("reviews"):
-        say(f"{len(done['reviews'])} for review: ctxfs review")
+        print_line(note, dim=True)
+    for path in actions.get("kept", ()):
+        print_line(f"kept: {path}", fg="green")
+    if actions.get("reviews"):
+        print_line(f"{len(actions['reviews'])} for review: ctxfs review")
     grounded = body["groundedness"]
     counts = ", ".join(f"{count} {name}" for name, count in body["counts"].items())
-    say(f"groundedness {'unknown' if grounded is None else f'{grounded:.2f}'}: {counts}", bold=True)
+    print_line(f"groundedness {'unknown' if grounded is None else f'{grounded:.2f}'}: {counts}", bold=True)
 
 
 @context.command()

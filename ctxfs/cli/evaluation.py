@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ctxfs.cli.options import below_option, json_option
-from ctxfs.cli.output import say, say_json, warn
+from ctxfs.cli.output import print_json, print_line, warn
 from ctxfs.cli.progress import counted
 from ctxfs.context.retrieval_metrics import (
     Gold,
@@ -78,7 +78,7 @@ def evaluate(
     summary, categories = summarise(outcomes), by_category(outcomes)
     worse = regressions(summary, before, tolerance)
     if as_json:
-        say_json({**summary, "categories": categories, "notes": notes, "worse": worse})
+        print_json({**summary, "categories": categories, "notes": notes, "worse": worse})
     else:
         _show({"all": summary, **categories})
     if save and baseline is not None:
@@ -98,40 +98,45 @@ def measure(
         opened.catch_up_once()
     for gold in counted(questions, "questions"):
         outcome = Outcome(gold)
-        at = gold.below or below
+        directory = gold.below or below
         start = time.perf_counter()
-        answer = opened.call("search", question=gold.question, below=at, limit=10)
+        answer = opened.call("search", question=gold.question, below=directory, limit=10)
         outcome.seconds = time.perf_counter() - start
         notes.update(dict.fromkeys(answer["notes"]))
-        score_hits(outcome, [_place(hit) for hit in answer["hits"]])
+        score_hits(outcome, [_passage_of(hit) for hit in answer["hits"]])
         for budget in budgets:
-            request = {"query": gold.question, "budget": budget, "tokenizer": tokenizer, "paths": [at] if at else []}
+            request = {
+                "query": gold.question,
+                "budget": budget,
+                "tokenizer": tokenizer,
+                "paths": [directory] if directory else [],
+            }
             manifest = json.loads(opened.call("context", request=request)["manifest"])
-            score_context(outcome, budget, map(_place, manifest["items"]))
+            score_context(outcome, budget, map(_passage_of, manifest["items"]))
         outcomes.append(outcome)
     return outcomes, list(notes)
 
 
-def _place(item: dict[str, Any]) -> Place:
+def _passage_of(item: dict[str, Any]) -> Place:
     return Place(item["path"], item["first"], item["last"])
 
 
 def _read_baseline(file: HostPath) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        figures = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CommandError(
             f"cannot read the baseline '{file}': {error}", "write one: --baseline FILE --save"
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(figures, dict):
         raise CommandError(f"'{file}' is no baseline", "write one: --baseline FILE --save")
-    return found
+    return figures
 
 
 def _show(rows: dict[str, dict[str, float]]) -> None:
     width = max(map(len, rows))
     names = list(rows["all"])
-    say(" " * width + "  " + "  ".join(f"{name:>9}" for name in names))
+    print_line(" " * width + "  " + "  ".join(f"{name:>9}" for name in names))
     for row, figures in rows.items():
         cells = [f"{figures[name]:9.0f}" if name == "questions" else f"{figures[name]:9.3f}" for name in names]
-        say(f"{row:<{width}}  " + "  ".join(cells))
+        print_line(f"{row:<{width}}  " + "  ".join(cells))

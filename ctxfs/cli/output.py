@@ -10,13 +10,13 @@ from ctxfs.model.errors import EXIT_FAILURE, CommandError
 from ctxfs.model.path import lines_of, one_line, printable
 
 
-def say(text: str = "", **style: Any) -> None:
+def print_line(text: str = "", **style: Any) -> None:
     """Print a line on stdout, with styles on a terminal only. Control characters are escaped, for the safety of terminals."""
     click.secho(one_line(text), **style)
 
 
-def say_lines(text: str, **style: Any) -> None:
-    """Print lines on stdout, with the styles and escapes of `say`."""
+def print_lines(text: str, **style: Any) -> None:
+    """Print lines on stdout, with the styles and escapes of `print_line`."""
     click.secho(lines_of(text), **style)
 
 
@@ -25,7 +25,7 @@ def warn(text: str) -> None:
     click.secho(f"ctxfs: {one_line(text)}", err=True, fg="yellow")
 
 
-def say_json(value: object) -> None:
+def print_json(value: object) -> None:
     """Print one JSON document."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=lambda data: data.decode("utf-8", "replace"))
     click.echo(printable(text))

@@ -13,7 +13,7 @@ def tree_path(opened: StoreSession, text: str) -> str:
     if not text:
         return ""
     host = os.path.abspath(os.path.expanduser(text))
-    for at in opened.call("mountpoints"):
-        if host == at or host.startswith(at + "/"):
-            return host[len(at) :].strip("/")
+    for mountpoint in opened.call("mountpoints"):
+        if host == mountpoint or host.startswith(mountpoint + "/"):
+            return host[len(mountpoint) :].strip("/")
     return text.strip("/")

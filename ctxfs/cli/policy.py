@@ -5,7 +5,7 @@ import click
 from ctxfs.cli import completion_values
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.options import json_option
-from ctxfs.cli.output import say, say_json
+from ctxfs.cli.output import print_json, print_line
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_FAILURE, CommandError
 
@@ -34,12 +34,15 @@ def check(store: str | None, principal: str, verb: str, path: str, as_json: bool
     Shows if PRINCIPAL may do VERB to PATH, and the rule that decides. Exit code 1 if not.
     """
     with opened_session(store) as opened:
-        found = opened.call("decide_policy", principal=principal, verb=verb, path=path)
+        decision = opened.call("decide_policy", principal=principal, verb=verb, path=path)
     if as_json:
-        say_json(found)
+        print_json(decision)
     else:
-        say(f"{'allowed' if found['allowed'] else 'denied'}: {found['why']}", fg="green" if found["allowed"] else "red")
-    if not found["allowed"]:
+        print_line(
+            f"{'allowed' if decision['allowed'] else 'denied'}: {decision['why']}",
+            fg="green" if decision["allowed"] else "red",
+        )
+    if not decision["allowed"]:
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
@@ -54,16 +57,18 @@ def explain(store: str | None, principal: str, path: str, as_json: bool) -> None
     Verb by verb, with every rule that matches; the first one decides.
     """
     with opened_session(store) as opened:
-        found = {v: opened.call("decide_policy", principal=principal, verb=v, path=path) for v in _VERBS}
+        decisions = {v: opened.call("decide_policy", principal=principal, verb=v, path=path) for v in _VERBS}
     if as_json:
-        say_json(found)
+        print_json(decisions)
         return
-    for verb, decision in found.items():
-        say(f"{verb:<7}{'allowed' if decision['allowed'] else 'denied'}", fg="green" if decision["allowed"] else "red")
+    for verb, decision in decisions.items():
+        print_line(
+            f"{verb:<7}{'allowed' if decision['allowed'] else 'denied'}", fg="green" if decision["allowed"] else "red"
+        )
         for rule in decision["matched"]:
-            say(f"       {rule}")
+            print_line(f"       {rule}")
         if not decision["matched"]:
-            say(f"       {decision['why']}")
+            print_line(f"       {decision['why']}")
 
 
 @policy.command(name="list")
@@ -75,14 +80,14 @@ def list_rules(store: str | None, as_json: bool) -> None:
     The defaults come first.
     """
     with opened_session(store) as opened:
-        found = opened.call("policy")
+        policy_state = opened.call("policy")
     if as_json:
-        say_json(found)
+        print_json(policy_state)
         return
-    for rule in found["rules"]:
-        say(rule)
-    if found["fault"]:
-        say(f"{_FAULT}: {found['fault']}", fg="red")
+    for rule in policy_state["rules"]:
+        print_line(rule)
+    if policy_state["fault"]:
+        print_line(f"{_FAULT}: {policy_state['fault']}", fg="red")
 
 
 @policy.command()
@@ -96,10 +101,10 @@ def edit(store: str | None) -> None:
         text = opened.call("read", path=_RULES).decode("utf-8", "replace")
         edited = click.edit(text, extension=".toml")
         if edited is None or edited == text:
-            say("nothing was changed")
+            print_line("nothing was changed")
             return
         opened.call("apply", change=["put", _RULES, edited.encode(), {}])
-        found = opened.call("policy")
-    if found["fault"]:
-        raise CommandError(f"{_FAULT}: {found['fault']}", "mend it: ctxfs policy edit")
-    say("in force", fg="green")
+        policy_state = opened.call("policy")
+    if policy_state["fault"]:
+        raise CommandError(f"{_FAULT}: {policy_state['fault']}", "mend it: ctxfs policy edit")
+    print_line("in force", fg="green")

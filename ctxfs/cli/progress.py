@@ -13,31 +13,31 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_UNHEALTHY, CommandError
 from ctxfs.store.layout import Layout
 
-_LINE_SECONDS = 5.0
-_ANSWER_SECONDS = 60.0
-_STALLED_SECONDS = 300.0  # one slow file may take a minute on a busy machine
+_LINE_INTERVAL_SECONDS = 5.0
+_RESPONSE_TIMEOUT_SECONDS = 60.0
+_STALL_TIMEOUT_SECONDS = 300.0  # one slow file may take a minute on a busy machine
 
 Item = TypeVar("Item")
 
 
 @contextlib.contextmanager
-def working(what: str) -> Iterator[None]:
+def spinner(task: str) -> Iterator[None]:
     """Show a spinner on a terminal for work of unknown length."""
     if not sys.stderr.isatty():
         yield
         return
-    with Console(stderr=True).status(f"{what} …"):
+    with Console(stderr=True).status(f"{task} …"):
         yield
 
 
-def counted(items: Sequence[Item], what: str) -> Iterator[Item]:
+def counted(items: Sequence[Item], task: str) -> Iterator[Item]:
     """Yield the items, with a progress bar on a terminal."""
     if not sys.stderr.isatty():
         yield from items
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, description=what)
+        yield from progress.track(items, description=task)
 
 
 class IndexBar:
@@ -49,7 +49,7 @@ class IndexBar:
         self._words = self._progress.add_task("words", total=None)
         self._meaning = self._progress.add_task("meaning", total=None)
         self._terminal = sys.stderr.isatty()
-        self._said = time.monotonic()
+        self._last_line_at = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._terminal:
@@ -64,23 +64,23 @@ class IndexBar:
 
     def show(self, index: dict[str, Any], *, is_last: bool = False) -> None:
         """Show the index part of a `status` response; in a pipe every five seconds, and the last one."""
-        done, _, total = str(index.get("words", "")).partition("/")
+        indexed, _, total = str(index.get("words", "")).partition("/")
         embedded = index["chunks"] - index["waiting_for_meaning"]
         if self._terminal:
             self._progress.update(
-                self._words, completed=int(done or index["searchable"]), total=int(total or 0) or None
+                self._words, completed=int(indexed or index["searchable"]), total=int(total or 0) or None
             )
             self._progress.update(self._meaning, completed=embedded, total=index["chunks"] or None)
-        elif is_last or time.monotonic() - self._said > _LINE_SECONDS:
-            self._said = time.monotonic()
+        elif is_last or time.monotonic() - self._last_line_at > _LINE_INTERVAL_SECONDS:
+            self._last_line_at = time.monotonic()
             print(
                 f"{index['searchable']} files by words, {embedded} of {index['chunks']} chunks by meaning",
                 file=sys.stderr,
             )
 
 
-def is_ready(index: dict[str, Any], what: str) -> bool:
-    """Return True if `what` (words or meaning) has caught up with the files.
+def is_ready(index: dict[str, Any], aspect: str) -> bool:
+    """Return True if `aspect` (words or meaning) has caught up with the files.
 
     Raise CommandError if the index is down.
     """
@@ -89,36 +89,36 @@ def is_ready(index: dict[str, Any], what: str) -> bool:
         raise CommandError(f"the index is {state}", "see <store>/run/daemon.log, and: ctxfs doctor", EXIT_UNHEALTHY)
     if state in ("starting", "scanning", "indexing words", "restarting") or index.get("behind"):
         return False
-    return what == "words" or state == "idle"
+    return aspect == "words" or state == "idle"
 
 
-def follow_index(layout: Layout, what: str, seconds: float | None = None) -> dict[str, Any]:
-    """Show progress until `what` is searchable, and return the last status.
+def follow_index(layout: Layout, aspect: str, seconds: float | None = None) -> dict[str, Any]:
+    """Show progress until `aspect` is searchable, and return the last status.
 
     Raise CommandError if the index is down, if it makes no progress for 300 seconds, or after `seconds`.
     """
     from ctxfs.rpc.client import Client
 
-    client = Client(layout.run, timeout=_ANSWER_SECONDS)
-    start = moved = time.monotonic()
-    last: object = None
+    client = Client(layout.run, timeout=_RESPONSE_TIMEOUT_SECONDS)
+    start = last_progress = time.monotonic()
+    last_position: object = None
     try:
         with IndexBar() as bar:
             while True:
                 status: dict[str, Any] = client.call("status")
                 index = status["index"]
                 now = time.monotonic()
-                if is_ready(index, what):
+                if is_ready(index, aspect):
                     bar.show(index, is_last=True)
                     return status
                 bar.show(index)
-                standing = (index.get("state"), index.get("words"), index["searchable"], index["waiting_for_meaning"])
-                if standing != last:
-                    last, moved = standing, now
-                if now - moved > _STALLED_SECONDS or (seconds is not None and now - start > seconds):
+                position = (index.get("state"), index.get("words"), index["searchable"], index["waiting_for_meaning"])
+                if position != last_position:
+                    last_position, last_progress = position, now
+                if now - last_progress > _STALL_TIMEOUT_SECONDS or (seconds is not None and now - start > seconds):
                     why = index.get("waits") or index.get("behind") or f"it is {index.get('state')}"
                     raise CommandError(
-                        f"{what} have not caught up after {now - start:.0f} s: {why}", "ctxfs status", EXIT_NOT_KNOWN
+                        f"{aspect} have not caught up after {now - start:.0f} s: {why}", "ctxfs status", EXIT_NOT_KNOWN
                     )
                 time.sleep(0.1)
     finally:

@@ -7,8 +7,8 @@ import click
 from ctxfs.cli import completion_values
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.options import json_option
-from ctxfs.cli.output import say, say_json, warn
-from ctxfs.cli.progress import working
+from ctxfs.cli.output import print_json, print_line, warn
+from ctxfs.cli.progress import spinner
 from ctxfs.daemon.session import session
 from ctxfs.model.credentials import without_passwords
 
@@ -24,14 +24,14 @@ def remote(ctx: click.Context, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     with session(ctx.obj) as opened:
-        found = opened.call("remotes")
+        remotes = opened.call("remotes")
         trusted = opened.call("trusted_remotes")
     if as_json:
-        say_json(found)
+        print_json(remotes)
         return
-    for name, url in sorted(found.items()):
+    for name, url in sorted(remotes.items()):
         click.secho(f"{name:<16}", bold=True, nl=False)
-        say(f"{url}  (trusted)" if name in trusted else url)
+        print_line(f"{url}  (trusted)" if name in trusted else url)
 
 
 @remote.command()
@@ -44,12 +44,14 @@ def add(store: str | None, name: str, url: str, trusted: bool) -> None:
 
     PLACE is a folder or any URL that git can push to (git init --bare makes one); NAME is its name here.
     """
-    place = os.path.abspath(url) if os.path.isdir(url) else url
+    address = os.path.abspath(url) if os.path.isdir(url) else url
     with session(store) as opened:
-        opened.call("add_remote", name=name, url=place, trusted=trusted)
-    say(f"{name} is {without_passwords(place)}; next: ctxfs remote push {name}")
+        opened.call("add_remote", name=name, url=address, trusted=trusted)
+    print_line(f"{name} is {without_passwords(address)}; next: ctxfs remote push {name}")
     if not trusted:
-        say(f"what is pulled from it will be marked untrusted; if it is a machine of yours: ctxfs remote trust {name}")
+        print_line(
+            f"what is pulled from it will be marked untrusted; if it is a machine of yours: ctxfs remote trust {name}"
+        )
 
 
 @remote.command()
@@ -63,7 +65,7 @@ def trust(store: str | None, name: str, off: bool) -> None:
     """
     with session(store) as opened:
         opened.call("trust_remote", name=name, trusted=not off)
-    say(f"{name} is {'not trusted any more' if off else 'trusted'}; what was pulled before stays as it is")
+    print_line(f"{name} is {'not trusted any more' if off else 'trusted'}; what was pulled before stays as it is")
 
 
 @remote.command()
@@ -76,7 +78,7 @@ def remove(store: str | None, name: str) -> None:
     """
     with session(store) as opened:
         opened.call("remove_remote", name=name)
-    say(f"{name} is forgotten")
+    print_line(f"{name} is forgotten")
 
 
 @remote.command()
@@ -88,9 +90,9 @@ def push(store: str | None, name: str, replace: bool) -> None:
 
     Sends every version, snapshot and large file to NAME.
     """
-    with session(store) as opened, working(f"sending to {name}"):
+    with session(store) as opened, spinner(f"sending to {name}"):
         revision = opened.call("push", name=name, replace=replace)
-    say(f"{name} is at {revision[:8]}")
+    print_line(f"{name} is at {revision[:8]}")
 
 
 @remote.command()
@@ -104,12 +106,12 @@ def pull(store: str | None, name: str, as_json: bool) -> None:
     """
     with session(store) as opened:
         opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli")
-        with working(f"fetching from {name}"):
+        with spinner(f"fetching from {name}"):
             pulled = opened.call("pull", name=name)
     if as_json:
-        say_json(pulled)
+        print_json(pulled)
         return
     words = {"current": "nothing new", "forward": "followed", "merged": "merged"}
-    say(f"{words[pulled['state']]}: {pulled['versions']} versions, {len(pulled['changes'])} paths changed here")
+    print_line(f"{words[pulled['state']]}: {pulled['versions']} versions, {len(pulled['changes'])} paths changed here")
     for path in pulled["conflicts"]:
         warn(f"both sides changed {path}: theirs is beside it as *.conflict-*")

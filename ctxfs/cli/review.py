@@ -5,7 +5,7 @@ import sys
 import click
 
 from ctxfs.cli.options import json_option
-from ctxfs.cli.output import say, say_json, warn
+from ctxfs.cli.output import print_json, print_line, warn
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 
@@ -31,41 +31,41 @@ def review(
     """
     with session(store) as opened:
         opened.call("join", tool="cli")
-        found = opened.call("reviews")
-        waiting = [each for each in found if everything or not each["decision"]]
+        claims = opened.call("reviews")
+        waiting = [claim for claim in claims if everything or not claim["decision"]]
         if review_id:
-            _decide(opened, review_id, " ".join(verdict), found)
+            _decide(opened, review_id, " ".join(verdict), claims)
         elif as_json:
-            say_json(waiting)
+            print_json(waiting)
         elif only_list or everything or not sys.stdin.isatty():
-            for each in waiting:
-                say(f"{each['id']}  ", nl=False, fg="cyan")
-                say(f"{each['decision'] or 'waits':<7} {each['claim']}  ({each['why']})")
+            for claim in waiting:
+                print_line(f"{claim['id']}  ", nl=False, fg="cyan")
+                print_line(f"{claim['decision'] or 'waits':<7} {claim['claim']}  ({claim['why']})")
         else:
-            _walk(opened, waiting)
+            _prompt_for_each(opened, waiting)
     if not waiting and not review_id:
         if not as_json:
             warn("nothing waits for review")
         sys.exit(EXIT_NOTHING_FOUND)
 
 
-def _decide(opened: StoreSession, review_id: str, verdict: str, found: list[dict[str, str]]) -> None:
-    matching = [each["id"] for each in found if each["id"].startswith(review_id)]
+def _decide(opened: StoreSession, review_id: str, verdict: str, claims: list[dict[str, str]]) -> None:
+    matching = [claim["id"] for claim in claims if claim["id"].startswith(review_id)]
     if len(matching) != 1:
-        what = "no review is called" if not matching else "more than one review begins with"
-        raise CommandError(f"{what} '{review_id}'", "see: ctxfs review --list", EXIT_USAGE)
+        problem = "no review is called" if not matching else "more than one review begins with"
+        raise CommandError(f"{problem} '{review_id}'", "see: ctxfs review --list", EXIT_USAGE)
     if not verdict:
         raise CommandError("the verdict is missing", f"ctxfs review {review_id} accept|reject|edit …", EXIT_USAGE)
     opened.call("decide", id=matching[0], verdict=verdict)
-    say(f"{matching[0]}: {verdict.split()[0]}")
+    print_line(f"{matching[0]}: {verdict.split()[0]}")
 
 
-def _walk(opened: StoreSession, waiting: list[dict[str, str]]) -> None:
-    for at, each in enumerate(waiting, 1):
-        say()
-        say(f"{at}/{len(waiting)}  context/{each['task']}  {each['id']}", fg="cyan")
-        say(each["claim"], bold=True)
-        say(each["why"])
+def _prompt_for_each(opened: StoreSession, waiting: list[dict[str, str]]) -> None:
+    for position, claim in enumerate(waiting, 1):
+        print_line()
+        print_line(f"{position}/{len(waiting)}  context/{claim['task']}  {claim['id']}", fg="cyan")
+        print_line(claim["claim"], bold=True)
+        print_line(claim["why"])
         answer = click.prompt(
             "[a]ccept [r]eject [e]dit [s]kip [q]uit",
             type=click.Choice(list("aresq")),
@@ -76,6 +76,6 @@ def _walk(opened: StoreSession, waiting: list[dict[str, str]]) -> None:
         if answer == "q":
             return
         if answer == "e":
-            opened.call("decide", id=each["id"], verdict=f"edit {click.prompt('as it should read', err=True)}")
+            opened.call("decide", id=claim["id"], verdict=f"edit {click.prompt('as it should read', err=True)}")
         elif answer in "ar":
-            opened.call("decide", id=each["id"], verdict="accept" if answer == "a" else "reject")
+            opened.call("decide", id=claim["id"], verdict="accept" if answer == "a" else "reject")

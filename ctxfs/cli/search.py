@@ -6,12 +6,12 @@ from typing import Any, BinaryIO
 import click
 
 from ctxfs.cli.options import below_option, json_option, limit_option
-from ctxfs.cli.output import say, say_json, warn, write_bytes
+from ctxfs.cli.output import print_json, print_line, warn, write_bytes
 from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 
 _GROUPS = ("kind", "author", "dir")
-_tokenizer = click.option(
+_tokenizer_option = click.option(
     "--tokenizer",
     default="bound",
     show_default=True,
@@ -57,13 +57,13 @@ def search(
         answer = opened.call("search", question=read_question(words), below=below, limit=limit)
     for note in (*answer["notes"], *answer["remarks"]):
         warn(note)
-    groups = _grouped(answer["hits"], group_by)
+    groups = _group_hits(answer["hits"], group_by)
     if as_json:
-        say_json({**answer, "groups": groups} if group_by else answer)
+        print_json({**answer, "groups": groups} if group_by else answer)
     else:
         for name, ranks in groups.items():
             if group_by:
-                say(f"{name or '(none)'}  {len(ranks)}", bold=True)
+                print_line(f"{name or '(none)'}  {len(ranks)}", bold=True)
             for rank in ranks:
                 _show_hit(rank, answer["hits"][rank - 1], explain)
     if not answer["hits"]:
@@ -72,7 +72,7 @@ def search(
         sys.exit(EXIT_NOTHING_FOUND if answer["complete"] else EXIT_NOT_KNOWN)
 
 
-def _grouped(hits: list[dict[str, Any]], by: str | None) -> dict[str, list[int]]:
+def _group_hits(hits: list[dict[str, Any]], by: str | None) -> dict[str, list[int]]:
     """Return the ranks of the hits by group, in order; one group without a name if `by` is None."""
     groups: dict[str, list[int]] = {}
     for rank, hit in enumerate(hits, 1):
@@ -82,21 +82,21 @@ def _grouped(hits: list[dict[str, Any]], by: str | None) -> dict[str, list[int]]
 
 
 def _show_hit(rank: int, hit: dict[str, Any], explain: bool) -> None:
-    said = f"  {hit['heading']}" if hit["heading"] else ""
-    said += f"  {hit['date']}" if hit["date"] else ""
+    details = f"  {hit['heading']}" if hit["heading"] else ""
+    details += f"  {hit['date']}" if hit["date"] else ""
     click.echo(f"{rank:2} ", nl=False)
-    say(f"{hit['path']}:{hit['first']}-{hit['last']}", fg="cyan", nl=False)
-    say(f"  {hit['score']:.2f}{said}")
-    say(f"     {hit['snippet']}", dim=True)
+    print_line(f"{hit['path']}:{hit['first']}-{hit['last']}", fg="cyan", nl=False)
+    print_line(f"  {hit['score']:.2f}{details}")
+    print_line(f"     {hit['snippet']}", dim=True)
     if explain:
         for name, share in sorted(hit["shares"].items(), key=lambda item: -abs(item[1])):
             measured = hit["signals"].get(name)
-            say(f"     {share:+7.2f}  {name} {'not found' if measured is None else f'{measured:.3g}'}")
+            print_line(f"     {share:+7.2f}  {name} {'not found' if measured is None else f'{measured:.3g}'}")
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.File("rb"))
-@_tokenizer
+@_tokenizer_option
 @json_option()
 def tokens(files: tuple[BinaryIO, ...], tokenizer: str, as_json: bool) -> None:
     """Count tokens
@@ -111,12 +111,12 @@ def tokens(files: tuple[BinaryIO, ...], tokenizer: str, as_json: bool) -> None:
         for file in files or (sys.stdin.buffer,)
     }
     if as_json:
-        say_json({"tokenizer": tokenizer, "files": counts, "total": sum(counts.values())})
+        print_json({"tokenizer": tokenizer, "files": counts, "total": sum(counts.values())})
         return
     for name, count in counts.items():
-        say(f"{count}\t{name}" if files else str(count))
+        print_line(f"{count}\t{name}" if files else str(count))
     if len(counts) > 1:
-        say(f"{sum(counts.values())}\ttotal")
+        print_line(f"{sum(counts.values())}\ttotal")
 
 
 @click.command()
@@ -124,7 +124,7 @@ def tokens(files: tuple[BinaryIO, ...], tokenizer: str, as_json: bool) -> None:
 @click.option("--budget", required=True, type=click.IntRange(1, 10_000_000), help="Token budget")
 @click.option("--query", default="", help="Question that the text is for [default: keep the beginning]")
 @click.option("--words", is_flag=True, help="Rank by words only, without the embedding model")
-@_tokenizer
+@_tokenizer_option
 def fit(file: BinaryIO, budget: int, query: str, words: bool, tokenizer: str) -> None:
     """Cut a text to a token budget
 
@@ -137,12 +137,12 @@ def fit(file: BinaryIO, budget: int, query: str, words: bool, tokenizer: str) ->
     from ctxfs.context.build.tokens import open_tokenizer
     from ctxfs.index.engines.fulltext import analyse
 
-    embed = None if words or not query else _default_embed()
+    embed = None if words or not query else _open_default_embedder()
     text = cut(file.read(), query, budget, open_tokenizer(tokenizer).count, analyse, embed)
     write_bytes(text.encode("utf-8", "replace"))
 
 
-def _default_embed() -> Any:
+def _open_default_embedder() -> Any:
     """Return the embedding function of the model on this machine; print a warning and return None if there is none."""
     from ctxfs.index.engines.embedders.sentence_model import SentenceModel
     from ctxfs.index.engines.model_files import default_model_folder

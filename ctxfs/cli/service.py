@@ -10,7 +10,7 @@ import click
 
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.options import principal_option
-from ctxfs.cli.output import say
+from ctxfs.cli.output import print_line
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import find_store
 
@@ -52,19 +52,19 @@ def install(store: str | None, mountpoint: str, principal: str, read_only: bool,
     To mount at boot, before you log in: loginctl enable-linger.
     """
     layout = find_store(store)
-    at = os.path.abspath(os.path.expanduser(mountpoint))
+    target = os.path.abspath(os.path.expanduser(mountpoint))
     words = [sys.executable, "-m", "ctxfs", "--store", str(layout.root), "mount", "--foreground"]
     words += ["--principal", principal] if principal else []
     words += ["--read-only"] if read_only else []
-    unit = _unit_of(at)
+    unit = _unit_file(target)
     unit.parent.mkdir(parents=True, exist_ok=True)
-    unit.write_text(_UNIT.format(at=at.replace("%", "%%"), command=" ".join(map(_quoted, [*words, at]))))
-    say(f"wrote {unit}")
+    unit.write_text(_UNIT.format(at=target.replace("%", "%%"), command=" ".join(map(_quote_word, [*words, target]))))
+    print_line(f"wrote {unit}")
     if no_start:
         return
-    _systemctl("daemon-reload")
-    _systemctl("enable", "--now", unit.name)
-    say(f"mounted at {at}, and whenever you log in; at boot: loginctl enable-linger")
+    _run_systemctl("daemon-reload")
+    _run_systemctl("enable", "--now", unit.name)
+    print_line(f"mounted at {target}, and whenever you log in; at boot: loginctl enable-linger")
 
 
 @service.command()
@@ -74,35 +74,37 @@ def remove(mountpoint: str) -> None:
 
     It is not mounted again at login.
     """
-    unit = _unit_of(os.path.abspath(os.path.expanduser(mountpoint)))
+    unit = _unit_file(os.path.abspath(os.path.expanduser(mountpoint)))
     if not unit.exists():
         raise CommandError(f"there is no service for '{mountpoint}'", f"see: ls {unit.parent}")
     try:
-        _systemctl("disable", "--now", unit.name)
+        _run_systemctl("disable", "--now", unit.name)
     finally:
         unit.unlink()
-    _systemctl("daemon-reload")
-    say(f"removed {unit}")
+    _run_systemctl("daemon-reload")
+    print_line(f"removed {unit}")
 
 
-def _unit_of(at: str) -> HostPath:
+def _unit_file(mountpoint: str) -> HostPath:
     """Return the file of the unit of a mount point; its name contains the mount point, so that each has its own."""
     folder = HostPath(os.environ.get("XDG_CONFIG_HOME") or HostPath.home() / ".config")
-    name = "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in at.split("/") if part)
+    name = "-".join(
+        "".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in mountpoint.split("/") if part
+    )
     return folder / "systemd" / "user" / f"ctxfs-{name}.service"
 
 
-def _quoted(word: str) -> str:
+def _quote_word(word: str) -> str:
     """Return a word of a command in the quoting of systemd."""
     for character, written in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$"), ("\n", "\\n")):
         word = word.replace(character, written)
     return f'"{word}"'
 
 
-def _systemctl(*arguments: str) -> None:
+def _run_systemctl(*arguments: str) -> None:
     if shutil.which("systemctl") is None:
         raise CommandError("there is no systemctl here", "start it another way: ctxfs mount --foreground MOUNTPOINT")
-    done = subprocess.run(["systemctl", "--user", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        said = done.stderr.strip() or f"systemctl ended with {done.returncode}"
-        raise CommandError(said, "is systemd running for you? see: systemctl --user status")
+    process = subprocess.run(["systemctl", "--user", *arguments], capture_output=True, text=True)
+    if process.returncode:
+        message = process.stderr.strip() or f"systemctl ended with {process.returncode}"
+        raise CommandError(message, "is systemd running for you? see: systemctl --user status")

@@ -3,7 +3,7 @@
 import click
 
 from ctxfs.cli.options import json_option
-from ctxfs.cli.output import say, say_json, warn, write_bytes
+from ctxfs.cli.output import print_json, print_line, warn, write_bytes
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
 
@@ -20,31 +20,31 @@ def skills(store: str | None, name: str, files: bool, as_json: bool) -> None:
     YAML. Reading a skill runs nothing.
     """
     with opened_session(store) as opened:
-        known = opened.call("skills")
+        all_skills = opened.call("skills")
         if not name:
             if as_json:
-                say_json(known)
+                print_json(all_skills)
                 return
-            for skill in known:
+            for skill in all_skills:
                 if skill["fault"]:
                     warn(f"{skill['path']} is no skill: {skill['fault']}")
                 else:
-                    say(f"{skill['name']:<24} {skill['description']}  ({skill['path']})")
-            if not any(not skill["fault"] for skill in known):
+                    print_line(f"{skill['name']:<24} {skill['description']}  ({skill['path']})")
+            if not any(not skill["fault"] for skill in all_skills):
                 raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
             return
-        mine = [skill for skill in known if name in (skill["name"], skill["path"]) and not skill["fault"]]
-        if not mine:
+        matching = [skill for skill in all_skills if name in (skill["name"], skill["path"]) and not skill["fault"]]
+        if not matching:
             raise CommandError(f"there is no skill '{name}'", "see: ctxfs skills", EXIT_NOTHING_FOUND)
-        if len(mine) > 1:
-            places = ", ".join(skill["path"] for skill in mine)
-            raise CommandError(f"several skills are called '{name}'", f"name one by its path: {places}")
+        if len(matching) > 1:
+            paths = ", ".join(skill["path"] for skill in matching)
+            raise CommandError(f"several skills are called '{name}'", f"name one by its path: {paths}")
         if files or as_json:
-            found = opened.call("skill", path=mine[0]["path"])
+            content = opened.call("skill", path=matching[0]["path"])
             if as_json:
-                say_json(found)
+                print_json(content)
             else:
-                for file, digest, size in found["files"]:
-                    say(f"{digest[:12]} {size:>9} {mine[0]['path']}/{file}")
+                for file, digest, size in content["files"]:
+                    print_line(f"{digest[:12]} {size:>9} {matching[0]['path']}/{file}")
             return
-        write_bytes(opened.call("read", path=f"{mine[0]['path']}/SKILL.md"))
+        write_bytes(opened.call("read", path=f"{matching[0]['path']}/SKILL.md"))

@@ -11,7 +11,7 @@ import click
 
 from ctxfs import __version__
 from ctxfs.cli.options import json_option
-from ctxfs.cli.output import say, say_json
+from ctxfs.cli.output import print_json, print_line
 from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
 from ctxfs.store.layout import find_store
@@ -42,12 +42,12 @@ def status(store: str | None, as_json: bool, wait: str | None, timeout: float) -
 
         follow_index(find_store(store), wait, timeout)
     with session(store) as opened:
-        found = opened.call("status")
+        report = opened.call("status")
     if as_json:
-        say_json(found)
+        print_json(report)
     else:
-        _show(found)
-    if _index_fault(found["index"]):
+        _print_status(report)
+    if _index_fault(report["index"]):
         sys.exit(EXIT_UNHEALTHY)
 
 
@@ -57,78 +57,83 @@ def _index_fault(index: dict[str, Any]) -> str:
     return state if state.startswith(("down", "error")) else str(index["damaged"])
 
 
-def _show(found: dict[str, Any]) -> None:
-    index = found["index"]
-    say(f"store      {found['store']}")
-    say(f"you are    {found['principal']}")
-    _show_mounts(found)
-    for source in found["sources"]:
-        good = source["state"] == "ok"
-        say(
-            f"source     {source['at']:<24} {source['path']}  {'' if good else source['state']}",
-            fg=None if good else "red",
+def _print_status(report: dict[str, Any]) -> None:
+    index = report["index"]
+    print_line(f"store      {report['store']}")
+    print_line(f"you are    {report['principal']}")
+    _print_mounts(report)
+    for source in report["sources"]:
+        is_ok = source["state"] == "ok"
+        print_line(
+            f"source     {source['at']:<24} {source['path']}  {'' if is_ok else source['state']}",
+            fg=None if is_ok else "red",
         )
-    _show_index(index)
-    past = found["versions"]
-    if past["state"] == "ok":
-        say(
-            f"versions   {past['commits']}, the newest {past['newest'][:8]} of {past['at']}; {past['snapshots']} snapshots"
+    _print_index(index)
+    versions = report["versions"]
+    if versions["state"] == "ok":
+        print_line(
+            f"versions   {versions['commits']}, the newest {versions['newest'][:8]} of {versions['at']}; "
+            f"{versions['snapshots']} snapshots"
         )
-    elif past["state"] != "closed":
-        say(f"versions   {past['state']}", fg="yellow")
-    if past.get("unrecorded"):
-        say(f"           the newest changes have no version yet: {past['unrecorded']}", fg="yellow")
-    for path, reason in past.get("unversioned", {}).items():
-        say(f"unversioned {path}: {reason}", fg="yellow")
-    if found["policy"]["fault"]:
-        say(f"policy     the last good rules stay: {found['policy']['fault']}", fg="red")
-    if found["review"]["waiting"]:
-        say(f"review     {found['review']['waiting']} doubts wait for you: ctxfs review", fg="yellow")
-    for name, state in found["tools"]["servers"].items():
-        say(f"server     tools/{name}: {state}", fg=None if state in ("ready", "connecting") else "red")
-    if not found["tools"]["shut_in"]:
-        say(
+    elif versions["state"] != "closed":
+        print_line(f"versions   {versions['state']}", fg="yellow")
+    if versions.get("unrecorded"):
+        print_line(f"           the newest changes have no version yet: {versions['unrecorded']}", fg="yellow")
+    for path, reason in versions.get("unversioned", {}).items():
+        print_line(f"unversioned {path}: {reason}", fg="yellow")
+    if report["policy"]["fault"]:
+        print_line(f"policy     the last good rules stay: {report['policy']['fault']}", fg="red")
+    if report["review"]["waiting"]:
+        print_line(f"review     {report['review']['waiting']} doubts wait for you: ctxfs review", fg="yellow")
+    for name, state in report["tools"]["servers"].items():
+        print_line(f"server     tools/{name}: {state}", fg=None if state in ("ready", "connecting") else "red")
+    if not report["tools"]["shut_in"]:
+        print_line(
             "tools      they see this machine as you do: bubblewrap is not there, does not work here, or walls are off",
             fg="yellow",
         )
-    for path, lines in found["secrets"].items():
-        say(f"secret?    {path}, {'; '.join(lines[:3])}", fg="yellow")
+    for path, lines in report["secrets"].items():
+        print_line(f"secret?    {path}, {'; '.join(lines[:3])}", fg="yellow")
 
 
-def _show_mounts(found: dict[str, Any]) -> None:
-    for mount in found["mounts"]:
-        say(
+def _print_mounts(report: dict[str, Any]) -> None:
+    for mount in report["mounts"]:
+        print_line(
             f"mounted    {mount['at']}  as {mount['principal']}{', read only' if mount['read_only'] else ''}",
             fg="green",
         )
         if mount.get("fault"):
-            say(f"           {mount['fault']}", fg="red")
-    for found_text in found["found"]:
-        say(f"found      {found_text}", fg="yellow")
+            print_line(f"           {mount['fault']}", fg="red")
+    for stray in report["found"]:
+        print_line(f"found      {stray}", fg="yellow")
 
 
-def _show_index(index: dict[str, Any]) -> None:
-    say(f"index      {index.get('state', 'no daemon: as of the last run')}", fg="red" if _index_fault(index) else None)
+def _print_index(index: dict[str, Any]) -> None:
+    print_line(
+        f"index      {index.get('state', 'no daemon: as of the last run')}", fg="red" if _index_fault(index) else None
+    )
     if index.get("behind") and not _index_fault(index):
-        say(f"           {index['behind']}", fg="yellow")
+        print_line(f"           {index['behind']}", fg="yellow")
     embedded = index["chunks"] - index["waiting_for_meaning"]
-    say(f"words      {index['searchable']} of {index['files']} files, {index['chunks']} chunks")
-    say(f"meaning    {embedded} chunks embedded, {index['waiting_for_meaning']} waiting")
+    print_line(f"words      {index['searchable']} of {index['files']} files, {index['chunks']} chunks")
+    print_line(f"meaning    {embedded} chunks embedded, {index['waiting_for_meaning']} waiting")
     if index.get("model"):
-        say(f"           by {index['model']}")
+        print_line(f"           by {index['model']}")
     if index.get("anew"):
-        say(f"           {index['anew']} chunks embedded anew, by the model of ctxfs.toml; until then that one answers")
+        print_line(
+            f"           {index['anew']} chunks embedded anew, by the model of ctxfs.toml; until then that one answers"
+        )
     for fault in dict.fromkeys((index["meaning"], index.get("waits", ""))):
         if fault not in ("ok", ""):
-            say(f"           {fault}", fg="yellow")
+            print_line(f"           {fault}", fg="yellow")
     if index["damaged"]:
-        say(f"damaged    {index['damaged']}", fg="red")
+        print_line(f"damaged    {index['damaged']}", fg="red")
     for note, count in index["skipped"].items():
-        say(f"skipped    {count} files: {note}")
+        print_line(f"skipped    {count} files: {note}")
     if index["skipped_files"]:
-        say("           which: ctxfs cat .ctxfs/skipped.jsonl")
+        print_line("           which: ctxfs cat .ctxfs/skipped.jsonl")
     for root, fault in index.get("watch", {}).items():
-        say(f"watch      {root}: {fault}", fg="yellow")
+        print_line(f"watch      {root}: {fault}", fg="yellow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +154,21 @@ def doctor(store: str | None, as_json: bool) -> None:
 
     Each fault comes with the command that repairs it. Exit code 6 if there is any.
     """
-    checks = [_run(name, check, store) for name, check in _CHECKS.items()]
+    checks = [_run_check(name, check, store) for name, check in _CHECKS.items()]
     if as_json:
-        say_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in checks])
+        print_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in checks])
     else:
         for check in checks:
-            say(f"{'ok ' if check.ok else 'BAD'} {check.name:<12} {check.detail}", fg="green" if check.ok else "red")
+            print_line(
+                f"{'ok ' if check.ok else 'BAD'} {check.name:<12} {check.detail}", fg="green" if check.ok else "red"
+            )
             if not check.ok and check.remedy:
-                say(f"    → {check.remedy}")
+                print_line(f"    → {check.remedy}")
     if not all(check.ok for check in checks):
         sys.exit(EXIT_UNHEALTHY)
 
 
-def _run(name: str, check: Callable[[str | None], str], store: str | None) -> Check:
+def _run_check(name: str, check: Callable[[str | None], str], store: str | None) -> Check:
     try:
         return Check(name, True, check(store))
     except CommandError as error:
@@ -256,8 +263,8 @@ def _check_mounts(store: str | None) -> str:
 
 def _check_found(store: str | None) -> str:
     """Raise CommandError for stray files, which wait for the decision of a person."""
-    for found in list_found(find_store(store).root):
-        raise CommandError(found.text, found.remedy)
+    for stray in list_found(find_store(store).root):
+        raise CommandError(stray.text, stray.remedy)
     return "nothing was written below a mount"
 
 
@@ -302,12 +309,12 @@ def _check_unversioned(store: str | None) -> str:
 
 def _check_policy(store: str | None) -> str:
     with session(store) as opened:
-        found = opened.call("policy")
-    if found["fault"]:
+        policy = opened.call("policy")
+    if policy["fault"]:
         raise CommandError(
-            found["fault"], "mend it: ctxfs policy edit, or ctxfs.toml; until then the last good rules hold"
+            policy["fault"], "mend it: ctxfs policy edit, or ctxfs.toml; until then the last good rules hold"
         )
-    return f"{len(found['rules'])} rules"
+    return f"{len(policy['rules'])} rules"
 
 
 _CHECKS: dict[str, Callable[[str | None], str]] = {
@@ -331,4 +338,4 @@ _CHECKS: dict[str, Callable[[str | None], str]] = {
 @click.command()
 def version() -> None:
     """Print the version"""
-    say(f"ctxfs {__version__}")
+    print_line(f"ctxfs {__version__}")

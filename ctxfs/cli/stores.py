@@ -7,7 +7,7 @@ import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.options import yes_option
-from ctxfs.cli.output import say, warn
+from ctxfs.cli.output import print_line, warn
 from ctxfs.cli.progress import follow_index
 from ctxfs.daemon.session import LocalSession, connect
 from ctxfs.model.errors import EXIT_NO_STORE, CommandError
@@ -28,9 +28,9 @@ def init(store: str | None) -> None:
         check_place(root)
     layout = create_store(root)
     confirm_store(layout.root)
-    say(f"{'store is ready' if existed else 'made a store'} at {layout.root}")
+    print_line(f"{'store is ready' if existed else 'made a store'} at {layout.root}")
     if not existed:
-        say("next: ctxfs add DIR, then ctxfs mount MOUNTPOINT")
+        print_line("next: ctxfs add DIR, then ctxfs mount MOUNTPOINT")
 
 
 @click.command()
@@ -47,13 +47,13 @@ def trust(place: str, yes: bool) -> None:
         raise CommandError(f"no store at '{named}'", "name the folder that holds ctxfs.toml", EXIT_NO_STORE)
     check_place(root)
     programs = programs_of(root)
-    say(f"{root} starts {'these, as you:' if programs else 'no program by its settings'}", bold=True)
+    print_line(f"{root} starts {'these, as you:' if programs else 'no program by its settings'}", bold=True)
     for line in programs:
-        say(f"  {line}")
+        print_line(f"  {line}")
     if not yes and not click.confirm("Use this store?"):
         raise CommandError("it was not confirmed", f"look at '{root / CONFIG_NAME}' first")
     confirm_store(root)
-    say(f"{root} is confirmed as it is now")
+    print_line(f"{root} is confirmed as it is now")
 
 
 @click.command()
@@ -86,7 +86,7 @@ def add(store: str | None, folder: str, name: str, writable: bool, exclude: tupl
             added = opened.call("add", **values)
             name, new = added["name"], added["new"]
             news = "added; it is being indexed (ctxfs status --wait)"
-        say(f"knowledge/{name} is {news if new else 'there already'}")
+        print_line(f"knowledge/{name} is {news if new else 'there already'}")
     finally:
         opened.close()
 
@@ -111,7 +111,7 @@ def remove(store: str | None, name: str) -> None:
             opened.call("remove", name=name)
     finally:
         opened.close()
-    say(f"removed knowledge/{name}; its folder is untouched")
+    print_line(f"removed knowledge/{name}; its folder is untouched")
 
 
 @click.command()
@@ -125,14 +125,14 @@ def reindex(store: str | None, full: bool) -> None:
     layout = find_store(store)
     opened = connect(layout)
     if isinstance(opened, LocalSession):
-        _reindex_here(opened, full)
+        _reindex_locally(opened, full)
         return
     opened.call("reindex", full=full)
     opened.close()
     follow_index(layout, "meaning")
 
 
-def _reindex_here(opened: LocalSession, full: bool) -> None:
+def _reindex_locally(opened: LocalSession, full: bool) -> None:
     import threading
 
     from ctxfs.cli.progress import IndexBar
@@ -167,13 +167,13 @@ def _reindex_here(opened: LocalSession, full: bool) -> None:
     lock.release()
     for fault in (*faults, *waits[-1:]):
         warn(fault)
-    say_summary(opened.call("status")["index"])
+    print_summary(opened.call("status")["index"])
     if faults:
         raise click.exceptions.Exit(1)
 
 
-def say_summary(index: dict[str, object]) -> None:
+def print_summary(index: dict[str, object]) -> None:
     """Print one line on the searchable content."""
-    say(
+    print_line(
         f"{index['searchable']} of {index['files']} files searchable, {index['chunks']} chunks, {index['vectors']} vectors"
     )

@@ -12,7 +12,7 @@ import click
 from ctxfs.cli import completion_values
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.options import aliased_option, json_option, yes_option
-from ctxfs.cli.output import say, say_json, warn, write_bytes
+from ctxfs.cli.output import print_json, print_line, warn, write_bytes
 from ctxfs.daemon.session import LocalSession, StoreSession
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
@@ -21,7 +21,7 @@ from ctxfs.rpc.client import Client
 from ctxfs.store.layout import find_store
 from ctxfs.store.registry import confirm_store
 
-_format = aliased_option(
+_format_option = aliased_option(
     "--format",
     "form",
     hidden_aliases=["-o", "--output"],
@@ -42,7 +42,7 @@ def tools() -> None:
 
 
 @contextlib.contextmanager
-def _changing_programs(store: str | None) -> Iterator[StoreSession]:
+def _program_change_session(store: str | None) -> Iterator[StoreSession]:
     """Open a session that changes the programs of the store, and confirm the store afterwards."""
     root = find_store(store).root
     with opened_session(store) as opened:
@@ -59,16 +59,16 @@ def list_tools(store: str | None, as_json: bool) -> None:
     Those that cannot run are listed with the reason.
     """
     with opened_session(store) as opened:
-        found = opened.call("tools")
+        listing = opened.call("tools")
     if as_json:
-        say_json(found)
+        print_json(listing)
         return
-    for tool in found["tools"]:
-        why = f"  [{tool['refusal']}]" if tool["refusal"] else ""
-        say(f"{tool['name']:<16} {tool['description']}{why}", fg="yellow" if why else None)
-    for why in found["faults"].values():
-        warn(why)
-    if not found["sandbox"]:
+    for tool in listing["tools"]:
+        reason = f"  [{tool['refusal']}]" if tool["refusal"] else ""
+        print_line(f"{tool['name']:<16} {tool['description']}{reason}", fg="yellow" if reason else None)
+    for reason in listing["faults"].values():
+        warn(reason)
+    if not listing["sandbox"]:
         warn(
             "tools see this machine as you do: bubblewrap, which shuts them in, is not installed, or does not work here"
         )
@@ -87,7 +87,7 @@ def show(store: str | None, name: str, as_json: bool) -> None:
 @tools.command()
 @click.argument("name", shell_complete=completion_values.tools)
 @click.option("--json", "arguments", default="", metavar="OBJECT", help="Arguments as JSON [default: from stdin]")
-@_format
+@_format_option
 @yes_option("Skip the prompt of destructive tools")
 @click.pass_obj
 def run(store: str | None, name: str, arguments: str, form: str, yes: bool) -> None:
@@ -95,14 +95,14 @@ def run(store: str | None, name: str, arguments: str, form: str, yes: bool) -> N
 
     Its text goes to stdout, its complaints to stderr. Exit code 1 if it fails. Ctrl-C ends it.
     """
-    words = arguments or ("" if sys.stdin.isatty() else sys.stdin.read()) or "{}"
+    text = arguments or ("" if sys.stdin.isatty() else sys.stdin.read()) or "{}"
     try:
-        given = json.loads(words)
+        values = json.loads(text)
     except ValueError as error:
         raise CommandError(f"the arguments are not JSON: {error}", "give an object", EXIT_USAGE) from error
     with opened_session(store) as opened:
-        done = _called(opened, name, given, yes=yes)
-    _tell(name, done, as_json=form == "result")
+        result = _call_tool(opened, name, values, yes=yes)
+    _print_result(name, result, as_json=form == "result")
 
 
 @tools.command()
@@ -116,19 +116,19 @@ def approve(store: str | None, name: str, yes: bool) -> None:
 
     A tool of your own is the folder <store>/tools/NAME. After any change of its files it needs another approval.
     """
-    with _changing_programs(store) as opened:
-        waiting = _waiting(opened, name)
-        shown = {each: opened.call("tool_digest", name=each) for each in waiting}
-        for each in waiting:
-            found = _tool(opened, each)
-            say(f"{each}  {found['folder'] or found['description'].splitlines()[0]}", bold=True)
-            for line in opened.call("tool_difference", name=each).splitlines():
-                say(line, fg={"+": "green", "-": "red"}.get(line[:1]))
+    with _program_change_session(store) as opened:
+        waiting = _unapproved_tools(opened, name)
+        digests = {tool_name: opened.call("tool_digest", name=tool_name) for tool_name in waiting}
+        for tool_name in waiting:
+            tool = _find_tool(opened, tool_name)
+            print_line(f"{tool_name}  {tool['folder'] or tool['description'].splitlines()[0]}", bold=True)
+            for line in opened.call("tool_difference", name=tool_name).splitlines():
+                print_line(line, fg={"+": "green", "-": "red"}.get(line[:1]))
         if not yes and not click.confirm("It will run as you, with what it is now. Approve it?"):
             raise CommandError("it was not approved", "look at its files first", EXIT_FAILURE)
-        for each in waiting:
-            opened.call("approve_tool", name=each, shown=shown[each])
-        say(f"{name} is approved as it is now", fg="green")
+        for tool_name in waiting:
+            opened.call("approve_tool", name=tool_name, shown=digests[tool_name])
+        print_line(f"{name} is approved as it is now", fg="green")
 
 
 @tools.command(context_settings={"ignore_unknown_options": True})
@@ -147,29 +147,29 @@ def add(store: str | None, /, name: str, command: tuple[str, ...], yes: bool, **
     """
     if bool(command) == bool(options["url"]):
         raise CommandError("give a command after --, or --url", "ctxfs tools add NAME -- COMMAND…", EXIT_USAGE)
-    say(f"{name} runs as you, whenever the tree is mounted:" if command else f"{name} is asked at:")
-    say(f"  {shlex.join(command) if command else options['url']}", bold=True)
+    print_line(f"{name} runs as you, whenever the tree is mounted:" if command else f"{name} is asked at:")
+    print_line(f"  {shlex.join(command) if command else options['url']}", bold=True)
     if options["env"]:
-        say(f"  with {', '.join(f'${each}' for each in options['env'])}")
+        print_line(f"  with {', '.join(f'${variable}' for variable in options['env'])}")
     if not yes and not click.confirm("Add it, and approve the tools that it has now?"):
         raise CommandError("it was not added", "", EXIT_FAILURE)
-    with _changing_programs(store) as opened:
+    with _program_change_session(store) as opened:
         if not isinstance(opened, Client):
             raise CommandError("servers are connected by the daemon, and none runs", "ctxfs mount DIR, then add it")
-        from ctxfs.cli.progress import working
+        from ctxfs.cli.progress import spinner
 
-        with working(f"connecting {name}"):
-            done = opened.call(
+        with spinner(f"connecting {name}"):
+            server = opened.call(
                 "add_server", name=name, command=list(command), **{**options, "env": list(options["env"])}
             )
-    for why in done["faults"].values():
-        warn(why)
-    for tool in done["tools"]:
+    for reason in server["faults"].values():
+        warn(reason)
+    for tool in server["tools"]:
         marks = "  [cannot be taken back]" if tool["annotations"]["destructiveHint"] else ""
-        say(f"{tool['name']:<40} {' '.join(tool['description'].split())[:70]}{marks}")
-    colour = "green" if done["status"] == "ready" else "yellow"
-    say(f"tools/{name}: {done['status']}, {len(done['tools'])} tools and prompts", fg=colour)
-    if done["status"] != "ready":
+        print_line(f"{tool['name']:<40} {' '.join(tool['description'].split())[:70]}{marks}")
+    colour = "green" if server["status"] == "ready" else "yellow"
+    print_line(f"tools/{name}: {server['status']}, {len(server['tools'])} tools and prompts", fg=colour)
+    if server["status"] != "ready":
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
@@ -181,14 +181,14 @@ def remove(store: str | None, name: str) -> None:
 
     Its approvals and its cached documents are removed, too.
     """
-    with _changing_programs(store) as opened:
+    with _program_change_session(store) as opened:
         if isinstance(opened, LocalSession):
             from ctxfs.daemon.registration import unregister_server
 
             unregister_server(opened.app, name)
         else:
             opened.call("remove_server", name=name)
-    say(f"removed tools/{name}")
+    print_line(f"removed tools/{name}")
 
 
 @tools.command(name="calls")
@@ -204,9 +204,9 @@ def calls_of(store: str | None, name: str, number: str) -> None:
         if not number:
             _list_calls(opened.call("calls", tool=name), as_json=False)
             return
-        place = f"tools/{name}/calls"
+        folder = f"tools/{name}/calls"
         for file in ("args.json", "result.json", "result.md"):
-            write_bytes(opened.call("read", path=f"{place}/{number}/{file}"))
+            write_bytes(opened.call("read", path=f"{folder}/{number}/{file}"))
 
 
 @click.group(cls=CommandGroup, invoke_without_command=True)
@@ -227,7 +227,7 @@ def calls(context: click.Context, tool: str, as_json: bool) -> None:
 @click.argument("number", metavar="ID")
 @click.option("--live", is_flag=True, help="Call the tool again with the same arguments")
 @yes_option("Skip the prompt of destructive tools")
-@_format
+@_format_option
 @click.pass_obj
 def replay(store: str | None, number: str, live: bool, yes: bool, form: str) -> None:
     """Print a recorded call again
@@ -235,60 +235,62 @@ def replay(store: str | None, number: str, live: bool, yes: bool, form: str) -> 
     The text, the complaints and the exit code are those of the record. Nothing runs without --live.
     """
     with opened_session(store) as opened:
-        kept = opened.call("kept_call", id=number)
-        done = _called(opened, kept["tool"], kept["arguments"], yes=yes) if live else kept
-    _tell(kept["tool"], done, as_json=form == "result")
+        recorded = opened.call("kept_call", id=number)
+        result = _call_tool(opened, recorded["tool"], recorded["arguments"], yes=yes) if live else recorded
+    _print_result(recorded["tool"], result, as_json=form == "result")
 
 
-def _list_calls(found: list[dict[str, Any]], *, as_json: bool) -> None:
+def _list_calls(recorded: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        say_json(found)
-    for each in [] if as_json else found:
-        told = "ok" if each["ok"] else each["fault"]
-        say(f"{each['id']}  {each['at']}  {each['principal']}  {each['tool']}  {each['seconds']:.2f} s  {told}")
-    if not found:
+        print_json(recorded)
+    for call in [] if as_json else recorded:
+        outcome = "ok" if call["ok"] else call["fault"]
+        print_line(
+            f"{call['id']}  {call['at']}  {call['principal']}  {call['tool']}  {call['seconds']:.2f} s  {outcome}"
+        )
+    if not recorded:
         raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
 
 
-def _called(opened: StoreSession, name: str, arguments: dict[str, Any], *, yes: bool) -> dict[str, Any]:
+def _call_tool(opened: StoreSession, name: str, arguments: dict[str, Any], *, yes: bool) -> dict[str, Any]:
     """Run a tool; on a terminal prompt for a confirmation first if its effects cannot be undone."""
-    confirmed = yes or not _tool(opened, name)["annotations"]["destructiveHint"]
+    confirmed = yes or not _find_tool(opened, name)["annotations"]["destructiveHint"]
     if not confirmed and sys.stdin.isatty():
         confirmed = click.confirm(f"What {name} does cannot be taken back. Run it?")
-    done: dict[str, Any] = opened.call("call_tool", name=name, arguments=arguments, confirmed=confirmed)
-    return done
+    result: dict[str, Any] = opened.call("call_tool", name=name, arguments=arguments, confirmed=confirmed)
+    return result
 
 
-def _tell(name: str, done: dict[str, Any], *, as_json: bool) -> None:
+def _print_result(name: str, result: dict[str, Any], *, as_json: bool) -> None:
     """Print a call's text, complaints and exit code, as the tool itself would."""
     if as_json:
-        say_json(done)
+        print_json(result)
     else:
-        write_bytes(done["text"].encode("utf-8", "replace"))
-        for file in done.get("files", ()):
-            say(f"tools/{name}/calls/{done['id']}/{file}")
-        if done["stderr"]:
-            click.echo(lines_of(done["stderr"]), err=True)
-    if not done["ok"]:
-        if done["fault"] not in done["stderr"]:
-            warn(f"{name}: {done['fault']}")
+        write_bytes(result["text"].encode("utf-8", "replace"))
+        for file in result.get("files", ()):
+            print_line(f"tools/{name}/calls/{result['id']}/{file}")
+        if result["stderr"]:
+            click.echo(lines_of(result["stderr"]), err=True)
+    if not result["ok"]:
+        if result["fault"] not in result["stderr"]:
+            warn(f"{name}: {result['fault']}")
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
-def _tool(opened: StoreSession, name: str) -> dict[str, Any]:
+def _find_tool(opened: StoreSession, name: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = opened.call("tool", name=name)
+        tool: dict[str, Any] = opened.call("tool", name=name)
     except FileNotFoundError as error:
         raise CommandError(f"there is no tool '{name}'", "see: ctxfs tools list", EXIT_NOTHING_FOUND) from error
-    return found
+    return tool
 
 
-def _waiting(opened: StoreSession, name: str) -> list[str]:
+def _unapproved_tools(opened: StoreSession, name: str) -> list[str]:
     """Return the unapproved tools of a server of this name, or the name itself if it is a tool."""
-    found = [tool for tool in opened.call("tools")["tools"] if tool["name"].startswith(f"{name}/")]
-    if not found:
+    tools_of_server = [tool for tool in opened.call("tools")["tools"] if tool["name"].startswith(f"{name}/")]
+    if not tools_of_server:
         return [name]
-    waiting = [tool["name"] for tool in found if "approved" in tool["refusal"]]
+    waiting = [tool["name"] for tool in tools_of_server if "approved" in tool["refusal"]]
     if not waiting:
         raise CommandError(f"everything of {name} is approved as it is", "", EXIT_NOTHING_FOUND)
     return waiting

@@ -11,21 +11,21 @@ import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.options import aliased_option, json_option, limit_option, principal_option, reason_option, yes_option
-from ctxfs.cli.output import say, say_json, warn, write_bytes
+from ctxfs.cli.output import print_json, print_line, warn, write_bytes
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
 from ctxfs.model.path import lines_of
 from ctxfs.store.layout import find_store
 
-_json = json_option()
-_reason = reason_option()
-_dry = aliased_option("--dry-run", hidden_aliases=["-n"], is_flag=True, help="Show the changes and make none")
-_principal = principal_option("Limit to changes of a principal, such as agent:alice")
-_session = click.option("--session", "session_name", metavar="ID", help="Limit to changes of a session")
-_path = click.argument("path", shell_complete=completion_values.tree_paths)
-_optional_path = click.argument("path", default="", shell_complete=completion_values.tree_paths)
-_at = click.option(
+_json_option = json_option()
+_reason_option = reason_option()
+_dry_run = aliased_option("--dry-run", hidden_aliases=["-n"], is_flag=True, help="Show the changes and make none")
+_principal_option = principal_option("Limit to changes of a principal, such as agent:alice")
+_session_option = click.option("--session", "session_name", metavar="ID", help="Limit to changes of a session")
+_path_argument = click.argument("path", shell_complete=completion_values.tree_paths)
+_optional_path_argument = click.argument("path", default="", shell_complete=completion_values.tree_paths)
+_at_option = click.option(
     "--at",
     default="latest",
     show_default=True,
@@ -33,18 +33,18 @@ _at = click.option(
     shell_complete=completion_values.revisions,
     help="Revision, snapshot or time",
 )
-_SHOWN_COPIES = 20
-_SHORT = 8
+_MAX_COPIES_SHOWN = 20
+_SHORT_REVISION_CHARS = 8
 
 
-def _working(what: str) -> contextlib.AbstractContextManager[None]:
-    from ctxfs.cli.progress import working  # the import of rich takes 50 ms
+def _spinner(task: str) -> contextlib.AbstractContextManager[None]:
+    from ctxfs.cli.progress import spinner  # the import of rich takes 50 ms
 
-    return working(what)
+    return spinner(task)
 
 
 @contextlib.contextmanager
-def _joined(store: str | None, reason: str = "") -> Iterator[StoreSession]:
+def _joined_session(store: str | None, reason: str = "") -> Iterator[StoreSession]:
     with session(store) as opened:
         opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli", reason=reason)
         yield opened
@@ -53,14 +53,14 @@ def _joined(store: str | None, reason: str = "") -> Iterator[StoreSession]:
 
 
 @click.command()
-@_optional_path
+@_optional_path_argument
 @limit_option("versions", default=50, hidden_aliases=["--number"])
-@_principal
-@_session
+@_principal_option
+@_session_option
 @click.option("--since", metavar="TIME", help="Earliest time: 2h, yesterday, 2026-11-20T10:00")
 @click.option("--until", metavar="TIME", help="Latest time: 2h, yesterday, 2026-11-20T10:00")
 @click.option("--stat", is_flag=True, help="Show the changed paths of each version")
-@_json
+@_json_option
 @click.pass_obj
 def log(
     store: str | None,
@@ -77,44 +77,44 @@ def log(
 
     The newest come first, through renames. A directory counts with all below it.
     """
-    with _joined(store) as opened:
-        asked = {"principal": principal, "session": session_name, "since": since, "until": until}
-        found = opened.call("log", path=tree_path(opened, path), limit=limit, changes=stat, **asked)
+    with _joined_session(store) as opened:
+        filters = {"principal": principal, "session": session_name, "since": since, "until": until}
+        versions = opened.call("log", path=tree_path(opened, path), limit=limit, changes=stat, **filters)
     if as_json:
-        say_json(found)
+        print_json(versions)
     else:
-        for version in found:
-            _say_version(version)
+        for version in versions:
+            _print_version(version)
             for change in version.get("changes", ()):
-                say(f"    {change['what']:<7}{change['path']}")
-    if not found:
+                print_line(f"    {change['what']:<7}{change['path']}")
+    if not versions:
         raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
 
 
-def _say_version(version: dict[str, Any]) -> None:
-    click.secho(version["revision"][:_SHORT], fg="yellow", nl=False)
+def _print_version(version: dict[str, Any]) -> None:
+    click.secho(version["revision"][:_SHORT_REVISION_CHARS], fg="yellow", nl=False)
     click.secho(f"  {version['time']}  ", nl=False)
     click.secho(f"{version['principal']:<16}", fg="cyan", nl=False)
     reason = f"  ({version['reason']})" if version["reason"] else ""
     session_name = f"  [{version['session']}]" if version["session"] else ""
-    say(f"  {version['subject']}{reason}{session_name}")
+    print_line(f"  {version['subject']}{reason}{session_name}")
 
 
 @click.command()
-@_path
-@_at
+@_path_argument
+@_at_option
 @click.pass_obj
 def show(store: str | None, path: str, at: str) -> None:
     """Print a file from a version
 
     The bytes are printed unchanged.
     """
-    with _joined(store) as opened:
+    with _joined_session(store) as opened:
         write_bytes(opened.call("show", path=tree_path(opened, path), at=at))
 
 
 @click.command()
-@_optional_path
+@_optional_path_argument
 @click.option(
     "--from",
     "old",
@@ -139,41 +139,41 @@ def diff(store: str | None, path: str, old: str, new: str) -> None:
 
     The output is a unified diff, attributes included.
     """
-    with _joined(store) as opened:
-        _say_diff(opened.call("diff", path=tree_path(opened, path), old=old, new=new))
+    with _joined_session(store) as opened:
+        _print_diff(opened.call("diff", path=tree_path(opened, path), old=old, new=new))
 
 
-def _say_diff(data: bytes) -> None:
+def _print_diff(data: bytes) -> None:
     if not sys.stdout.isatty():
         write_bytes(data)
         return
     colours = {"+": "green", "-": "red", "@": "cyan"}
     for line in data.decode("utf-8", "replace").splitlines():
         head = line.startswith(("+++", "---", "diff ", "index "))
-        say(line, fg=None if head else colours.get(line[:1]), bold=head)
+        print_line(line, fg=None if head else colours.get(line[:1]), bold=head)
 
 
 @click.command()
-@_path
-@_at
-@_json
+@_path_argument
+@_at_option
+@_json_option
 @click.pass_obj
 def blame(store: str | None, path: str, at: str, as_json: bool) -> None:
     """Show the author and version of each line"""
-    with _joined(store) as opened:
+    with _joined_session(store) as opened:
         lines = opened.call("blame", path=tree_path(opened, path), at=at)
     if as_json:
-        say_json(lines)
+        print_json(lines)
         return
     width = max((len(line["principal"]) for line in lines), default=0)
     for line in lines:
-        click.secho(line["revision"][:_SHORT], fg="yellow", nl=False)
+        click.secho(line["revision"][:_SHORT_REVISION_CHARS], fg="yellow", nl=False)
         click.secho(f" {line['principal']:<{width}} ", fg="cyan", nl=False)
-        say(f"{line['line']:>5}  {line['text'].decode('utf-8', 'replace')}")
+        print_line(f"{line['line']:>5}  {line['text'].decode('utf-8', 'replace')}")
 
 
 @click.command()
-@_optional_path
+@_optional_path_argument
 @click.option(
     "--to",
     "to",
@@ -189,9 +189,9 @@ def blame(store: str | None, path: str, at: str, as_json: bool) -> None:
     metavar="SOURCE",
     help="Take back the content from a source, its user.ctx.source",
 )
-@_dry
-@_reason
-@_json
+@_dry_run
+@_reason_option
+@_json_option
 @click.pass_obj
 def restore(store: str | None, path: str, to: str, source: str, dry_run: bool, reason: str, as_json: bool) -> None:
     """Restore a path from a version
@@ -203,22 +203,22 @@ def restore(store: str | None, path: str, to: str, source: str, dry_run: bool, r
     """
     if bool(to) == bool(source):
         raise click.UsageError("name a version with --to, or a source with --by-origin")
-    with _joined(store, reason) as opened:
-        at = tree_path(opened, path)
+    with _joined_session(store, reason) as opened:
+        tree_location = tree_path(opened, path)
         if source:
-            done = opened.call("restore_from", path=at, source=source, dry_run=dry_run)
+            outcome = opened.call("restore_from", path=tree_location, source=source, dry_run=dry_run)
         else:
-            done = opened.call("restore", path=at, to=to, dry_run=dry_run)
-    _say_outcome(done, dry_run, as_json, "restored")
+            outcome = opened.call("restore", path=tree_location, to=to, dry_run=dry_run)
+    _print_outcome(outcome, dry_run, as_json, "restored")
 
 
 @click.command()
-@_optional_path
-@_principal
-@_session
-@_dry
-@_reason
-@_json
+@_optional_path_argument
+@_principal_option
+@_session_option
+@_dry_run
+@_reason_option
+@_json_option
 @click.pass_obj
 def undo(
     store: str | None,
@@ -233,32 +233,32 @@ def undo(
 
     A second undo takes back the change before it. With --principal or --session: all changes of theirs.
     """
-    with _joined(store, reason) as opened:
-        asked = {"principal": principal, "session": session_name, "dry_run": dry_run}
-        done = opened.call("undo", path=tree_path(opened, path), **asked)
-    _say_outcome(done, dry_run, as_json, "undone")
+    with _joined_session(store, reason) as opened:
+        filters = {"principal": principal, "session": session_name, "dry_run": dry_run}
+        outcome = opened.call("undo", path=tree_path(opened, path), **filters)
+    _print_outcome(outcome, dry_run, as_json, "undone")
 
 
 @click.command()
-@_optional_path
-@_dry
-@_reason
-@_json
+@_optional_path_argument
+@_dry_run
+@_reason_option
+@_json_option
 @click.pass_obj
 def redo(store: str | None, path: str, dry_run: bool, reason: str, as_json: bool) -> None:
     """Redo the last undo of a path"""
-    with _joined(store, reason) as opened:
-        done = opened.call("redo", path=tree_path(opened, path), dry_run=dry_run)
-    _say_outcome(done, dry_run, as_json, "redone")
+    with _joined_session(store, reason) as opened:
+        outcome = opened.call("redo", path=tree_path(opened, path), dry_run=dry_run)
+    _print_outcome(outcome, dry_run, as_json, "redone")
 
 
 @click.command()
-@_optional_path
+@_optional_path_argument
 @principal_option("Erase all files of a principal, instead of a path")
 @yes_option()
-@_dry
-@_reason
-@_json
+@_dry_run
+@_reason_option
+@_json_option
 @click.pass_obj
 def forget(
     store: str | None, path: str, principal: str | None, yes: bool, dry_run: bool, reason: str, as_json: bool
@@ -271,100 +271,104 @@ def forget(
     """
     if bool(path) == bool(principal):
         raise CommandError("name either a PATH or --principal", "ctxfs forget --help", 2)
-    with _joined(store, reason) as opened:
-        asked = {"path": tree_path(opened, path), "principal": principal}
-        found = opened.call("forget", dry_run=True, **asked)
+    with _joined_session(store, reason) as opened:
+        target = {"path": tree_path(opened, path), "principal": principal}
+        erasure = opened.call("forget", dry_run=True, **target)
         if not dry_run:
-            places = "\n  ".join(change["path"] for change in found["changes"][:20])
-            what = f"{found['blobs']} contents at {len(found['changes'])} paths:\n  {places}"
+            paths = "\n  ".join(change["path"] for change in erasure["changes"][:20])
+            summary = f"{erasure['blobs']} contents at {len(erasure['changes'])} paths:\n  {paths}"
             if not yes:
-                held = _held_elsewhere(found)
-                click.confirm(lines_of(f"Erase from every version, for good, {what}{held}\n?"), abort=True, err=True)
-            with _working("writing history again"):
-                found = opened.call("forget", **asked)
+                remote_copies = _remotes_notice(erasure)
+                click.confirm(
+                    lines_of(f"Erase from every version, for good, {summary}{remote_copies}\n?"), abort=True, err=True
+                )
+            with _spinner("writing history again"):
+                erasure = opened.call("forget", **target)
     if as_json:
-        say_json(found)
+        print_json(erasure)
         return
-    for change in found["changes"] if dry_run else ():
-        say(change["path"])
+    for change in erasure["changes"] if dry_run else ():
+        print_line(change["path"])
     verb = "would be" if dry_run else "are"
-    say(
-        f"{found['blobs']} contents {verb} erased"
-        + ("" if dry_run else f"; {found['versions']} versions written again")
+    print_line(
+        f"{erasure['blobs']} contents {verb} erased"
+        + ("" if dry_run else f"; {erasure['versions']} versions written again")
     )
-    for place in found["elsewhere"]:
-        warn(f"the same content is still kept at {place}; forget it there too if it is meant")
-    _say_left(found, dry_run)
+    for path_with_copy in erasure["elsewhere"]:
+        warn(f"the same content is still kept at {path_with_copy}; forget it there too if it is meant")
+    _print_remaining_copies(erasure, dry_run)
 
 
-def _held_elsewhere(found: dict[str, Any]) -> str:
+def _remotes_notice(erasure: dict[str, Any]) -> str:
     """Return the part of the prompt that names the remotes with a possible copy, empty without remotes."""
-    names = ", ".join(found["remotes"])
+    names = ", ".join(erasure["remotes"])
     return f"\nRemotes may hold it, and keep it until you replace what they have: {names}" if names else ""
 
 
-def _say_left(found: dict[str, Any], dry_run: bool) -> None:
+def _print_remaining_copies(erasure: dict[str, Any], dry_run: bool) -> None:
     """Print the erased derived texts, and the copies that stay: files of their own, and remotes."""
     words = {
         "deliveries": "contexts' deliveries",
         "records": "records of the event log",
         "calls": "kept calls of tools",
     }
-    gone = [f"{count} {words[kind]}" for kind, count in found["derived"].items() if count]
-    if gone:
-        say(f"also erased: {', '.join(gone)}")
-    for place in found["copies"][:_SHOWN_COPIES]:
-        warn(f"phrases of it are still in {place}, which is a file of its own; forget that too if it is meant")
-    if len(found["copies"]) > _SHOWN_COPIES:
-        warn(f"and in {len(found['copies']) - _SHOWN_COPIES} more files: ctxfs forget --json names them")
+    erased = [f"{count} {words[kind]}" for kind, count in erasure["derived"].items() if count]
+    if erased:
+        print_line(f"also erased: {', '.join(erased)}")
+    for copy in erasure["copies"][:_MAX_COPIES_SHOWN]:
+        warn(f"phrases of it are still in {copy}, which is a file of its own; forget that too if it is meant")
+    if len(erasure["copies"]) > _MAX_COPIES_SHOWN:
+        warn(f"and in {len(erasure['copies']) - _MAX_COPIES_SHOWN} more files: ctxfs forget --json names them")
     verb = "would still hold it" if dry_run else "may still hold it"
-    for name in found["remotes"]:
+    for name in erasure["remotes"]:
         warn(f"the remote {name} {verb}: ctxfs remote push --replace {name}")
 
 
-def _say_outcome(done: dict[str, Any], dry_run: bool, as_json: bool, verb: str) -> None:
+def _print_outcome(outcome: dict[str, Any], dry_run: bool, as_json: bool, verb: str) -> None:
     if as_json:
-        say_json(done)
+        print_json(outcome)
     elif dry_run:
-        _say_diff(done["diff"])
-        say(f"{len(done['changes'])} paths would change")
-    elif done["version"] is None:
-        say("nothing to do: it is like that already")
+        _print_diff(outcome["diff"])
+        print_line(f"{len(outcome['changes'])} paths would change")
+    elif outcome["version"] is None:
+        print_line("nothing to do: it is like that already")
     else:
-        say(
-            f"{verb} {len(done['changes'])} paths: {done['version']['subject']} ({done['version']['revision'][:_SHORT]})"
-        )
-    for path, reason in zip(done["kept"], done["reasons"], strict=True):
+        version = outcome["version"]
+        revision = version["revision"][:_SHORT_REVISION_CHARS]
+        print_line(f"{verb} {len(outcome['changes'])} paths: {version['subject']} ({revision})")
+    for path, reason in zip(outcome["kept"], outcome["reasons"], strict=True):
         warn(f"left: '{path}': {reason}")
 
 
 @click.command()
 @click.argument("name", default="", shell_complete=completion_values.snapshots)
 @click.option("--delete", is_flag=True, help="Delete the name; the version stays")
-@_json
+@_json_option
 @click.pass_obj
 def snapshot(store: str | None, name: str, delete: bool, as_json: bool) -> None:
     """Name the present version
 
     It is reachable as .snapshots/NAME. Without NAME the snapshots are listed.
     """
-    with _joined(store) as opened:
+    with _joined_session(store) as opened:
         if not name:
             if delete:
                 raise CommandError("which snapshot?", "ctxfs snapshot --delete NAME", 2)
-            found = opened.call("snapshots")
+            snapshots = opened.call("snapshots")
             if as_json:
-                say_json(found)
+                print_json(snapshots)
                 return
-            for version in found:
+            for version in snapshots:
                 click.secho(f"{version['name']:<20}", bold=True, nl=False)
-                _say_version(version)
+                _print_version(version)
         elif delete:
             opened.call("delete_snapshot", name=name)
-            say(f"the name '{name}' is forgotten; its version stays")
+            print_line(f"the name '{name}' is forgotten; its version stays")
         else:
-            made = opened.call("snapshot", name=name)
-            say_json(made) if as_json else say(f"{name} is {made['revision'][:_SHORT]}; see .snapshots/{name}/")
+            named = opened.call("snapshot", name=name)
+            print_json(named) if as_json else print_line(
+                f"{name} is {named['revision'][:_SHORT_REVISION_CHARS]}; see .snapshots/{name}/"
+            )
 
 
 @click.command()
@@ -375,29 +379,29 @@ def gc(store: str | None) -> None:
     Objects that no version needs are dropped. It runs weekly by itself.
     """
     layout = find_store(store)
-    before = _disk_use(layout.repo)
-    with session(store) as opened, _working("packing"):
+    before = _disk_usage(layout.repo)
+    with session(store) as opened, _spinner("packing"):
         opened.call("upkeep")
-    say(f"{before / 1e6:.1f} MB before, {_disk_use(layout.repo) / 1e6:.1f} MB now")
+    print_line(f"{before / 1e6:.1f} MB before, {_disk_usage(layout.repo) / 1e6:.1f} MB now")
 
 
-def _disk_use(folder: Path) -> int:
+def _disk_usage(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 @click.command()
-@_json
+@_json_option
 @click.pass_obj
 def commit(store: str | None, as_json: bool) -> None:
     """Make versions of all changes now
 
     The commit window is cut short.
     """
-    with _joined(store) as opened:
-        made = opened.call("commit")
+    with _joined_session(store) as opened:
+        committed = opened.call("commit")
         head = opened.call("log", path="", limit=1)
     if as_json:
-        say_json(made or head)
+        print_json(committed or head)
         return
     for version in head:
-        _say_version(version)
+        _print_version(version)
