@@ -80,6 +80,7 @@ _HIDDEN = {"daemon": "mounts"}
 _COMMANDS = {name: module for group in (*_GROUPS.values(), _HIDDEN) for name, module in group.items()}
 
 _EPILOG = """\b
+ctxfs help COMMAND [SUBCOMMAND] describes one command.
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 nothing found · 4 no store
             5 in use · 6 unhealthy or below a limit · 7 not known yet
 The store is --store, $CTXFS_STORE, a .ctxfs folder here or above that you
