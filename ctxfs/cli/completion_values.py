@@ -1,7 +1,7 @@
 """Values that shells complete: tree paths, sources, snapshots, tasks, principals, remotes and tools.
 
-Each function has the signature of click's `shell_complete`. It completes nothing if the store cannot be opened, because the
-shell would take an error message for values.
+Each function has the signature of click's `shell_complete`. It completes nothing if the store cannot be opened,
+because the shell would take an error message for values.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ class _GroupWithDefault(CommandGroup):
 def context() -> None:
     """Manage contexts
 
-    `ctxfs context QUESTION` builds one: build is the default. A MANIFEST is a file, a path of the tree, or the name of a task
-    of context/.
+    `ctxfs context QUESTION` builds one: build is the default. A MANIFEST is a file, a path of the tree, or the name
+    of a task of context/.
     """
 
 
@@ -101,8 +101,8 @@ def context() -> None:
 def build(store: str | None, /, words: tuple[str, ...], request_file: BinaryIO | None, **options: Any) -> None:
     """Build a context for a question
 
-    The context fits the token budget. `-` reads the question from standard input. Exit code 3 when nothing was found and
-    nothing is pinned.
+    The context fits the token budget. `-` reads the question from standard input. Exit code 3 when nothing was found
+    and nothing is pinned.
 
     \b
     { cat task.md; ctxfs context "$(cat task.md)" --budget 4000; } | some-llm
@@ -366,8 +366,9 @@ def refresh(store: str | None, task: str) -> None:
 def evaluate(store: str | None, answer: str, manifest: str | None, least: float | None, as_json: bool) -> None:
     """Check a response against its sources
 
-    Each claim of the response is held against the sources. TASK: its response.md is evaluated, facts are stored if the request
-    sets that, and doubtful claims go to human/review/. With --manifest: a file (`-`: standard input) is only evaluated.
+    Each claim of the response is held against the sources. TASK: its response.md is evaluated, facts are stored if
+    the request sets that, and doubtful claims go to human/review/. With --manifest: a file (`-`: standard input) is
+    only evaluated.
     """
     with session(store) as opened:
         if manifest is not None:

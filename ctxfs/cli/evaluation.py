@@ -63,9 +63,9 @@ def evaluate(
     \b
     {"question": "how often?", "relevant": ["knowledge/handbook/keys.md:5-7"]}
 
-    A relevant passage is a path, a path:line or a path:first-last. "category" and "below" are optional. Figures: recall@1, @5
-    and @10, nDCG@10, the share of questions whose whole evidence is in a context of 500, 1000, 2000 and 4000 tokens, and the
-    time to find. Exit code 6 when a figure is worse than in --baseline.
+    A relevant passage is a path, a path:line or a path:first-last. "category" and "below" are optional. Figures:
+    recall@1, @5 and @10, nDCG@10, the share of questions whose whole evidence is in a context of 500, 1000, 2000 and
+    4000 tokens, and the time to find. Exit code 6 when a figure is worse than in --baseline.
     """
     if save and baseline is None:
         raise CommandError("--save needs a place", "name the file: --baseline FILE --save", EXIT_USAGE)

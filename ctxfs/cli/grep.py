@@ -48,8 +48,9 @@ def grep(
 
     PATTERN is matched with each line of the indexed files below PATH.
 
-    Like `rg` on the same folders: ignored, binary and hidden files are left out. Only files that can have a match by the index
-    are read. Exit code 3 when nothing matches, 7 when nothing matches in the readable files and others could not be read.
+    Like `rg` on the same folders: ignored, binary and hidden files are left out. Only files that can have a match by
+    the index are read. Exit code 3 when nothing matches, 7 when nothing matches in the readable files and others
+    could not be read.
     """
     with session(store) as opened:
         result = opened.call(

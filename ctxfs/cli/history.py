@@ -131,8 +131,8 @@ def replay(store: str | None, session: str, principal: str, day: str, kind: str,
 def verify(store: str | None, remote: str, as_json: bool) -> None:
     """Verify the records and their hash chains
 
-    The chains reveal edits, gaps and reordering. The anchors in versions reveal a cut end, and chains that were rewritten as a
-    whole. Exit code 1 if there are faults.
+    The chains reveal edits, gaps and reordering. The anchors in versions reveal a cut end, and chains that were
+    rewritten as a whole. Exit code 1 if there are faults.
     """
     with opened_session(store) as opened:
         report = opened.call("verify_history", remote=remote)
@@ -189,9 +189,11 @@ def audit(
 ) -> None:  # fmt: skip
     """Print the operations of the audit
 
-    The output has the reads, writes, moves, removals and questions at PATH and below, or everywhere, with the refused ones.
+    The output has the reads, writes, moves, removals and questions at PATH and below, or everywhere, with the refused
+    ones.
 
-    The audit contains a digest of each question only. Give the words of a question as PATH to list those who had the same.
+    The audit contains a digest of each question only. Give the words of a question as PATH to list those who had the
+    same.
     """
     with opened_session(store) as opened:
         filters = {"session": session, "principal": principal, "day": day, "op": op, "path": path, "limit": limit}

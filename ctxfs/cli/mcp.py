@@ -33,8 +33,8 @@ from ctxfs.store.layout import find_store
 def mcp(context: click.Context, principal: str, token: str, address: str) -> None:
     """Serve the tree to MCP clients
 
-    One client over stdio, or many over streamable HTTP. Over TCP each client presents a token (ctxfs token issue) and acts for
-    the principal of that token.
+    One client over stdio, or many over streamable HTTP. Over TCP each client presents a token (ctxfs token issue) and
+    acts for the principal of that token.
     """
     if context.invoked_subcommand is not None:
         return
@@ -75,8 +75,8 @@ def _with_scope_options(function: Callable[..., None]) -> Callable[..., None]:
 def install(context: click.Context, client: str, user: bool, name: str, principal: str, write: bool) -> None:
     """Set up an MCP client for this store
 
-    Prints the configuration for CLIENT. With --write it goes into the configuration file of CLIENT. The rest of that file stays, its
-    former content is saved as FILE.before-ctxfs, and a second run changes nothing.
+    Prints the configuration for CLIENT. With --write it goes into the configuration file of CLIENT. The rest of that
+    file stays, its former content is saved as FILE.before-ctxfs, and a second run changes nothing.
     """
     from mcp_server.client_config import CLIENTS, entry_of, shown
     from mcp_server.client_config import install as write_entry
@@ -116,8 +116,8 @@ def uninstall(client: str, user: bool, name: str) -> None:
 def mcp_call(tool: str, server: tuple[str, ...]) -> None:
     """Call a tool of another MCP server
 
-    TOOL is a tool of the server that the command SERVER starts. Arguments are read as JSON from stdin, the answer goes to
-    stdout. So a tool can be the summariser or the judge of ctxfs.toml:
+    TOOL is a tool of the server that the command SERVER starts. Arguments are read as JSON from stdin, the answer
+    goes to stdout. So a tool can be the summariser or the judge of ctxfs.toml:
 
     \b
     judge = "ctxfs mcp-call judge_claims -- my-server --stdio"

@@ -11,7 +11,7 @@ from ctxfs.model.path import lines_of, one_line, printable
 
 
 def print_line(text: str = "", **style: Any) -> None:
-    """Print a line on stdout, with styles on a terminal only. Control characters are escaped, for the safety of terminals."""
+    """Print a line on stdout, with styles on a terminal only. Control characters are escaped."""
     click.secho(one_line(text), **style)
 
 

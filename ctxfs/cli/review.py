@@ -22,8 +22,8 @@ def review(
 ) -> None:
     """Decide doubtful claims
 
-    A verdict is accept, reject, or edit and the corrected claim. Without ID every waiting claim is shown in turn with a prompt
-    (needs a terminal). Exit code 3 when nothing waits.
+    A verdict is accept, reject, or edit and the corrected claim. Without ID every waiting claim is shown in turn with
+    a prompt (needs a terminal). Exit code 3 when nothing waits.
 
     \b
     ctxfs review 3f9a0c accept

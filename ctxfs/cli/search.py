@@ -50,8 +50,9 @@ def search(
 
     Hits come best first. `-` reads the question from standard input.
 
-    Operators: "a phrase", +must, -not, kind:code, path:docs, author:ada, since:7d, mode:words|meaning. Put `--` before a
-    question that begins with a dash. Exit code 3 when nothing was found, 7 when nothing was found yet: the index is behind.
+    Operators: "a phrase", +must, -not, kind:code, path:docs, author:ada, since:7d, mode:words|meaning. Put `--`
+    before a question that begins with a dash. Exit code 3 when nothing was found, 7 when nothing was found yet: the
+    index is behind.
     """
     with session(store) as opened:
         answer = opened.call("search", question=read_question(words), below=below, limit=limit)

@@ -16,8 +16,8 @@ from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
 def skills(store: str | None, name: str, files: bool, as_json: bool) -> None:
     """List skills, or print one
 
-    A skill is a folder skills/NAME/ in a source or in memory with a SKILL.md, which begins with its name and description in
-    YAML. Reading a skill runs nothing.
+    A skill is a folder skills/NAME/ in a source or in memory with a SKILL.md, which begins with its name and
+    description in YAML. Reading a skill runs nothing.
     """
     with opened_session(store) as opened:
         all_skills = opened.call("skills")

@@ -198,8 +198,8 @@ def restore(store: str | None, path: str, to: str, source: str, dry_run: bool, r
 
     PATH is a file, a directory, or everything. The result is a new version, which can be undone.
 
-    With --by-origin each file from that source (its user.ctx.source) goes back to its last version from elsewhere, or is
-    removed.
+    With --by-origin each file from that source (its user.ctx.source) goes back to its last version from elsewhere, or
+    is removed.
     """
     if bool(to) == bool(source):
         raise click.UsageError("name a version with --to, or a source with --by-origin")
