@@ -1,10 +1,12 @@
 """Process groups of foreign programs: tied to this process by a lifeline, and ended completely."""
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import trio
@@ -12,6 +14,8 @@ import trio
 from ctxfs.lifeline import Lifeline
 
 _CHUNK_BYTES = 65_536
+_WAIT_SCRIPT = 'read -r _ && unset $CTXFS_UNSET CTXFS_UNSET && exec "$@"'
+_SHELL_VARIABLES = ("PWD", "OLDPWD", "SHLVL")  # that a shell exports by itself
 LAST_WORDS_SECONDS = 0.2  # for output just before the end; a child of the program may hold the pipe open
 _GRACE_SECONDS = 2.0
 _REAPED_SECONDS = 10.0
@@ -22,10 +26,14 @@ async def start_group(
 ) -> trio.Process:
     """Start a program with pipes for its standard streams, as the leader of a group that ends with this process.
 
-    Raise OSError if it cannot be started.
+    Raise OSError if it cannot be started. A shell waits for a line on stdin before it becomes the program: if this process is
+    killed before the group is tied, the shell reads the end of its stdin instead, and exits.
     """
+    environment = dict(os.environ if options.get("env") is None else options["env"])
+    _check_program(command[0], options.get("cwd"), environment)
+    options["env"] = environment | {"CTXFS_UNSET": " ".join(set(_SHELL_VARIABLES) - environment.keys())}
     process = await trio.lowlevel.open_process(
-        list(command),
+        ["/bin/sh", "-c", _WAIT_SCRIPT, *command[:1], *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -34,7 +42,22 @@ async def start_group(
         **options,
     )
     lifeline.tie(-process.pid)
+    assert process.stdin is not None
+    with contextlib.suppress(trio.BrokenResourceError):
+        await process.stdin.send_all(b"\n")
     return process
+
+
+def _check_program(program: str, folder: Any, environment: Mapping[str, str]) -> None:
+    """Raise FileNotFoundError or PermissionError as starting the program directly does."""
+    if os.sep not in program:
+        path = shutil.which(program, path=environment.get("PATH", os.defpath))
+        code = 0 if path is not None else errno.ENOENT
+    else:
+        path = os.path.join(folder or "", program)
+        code = 0 if os.access(path, os.X_OK) else errno.EACCES if os.path.exists(path) else errno.ENOENT
+    if code:
+        raise OSError(code, os.strerror(code), program)
 
 
 async def feed(process: trio.Process, data: bytes) -> None:
