@@ -1,1 +1,1 @@
-"""The tree for MCP clients: a thin translator over the same methods that the command line uses."""
+"""MCP server of the tree: a thin adapter over the RPC methods that the command line uses."""

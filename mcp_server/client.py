@@ -1,4 +1,4 @@
-"""Call one tool of another MCP server over stdio: what makes a tool a command."""
+"""One-shot MCP client: call one tool of a server over stdio, for commands that a tool implements."""
 
 import os
 from typing import Any
@@ -11,7 +11,10 @@ from ctxfs.model.errors import CommandError
 
 
 def call_tool(command: list[str], tool: str, arguments: dict[str, Any]) -> str:
-    """The text of the tool's answer; CommandError if the server cannot be reached or the tool fails."""
+    """Return the text of the tool's result.
+
+    Raises CommandError if the server cannot be reached or the tool fails.
+    """
 
     async def call() -> str:
         server = StdioServerParameters(command=command[0], args=command[1:], env=dict(os.environ))
@@ -26,7 +29,7 @@ def call_tool(command: list[str], tool: str, arguments: dict[str, Any]) -> str:
         return anyio.run(call, backend="trio")
     except CommandError:
         raise
-    except Exception as error:  # the library raises groups of whatever happened on either side
+    except Exception as error:  # the SDK raises groups of the errors of both sides
         reason: BaseException = error
         while isinstance(reason, BaseExceptionGroup) and reason.exceptions:
             reason = reason.exceptions[0]

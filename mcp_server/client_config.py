@@ -1,4 +1,4 @@
-"""How clients are told of the server: the entry that each of them reads, where it reads it, and putting it there and taking it out."""
+"""Configuration files of MCP clients: the entry of this server, its location, and its installation and removal."""
 
 import copy
 import json
@@ -22,7 +22,11 @@ _BACKUP = ".before-ctxfs"
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Where a client reads servers from: `project` below a project's folder, `user` below the home folder; `table` holds them."""
+    """An MCP client and its configuration file.
+
+    `project` is relative to a project folder, `user` to the home folder. `table` is the key that contains the servers.
+    `typed` entries carry their transport as `type`.
+    """
 
     name: str
     project: str
@@ -32,7 +36,7 @@ class Client:
     typed: bool = False
 
     def file(self, folder: HostPath | None) -> HostPath:
-        """The file for a project, or for everything that the user does (None)."""
+        """Return the configuration file of a project folder, or of the user (None)."""
         return folder / self.project if folder is not None else HostPath.home() / self.user
 
 
@@ -50,7 +54,7 @@ CLIENTS = {
 
 
 def entry_of(client: Client, store: HostPath, principal: str) -> dict[str, Any]:
-    """What a client is told: which program, with which arguments, in full, since it starts anywhere."""
+    """Return the server entry: program and arguments, with absolute paths, because a client starts it in any folder."""
     program = shutil.which("ctxfs") or ""
     command = [program] if program else [sys.executable, "-m", "ctxfs"]
     arguments = [*command[1:], "--store", str(store), "mcp", *(("--as", principal) if principal else ())]
@@ -58,14 +62,17 @@ def entry_of(client: Client, store: HostPath, principal: str) -> dict[str, Any]:
 
 
 def shown(client: Client, name: str, entry: Mapping[str, Any]) -> str:
-    """The entry as it would stand in the client's file."""
+    """Return the entry as text in the format of the client's file."""
     if client.form == "toml":
         return tomlkit.dumps({client.table: {name: dict(entry)}})
     return json.dumps({client.table: {name: entry}}, indent=2, ensure_ascii=False) + "\n"
 
 
 def install(client: Client, file: HostPath, name: str, entry: Mapping[str, Any]) -> bool:
-    """Put the entry into the client's file, and leave the rest of it as it is; False if it is there already. CommandError."""
+    """Add the entry to the client's file and preserve the rest of it; return False if it is already present.
+
+    Raises CommandError if the file cannot be read, parsed or written.
+    """
     document = _read(client, file, name, entry)
     table = document.setdefault(client.table, {} if client.form == "json" else tomlkit.table())
     if not isinstance(table, MutableMapping):
@@ -78,7 +85,7 @@ def install(client: Client, file: HostPath, name: str, entry: Mapping[str, Any])
 
 
 def uninstall(client: Client, file: HostPath, name: str) -> bool:
-    """Take the entry out again; False if it is not there. A file that holds nothing else stays, empty."""
+    """Remove the entry; return False if it is absent. An emptied file stays."""
     if not file.exists():
         return False
     document = _read(client, file, name, {})
@@ -109,7 +116,7 @@ def _read(client: Client, file: HostPath, name: str, entry: Mapping[str, Any]) -
 
 
 def _unreadable(client: Client, file: HostPath, name: str, entry: Mapping[str, Any], why: str) -> CommandError:
-    """Comments, for one, which some clients allow: what a person has written is not thrown away."""
+    """Return an error that leaves the file alone: some clients allow comments, which a parsed rewrite would lose."""
     return CommandError(
         f"'{file}' cannot be read as {client.form.upper()} ({why}); nothing was changed",
         f"add this to it yourself:\n{shown(client, name, entry)}" if entry else f"take '{name}' out of it yourself",
@@ -121,11 +128,11 @@ def _plain(value: Any) -> Any:
 
 
 def _write(client: Client, file: HostPath, document: MutableMapping[str, Any]) -> None:
-    """The first time beside a copy of what was there."""
+    """Replace the file atomically; before the first change, copy it to a backup beside it."""
     words = (
         tomlkit.dumps(document) if client.form == "toml" else json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     )
-    file = HostPath(os.path.realpath(file))  # a link stays one
+    file = HostPath(os.path.realpath(file))  # the replacement preserves a symbolic link
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         backup = file.with_name(file.name + _BACKUP)

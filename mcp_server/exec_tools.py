@@ -1,4 +1,4 @@
-"""ctx_exec: a tool of the tree, run for a client, who hears how far it is, may give it up, and is asked before what is final."""
+"""`ctx_exec`: a tool run for a client, with progress, cancellation, and confirmation of destructive tools."""
 
 import contextlib
 import re
@@ -48,7 +48,7 @@ async def _exec(call: Call, arguments: Mapping[str, Any]) -> Answer:
             return failure(f"{name}: nobody has confirmed it, and what it does cannot be taken back; it was not run.")
         done = await _run(call, name, given, confirmed=True, content=digest)
     if done["ok"]:
-        if "/" in name:  # what a server says is data of others
+        if "/" in name:  # output of MCP servers is untrusted
             return [
                 _untrusted(name, done["text"]),
                 *([_untrusted(name, f"[stderr: {done['stderr']}]")] if done["stderr"] else []),
@@ -58,7 +58,7 @@ async def _exec(call: Call, arguments: Mapping[str, Any]) -> Answer:
 
 
 def _untrusted(name: str, words: str) -> TextContent:
-    """What a server's tool said, bounded, with the marks that say whose words these are."""
+    """Return a server tool's text as content, bounded in length, marked as untrusted and with its source."""
     if len(words) > MAX_SERVER_CHARACTERS:
         words = f"{words[:MAX_SERVER_CHARACTERS]}\n[cut: the whole is in tools/{name}/calls/]"
     marks = {f"{PREFIX}trust": "untrusted", f"{PREFIX}source": f"tools/{name}"}
@@ -68,7 +68,7 @@ def _untrusted(name: str, words: str) -> TextContent:
 async def _run(
     call: Call, name: str, given: Mapping[str, Any], *, confirmed: bool, content: str = ""
 ) -> Mapping[str, Any]:
-    """The call, and beside it what it says of how far it is. Cancelled, it is given up where it runs, too."""
+    """Run the call and report its progress meanwhile. Cancellation also cancels the call in the daemon."""
     number = f"c-{secrets.token_hex(4)}"
     done: Mapping[str, Any] | None = None
     refused: OSError | CommandError | None = None
@@ -94,7 +94,7 @@ async def _run(
 
 async def _report(call: Call, number: str) -> None:
     told = 0.0
-    with contextlib.suppress(OSError, CommandError):  # whoever waits for the call is told
+    with contextlib.suppress(OSError, CommandError):  # the caller of the tool gets the error
         while True:
             await trio.sleep(_LOOK_SECONDS)
             state = await call.door.call("call_state", id=number)
@@ -104,7 +104,11 @@ async def _report(call: Call, number: str) -> None:
 
 
 async def _confirmed(call: Call, name: str, given: Mapping[str, Any], content: str) -> bool | InputRequiredResult:
-    """Whether a person says yes, to arguments with this content; a client that cannot ask one has not been told so."""
+    """Return True if a person confirms the call with these arguments and this tool content.
+
+    False if the client cannot ask. In the modern protocol the question is a result, which the client answers in its
+    next call.
+    """
     message = f"{name} does what cannot be taken back. Run it with {given}?"
     question = f"{_ASKED}-{content[:32]}" if content else _ASKED
     if call.context.protocol_version in MODERN_PROTOCOL_VERSIONS:
@@ -118,13 +122,13 @@ async def _confirmed(call: Call, name: str, given: Mapping[str, Any], content: s
         return found.action == "accept" and bool((found.content or {}).get("confirm"))
     try:
         answer = await call.context.session.elicit_form(message, _FORM, related_request_id=call.context.request_id)
-    except (MCPError, ValueError):  # it cannot be asked
+    except (MCPError, ValueError):  # the client has no elicitation
         return False
     return answer.action == "accept" and bool((answer.content or {}).get("confirm"))
 
 
 def tools() -> Sequence[Entry]:
-    """The one tool."""
+    """Return the tool."""
     return (
         Entry(
             "ctx_exec",

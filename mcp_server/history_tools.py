@@ -1,4 +1,4 @@
-"""ctx_history and ctx_record: the past of files, and what was said."""
+"""`ctx_history` and `ctx_record`: versions of files, and the event log."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,7 +65,7 @@ async def _record(call: Call, arguments: Mapping[str, Any]) -> Answer:
 
 
 def tools() -> Sequence[Entry]:
-    """In their order."""
+    """Return the tools in listing order."""
     words = {"type": "string"}
     return (
         Entry(

@@ -1,7 +1,8 @@
-"""The server over streamable HTTP: many clients at once, each on its own account.
+"""MCP server over streamable HTTP: many clients at once, each under its own principal.
 
-Over TCP a client shows a token (`ctxfs token issue`) with every request, and acts for whoever that was given to: the server is an OAuth
-resource server whose tokens are issued here and not by an authorisation server. A unix socket is for the user who made it.
+Over TCP every request carries a credential (`ctxfs token issue`) and acts for its principal. The server is an OAuth
+resource server whose credentials are issued by the store, not by an authorisation server. A unix socket belongs to the
+user who created it.
 """
 
 import hashlib
@@ -38,14 +39,14 @@ PATH = "/mcp"
 _LARGEST_BODY = 64 * 1024 * 1024
 _MOST_SESSIONS = 1000
 _MOST_DOORS = 256
-_VERIFIED_SECONDS = 1.0  # how long a token that was good is taken for good
+_VERIFIED_SECONDS = 1.0  # validity of a verified credential until it is verified again
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _OWNER = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: a unix socket, or a host and a port."""
+    """A listening address: a unix socket, or a host and a port."""
 
     socket: str = ""
     host: str = ""
@@ -53,18 +54,18 @@ class Address:
 
     @property
     def bind(self) -> str:
-        """As hypercorn writes it."""
+        """The address in hypercorn's notation."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"unix:{self.socket}" if self.socket else f"{host}:{self.port}"
 
     @property
     def url(self) -> str:
-        """What a client is given."""
+        """The URL for clients."""
         return f"unix:{self.socket}" if self.socket else f"http://{self.bind}{PATH}"
 
 
 def parse_address(said: str) -> Address:
-    """`unix:PATH`, `HOST:PORT`, `:PORT` or `PORT`, of which the last two are on this machine only. CommandError."""
+    """Parse `unix:PATH`, `HOST:PORT`, or `:PORT` and `PORT` for the loopback address. Raises CommandError."""
     if said.startswith("unix:"):
         path = HostPath(said.removeprefix("unix:")).expanduser()
         if not path.parent.is_dir():
@@ -85,7 +86,10 @@ class _Known:
 
 
 class TokenSessions:
-    """A door for each token; where none is needed, one for everybody. The verifier of tokens, too."""
+    """A session for each credential, or one session for all clients where none is needed.
+
+    Also the verifier of credentials.
+    """
 
     def __init__(self, layout: Layout, nursery: trio.Nursery, *, needs_token: bool, principal: str = "") -> None:
         self._layout = layout
@@ -96,17 +100,21 @@ class TokenSessions:
         self._turn = trio.Lock()
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Whose it is; None for one that is no good, in whichever way."""
+        """Return the access token with its principal; None for an invalid one."""
         try:
             known = await self._through(token)
         except (OSError, CommandError) as error:
             log.info("a token was refused: %s", error)
             return None
-        digest = hashlib.sha256(token.encode()).hexdigest()[:32]  # sessions are of a token, not of a name
+        # SDK sessions belong to a credential, not to a principal.
+        digest = hashlib.sha256(token.encode()).hexdigest()[:32]
         return AccessToken(token=token, client_id=digest, scopes=[], subject=known.principal)
 
     async def of(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
-        """The door of whoever has sent the request."""
+        """Return the session and the notifications for the sender of the request.
+
+        Raises MCPError for a missing or invalid credential.
+        """
         token = _OWNER
         if self._needs_token:
             request: Any = context.request
@@ -121,7 +129,7 @@ class TokenSessions:
         return known.door, known.news
 
     async def close(self) -> None:
-        """End every session."""
+        """Close every session."""
         while self._known:
             _, known = self._known.popitem()
             await known.door.close()
@@ -155,7 +163,10 @@ class TokenSessions:
 
 
 def serve_http(layout: Layout, said: str, principal: str = "") -> None:
-    """Serve until told to stop. `principal`: who acts on a unix socket; over TCP that is whoever holds the token."""
+    """Serve until a signal arrives.
+
+    `principal` acts on a unix socket; over TCP the credential determines the principal.
+    """
     at = parse_address(said)
     if not at.socket and principal:
         raise CommandError(
@@ -169,7 +180,10 @@ def serve_http(layout: Layout, said: str, principal: str = "") -> None:
 async def serve(
     layout: Layout, at: Address, *, principal: str = "", needs_token: bool = True, more: Additions = NOTHING_MORE
 ) -> None:
-    """Serve until told to stop; without tokens everybody who comes acts for `principal`, else for the store's owner. Under trio."""
+    """Serve until a signal arrives; requires trio.
+
+    Without credentials every client acts for `principal`, or for the store's owner.
+    """
     async with trio.open_nursery() as nursery:
         doors = TokenSessions(layout, nursery, needs_token=needs_token, principal=principal)
         app = (
@@ -205,7 +219,10 @@ async def serve(
 
 
 def _make_way(place: HostPath) -> None:
-    """Take away the socket of a server that is gone. CommandError for anything else that is there."""
+    """Remove the socket of a server that has ended.
+
+    Raises CommandError if the path is another kind of file, or a server still listens there.
+    """
     if not place.exists():
         return
     if not place.is_socket():
@@ -220,7 +237,7 @@ def _make_way(place: HostPath) -> None:
 
 
 def _settings(at: Address) -> AuthSettings:
-    # Tokens name no audience: one is good for the store that issued it.
+    # Credentials have no audience: one is valid for the store that issued it.
     return AuthSettings(
         issuer_url=AnyHttpUrl(f"http://{at.bind}"),
         resource_server_url=AnyHttpUrl(at.url),
@@ -229,7 +246,7 @@ def _settings(at: Address) -> AuthSettings:
 
 
 def _security(at: Address) -> TransportSecuritySettings | None:
-    """A page in a browser must not reach the server by a name that it has made lead here."""
+    """Return the DNS rebinding protection: a page in a browser must not reach the server by a name of its own."""
     if at.socket or at.host in _LOCAL:
         hosts = [f"{name}:*" for name in ("127.0.0.1", "localhost", "[::1]")] + (["*"] if at.socket else [])
     else:

@@ -1,6 +1,6 @@
-"""What a client may take of the HTTP server: requests at once, sessions, guesses at tokens, and the time to send a request.
+"""Limits of the HTTP server: concurrent requests, sessions, invalid credentials, and the time to send a body.
 
-An ASGI application around another one. It decides before tokens are verified or bodies read, so that refusing costs nothing.
+An ASGI middleware. It decides before credentials are verified or bodies are read, so that a refusal costs little.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _MAX_ADDRESSES = 4096
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """The limits; `guesses` are tokens that were not good, of an address."""
+    """The limits of an address and of a credential; `guesses` are invalid credentials from an address."""
 
     requests_of_address: int = 256
     requests_of_token: int = 64
@@ -47,13 +47,13 @@ class _Guesses:
 @dataclass(slots=True)
 class _TokenUse:
     requests: int = 0
-    # id of each open session → when it was last used; oldest first
+    # id of each open session → time of its last request; oldest first
     sessions: OrderedDict[str, float] = field(default_factory=OrderedDict)
     busy: Counter[str] = field(default_factory=Counter)
 
 
 class Limits:
-    """Passes on what is within the limits, and answers 401, 408 or 429 to the rest."""
+    """An ASGI application that passes requests within the limits on, and answers the others with 401, 408 or 429."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Limits:
         self._addresses: Counter[str] = Counter()
         self._guesses: OrderedDict[str, _Guesses] = OrderedDict()
         self._tokens: dict[str, _TokenUse] = {}
-        self._good: OrderedDict[str, None] = OrderedDict()  # digests of tokens that were accepted before
+        self._good: OrderedDict[str, None] = OrderedDict()  # digests of credentials that the server has accepted
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -123,7 +123,7 @@ class Limits:
     async def _counted(
         self, scope: Message, receive: Receive, send: Send, address: str, digest: str, use: _TokenUse
     ) -> None:
-        """Serve a request with a token, and learn from its answer whether that is good and which session it opened or ended."""
+        """Serve a request, and learn from its response if the credential is valid and which session opens or ends."""
         session = _header(scope["headers"], SESSION_HEADER).decode("latin-1")
         if not session and not await self._make_room(scope, use):
             await _refuse(send, 429, "too many open sessions with this token: end one", (b"retry-after", b"60"))
@@ -162,9 +162,9 @@ class Limits:
             use.sessions.pop(session, None)
 
     async def _make_room(self, scope: Message, use: _TokenUse) -> bool:
-        """End the sessions of a token that are idle for long, and the longest idle one if it has as many as it may.
+        """End the sessions of a credential that exceed the idle time, and the longest idle one if the limit is reached.
 
-        False if every session that it may have is in use.
+        Return False if every permitted session has a request in progress.
         """
         limit, now = self._limits, self._now()
         idle = [session for session in use.sessions if not use.busy[session]]
@@ -189,7 +189,7 @@ class Limits:
         await self._app(ending, nothing, unheard)
 
     async def _timed(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve a request whose body has to come within a time."""
+        """Serve a request whose body must arrive within the limit."""
         end = trio.current_time() + self._limits.body_seconds
         is_whole = has_answered = is_late = False
 
@@ -207,7 +207,7 @@ class Limits:
         async def send_unless_late(message: Message) -> None:
             nonlocal has_answered
             if is_late and not has_answered:
-                return  # what the application makes of the disconnect
+                return  # the application's response to the simulated disconnect
             has_answered = True
             await send(message)
 

@@ -1,4 +1,7 @@
-"""Lines on stdin that are no message: JSON-RPC 2.0 asks for an answer, and without one a client waits until its time is up."""
+"""Error responses to invalid lines on stdin.
+
+JSON-RPC 2.0 requires a response. Without one a client waits until its timeout.
+"""
 
 import json
 from typing import Any
@@ -14,14 +17,14 @@ _MAX_REASON_CHARS = 200
 
 
 class ReadableMessages(ObjectReceiveStream[SessionMessage]):
-    """The messages of `incoming`; what could not be read of it is answered on `outgoing` (streams of the SDK's transport)."""
+    """The valid messages of `incoming`; invalid lines are answered on `outgoing` (streams of the SDK's transport)."""
 
     def __init__(self, incoming: Any, outgoing: Any) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
 
     async def receive(self) -> SessionMessage:
-        """Return the next message; EndOfStream when the client has left."""
+        """Return the next message. Raises EndOfStream when the client has disconnected."""
         while True:
             message = await self._incoming.receive()
             if not isinstance(message, Exception):
@@ -36,7 +39,7 @@ class ReadableMessages(ObjectReceiveStream[SessionMessage]):
 
 
 def refusal_of(error: Exception) -> JSONRPCError | None:
-    """Return the answer to a line that the transport could not read, with its id where it has one; None for an empty line."""
+    """Return the error response to an invalid line, with its id if it has one; None for an empty line."""
     code, reason, values = PARSE_ERROR, str(error), list[Any]()
     if isinstance(error, ValidationError):
         faults = error.errors(include_url=False, include_context=False)
@@ -53,7 +56,7 @@ def refusal_of(error: Exception) -> JSONRPCError | None:
 
 
 def _parsed(line: str) -> Any:
-    """What the standard library makes of a line: it takes half of a surrogate pair, which is no text."""
+    """Parse a line with the standard library, which accepts lone surrogates, unlike the SDK; None if it is no JSON."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

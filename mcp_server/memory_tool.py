@@ -1,6 +1,7 @@
-"""`memory`: the commands and the exact answers of Claude's memory tool (`memory_20250818`), on `memory/<agent>/` of the tree.
+"""`memory`: the commands and responses of Claude's memory tool (`memory_20250818`), on `memory/<agent>/`.
 
-Its paths begin with `/memories`; what is said is what that tool's implementations say, since models are trained on it.
+Its paths begin with `/memories`. The texts equal those of that tool's implementations, because models are trained on
+them.
 """
 
 import errno
@@ -21,7 +22,7 @@ _DEEP = 2
 _MOST_LINES = 999_999
 _WIDTH = 6
 _DIRECTORY_BYTES = 4096
-_AROUND = 2  # lines of an edit's snippet, before and after
+_AROUND = 2  # lines of an edit's snippet before and after the change
 _NEEDED = {
     "view": ("path",),
     "create": ("path", "file_text"),
@@ -33,7 +34,7 @@ _NEEDED = {
 
 
 class _Refused(Exception):
-    """What the tool says instead of doing it."""
+    """A refusal, with the text of the tool's error result."""
 
 
 async def _memory(call: Call, arguments: Mapping[str, Any]) -> Answer:
@@ -49,14 +50,14 @@ async def _memory(call: Call, arguments: Mapping[str, Any]) -> Answer:
 
 
 class _Memories:
-    """The directory of one agent."""
+    """The memory directory of one agent."""
 
     def __init__(self, door: TreeSession, root: Path) -> None:
         self.door = door
         self.root = root
 
     def place(self, said: str) -> Path:
-        """The path in the tree of one that begins with /memories."""
+        """Return the tree path of a `/memories` path. Raises _Refused for a path outside of it."""
         if said != _ROOT and not said.startswith(f"{_ROOT}/"):
             raise _Refused(f"Path must start with {_ROOT}, got: {printable_uri(said)}")
         try:
@@ -65,14 +66,14 @@ class _Memories:
             raise _Refused(f"Path {printable_uri(said)} would escape {_ROOT} directory") from error
 
     async def kind(self, path: Path) -> str:
-        """`file`, `dir`, `link`, `other`, or empty for nothing. The directory itself is always there."""
+        """Return `file`, `dir`, `link`, `other`, or empty if the path is absent. The root directory always exists."""
         try:
             return (await stat(self.door, path)).kind
         except (FileNotFoundError, NotADirectoryError):
             return "dir" if path == self.root else ""
 
     async def file(self, said: str) -> tuple[Path, bytes]:
-        """A file's path and content."""
+        """Return the path and content of a file. Raises _Refused if it is absent or no file."""
         path = self.place(said)
         kind = await self.kind(path)
         if not kind:
@@ -82,7 +83,10 @@ class _Memories:
         return path, await read(self.door, path)
 
     async def put(self, path: Path, before: bytes | None, words: str) -> None:
-        """Replace what was read, or make what was not there; ESTALE and EEXIST if somebody was faster."""
+        """Replace the content that was read, or create the file if `before` is None.
+
+        Raises ESTALE or EEXIST if another writer was faster.
+        """
         base = ABSENT if before is None else hashlib.sha256(before).hexdigest()
         await make_parents(self.door, path)
         await apply(self.door, Put(path, as_bytes(words), {}, base))
@@ -117,7 +121,7 @@ async def _listed(memories: _Memories, path: Path, said: str, depth: int) -> lis
     try:
         found: Sequence[TreeEntry] = await entries(memories.door, path)
     except FileNotFoundError:
-        return out  # nothing has been remembered yet
+        return out  # the agent has no memory yet
     for entry in found:
         if entry.name.startswith(".") or entry.kind not in ("file", "dir"):
             continue
@@ -235,7 +239,7 @@ def _numbered(lines: Sequence[str], first: int) -> list[str]:
 
 
 def _size(count: int) -> str:
-    """Bytes as `0B`, `1.5K`, `4K`."""
+    """Format bytes as `0B`, `1.5K`, `4K`."""
     if not count:
         return "0B"
     power = min((count.bit_length() - 1) // 10, 3)
@@ -244,7 +248,7 @@ def _size(count: int) -> str:
 
 
 def tools() -> Sequence[Entry]:
-    """The one tool."""
+    """Return the tool."""
     words = {"type": "string"}
     return (
         Entry(

@@ -1,4 +1,4 @@
-"""Long lists, a page at a time: a cursor is the number of the entry that the page begins with."""
+"""Pagination of lists: a cursor is the index of the first entry of its page."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 def page_of(known: Sequence[Item], cursor: str | None) -> tuple[list[Item], str | None]:
-    """(the page, the cursor of the next if there is one). MCPError -32602 for a cursor that was not given."""
+    """Return a page and the cursor of the next one, or None. Raises MCPError -32602 for a malformed cursor."""
     if cursor and not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= _LONGEST):
         raise MCPError(INVALID_PARAMS, "the cursor is not one that was given")
     start = int(cursor or 0)

@@ -1,4 +1,4 @@
-"""Prompts: build_context, remember, review_changes. Each brings what it needs from the tree."""
+"""Prompts: `build_context`, `remember`, `review_changes`. Each includes the content of the tree that it needs."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _REVIEWED = 20
 
 @dataclass(frozen=True, slots=True)
 class PromptReply:
-    """A prompt, and what it says for its arguments."""
+    """A prompt, and the function that renders it for its arguments."""
 
     prompt: Prompt
     say: Callable[[TreeSession, GetPromptRequestParams], Awaitable[GetPromptResult | InputRequiredResult]]
@@ -92,7 +92,7 @@ def _prompt(name: str, description: str, **arguments: tuple[str, bool]) -> Promp
 
 
 def own_prompts() -> list[PromptReply]:
-    """In their order."""
+    """Return the prompts in listing order."""
     return [
         PromptReply(
             _prompt(
@@ -123,11 +123,14 @@ class Prompts:
         self._prompts = {said.prompt.name: said for said in prompts}
 
     def list(self) -> ListPromptsResult:
-        """All of them."""
+        """Return all prompts."""
         return ListPromptsResult(prompts=[said.prompt for said in self._prompts.values()])
 
     async def get(self, door: TreeSession, params: GetPromptRequestParams) -> GetPromptResult | InputRequiredResult:
-        """What one says. MCPError -32602 for an unknown one, and for arguments that are missing or unknown."""
+        """Return a rendered prompt.
+
+        Raises MCPError -32602 for an unknown prompt, and for missing or unknown arguments.
+        """
         name, arguments = params.name, params.arguments or {}
         said = self._prompts.get(name)
         if said is None:

@@ -1,4 +1,4 @@
-"""ctx_list and ctx_read: what is there, and what it says."""
+"""`ctx_list` and `ctx_read`: directories and contents."""
 
 import base64
 import errno
@@ -23,7 +23,7 @@ _LISTED = 200
 _MOST_PATHS = 50
 _TOKENS = 10_000
 _MOST_TOKENS = 200_000
-_LARGEST_IMAGE = 4_000_000  # bytes; larger ones are linked to
+_LARGEST_IMAGE = 4_000_000  # larger images are linked
 _IMAGES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
@@ -53,7 +53,10 @@ async def _list(call: Call, arguments: Mapping[str, Any]) -> Answer:
 
 
 async def _walk(door: TreeSession, path: Path, depth: int) -> AsyncGenerator[tuple[Path, TreeEntry], None]:
-    """What is below a directory, in the order of paths; a directory that cannot be listed has nothing in it."""
+    """Yield the entries below a directory, in the order of paths.
+
+    A subdirectory that cannot be listed counts as empty.
+    """
     for entry in sorted(await entries(door, path), key=lambda each: each.name):
         at = path / entry.name
         yield at, entry
@@ -85,7 +88,7 @@ async def _read(call: Call, arguments: Mapping[str, Any]) -> Answer:
         try:
             parts = await _one(call.door, parsed(each), arguments, cap)
         except OSError as error:
-            parts = [text(f"{one_line(str(error.filename))}: {error.strerror}")]  # the others are read all the same
+            parts = [text(f"{one_line(str(error.filename))}: {error.strerror}")]  # the other paths are still read
         out += [text(f"==> {one_line(each)} <=="), *parts]
     return out
 
@@ -120,7 +123,10 @@ def _link(path: Path, size: int | None) -> ResourceLink:
 
 
 def _part(data: bytes, arguments: Mapping[str, Any], cap: int) -> str:
-    """The lines that are asked for, as many as fit, and in the last line where to continue, how many there are, the revision."""
+    """Return the requested lines that fit into `cap` tokens.
+
+    The last line contains the position to continue at, the number of lines, and the revision.
+    """
     lines = data.decode("utf-8", "replace").split("\n")
     count = len(lines) - (not lines[-1])
     tail, column = arguments.get("tail", 0), arguments.get("column", 0)
@@ -149,7 +155,7 @@ def _part(data: bytes, arguments: Mapping[str, Any], cap: int) -> str:
 
 
 def _cut(line: str, cap: int) -> str:
-    """As much of a line as fits; never nothing."""
+    """Return the longest prefix of a line that fits into `cap` tokens, at least one character."""
     low, high = 1, min(len(line), 4 * cap)
     while low < high:
         middle = (low + high + 1) // 2
@@ -158,7 +164,7 @@ def _cut(line: str, cap: int) -> str:
 
 
 def tools() -> Sequence[Entry]:
-    """In their order."""
+    """Return the tools in listing order."""
     positive = {"type": "integer", "minimum": 1}
     return (
         Entry(

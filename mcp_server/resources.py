@@ -1,4 +1,4 @@
-"""The tree as resources: `ctx:///{+path}`, a few entries to begin with, completion, and news of what changed."""
+"""The tree as MCP resources: the template `ctx:///{+path}`, curated entries, completion, and change notifications."""
 
 import base64
 import contextlib
@@ -56,14 +56,15 @@ _CURATED = (
     ("history", "What was said and done"),
     (".ctxfs/whoami", "Who you are here"),
 )
-_MOST_PLACES = 100  # changed places that are remembered for one piece of news
+_MOST_PLACES = 100  # changed paths for one notification
 _NOT_THERE = (errno.ENOENT, errno.EINVAL, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES)
 
 
 class ResourceNotifications:
-    """What changed, for those who have asked to be told; one for each door.
+    """Notifications about changed resources for their subscribers; one object for each TreeSession.
 
-    Clients of the handshake's era subscribe to an address at a time, each session for itself, until it ends; later ones to a stream.
+    Clients of the handshake protocol subscribe to single addresses until their connection ends. Later clients open a
+    stream.
     """
 
     def __init__(self, door: TreeSession, nursery: trio.Nursery) -> None:
@@ -72,13 +73,16 @@ class ResourceNotifications:
         self._bus = InMemorySubscriptionBus()
         self._listen = ListenHandler(self._bus)
         self._watching = False
-        self._sessions: dict[Connection, dict[str, ServerSession]] = {}  # by the address as it was written
-        self._wanted: dict[str, Counter[str]] = {}  # address → as it was written → by how many
-        self._waiting: dict[str, set[Path]] = {}  # address → what changed there
-        self._seen: set[str] = set()  # addresses of what the client has seen: it is told when that goes
+        self._sessions: dict[Connection, dict[str, ServerSession]] = {}  # by the address as the client wrote it
+        self._wanted: dict[str, Counter[str]] = {}  # address → client's spelling → number of subscribers
+        self._waiting: dict[str, set[Path]] = {}  # address → changed paths
+        self._seen: set[str] = set()  # addresses that were visible: their deletion is reported
 
     async def subscribe(self, uri: str, session: ServerSession) -> None:
-        """A session wants to hear of a resource. MCPError if that is no address, and for too many."""
+        """Subscribe a session to a resource.
+
+        Raises MCPError for an invalid or invisible address, and above the limit.
+        """
         uri_of(_place(uri))
         await self._see(uri)
         connection = _connection_of(session)
@@ -93,17 +97,17 @@ class ResourceNotifications:
         await self._watch()
 
     def unsubscribe(self, uri: str, session: ServerSession) -> None:
-        """It has heard enough; of what it was not subscribed to, nothing happens."""
+        """End a subscription; an address without one is ignored."""
         if self._sessions.get(_connection_of(session), {}).pop(uri, None) is not None:
             self._want_no_more(uri)
 
     async def listen(
         self, context: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
-        """Serve a stream of news until its reader goes."""
+        """Serve a stream of notifications until its reader disconnects."""
         wanted = [uri for uri in set(params.notifications.resource_subscriptions or ()) if _is_address(uri)]
         for uri in wanted:
-            with contextlib.suppress(MCPError):  # it is told when that is there for it
+            with contextlib.suppress(MCPError):  # a notification follows when the path becomes visible
                 await self._see(uri)
         for uri in wanted:
             self._want(uri)
@@ -116,7 +120,7 @@ class ResourceNotifications:
 
     @property
     def wanted(self) -> Collection[str]:
-        """The addresses that somebody wants to hear of."""
+        """The addresses that have a subscriber."""
         return self._wanted.keys()
 
     def _want(self, uri: str) -> None:
@@ -150,7 +154,7 @@ class ResourceNotifications:
             self._nursery.start_soon(self._tell, sorted(fresh))
 
     async def _tell(self, uris: Sequence[str]) -> None:
-        """Many changes of a moment are one piece of news; of what a client may not see, none."""
+        """Notify the subscribers of visible changes; the changes of a short time are one notification."""
         await trio.sleep(_NOTICED_SECONDS)
         changed = {uri: self._waiting.pop(uri, set()) for uri in uris}
         for uri in uris:
@@ -163,18 +167,18 @@ class ResourceNotifications:
                         await known[written].send_resource_updated(written)
 
     async def _see(self, uri: str) -> None:
-        """MCPError for what the client may not see, and for a name in a directory that it may not see."""
+        """Raise MCPError for an invisible path, and for an absent name in a partly visible directory."""
         path = _place(uri)
         try:
             await stat(self._door, path)
             self._seen.add(uri_of(path))
         except OSError as error:
             if error.errno == errno.ENOENT and await self._sees_all_of(path.parent):
-                return  # it may come
+                return  # it may be created later
             raise MCPError(INVALID_PARAMS, f"{printable_uri(uri)}: {error.strerror}") from error
 
     async def _is_theirs(self, uri: str, places: Collection[Path]) -> bool:
-        """True for a change of something that the client may see: it is there for it, or was and is gone."""
+        """Return True for a change of a visible path, or of a path that was visible until its deletion."""
         path = path_of(uri)
         try:
             await stat(self._door, path)
@@ -193,7 +197,7 @@ class ResourceNotifications:
         return False
 
     async def _sees_all_of(self, directory: Path) -> bool:
-        """True for a directory of which the client may see everything; of others the tree gives no times."""
+        """Return True if every entry of a directory is visible; the tree gives no times of other directories."""
         try:
             entry = await stat(self._door, directory)
         except OSError:
@@ -202,7 +206,10 @@ class ResourceNotifications:
 
 
 def _connection_of(session: ServerSession) -> Connection:
-    """What lasts of a session: the SDK makes a `ServerSession` a request, and names its connection nowhere in public."""
+    """Return the connection of a session, for which the SDK has no public attribute.
+
+    The SDK creates a `ServerSession` for each request; the connection lasts.
+    """
     return session._connection
 
 
@@ -222,7 +229,7 @@ def _place(uri: str) -> Path:
 
 
 async def list_resources(door: TreeSession, cursor: str | None, more: Sequence[Resource] = ()) -> ListResourcesResult:
-    """The entries to begin with, then the files of the root of each source; in pages."""
+    """Return a page of the curated entries, the sources and the skills."""
     page, following = page_of([*more, *await _known(door)], cursor)
     return ListResourcesResult(resources=page, next_cursor=following)
 
@@ -248,7 +255,7 @@ async def _known(door: TreeSession) -> list[Resource]:
 
 
 def list_templates(more: Sequence[ResourceTemplate] = ()) -> ListResourceTemplatesResult:
-    """The one template of the tree: any path."""
+    """Return the template of the tree, which matches any path, and those of `more`."""
     words = "Any file or directory of the tree; a path can be a question: search/<question>/context.md"
     return ListResourceTemplatesResult(
         resource_templates=[ResourceTemplate(uri_template=TEMPLATE, name="path", description=words), *more]
@@ -256,7 +263,10 @@ def list_templates(more: Sequence[ResourceTemplate] = ()) -> ListResourceTemplat
 
 
 async def read_resource(door: TreeSession, uri: str) -> ReadResourceResult:
-    """A file as text or bytes, a directory as a list of addresses. MCPError -32602 for what is not there."""
+    """Return a file as text or bytes, or a directory as a list of addresses.
+
+    Raises MCPError -32602 for an absent path.
+    """
     if uri.startswith(SKILL_SCHEME):
         path = skill_path(uri)
         await skill_of(door, path, uri)
@@ -277,7 +287,7 @@ async def read_resource(door: TreeSession, uri: str) -> ReadResourceResult:
 
 
 def contents_of(uri: str, path: Path, data: bytes) -> TextResourceContents | BlobResourceContents:
-    """Text if it is text, else base64."""
+    """Return text contents for UTF-8 without NUL bytes, else base64."""
     kind = mime_type_of(path, data)
     try:
         words = data.decode()
@@ -289,7 +299,7 @@ def contents_of(uri: str, path: Path, data: bytes) -> TextResourceContents | Blo
 
 
 async def complete_path(door: TreeSession, begun: str) -> CompleteResult:
-    """Paths that go on from what was typed."""
+    """Return the paths that complete a typed prefix."""
     parent, _, prefix = begun.lstrip("/").rpartition("/")
     try:
         where = parsed(parent) if parent else ROOT
@@ -301,7 +311,7 @@ async def complete_path(door: TreeSession, begun: str) -> CompleteResult:
 
 
 def completed(values: Sequence[str]) -> CompleteResult:
-    """At most a hundred, with how many there are."""
+    """Return at most 100 values, with the total."""
     some = list(values[:_MOST_COMPLETED])
     return CompleteResult(completion=Completion(values=some, total=len(values), has_more=len(values) > len(some)))
 
@@ -309,7 +319,7 @@ def completed(values: Sequence[str]) -> CompleteResult:
 async def subscribe(
     news: ResourceNotifications, context: ServerRequestContext[Any, Any], params: SubscribeRequestParams
 ) -> EmptyResult:
-    """`resources/subscribe` of the handshake's era."""
+    """Handle `resources/subscribe` of the handshake protocol."""
     await news.subscribe(str(params.uri), context.session)
     return EmptyResult()
 
@@ -317,6 +327,6 @@ async def subscribe(
 async def unsubscribe(
     news: ResourceNotifications, context: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams
 ) -> EmptyResult:
-    """`resources/unsubscribe` of the handshake's era."""
+    """Handle `resources/unsubscribe` of the handshake protocol."""
     news.unsubscribe(str(params.uri), context.session)
     return EmptyResult()

@@ -1,4 +1,4 @@
-"""ctx_search and ctx_context: questions, exact search, names, and contexts within a budget."""
+"""`ctx_search` and `ctx_context`: semantic search, grep, glob, and contexts within a budget."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _FOUND = 20
 _MOST_FOUND = 200
 _HANDLE = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _LONGEST_LINE = 400
-_BUDGET = 4000  # where nobody says one, as far as the request is checked here
+_BUDGET = 4000  # default for the check of the request here
 
 
 async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
@@ -62,7 +62,7 @@ def _hit_line(hit: Mapping[str, Any]) -> str:
 
 
 async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    import tomlkit  # with the first context, so that a client's first answer comes sooner
+    import tomlkit  # imported with the first context: a faster start
 
     from ctxfs.context.build.request import make_request
 
@@ -76,7 +76,7 @@ async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
     request = {**arguments.get("options", {}), "query": task}
     if "budget" in arguments:
         request["budget"] = arguments["budget"]
-    checked = make_request(request, _BUDGET)  # what cannot be meant is refused before anything is written
+    checked = make_request(request, _BUDGET)  # an invalid request is refused before any write
     handle = handle or _handle_of(checked.title, {**request, "for": (await call.door.call("whoami"))["principal"]})
     place = Path(("context", handle))
     try:
@@ -91,7 +91,7 @@ async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
 
 
 async def _again(door: TreeSession, handle: str, mode: str) -> Sequence[TextContent]:
-    """A context by its handle: whole, what is new since it was last delivered, its next piece, its manifest."""
+    """Return a context by its handle: the whole text, its delta, its next stream part, or its manifest."""
     from ctxfs.context.build.render import NAMES
 
     place = Path(("context", handle))
@@ -117,14 +117,14 @@ async def _again(door: TreeSession, handle: str, mode: str) -> Sequence[TextCont
 
 
 def _handle_of(title: str, request: Mapping[str, Any]) -> str:
-    """The same for the same request, so that asking again makes no other task."""
+    """Derive the handle from the request, so that an equal request reuses the task."""
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode("utf-8", "replace")).hexdigest()[:8]
     words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-")
     return f"{words or 'context'}-{digest}"
 
 
 def tools() -> Sequence[Entry]:
-    """In their order."""
+    """Return the tools in listing order."""
     return (
         Entry(
             "ctx_search",

@@ -1,7 +1,7 @@
-"""The MCP server: the tree's tools, resources and prompts for clients of either era of the protocol.
+"""MCP server: the tools, resources and prompts of the tree, for clients of both generations of the protocol.
 
-A translator: every tool is a few of the methods in `ctxfs.daemon.api.methods`, so that what a client sees is what the mount and the
-command line show. `http.py` serves many clients, `serve_stdio` one.
+An adapter: every tool calls a few methods of `ctxfs.daemon.api.methods`, so that clients, the mount and the command
+line show the same tree. `http.py` serves many clients, `serve_stdio` serves one.
 """
 
 import logging
@@ -61,16 +61,19 @@ Context = ServerRequestContext[Any, Any]
 
 
 class TreeSessions(Protocol):
-    """Who asks: the way to the tree, and the news, of whoever has sent a request."""
+    """A lookup of the tree session and the notifications for the sender of a request."""
 
     async def of(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
-        """MCPError for somebody who may not come in."""
+        """Return both. Raises MCPError for a client without access."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Additions:
-    """What a server has besides the tree's own, for tests and for extensions. `read` answers None for what is not its."""
+    """Additional tools, prompts, resources and handlers of a server, for tests and extensions.
+
+    `read` returns None for an address of another provider, and `complete` for another reference.
+    """
 
     tools: Sequence[Entry] = ()
     prompts: Sequence[PromptReply] = ()
@@ -88,14 +91,14 @@ _ORDER = (
 
 
 def own_tools() -> list[Entry]:
-    """The tree's, in the order in which they are listed."""
+    """Return the tools of the tree in listing order."""
     groups = (read_tools, write_tools, exec_tools, search_tools, history_tools, memory_tool)
     made = {entry.name: entry for group in groups for entry in group.tools()}
     return [made[name] for name in _ORDER]
 
 
 class TreeServer:
-    """The handlers of a server; who asks is decided a request at a time."""
+    """The handlers of a server; the principal is determined for each request."""
 
     def __init__(self, doors: TreeSessions, more: Additions = NOTHING_MORE) -> None:
         self._doors = doors
@@ -104,7 +107,7 @@ class TreeServer:
         self._prompts = Prompts([*own_prompts(), *more.prompts])
 
     def made(self) -> Server[Any]:
-        """The server of the SDK, to be run on a transport."""
+        """Return the server of the SDK, ready to run on a transport."""
         server: Server[Any] = Server(
             "ctxfs",
             version=__version__,
@@ -196,13 +199,13 @@ class TreeServer:
 
 
 class SingleSession:
-    """Everybody who comes this way is the same."""
+    """A lookup that returns one session for every request."""
 
     def __init__(self, door: TreeSession, news: ResourceNotifications) -> None:
         self._both = door, news
 
     async def of(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
-        """The one."""
+        """Return the session."""
         return self._both
 
 
@@ -210,7 +213,10 @@ class SingleSession:
 async def opened(
     layout: Layout, *, principal: str = "", token: str = "", more: Additions = NOTHING_MORE
 ) -> AsyncIterator[Server[Any]]:
-    """A server for one client, on the account of `principal`, of whoever holds `token`, or of the store's owner. Under trio."""
+    """Open a server for one client under a principal; requires trio.
+
+    It is `principal`, else the principal of the credential `token`, else the store's owner.
+    """
     async with trio.open_nursery() as nursery:
         door = TreeSession(layout, nursery, principal=principal, token=token)
         await door.join()
@@ -223,7 +229,7 @@ async def opened(
 
 
 def serve_stdio(layout: Layout, principal: str = "", token: str = "") -> None:
-    """Serve one client until it hangs up."""
+    """Serve one client on stdin and stdout until it disconnects."""
 
     async def serve() -> None:
         async with (
@@ -237,7 +243,7 @@ def serve_stdio(layout: Layout, principal: str = "", token: str = "") -> None:
 
 
 def run_alone(serve: Callable[[], Awaitable[None]]) -> None:
-    """Run it under trio; what goes wrong is raised as it is, where it was one thing."""
+    """Run under trio; raise a single error without the groups around it."""
     try:
         anyio.run(serve, backend="trio")
     except BaseExceptionGroup as group:
@@ -245,7 +251,7 @@ def run_alone(serve: Callable[[], Awaitable[None]]) -> None:
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What went wrong, where it was one thing: a nursery wraps it."""
+    """Return the single error in a group, which nurseries wrap it into; the group if it has several."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]

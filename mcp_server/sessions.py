@@ -1,4 +1,4 @@
-"""One principal's way to the tree: the daemon's socket, or the store opened here where no daemon runs."""
+"""Sessions of principals with the tree: over the daemon's socket, or with the store opened in this process."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,9 +22,9 @@ Changed = Callable[[Sequence[Path]], None]
 
 
 class TreeSession:
-    """Calls the methods of `daemon.api.methods` on one principal's account.
+    """Calls of the methods of `daemon.api.methods` under one principal.
 
-    A daemon that comes, goes or is replaced is noticed at the next call.
+    Each call checks the connection, so that a daemon may start, end or be replaced between calls.
     """
 
     def __init__(self, layout: Layout, nursery: trio.Nursery, *, principal: str = "", token: str = "") -> None:
@@ -35,12 +35,12 @@ class TreeSession:
         self._local: LocalSession | None = None
         self._is_giving_back = False
         self._turn = trio.Lock()
-        self.turns = PathLocks()  # of calls that read a file and write it again: models send several at once
+        self.turns = PathLocks()  # for read-modify-write: models send calls concurrently
         self._areas: list[tuple[str, Path]] = []
         self._changed: Changed | None = None
 
     async def call(self, method: str, **arguments: object) -> Any:
-        """The answer to one request. OSError and CommandError, as the method raises them."""
+        """Return the result of one request. Raises OSError and CommandError, as the method raises them."""
         client = await self._connected()
         if client is not None:
             return await client.call(method, **arguments)
@@ -51,15 +51,18 @@ class TreeSession:
                     return await blocking(lambda: local.call(method, **arguments))
                 finally:
                     self._give_back_soon(local)
-        return await self.call(method, **arguments)  # a daemon came in between
+        return await self.call(method, **arguments)  # a daemon has started in the meantime
 
     async def join(self) -> str:
-        """Bind the session again, which fails for a token that is no longer good; the principal."""
+        """Bind the session again and return its principal; fails for a credential that is no longer valid."""
         joined = await self.call("join", **self._joins)
         return str(joined["principal"])
 
     async def watch(self, changed: Changed) -> None:
-        """From now on `changed` is called with the places that changed, whoever may see them; without a daemon never."""
+        """Call `changed` with changed paths from now on, regardless of permissions.
+
+        Without a daemon there are no calls.
+        """
         self._changed = changed
         client = await self._connected()
         if client is not None:
@@ -74,7 +77,7 @@ class TreeSession:
             await self._client.close()
 
     async def _connected(self) -> AsyncClient | None:
-        """The connection to the daemon, made now if there is none; None: the store is open here."""
+        """Return the connection to the daemon, opened if absent; None if the store is open in this process."""
         if self._client is not None and self._client.connected:
             return self._client
         async with self._turn:
@@ -93,7 +96,7 @@ class TreeSession:
                     self._take_shape(await client.call("watch"))
             except BaseException:
                 with trio.CancelScope(shield=True):
-                    await client.close()  # a token that is not good leaves no connection behind
+                    await client.close()  # an invalid credential leaves no connection open
                 raise
             self._client = client
             if self._local is not None:
@@ -114,7 +117,7 @@ class TreeSession:
                 raise
 
     def _give_back_soon(self, local: LocalSession) -> None:
-        """Hold the store for a moment at most once a call has needed it: a daemon cannot start meanwhile."""
+        """Release the store shortly after a call that needed it, because a daemon cannot start while it is held."""
         if local.holds_store and not self._is_giving_back:
             self._is_giving_back = True
             self._nursery.start_soon(self._give_back)
@@ -126,7 +129,7 @@ class TreeSession:
             if self._local is not None:
                 try:
                     await blocking(self._local.give_back)
-                except Exception:  # it ends no session: the next call opens them again, and answers with what is wrong
+                except Exception:  # the next call opens the versions again and raises
                     log.exception("the versions cannot be closed")
 
     def _pushed(self, topic: str, value: Any) -> None:
@@ -141,7 +144,7 @@ class TreeSession:
 
 
 def _places(at: Path, inside: Sequence[tuple[Sequence[str], Sequence[str], Sequence[str]]]) -> Iterator[Path]:
-    """What may have changed below `at`: see `ctxfs.daemon.watch`."""
+    """Yield the paths below `at` that may have changed (format: `ctxfs.daemon.watch`)."""
     for directory, names, gone in inside:
         for name in filter(None, (*names, *gone)):
             try:

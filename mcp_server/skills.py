@@ -1,6 +1,6 @@
-"""Skills over MCP (SEP-2640): `skills/list`, `skills/get`, `resources/directory/read`, and their files as `skill://` resources.
+"""Skills over MCP (SEP-2640): `skills/list`, `skills/get`, `resources/directory/read`, `skill://` resources.
 
-`skill://<path>` is the file `<path>` of the tree, if it lies in a skill.
+`skill://<path>` is the file `<path>` of the tree, if it belongs to a skill.
 """
 
 from collections.abc import Mapping
@@ -21,23 +21,23 @@ SETTINGS: Mapping[str, Any] = {"directoryRead": True}
 SKILL_SCHEME = "skill://"
 _MANIFEST = "SKILL.md"
 _DIRECTORY = "inode/directory"
-_CACHING = {"ttlMs": 0, "cacheScope": "private"}  # what is listed is for whoever asks, and may be another thing at once
+_CACHING = {"ttlMs": 0, "cacheScope": "private"}  # lists depend on the principal and may change at any time
 
 
 class OneParams(RequestParams):
-    """Of requests about one address."""
+    """The parameters of requests about one address."""
 
     uri: str
     cursor: str | None = None
 
 
 def skill_uri(path: Path) -> str:
-    """The address of a file or folder of a skill."""
+    """Return the address of a file or folder of a skill."""
     return SKILL_SCHEME + uri_of(path).removeprefix(SCHEME)
 
 
 def skill_path(uri: str) -> Path:
-    """The path that a `skill://` address names. MCPError -32602 for one that names none."""
+    """Return the path of a `skill://` address. Raises MCPError -32602 for a malformed one."""
     try:
         return path_of(SCHEME + uri.removeprefix(SKILL_SCHEME))
     except OSError as error:
@@ -45,19 +45,19 @@ def skill_path(uri: str) -> Path:
 
 
 async def list_skills(door: TreeSession, params: PaginatedRequestParams | None) -> dict[str, Any]:
-    """`skills/list`: name, description and files of each, in pages."""
+    """Handle `skills/list`: name, description and files of each skill, in pages."""
     page, following = page_of(await _known(door), params.cursor if params else None)
     found = []
     for skill in page:
         try:
             found.append(_entry(await door.call("skill", path=skill["path"])))
         except OSError:
-            continue  # it went, or grew too large, a moment ago
+            continue  # deleted, or grown too large, since the listing
     return {"skills": found, **_next(following), **_CACHING}
 
 
 async def get_skill(door: TreeSession, params: OneParams) -> dict[str, Any]:
-    """`skills/get`: one of them. MCPError -32602 for what is none."""
+    """Handle `skills/get` for one skill. Raises MCPError -32602 if the address is no skill."""
     place = skill_path(params.uri)
     if place.name != _MANIFEST:
         raise MCPError(INVALID_PARAMS, f"{printable_uri(params.uri)}: name the SKILL.md of a skill")
@@ -65,7 +65,7 @@ async def get_skill(door: TreeSession, params: OneParams) -> dict[str, Any]:
 
 
 async def read_directory(door: TreeSession, params: OneParams) -> dict[str, Any]:
-    """`resources/directory/read`: what is in a directory of the tree, or of a skill."""
+    """Handle `resources/directory/read`: list a directory of the tree, or of a skill."""
     is_skill = params.uri.startswith(SKILL_SCHEME)
     try:
         place = skill_path(params.uri.rstrip("/")) if is_skill else path_of(params.uri)
@@ -90,7 +90,7 @@ async def read_directory(door: TreeSession, params: OneParams) -> dict[str, Any]
 
 
 async def skill_resources(door: TreeSession) -> list[Resource]:
-    """The SKILL.md of each skill, as a resource."""
+    """Return the `SKILL.md` of each skill as a resource."""
     return [
         Resource(
             uri=skill_uri(Path.parse(skill["path"]) / _MANIFEST),
@@ -103,7 +103,7 @@ async def skill_resources(door: TreeSession) -> list[Resource]:
 
 
 async def skill_of(door: TreeSession, path: Path, uri: str) -> Mapping[str, Any]:
-    """The skill in which a path lies. MCPError -32602 for a path that lies in none."""
+    """Return the skill that contains a path. Raises MCPError -32602 for a path outside of skills."""
     for depth in range(len(path.parts), 2, -1):
         if path.parts[depth - 2] == "skills":
             return await _skill(door, Path(path.parts[:depth]), uri)
@@ -122,7 +122,7 @@ async def _known(door: TreeSession) -> list[Mapping[str, Any]]:
     try:
         found = await door.call("skills")
     except OSError:
-        return []  # nothing has been indexed yet
+        return []  # no index exists yet
     return [skill for skill in found if not skill["fault"]]
 
 

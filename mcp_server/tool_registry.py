@@ -1,6 +1,7 @@
-"""The tools of a server: a table of names, schemas and functions, and how a call goes through it.
+"""The tool table of a server: names, schemas and functions, and the dispatch of calls.
 
-Arguments are checked against the schema before anything runs, unknown ones refused. An error says what, where, and what to try next.
+Arguments are validated against the schema before the tool runs; unknown ones are refused. An error gives the cause, the
+path and the remedy.
 """
 
 import errno
@@ -62,7 +63,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a tool gets to know of a call besides its arguments."""
+    """The session, the request context and the parameters of a call, besides its arguments."""
 
     door: TreeSession
     context: ServerRequestContext[Any, Any]
@@ -74,7 +75,7 @@ Function = Callable[[Call, Mapping[str, Any]], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tool. `properties` and `required` make its schema; nothing else may be passed."""
+    """A tool. `properties` and `required` form its schema, which permits no other arguments."""
 
     name: str
     description: str
@@ -82,11 +83,11 @@ class Entry:
     function: Function
     properties: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     required: tuple[str, ...] = ()
-    schema: Mapping[str, Any] | None = None  # instead of the two
+    schema: Mapping[str, Any] | None = None  # replaces `properties` and `required`
 
     @property
     def input_schema(self) -> dict[str, Any]:
-        """JSON Schema of the arguments."""
+        """The JSON Schema of the arguments."""
         if self.schema is not None:
             return dict(self.schema)
         made: dict[str, Any] = {"type": "object", "properties": dict(self.properties), "additionalProperties": False}
@@ -94,7 +95,7 @@ class Entry:
 
 
 class ToolTable:
-    """The tools in the order in which they are listed."""
+    """The tools in listing order."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = {entry.name: entry for entry in entries}
@@ -102,7 +103,7 @@ class ToolTable:
 
     @property
     def tools(self) -> list[Tool]:
-        """As they are told to a client."""
+        """The tools as `tools/list` sends them."""
         return [
             Tool(
                 name=entry.name,
@@ -114,12 +115,12 @@ class ToolTable:
         ]
 
     def schema_of(self, name: str) -> Mapping[str, Any] | None:
-        """The schema of a tool's arguments; None for no tool."""
+        """Return the schema of a tool's arguments; None for an unknown tool."""
         entry = self._entries.get(name)
         return None if entry is None else entry.input_schema
 
     async def call(self, call: Call, name: str, arguments: Mapping[str, Any]) -> CallToolResult | InputRequiredResult:
-        """Run a tool. MCPError for a name that is none; every other failure is the result of the tool."""
+        """Run a tool. Raises MCPError for an unknown name; every other failure is an error result."""
         entry = self._entries.get(name)
         if entry is None:
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {printable(name)[:200]}")
@@ -144,12 +145,12 @@ class ToolTable:
 
 
 def text(words: str) -> TextContent:
-    """A text that can be sent: no lone surrogates."""
+    """Return a text as content, without lone surrogates."""
     return TextContent(type="text", text=printable_any(words))
 
 
 def printable_any(words: str) -> str:
-    """`words` with every lone surrogate replaced, whichever it is."""
+    """Return `words` with every lone surrogate replaced; those that encode bytes are escaped if there are no others."""
     if words.isascii():
         return words
     try:
@@ -164,7 +165,7 @@ def _is_escaped(words: str) -> bool:
 
 
 def failure(why: str) -> CallToolResult:
-    """The result of a tool that could not do it."""
+    """Return an error result."""
     return CallToolResult(content=[text(why)], is_error=True)
 
 

@@ -1,4 +1,4 @@
-"""What tools do with the tree, in single steps: plain functions over a door."""
+"""Single operations on the tree, as functions over a TreeSession."""
 
 import hashlib
 
@@ -9,44 +9,44 @@ from ctxfs.model.path import Path
 from ctxfs.rpc.wire import change_to_wire, entry_from_wire
 from mcp_server.sessions import TreeSession
 
-DIGITS = 12  # of the sha256 that names a revision
+DIGITS = 12  # hexadecimal digits of the sha256 in a revision
 
 
 def revision_of(data: bytes) -> str:
-    """By what an edit names the version that it was made from: the first digits of the sha256."""
+    """Return the revision of a content for optimistic concurrency: the first digits of its sha256."""
     return hashlib.sha256(data).hexdigest()[:DIGITS]
 
 
 async def read(door: TreeSession, path: Path) -> bytes:
-    """A file."""
+    """Return the content of a file."""
     data: bytes = await door.call("read", path=str(path))
     return data
 
 
 async def read_labelled(door: TreeSession, path: Path) -> tuple[bytes, str]:
-    """Return a file and what is shown beside its text: see `ctxfs.model.metadata.distrust_label`."""
+    """Return a file and the label to show beside it (`ctxfs.model.metadata.distrust_label`)."""
     found = await door.call("read_labelled", path=str(path))
     return found["data"], str(found["label"])
 
 
 async def stat(door: TreeSession, path: Path) -> Entry:
-    """What is there."""
+    """Return the entry at a path."""
     return entry_from_wire(await door.call("stat", path=str(path)))
 
 
 async def entries(door: TreeSession, path: Path) -> list[Entry]:
-    """What is in a directory."""
+    """Return the entries of a directory."""
     return [entry_from_wire(value) for value in await door.call("list", path=str(path))]
 
 
 async def apply(door: TreeSession, change: Change) -> list[str]:
-    """Make a change; what the tree warns of."""
+    """Apply a change and return the warnings of the tree."""
     done = await door.call("apply", change=change_to_wire(change))
     return [str(warning) for warning in done["warnings"]]
 
 
 async def make_parents(door: TreeSession, path: Path) -> None:
-    """The directories above a file that are not there, below the area's own."""
+    """Create the missing directories above a file, below the area's root."""
     missing: list[Path] = []
     at = path.parent
     while len(at.parts) > 1:
@@ -64,9 +64,9 @@ async def make_parents(door: TreeSession, path: Path) -> None:
 
 
 async def delete_tree(door: TreeSession, path: Path) -> int:
-    """Delete a directory and all that is below it, links as links; how many entries it had."""
+    """Delete a directory with its content; symbolic links are not followed. Return the number of entries in it."""
     count, pending, directories = 0, [path], list[Path]()
-    while pending:  # a stack: what agents make is deeper than the interpreter's frames
+    while pending:  # iterative: trees may be deeper than the interpreter's recursion limit
         at = pending.pop()
         directories.append(at)
         for entry in await entries(door, at):
@@ -81,7 +81,7 @@ async def delete_tree(door: TreeSession, path: Path) -> int:
 
 
 def as_bytes(content: str) -> bytes:
-    """What is written for a text. EINVAL for half of a character, which no file could hold."""
+    """Encode a text for a write. Raises EINVAL for a lone surrogate, which UTF-8 cannot encode."""
     try:
         return content.encode()
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""`ctx:///memory/alice/note.md`: paths of the tree as addresses, percent-encoded a name at a time. Pure."""
+"""Addresses `ctx:///memory/alice/note.md`: tree paths, percent-encoded name by name. Pure functions."""
 
 import mimetypes
 from urllib.parse import quote, unquote_to_bytes
@@ -12,12 +12,15 @@ _SAFE = "!$&'()*+,;=:@~"
 
 
 def uri_of(path: Path) -> str:
-    """The address of a path; any name round-trips, also one that is not UTF-8."""
+    """Return the address of a path; every name round-trips, including names that are not UTF-8."""
     return SCHEME + "/".join(quote(encode_name(part), safe=_SAFE) for part in path.parts)
 
 
 def path_of(uri: str) -> Path:
-    """The path that an address names. EINVAL for another scheme, for `..` and for a slash inside a name, however they are written."""
+    """Return the path of an address.
+
+    Raises EINVAL for another scheme, and for `..` or a slash in a name, also percent-encoded.
+    """
     if not uri.startswith(SCHEME):
         raise invalid(printable_uri(uri), f"an address of this tree begins with {SCHEME}")
     names = []
@@ -30,7 +33,7 @@ def path_of(uri: str) -> Path:
 
 
 def parsed(path: str) -> Path:
-    """A path as a client writes it: from the root of the tree, with or without a slash before it, or an address."""
+    """Parse a client's path: relative to the root of the tree, with or without a leading slash, or an address."""
     if path.startswith("ctx:"):
         return path_of(path)
     try:
@@ -41,18 +44,18 @@ def parsed(path: str) -> Path:
 
 
 def shown(path: Path) -> str:
-    """A path as a client can read it and give it back: as it is, or as an address where a name is not text."""
+    """Return a path that a client can print and send back: plain, or as an address if a name is not printable text."""
     plain = str(path)
     return plain if one_line(plain) == plain else uri_of(path)
 
 
 def printable_uri(text: str) -> str:
-    """Something that a client has sent, for a message."""
+    """Return a client's text for an error message, encodable and bounded."""
     return text.encode("utf-8", "replace").decode()[:500]
 
 
 def mime_type_of(path: Path, data: bytes | None = None) -> str:
-    """By the name, else by the content: text or bytes."""
+    """Guess the media type by the name, else by the content: text or bytes."""
     guessed, _ = mimetypes.guess_type(path.name, strict=False)
     if guessed is None and path.name.endswith((".jsonl", ".toml")):
         guessed = "application/jsonl" if path.name.endswith(".jsonl") else "application/toml"

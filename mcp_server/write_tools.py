@@ -1,4 +1,4 @@
-"""ctx_write, ctx_edit, ctx_move, ctx_delete: changes, each of them a version."""
+"""`ctx_write`, `ctx_edit`, `ctx_move`, `ctx_delete`: changes, each of them a version."""
 
 import difflib
 import errno
@@ -51,9 +51,9 @@ async def _write(call: Call, arguments: Mapping[str, Any]) -> Answer:
 async def _appended(
     door: TreeSession, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
 ) -> tuple[bytes, list[str]]:
-    """(the whole, warnings): add to the end, wherever that is when it is written.
+    """Append to the current end of a file; return (new content, warnings).
 
-    Calls of one client take turns; where writers of other processes come in between it is tried again.
+    Calls of one client take turns. A write of another process in between causes a retry.
     """
     async with door.turns.at(path):
         with trio.move_on_after(_APPEND_SECONDS):
@@ -80,12 +80,12 @@ async def _append_when_still(
             if error.errno not in (errno.ESTALE, errno.EEXIST):
                 raise
         tries += 1
-        # So that of several processes not all try again at the same moment.
+        # Backoff with jitter: processes must not retry at the same moment.
         await trio.sleep(random.uniform(0, min(_MAX_PAUSE_SECONDS, 0.005 * 2**tries)))  # noqa: S311 - no secret
 
 
 async def _conflict(door: TreeSession, path: Path, error: OSError, expects: str) -> OSError:
-    """The same error, with what somebody else has changed meanwhile."""
+    """Return the error with the differences to the current content, if it is ESTALE."""
     if error.errno != errno.ESTALE:
         return error
     try:
@@ -176,7 +176,7 @@ async def _delete(call: Call, arguments: Mapping[str, Any]) -> Answer:
     path = parsed(arguments["path"])
     count = 0
     try:
-        await apply(call.door, Remove(path))  # a task or a question goes with what is in it
+        await apply(call.door, Remove(path))  # a task or a review is removed with its content
     except OSError as error:
         if error.errno != errno.ENOTEMPTY:
             raise
@@ -189,7 +189,7 @@ async def _delete(call: Call, arguments: Mapping[str, Any]) -> Answer:
 
 
 def tools() -> Sequence[Entry]:
-    """In their order."""
+    """Return the tools in listing order."""
     flag = {"type": "boolean"}
     edit = {
         "type": "object",
