@@ -20,7 +20,7 @@ def call_tool(command: list[str], tool: str, arguments: dict[str, Any]) -> str:
         server = StdioServerParameters(command=command[0], args=command[1:], env=dict(os.environ))
         async with Client(server) as client:
             result = await client.call_tool(tool, arguments)
-        text = "".join(getattr(part, "text", "") for part in result.content)
+        text = "".join(getattr(content, "text", "") for content in result.content)
         if result.is_error:
             raise CommandError(f"the tool '{tool}' failed: {text[:500]}", "")
         return text
@@ -30,11 +30,11 @@ def call_tool(command: list[str], tool: str, arguments: dict[str, Any]) -> str:
     except CommandError:
         raise
     except Exception as error:  # the SDK raises groups of the errors of both sides
-        reason: BaseException = error
-        while isinstance(reason, BaseExceptionGroup) and reason.exceptions:
-            reason = reason.exceptions[0]
-        if isinstance(reason, CommandError):
-            raise reason from error
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup) and cause.exceptions:
+            cause = cause.exceptions[0]
+        if isinstance(cause, CommandError):
+            raise cause from error
         raise CommandError(
-            f"the MCP server '{command[0]}' could not be asked: {reason}", "try its command by hand"
+            f"the MCP server '{command[0]}' cannot be called: {cause}", "try its command by hand"
         ) from error

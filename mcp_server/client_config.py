@@ -17,7 +17,7 @@ from ctxfs.model.errors import CommandError
 from ctxfs.store.config import replace_file
 
 Form = Literal["json", "toml"]
-_BACKUP = ".before-ctxfs"
+_BACKUP_SUFFIX = ".before-ctxfs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,14 @@ def install(client: Client, file: HostPath, name: str, entry: Mapping[str, Any])
 
     Raises CommandError if the file cannot be read, parsed or written.
     """
-    document = _read(client, file, name, entry)
+    document = _read_document(client, file, name, entry)
     table = document.setdefault(client.table, {} if client.form == "json" else tomlkit.table())
     if not isinstance(table, MutableMapping):
-        raise _unreadable(client, file, name, entry, f"'{client.table}' is not a table")
-    if _plain(table.get(name)) == dict(entry):
+        raise _parse_error(client, file, name, entry, f"'{client.table}' is not a table")
+    if _unwrap_toml(table.get(name)) == dict(entry):
         return False
     table[name] = dict(entry)
-    _write(client, file, document)
+    _write_document(client, file, document)
     return True
 
 
@@ -88,59 +88,59 @@ def uninstall(client: Client, file: HostPath, name: str) -> bool:
     """Remove the entry; return False if it is absent. An emptied file stays."""
     if not file.exists():
         return False
-    document = _read(client, file, name, {})
+    document = _read_document(client, file, name, {})
     table = document.get(client.table)
     if not isinstance(table, MutableMapping) or name not in table:
         return False
     del table[name]
     if not table:
         del document[client.table]
-    _write(client, file, document)
+    _write_document(client, file, document)
     return True
 
 
-def _read(client: Client, file: HostPath, name: str, entry: Mapping[str, Any]) -> MutableMapping[str, Any]:
+def _read_document(client: Client, file: HostPath, name: str, entry: Mapping[str, Any]) -> MutableMapping[str, Any]:
     try:
-        words = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        words = ""
+        text = ""
     except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(client, file, name, entry, str(error)) from error
+        raise _parse_error(client, file, name, entry, str(error)) from error
     try:
-        found = tomlkit.parse(words) if client.form == "toml" else json.loads(words or "{}")
+        document = tomlkit.parse(text) if client.form == "toml" else json.loads(text or "{}")
     except (ValueError, tomlkit.exceptions.TOMLKitError) as error:
-        raise _unreadable(client, file, name, entry, str(error)) from error
-    if not isinstance(found, MutableMapping):
-        raise _unreadable(client, file, name, entry, "it is not a table")
-    return found
+        raise _parse_error(client, file, name, entry, str(error)) from error
+    if not isinstance(document, MutableMapping):
+        raise _parse_error(client, file, name, entry, "it is not a table")
+    return document
 
 
-def _unreadable(client: Client, file: HostPath, name: str, entry: Mapping[str, Any], why: str) -> CommandError:
+def _parse_error(client: Client, file: HostPath, name: str, entry: Mapping[str, Any], reason: str) -> CommandError:
     """Return an error that leaves the file alone: some clients allow comments, which a parsed rewrite would lose."""
     return CommandError(
-        f"'{file}' cannot be read as {client.form.upper()} ({why}); nothing was changed",
+        f"'{file}' cannot be read as {client.form.upper()} ({reason}); nothing was changed",
         f"add this to it yourself:\n{shown(client, name, entry)}" if entry else f"take '{name}' out of it yourself",
     )
 
 
-def _plain(value: Any) -> Any:
+def _unwrap_toml(value: Any) -> Any:
     return value.unwrap() if hasattr(value, "unwrap") else copy.copy(value)
 
 
-def _write(client: Client, file: HostPath, document: MutableMapping[str, Any]) -> None:
+def _write_document(client: Client, file: HostPath, document: MutableMapping[str, Any]) -> None:
     """Replace the file atomically; before the first change, copy it to a backup beside it."""
-    words = (
+    text = (
         tomlkit.dumps(document) if client.form == "toml" else json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     )
     file = HostPath(os.path.realpath(file))  # the replacement preserves a symbolic link
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        backup = file.with_name(file.name + _BACKUP)
+        backup = file.with_name(file.name + _BACKUP_SUFFIX)
         mode = 0o644
         if file.exists():
             mode = file.stat().st_mode & 0o777
             if not backup.exists():
                 shutil.copy2(file, backup)
-        replace_file(file, words.encode("utf-8"), mode)
+        replace_file(file, text.encode("utf-8"), mode)
     except OSError as error:
         raise CommandError(f"'{file}' cannot be written: {error.strerror}", "check its permissions") from error

@@ -5,68 +5,75 @@ from typing import Any
 
 from ctxfs.model.errors import invalid
 from mcp_server.tool_registry import ADDS, CHANGES, Answer, Call, Entry
-from mcp_server.uris import parsed, shown
+from mcp_server.uris import parse_path, printable_path
 
-_LOGGED = 20
-_MOST_LOGGED = 500
+_DEFAULT_LOG_VERSIONS = 20
+_MAX_LOG_VERSIONS = 500
 
 
 async def _history(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    mode, path = arguments["mode"], parsed(arguments.get("path", ""))
+    mode, path = arguments["mode"], parse_path(arguments.get("path", ""))
     if mode == "log":
-        versions = await call.door.call("log", path=str(path), limit=arguments.get("limit", _LOGGED), changes=True)
-        listed = "\n".join(map(_version, versions)) or "no versions"
-        unrecorded = await call.door.call("unrecorded")
-        return f"[the newest changes have no version yet: {unrecorded}]\n{listed}" if unrecorded else listed
+        versions = await call.tree.call(
+            "log", path=str(path), limit=arguments.get("limit", _DEFAULT_LOG_VERSIONS), changes=True
+        )
+        lines = "\n".join(map(_format_version, versions)) or "no versions"
+        unrecorded = await call.tree.call("unrecorded")
+        return f"[the newest changes have no version yet: {unrecorded}]\n{lines}" if unrecorded else lines
     if mode == "snapshot":
-        made = await call.door.call("snapshot", name=_needed(arguments, "name"))
-        return f"snapshot {arguments['name']} of {made['revision'][:12]}"
+        snapshot = await call.tree.call("snapshot", name=_require(arguments, "name"))
+        return f"snapshot {arguments['name']} of {snapshot['revision'][:12]}"
     if mode == "show":
-        data: bytes = await call.door.call("show", path=str(path), at=_needed(arguments, "at"))
+        data: bytes = await call.tree.call("show", path=str(path), at=_require(arguments, "at"))
         return data.decode("utf-8", "replace")
     if mode == "diff":
-        old, new = _needed(arguments, "at"), arguments.get("to", "latest")
-        found: bytes = await call.door.call("diff", path=str(path), old=old, new=new)
-        return found.decode("utf-8", "replace") or "no difference"
-    dry = arguments.get("dry_run", True)
-    done = await call.door.call("restore", path=str(path), to=_needed(arguments, "at"), dry_run=dry)
-    changes = [f"{change['what']} {change['path']}" for change in done["changes"]]
-    kept = [f"left: {each}: {reason}" for each, reason in zip(done["kept"], done["reasons"], strict=True)]
+        old, new = _require(arguments, "at"), arguments.get("to", "latest")
+        patch: bytes = await call.tree.call("diff", path=str(path), old=old, new=new)
+        return patch.decode("utf-8", "replace") or "no difference"
+    is_dry_run = arguments.get("dry_run", True)
+    restored = await call.tree.call("restore", path=str(path), to=_require(arguments, "at"), dry_run=is_dry_run)
+    changes = [f"{change['what']} {change['path']}" for change in restored["changes"]]
+    skipped = [
+        f"left: {skipped_path}: {reason}"
+        for skipped_path, reason in zip(restored["kept"], restored["reasons"], strict=True)
+    ]
     if not changes:
-        return "\n".join(["nothing to restore", *kept])
+        return "\n".join(["nothing to restore", *skipped])
     head = (
-        f"would restore {shown(path)}; to do it: dry_run false" if dry else f"restored {shown(path)}; it can be undone"
+        f"would restore {printable_path(path)}; to do it: dry_run false"
+        if is_dry_run
+        else f"restored {printable_path(path)}; it can be undone"
     )
-    diff = done["diff"].decode("utf-8", "replace")
-    return "\n".join([head, *changes, *kept, *([diff] if dry and diff else [])])
+    diff = restored["diff"].decode("utf-8", "replace")
+    return "\n".join([head, *changes, *skipped, *([diff] if is_dry_run and diff else [])])
 
 
-def _needed(arguments: Mapping[str, Any], name: str) -> str:
+def _require(arguments: Mapping[str, Any], name: str) -> str:
     if not arguments.get(name):
         raise invalid("ctx_history", f"mode {arguments['mode']} needs '{name}'")
     return str(arguments[name])
 
 
-def _version(version: Mapping[str, Any]) -> str:
-    changed = ", ".join(f"{change['what']} {change['path']}" for change in version.get("changes", ())[:5])
+def _format_version(version: Mapping[str, Any]) -> str:
+    changes_text = ", ".join(f"{change['what']} {change['path']}" for change in version.get("changes", ())[:5])
     more = len(version.get("changes", ())) - 5
-    why = version["reason"] or version["subject"]
-    rest = f" and {more} more" if more > 0 else ""
-    return f"{version['revision'][:12]} {version['time']} {version['principal']}  {changed}{rest}  {why}"
+    reason = version["reason"] or version["subject"]
+    more_text = f" and {more} more" if more > 0 else ""
+    return f"{version['revision'][:12]} {version['time']} {version['principal']}  {changes_text}{more_text}  {reason}"
 
 
 async def _record(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    said = {name: arguments[name] for name in ("kind", "text", "origin") if arguments.get(name)}
+    record = {name: arguments[name] for name in ("kind", "text", "origin") if arguments.get(name)}
     if arguments.get("model"):
         version = {"version": arguments["version"]} if arguments.get("version") else {}
-        said["model"] = {"name": arguments["model"], **version}
-    numbers = await call.door.call("record", said=[said], session=arguments.get("session", ""))
-    return f"record {numbers[0]}"
+        record["model"] = {"name": arguments["model"], **version}
+    sequence_numbers = await call.tree.call("record", said=[record], session=arguments.get("session", ""))
+    return f"record {sequence_numbers[0]}"
 
 
 def tools() -> Sequence[Entry]:
     """Return the tools in listing order."""
-    words = {"type": "string"}
+    string = {"type": "string"}
     return (
         Entry(
             "ctx_history",
@@ -76,14 +83,14 @@ def tools() -> Sequence[Entry]:
             _history,
             {
                 "mode": {"enum": ["log", "show", "diff", "snapshot", "restore"]},
-                "path": words,
+                "path": string,
                 "at": {
                     "type": "string",
                     "description": "a revision, a snapshot, or a time such as 1h-ago or 2026-11-20T10:00",
                 },
                 "to": {"type": "string", "description": "of a diff; latest by default"},
                 "name": {"type": "string", "description": "of a snapshot"},
-                "limit": {"type": "integer", "minimum": 1, "maximum": _MOST_LOGGED},
+                "limit": {"type": "integer", "minimum": 1, "maximum": _MAX_LOG_VERSIONS},
                 "dry_run": {"type": "boolean"},
             },
             ("mode",),
@@ -94,12 +101,12 @@ def tools() -> Sequence[Entry]:
             ADDS,
             _record,
             {
-                "text": words,
+                "text": string,
                 "kind": {"enum": ["note", "input", "output", "reasoning", "tool_call", "tool_result"]},
-                "session": words,
-                "origin": words,
-                "model": words,
-                "version": words,
+                "session": string,
+                "origin": string,
+                "model": string,
+                "version": string,
             },
             ("text",),
         ),

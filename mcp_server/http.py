@@ -30,18 +30,18 @@ from ctxfs.model.errors import EXIT_BUSY, EXIT_USAGE, CommandError
 from ctxfs.store.layout import Layout
 from mcp_server.http_limits import HttpLimits, Limits
 from mcp_server.resources import ResourceNotifications
-from mcp_server.server import NOTHING_MORE, Additions, Context, TreeServer, run_alone
+from mcp_server.server import NO_ADDITIONS, Additions, Context, TreeServer, run_trio
 from mcp_server.sessions import TreeSession
 
 log = logging.getLogger(__name__)
 
 PATH = "/mcp"
-_LARGEST_BODY = 64 * 1024 * 1024
-_MOST_SESSIONS = 1000
-_MOST_DOORS = 256
+_MAX_BODY_BYTES = 64 * 1024 * 1024
+_MAX_SESSIONS = 1000
+_MAX_CREDENTIALS = 256
 _VERIFIED_SECONDS = 1.0  # validity of a verified credential until it is verified again
-_LOCAL = ("127.0.0.1", "localhost", "::1")
-_OWNER = ""
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+_OWNER_KEY = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +64,25 @@ class Address:
         return f"unix:{self.socket}" if self.socket else f"http://{self.bind}{PATH}"
 
 
-def parse_address(said: str) -> Address:
+def parse_address(text: str) -> Address:
     """Parse `unix:PATH`, `HOST:PORT`, or `:PORT` and `PORT` for the loopback address. Raises CommandError."""
-    if said.startswith("unix:"):
-        path = HostPath(said.removeprefix("unix:")).expanduser()
+    if text.startswith("unix:"):
+        path = HostPath(text.removeprefix("unix:")).expanduser()
         if not path.parent.is_dir():
             raise CommandError(f"'{path.parent}' is not a directory", "give the path of a socket in one", EXIT_USAGE)
         return Address(socket=str(path.resolve()))
-    host, _, port = said.rpartition(":")
+    host, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise CommandError(f"'{said}' is not an address", "write HOST:PORT or unix:PATH", EXIT_USAGE)
+        raise CommandError(f"'{text}' is not an address", "write HOST:PORT or unix:PATH", EXIT_USAGE)
     return Address(host=host.strip("[]") or "127.0.0.1", port=int(port))
 
 
 @dataclass(slots=True)
-class _Known:
-    door: TreeSession
-    news: ResourceNotifications
+class _Client:
+    tree: TreeSession
+    notifications: ResourceNotifications
     principal: str
-    verified: float
+    verified_at: float
 
 
 class TokenSessions:
@@ -96,26 +96,26 @@ class TokenSessions:
         self._nursery = nursery
         self._needs_token = needs_token
         self._principal = principal
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._turn = trio.Lock()
+        self._clients: OrderedDict[str, _Client] = OrderedDict()
+        self._lock = trio.Lock()
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return the access token with its principal; None for an invalid one."""
         try:
-            known = await self._through(token)
+            client = await self._verified_client(token)
         except (OSError, CommandError) as error:
-            log.info("a token was refused: %s", error)
+            log.info("credential refused: %s", error)
             return None
         # SDK sessions belong to a credential, not to a principal.
         digest = hashlib.sha256(token.encode()).hexdigest()[:32]
-        return AccessToken(token=token, client_id=digest, scopes=[], subject=known.principal)
+        return AccessToken(token=token, client_id=digest, scopes=[], subject=client.principal)
 
     async def of(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
         """Return the session and the notifications for the sender of the request.
 
         Raises MCPError for a missing or invalid credential.
         """
-        token = _OWNER
+        token = _OWNER_KEY
         if self._needs_token:
             request: Any = context.request
             user = request.scope.get("user") if request is not None else None
@@ -123,141 +123,146 @@ class TokenSessions:
                 raise MCPError(INVALID_REQUEST, "a token is needed")
             token = user.access_token.token
         try:
-            known = await self._through(token)
+            client = await self._verified_client(token)
         except PermissionError as error:
             raise MCPError(INVALID_REQUEST, str(error.strerror)) from error
-        return known.door, known.news
+        return client.tree, client.notifications
 
     async def close(self) -> None:
         """Close every session."""
-        while self._known:
-            _, known = self._known.popitem()
-            await known.door.close()
+        while self._clients:
+            _, client = self._clients.popitem()
+            await client.tree.close()
 
-    async def _through(self, token: str) -> _Known:
-        known = self._known.get(token)
-        if known is not None and (token == _OWNER or time.monotonic() - known.verified < _VERIFIED_SECONDS):
-            return known
-        async with self._turn:
-            known = self._known.get(token)
-            if known is None:
-                named = self._principal if token == _OWNER else ""
-                door = TreeSession(self._layout, self._nursery, principal=named, token=token)
-                known = _Known(door, ResourceNotifications(door, self._nursery), "", 0.0)
-            elif time.monotonic() - known.verified < _VERIFIED_SECONDS:
-                return known
+    async def _verified_client(self, token: str) -> _Client:
+        client = self._clients.get(token)
+        if client is not None and (token == _OWNER_KEY or time.monotonic() - client.verified_at < _VERIFIED_SECONDS):
+            return client
+        async with self._lock:
+            client = self._clients.get(token)
+            if client is None:
+                principal = self._principal if token == _OWNER_KEY else ""
+                tree = TreeSession(self._layout, self._nursery, principal=principal, token=token)
+                client = _Client(tree, ResourceNotifications(tree, self._nursery), "", 0.0)
+            elif time.monotonic() - client.verified_at < _VERIFIED_SECONDS:
+                return client
             try:
-                known.principal = await known.door.join()
+                client.principal = await client.tree.join()
             except BaseException:
-                self._known.pop(token, None)
+                self._clients.pop(token, None)
                 with trio.CancelScope(shield=True):
-                    await known.door.close()
+                    await client.tree.close()
                 raise
-            known.verified = time.monotonic()
-            self._known[token] = known
-            self._known.move_to_end(token)
-            if len(self._known) > _MOST_DOORS:
-                _, oldest = self._known.popitem(last=False)
-                await oldest.door.close()
-            return known
+            client.verified_at = time.monotonic()
+            self._clients[token] = client
+            self._clients.move_to_end(token)
+            if len(self._clients) > _MAX_CREDENTIALS:
+                _, oldest = self._clients.popitem(last=False)
+                await oldest.tree.close()
+            return client
 
 
-def serve_http(layout: Layout, said: str, principal: str = "") -> None:
+def serve_http(layout: Layout, text: str, principal: str = "") -> None:
     """Serve until a signal arrives.
 
     `principal` acts on a unix socket; over TCP the credential determines the principal.
     """
-    at = parse_address(said)
-    if not at.socket and principal:
+    address = parse_address(text)
+    if not address.socket and principal:
         raise CommandError(
             "over TCP everybody shows a token, which says who they are",
             f"ctxfs token issue {principal}, or use unix:PATH",
             EXIT_USAGE,
         )
-    run_alone(lambda: serve(layout, at, principal=principal, needs_token=not at.socket))
+    run_trio(lambda: serve(layout, address, principal=principal, needs_token=not address.socket))
 
 
 async def serve(
-    layout: Layout, at: Address, *, principal: str = "", needs_token: bool = True, more: Additions = NOTHING_MORE
+    layout: Layout,
+    address: Address,
+    *,
+    principal: str = "",
+    needs_token: bool = True,
+    additions: Additions = NO_ADDITIONS,
 ) -> None:
     """Serve until a signal arrives; requires trio.
 
     Without credentials every client acts for `principal`, or for the store's owner.
     """
     async with trio.open_nursery() as nursery:
-        doors = TokenSessions(layout, nursery, needs_token=needs_token, principal=principal)
+        sessions = TokenSessions(layout, nursery, needs_token=needs_token, principal=principal)
         app = (
-            TreeServer(doors, more)
-            .made()
+            TreeServer(sessions, additions)
+            .build_server()
             .streamable_http_app(
                 streamable_http_path=PATH,
-                max_request_body_size=_LARGEST_BODY,
-                max_sessions=_MOST_SESSIONS,
+                max_request_body_size=_MAX_BODY_BYTES,
+                max_sessions=_MAX_SESSIONS,
                 session_idle_timeout=HttpLimits().session_idle_seconds,
-                transport_security=_security(at),
-                host=at.host or "127.0.0.1",
-                auth=_settings(at) if needs_token else None,
-                token_verifier=doors if needs_token else None,
+                transport_security=_transport_security(address),
+                host=address.host or "127.0.0.1",
+                auth=_auth_settings(address) if needs_token else None,
+                token_verifier=sessions if needs_token else None,
             )
         )
         config = hypercorn.config.Config()
-        config.bind = [at.bind]
+        config.bind = [address.bind]
         config.umask = 0o177
         config.accesslog = config.errorlog = None
         config.h11_max_incomplete_size = 64 * 1024
-        if at.socket:
-            _make_way(HostPath(at.socket))
+        if address.socket:
+            _remove_stale_socket(HostPath(address.socket))
         try:
             limited = Limits(app, needs_token=needs_token)
-            await hypercorn.trio.serve(limited, config, shutdown_trigger=_told_to_stop)  # type: ignore[arg-type]  # ASGI by another name
+            await hypercorn.trio.serve(limited, config, shutdown_trigger=_wait_for_signal)  # type: ignore[arg-type]  # ASGI by another name
         finally:
             with trio.CancelScope(shield=True):
-                await doors.close()
-            if at.socket:
-                HostPath(at.socket).unlink(missing_ok=True)
+                await sessions.close()
+            if address.socket:
+                HostPath(address.socket).unlink(missing_ok=True)
             nursery.cancel_scope.cancel()
 
 
-def _make_way(place: HostPath) -> None:
+def _remove_stale_socket(path: HostPath) -> None:
     """Remove the socket of a server that has ended.
 
     Raises CommandError if the path is another kind of file, or a server still listens there.
     """
-    if not place.exists():
+    if not path.exists():
         return
-    if not place.is_socket():
-        raise CommandError(f"'{place}' is there, and no socket", "choose another path", EXIT_USAGE)
-    with socket.socket(socket.AF_UNIX) as other:
+    if not path.is_socket():
+        raise CommandError(f"'{path}' is there, and no socket", "choose another path", EXIT_USAGE)
+    with socket.socket(socket.AF_UNIX) as probe:
         try:
-            other.connect(str(place))
+            probe.connect(str(path))
         except OSError:
-            place.unlink()
+            path.unlink()
             return
-    raise CommandError(f"another server listens at '{place}'", "use that one, or stop it", EXIT_BUSY)
+    raise CommandError(f"another server listens at '{path}'", "use that one, or stop it", EXIT_BUSY)
 
 
-def _settings(at: Address) -> AuthSettings:
+def _auth_settings(address: Address) -> AuthSettings:
     # Credentials have no audience: one is valid for the store that issued it.
     return AuthSettings(
-        issuer_url=AnyHttpUrl(f"http://{at.bind}"),
-        resource_server_url=AnyHttpUrl(at.url),
+        issuer_url=AnyHttpUrl(f"http://{address.bind}"),
+        resource_server_url=AnyHttpUrl(address.url),
         validate_token_resource=False,
     )
 
 
-def _security(at: Address) -> TransportSecuritySettings | None:
+def _transport_security(address: Address) -> TransportSecuritySettings | None:
     """Return the DNS rebinding protection: a page in a browser must not reach the server by a name of its own."""
-    if at.socket or at.host in _LOCAL:
-        hosts = [f"{name}:*" for name in ("127.0.0.1", "localhost", "[::1]")] + (["*"] if at.socket else [])
+    if address.socket or address.host in _LOOPBACK_HOSTS:
+        hosts = [f"{name}:*" for name in ("127.0.0.1", "localhost", "[::1]")] + (["*"] if address.socket else [])
     else:
-        hosts = [at.bind]
+        hosts = [address.bind]
     origins = [f"http://{host}" for host in hosts if host != "*"]
     return TransportSecuritySettings(
-        enable_dns_rebinding_protection=not at.socket, allowed_hosts=hosts, allowed_origins=origins
+        enable_dns_rebinding_protection=not address.socket, allowed_hosts=hosts, allowed_origins=origins
     )
 
 
-async def _told_to_stop() -> None:
+async def _wait_for_signal() -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             return

@@ -70,7 +70,7 @@ class Limits:
         self._addresses: Counter[str] = Counter()
         self._guesses: OrderedDict[str, _Guesses] = OrderedDict()
         self._tokens: dict[str, _TokenUse] = {}
-        self._good: OrderedDict[str, None] = OrderedDict()  # digests of credentials that the server has accepted
+        self._accepted: OrderedDict[str, None] = OrderedDict()  # digests of credentials that the server has accepted
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -86,26 +86,26 @@ class Limits:
             return
         self._addresses[address] += 1
         try:
-            await self._admitted(scope, receive, send, address)
+            await self._serve_admitted(scope, receive, send, address)
         finally:
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
 
-    async def _admitted(self, scope: Message, receive: Receive, send: Send, address: str) -> None:
+    async def _serve_admitted(self, scope: Message, receive: Receive, send: Send, address: str) -> None:
         if not self._needs_token:
-            await self._timed(scope, receive, send)
+            await self._serve_timed(scope, receive, send)
             return
         headers = list(scope["headers"])
-        said = _header(headers, b"authorization")
-        form = _TOKEN.fullmatch(said) if said else None
-        if said and form is None:
+        credential = _header(headers, b"authorization")
+        match = _TOKEN.fullmatch(credential) if credential else None
+        if credential and match is None:
             await _refuse(
                 send, 401, "this is no token of ctxfs", (b"www-authenticate", b'Bearer error="invalid_token"')
             )
             return
-        digest = hashlib.sha256(form[1]).hexdigest() if form else ""
-        if digest and digest not in self._good and not self._may_guess(address):
+        digest = hashlib.sha256(match[1]).hexdigest() if match else ""
+        if digest and digest not in self._accepted and not self._can_guess(address):
             await _refuse(send, 429, "too many tokens that are not good", (b"retry-after", b"10"))
             return
         use = self._tokens.setdefault(digest, _TokenUse())
@@ -114,30 +114,30 @@ class Limits:
             return
         use.requests += 1
         try:
-            await self._counted(scope, receive, send, address, digest, use)
+            await self._serve_counted(scope, receive, send, address, digest, use)
         finally:
             use.requests -= 1
             if not use.requests and not use.sessions:
                 self._tokens.pop(digest, None)
 
-    async def _counted(
+    async def _serve_counted(
         self, scope: Message, receive: Receive, send: Send, address: str, digest: str, use: _TokenUse
     ) -> None:
         """Serve a request, and learn from its response if the credential is valid and which session opens or ends."""
         session = _header(scope["headers"], SESSION_HEADER).decode("latin-1")
-        if not session and not await self._make_room(scope, use):
+        if not session and not await self._evict_sessions(scope, use):
             await _refuse(send, 429, "too many open sessions with this token: end one", (b"retry-after", b"60"))
             return
         if session:
             use.busy[session] += 1
 
-        async def learn(message: Message) -> None:
+        async def record_and_send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._learn(message, scope["method"], address, digest, use, session)
+                self._record_response(message, scope["method"], address, digest, use, session)
             await send(message)
 
         try:
-            await self._timed(scope, receive, learn)
+            await self._serve_timed(scope, receive, record_and_send)
         finally:
             if session:
                 use.busy -= Counter((session,))
@@ -145,23 +145,25 @@ class Limits:
                     use.sessions[session] = self._now()
                     use.sessions.move_to_end(session)
 
-    def _learn(self, answer: Message, method: str, address: str, digest: str, use: _TokenUse, session: str) -> None:
-        status = int(answer["status"])
+    def _record_response(
+        self, response: Message, method: str, address: str, digest: str, use: _TokenUse, session: str
+    ) -> None:
+        status = int(response["status"])
         if status == 401:
-            self._good.pop(digest, None)
+            self._accepted.pop(digest, None)
             if digest:
                 self._count_guess(address)
             return
-        self._good[digest] = None
-        if len(self._good) > _MAX_ADDRESSES:
-            self._good.popitem(last=False)
-        opened = _header(answer.get("headers", ()), SESSION_HEADER).decode("latin-1")
+        self._accepted[digest] = None
+        if len(self._accepted) > _MAX_ADDRESSES:
+            self._accepted.popitem(last=False)
+        opened = _header(response.get("headers", ()), SESSION_HEADER).decode("latin-1")
         if opened and not session and status < 400:
             use.sessions[opened] = self._now()
         if session and (status == 404 or (method == "DELETE" and status < 400)):
             use.sessions.pop(session, None)
 
-    async def _make_room(self, scope: Message, use: _TokenUse) -> bool:
+    async def _evict_sessions(self, scope: Message, use: _TokenUse) -> bool:
         """End the sessions of a credential that exceed the idle time, and the longest idle one if the limit is reached.
 
         Return False if every permitted session has a request in progress.
@@ -177,18 +179,18 @@ class Limits:
         return len(use.sessions) < limit.sessions_of_token
 
     async def _end_session(self, scope: Message, session: str) -> None:
-        kept = [(name, value) for name, value in scope["headers"] if name in (b"authorization", b"host", b"origin")]
-        ending = {**scope, "method": "DELETE", "headers": [*kept, (SESSION_HEADER, session.encode("latin-1"))]}
+        headers = [(name, value) for name, value in scope["headers"] if name in (b"authorization", b"host", b"origin")]
+        ending = {**scope, "method": "DELETE", "headers": [*headers, (SESSION_HEADER, session.encode("latin-1"))]}
 
-        async def nothing() -> Message:
+        async def receive_empty() -> Message:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        async def unheard(message: Message) -> None:
+        async def discard(message: Message) -> None:
             del message
 
-        await self._app(ending, nothing, unheard)
+        await self._app(ending, receive_empty, discard)
 
-    async def _timed(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _serve_timed(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve a request whose body must arrive within the limit."""
         end = trio.current_time() + self._limits.body_seconds
         is_whole = has_answered = is_late = False
@@ -219,7 +221,7 @@ class Limits:
         if is_late and not has_answered:
             await _refuse(send, 408, "the body of the request did not come in time")
 
-    def _may_guess(self, address: str) -> bool:
+    def _can_guess(self, address: str) -> bool:
         return self._bucket(address).left >= 1
 
     def _count_guess(self, address: str) -> None:
@@ -241,10 +243,14 @@ def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
     return next((value for key, value in headers if key.lower() == name), b"")
 
 
-async def _refuse(send: Send, status: int, why: str, *more: tuple[bytes, bytes]) -> None:
-    body = f'{{"error": "{why}"}}'.encode()
+async def _refuse(send: Send, status: int, reason: str, *extra_headers: tuple[bytes, bytes]) -> None:
+    body = f'{{"error": "{reason}"}}'.encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send(
-        {"type": "http.response.start", "status": status, "headers": [*headers, (b"connection", b"close"), *more]}
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, (b"connection", b"close"), *extra_headers],
+        }
     )
     await send({"type": "http.response.body", "body": body})

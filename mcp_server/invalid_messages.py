@@ -48,14 +48,14 @@ def refusal_of(error: Exception) -> JSONRPCError | None:
         inputs = [fault["input"] for fault in faults]
         if inputs[0] in ("", "\n", "\r\n"):
             return None
-        values = [_parsed(value) if isinstance(value, str) else value for value in inputs]
-    numbers = [value["id"] for value in values if isinstance(value, dict) and type(value.get("id")) in (int, str)]
-    number = numbers[0] if numbers else None
+        values = [_parse_json(value) if isinstance(value, str) else value for value in inputs]
+    request_ids = [value["id"] for value in values if isinstance(value, dict) and type(value.get("id")) in (int, str)]
+    request_id = request_ids[0] if request_ids else None
     message = f"the message cannot be read: {printable(reason)[:_MAX_REASON_CHARS]}"
-    return JSONRPCError(jsonrpc="2.0", id=number, error=ErrorData(code=code, message=message))
+    return JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=code, message=message))
 
 
-def _parsed(line: str) -> Any:
+def _parse_json(line: str) -> Any:
     """Parse a line with the standard library, which accepts lone surrogates, unlike the SDK; None if it is no JSON."""
     try:
         return json.loads(line)

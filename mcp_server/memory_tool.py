@@ -14,16 +14,16 @@ from ctxfs.model.entry import Entry as TreeEntry
 from ctxfs.model.path import Path
 from mcp_server.sessions import TreeSession
 from mcp_server.tool_registry import CHANGES, Answer, Call, Entry, failure
-from mcp_server.tree_ops import apply, as_bytes, delete_tree, entries, make_parents, read, read_labelled, stat
-from mcp_server.uris import parsed, printable_uri
+from mcp_server.tree_ops import apply, delete_tree, encode_text, entries, make_parents, read, read_labelled, stat
+from mcp_server.uris import parse_path, printable_uri
 
 _ROOT = "/memories"
-_DEEP = 2
-_MOST_LINES = 999_999
-_WIDTH = 6
+_MAX_DEPTH = 2
+_MAX_FILE_LINES = 999_999
+_NUMBER_WIDTH = 6
 _DIRECTORY_BYTES = 4096
-_AROUND = 2  # lines of an edit's snippet before and after the change
-_NEEDED = {
+_SNIPPET_LINES = 2  # lines of an edit's snippet before and after the change
+_REQUIRED = {
     "view": ("path",),
     "create": ("path", "file_text"),
     "str_replace": ("path", "old_str", "new_str"),
@@ -39,12 +39,14 @@ class _Refused(Exception):
 
 async def _memory(call: Call, arguments: Mapping[str, Any]) -> Answer:
     command = arguments["command"]
-    missing = [name for name in _NEEDED[command] if name not in arguments]
+    missing = [name for name in _REQUIRED[command] if name not in arguments]
     if missing:
         return failure(f"memory {command}: {', '.join(missing)} missing")
     try:
-        who = (await call.door.call("whoami"))["principal"]
-        return await _COMMANDS[command](_Memories(call.door, Path(("memory", str(who).partition(":")[2]))), arguments)
+        principal = (await call.tree.call("whoami"))["principal"]
+        return await _COMMANDS[command](
+            _Memories(call.tree, Path(("memory", str(principal).partition(":")[2]))), arguments
+        )
     except _Refused as refused:
         return failure(str(refused))
 
@@ -52,170 +54,175 @@ async def _memory(call: Call, arguments: Mapping[str, Any]) -> Answer:
 class _Memories:
     """The memory directory of one agent."""
 
-    def __init__(self, door: TreeSession, root: Path) -> None:
-        self.door = door
+    def __init__(self, tree: TreeSession, root: Path) -> None:
+        self.tree = tree
         self.root = root
 
-    def place(self, said: str) -> Path:
+    def tree_path(self, client_path: str) -> Path:
         """Return the tree path of a `/memories` path. Raises _Refused for a path outside of it."""
-        if said != _ROOT and not said.startswith(f"{_ROOT}/"):
-            raise _Refused(f"Path must start with {_ROOT}, got: {printable_uri(said)}")
+        if client_path != _ROOT and not client_path.startswith(f"{_ROOT}/"):
+            raise _Refused(f"Path must start with {_ROOT}, got: {printable_uri(client_path)}")
         try:
-            return self.root.join(parsed(said.removeprefix(_ROOT)))
+            return self.root.join(parse_path(client_path.removeprefix(_ROOT)))
         except OSError as error:
-            raise _Refused(f"Path {printable_uri(said)} would escape {_ROOT} directory") from error
+            raise _Refused(f"Path {printable_uri(client_path)} would escape {_ROOT} directory") from error
 
     async def kind(self, path: Path) -> str:
         """Return `file`, `dir`, `link`, `other`, or empty if the path is absent. The root directory always exists."""
         try:
-            return (await stat(self.door, path)).kind
+            return (await stat(self.tree, path)).kind
         except (FileNotFoundError, NotADirectoryError):
             return "dir" if path == self.root else ""
 
-    async def file(self, said: str) -> tuple[Path, bytes]:
+    async def read_file(self, client_path: str) -> tuple[Path, bytes]:
         """Return the path and content of a file. Raises _Refused if it is absent or no file."""
-        path = self.place(said)
+        path = self.tree_path(client_path)
         kind = await self.kind(path)
         if not kind:
-            raise _Refused(f"The path {said} does not exist. Please provide a valid path.")
+            raise _Refused(f"The path {client_path} does not exist. Please provide a valid path.")
         if kind != "file":
-            raise _Refused(f"The path {said} is not a file.")
-        return path, await read(self.door, path)
+            raise _Refused(f"The path {client_path} is not a file.")
+        return path, await read(self.tree, path)
 
-    async def put(self, path: Path, before: bytes | None, words: str) -> None:
+    async def replace_file(self, path: Path, before: bytes | None, content: str) -> None:
         """Replace the content that was read, or create the file if `before` is None.
 
         Raises ESTALE or EEXIST if another writer was faster.
         """
         base = ABSENT if before is None else hashlib.sha256(before).hexdigest()
-        await make_parents(self.door, path)
-        await apply(self.door, Put(path, as_bytes(words), {}, base))
+        await make_parents(self.tree, path)
+        await apply(self.tree, Put(path, encode_text(content), {}, base))
 
 
 async def _view(memories: _Memories, arguments: Mapping[str, Any]) -> str:
-    said = arguments["path"]
-    path = memories.place(said)
+    client_path = arguments["path"]
+    path = memories.tree_path(client_path)
     kind = await memories.kind(path)
     if kind == "dir":
-        lines = [f"{_size(_DIRECTORY_BYTES)}\t{said}", *await _listed(memories, path, said, 1)]
-        head = f"Here're the files and directories up to {_DEEP} levels deep in {said}, excluding hidden items:"
+        lines = [
+            f"{_format_size(_DIRECTORY_BYTES)}\t{client_path}",
+            *await _list_directory(memories, path, client_path, 1),
+        ]
+        head = f"Here're the files and directories up to {_MAX_DEPTH} levels deep in {client_path}, excluding hidden items:"
         return "\n".join((head, *lines))
     if not kind:
-        raise _Refused(f"The path {said} does not exist. Please provide a valid path.")
+        raise _Refused(f"The path {client_path} does not exist. Please provide a valid path.")
     if kind != "file":
-        raise _Refused(f"Unsupported file type for {said}")
-    data, label = await read_labelled(memories.door, path)
+        raise _Refused(f"Unsupported file type for {client_path}")
+    data, label = await read_labelled(memories.tree, path)
     lines = data.decode("utf-8", "replace").split("\n")
-    if len(lines) > _MOST_LINES:
-        raise _Refused(f"File {said} exceeds maximum line limit of {_MOST_LINES:,} lines.")
+    if len(lines) > _MAX_FILE_LINES:
+        raise _Refused(f"File {client_path} exceeds maximum line limit of {_MAX_FILE_LINES:,} lines.")
     first, last = 0, len(lines)
     if (span := arguments.get("view_range")) is not None:
         first = max(1, span[0]) - 1
         last = len(lines) if span[1] == -1 else span[1]
-    shown = _numbered(lines[first:last], first + 1)
-    return "\n".join((f"Here's the content of {said} with line numbers:", *filter(None, (label,)), *shown))
+    numbered = _number_lines(lines[first:last], first + 1)
+    return "\n".join((f"Here's the content of {client_path} with line numbers:", *filter(None, (label,)), *numbered))
 
 
-async def _listed(memories: _Memories, path: Path, said: str, depth: int) -> list[str]:
-    out: list[str] = []
+async def _list_directory(memories: _Memories, path: Path, client_path: str, depth: int) -> list[str]:
+    lines: list[str] = []
     try:
-        found: Sequence[TreeEntry] = await entries(memories.door, path)
+        tree_entries: Sequence[TreeEntry] = await entries(memories.tree, path)
     except FileNotFoundError:
-        return out  # the agent has no memory yet
-    for entry in found:
+        return lines  # the agent has no memory yet
+    for entry in tree_entries:
         if entry.name.startswith(".") or entry.kind not in ("file", "dir"):
             continue
-        at = f"{said}/{entry.name}"
+        child = f"{client_path}/{entry.name}"
         if entry.is_dir:
-            out.append(f"{_size(_DIRECTORY_BYTES)}\t{at}/")
-            out += await _listed(memories, path / entry.name, at, depth + 1) if depth < _DEEP else []
+            lines.append(f"{_format_size(_DIRECTORY_BYTES)}\t{child}/")
+            lines += await _list_directory(memories, path / entry.name, child, depth + 1) if depth < _MAX_DEPTH else []
         else:
-            out.append(f"{_size(entry.size or 0)}\t{at}")
-    return out
+            lines.append(f"{_format_size(entry.size or 0)}\t{child}")
+    return lines
 
 
 async def _create(memories: _Memories, arguments: Mapping[str, Any]) -> str:
-    said = arguments["path"]
-    path = memories.place(said)
+    client_path = arguments["path"]
+    path = memories.tree_path(client_path)
     if await memories.kind(path):
-        raise _Refused(f"File {said} already exists")
+        raise _Refused(f"File {client_path} already exists")
     try:
-        await memories.put(path, None, arguments["file_text"])
+        await memories.replace_file(path, None, arguments["file_text"])
     except FileExistsError as error:
-        raise _Refused(f"File {said} already exists") from error
-    return f"File created successfully at: {said}"
+        raise _Refused(f"File {client_path} already exists") from error
+    return f"File created successfully at: {client_path}"
 
 
 async def _str_replace(memories: _Memories, arguments: Mapping[str, Any]) -> str:
-    async with memories.door.turns.at(memories.place(arguments["path"])):
-        return await _str_replace_in_turn(memories, arguments)
+    async with memories.tree.path_locks.at(memories.tree_path(arguments["path"])):
+        return await _str_replace_locked(memories, arguments)
 
 
-async def _str_replace_in_turn(memories: _Memories, arguments: Mapping[str, Any]) -> str:
-    said, old, new = arguments["path"], arguments["old_str"], arguments["new_str"]
-    path, before = await memories.file(said)
-    words = before.decode("utf-8", "surrogateescape")
-    at = [found for found in range(len(words) + 1) if words.startswith(old, found)] if old in words else []
-    if not at:
-        raise _Refused(f"No replacement was performed, old_str `{old}` did not appear verbatim in {said}.")
-    if len(at) > 1:
-        lines = ", ".join(str(words.count("\n", 0, found) + 1) for found in at)
+async def _str_replace_locked(memories: _Memories, arguments: Mapping[str, Any]) -> str:
+    client_path, old, new = arguments["path"], arguments["old_str"], arguments["new_str"]
+    path, before = await memories.read_file(client_path)
+    content = before.decode("utf-8", "surrogateescape")
+    offsets = (
+        [offset for offset in range(len(content) + 1) if content.startswith(old, offset)] if old in content else []
+    )
+    if not offsets:
+        raise _Refused(f"No replacement was performed, old_str `{old}` did not appear verbatim in {client_path}.")
+    if len(offsets) > 1:
+        lines = ", ".join(str(content.count("\n", 0, offset) + 1) for offset in offsets)
         raise _Refused(
             f"No replacement was performed. Multiple occurrences of old_str `{old}` in lines: {lines}. Please ensure it is unique"
         )
-    after = words.replace(old, new)
-    await memories.put(path, before, after)
-    changed = words.count("\n", 0, at[0])
+    after = content.replace(old, new)
+    await memories.replace_file(path, before, after)
+    changed_line = content.count("\n", 0, offsets[0])
     lines_now = after.split("\n")
-    first = max(0, changed - _AROUND)
-    snippet = _numbered(lines_now[first : changed + _AROUND + 1], first + 1)
+    first = max(0, changed_line - _SNIPPET_LINES)
+    snippet = _number_lines(lines_now[first : changed_line + _SNIPPET_LINES + 1], first + 1)
     head = "The memory file has been edited. Here is the snippet showing the change (with line numbers):"
     return "\n".join((head, *snippet))
 
 
 async def _insert(memories: _Memories, arguments: Mapping[str, Any]) -> str:
-    async with memories.door.turns.at(memories.place(arguments["path"])):
-        return await _insert_in_turn(memories, arguments)
+    async with memories.tree.path_locks.at(memories.tree_path(arguments["path"])):
+        return await _insert_locked(memories, arguments)
 
 
-async def _insert_in_turn(memories: _Memories, arguments: Mapping[str, Any]) -> str:
-    said, number = arguments["path"], arguments["insert_line"]
-    path, before = await memories.file(said)
+async def _insert_locked(memories: _Memories, arguments: Mapping[str, Any]) -> str:
+    client_path, number = arguments["path"], arguments["insert_line"]
+    path, before = await memories.read_file(client_path)
     lines = before.decode("utf-8", "surrogateescape").split("\n")
     if not lines[-1]:
         lines.pop()
     if not 0 <= number <= len(lines):
         raise _Refused(f"Invalid `insert_line` parameter: {number}. It should be within the range [0, {len(lines)}].")
     lines.insert(number, arguments["insert_text"].rstrip("\n"))
-    words = "\n".join(lines)
-    await memories.put(path, before, words if words.endswith("\n") else f"{words}\n")
-    return f"The file {said} has been edited."
+    content = "\n".join(lines)
+    await memories.replace_file(path, before, content if content.endswith("\n") else f"{content}\n")
+    return f"The file {client_path} has been edited."
 
 
 async def _delete(memories: _Memories, arguments: Mapping[str, Any]) -> str:
-    said = arguments["path"]
-    path = memories.place(said)
+    client_path = arguments["path"]
+    path = memories.tree_path(client_path)
     if path == memories.root:
         raise _Refused(f"Cannot delete the {_ROOT} directory itself")
     kind = await memories.kind(path)
     if not kind:
-        raise _Refused(f"The path {said} does not exist")
-    await (delete_tree(memories.door, path) if kind == "dir" else apply(memories.door, Remove(path)))
-    return f"Successfully deleted {said}"
+        raise _Refused(f"The path {client_path} does not exist")
+    await (delete_tree(memories.tree, path) if kind == "dir" else apply(memories.tree, Remove(path)))
+    return f"Successfully deleted {client_path}"
 
 
 async def _rename(memories: _Memories, arguments: Mapping[str, Any]) -> str:
     old, new = arguments["old_path"], arguments["new_path"]
-    source, target = memories.place(old), memories.place(new)
+    source, target = memories.tree_path(old), memories.tree_path(new)
     if source == memories.root:
         raise _Refused(f"Cannot rename the {_ROOT} directory itself")
     if await memories.kind(target):
         raise _Refused(f"The destination {new} already exists")
     if not await memories.kind(source):
         raise _Refused(f"The path {old} does not exist")
-    await make_parents(memories.door, target)
+    await make_parents(memories.tree, target)
     try:
-        await apply(memories.door, Move(source, target))
+        await apply(memories.tree, Move(source, target))
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -234,11 +241,11 @@ _COMMANDS: Mapping[str, _Command] = {
 }
 
 
-def _numbered(lines: Sequence[str], first: int) -> list[str]:
-    return [f"{number:>{_WIDTH}}\t{line}" for number, line in enumerate(lines, first)]
+def _number_lines(lines: Sequence[str], first: int) -> list[str]:
+    return [f"{number:>{_NUMBER_WIDTH}}\t{line}" for number, line in enumerate(lines, first)]
 
 
-def _size(count: int) -> str:
+def _format_size(count: int) -> str:
     """Format bytes as `0B`, `1.5K`, `4K`."""
     if not count:
         return "0B"
@@ -249,7 +256,7 @@ def _size(count: int) -> str:
 
 def tools() -> Sequence[Entry]:
     """Return the tool."""
-    words = {"type": "string"}
+    string = {"type": "string"}
     return (
         Entry(
             "memory",
@@ -258,15 +265,15 @@ def tools() -> Sequence[Entry]:
             _memory,
             {
                 "command": {"enum": list(_COMMANDS)},
-                "path": words,
+                "path": string,
                 "view_range": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
-                "file_text": words,
-                "old_str": words,
-                "new_str": words,
+                "file_text": string,
+                "old_str": string,
+                "new_str": string,
                 "insert_line": {"type": "integer"},
-                "insert_text": words,
-                "old_path": words,
-                "new_path": words,
+                "insert_text": string,
+                "old_path": string,
+                "new_path": string,
             },
             ("command",),
         ),

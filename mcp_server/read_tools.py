@@ -16,61 +16,63 @@ from ctxfs.model.path import Path, one_line
 from mcp_server.sessions import TreeSession
 from mcp_server.tool_registry import PATH, READS, Answer, Call, Content, Entry, text
 from mcp_server.tree_ops import entries, read_labelled, revision_of, stat
-from mcp_server.uris import mime_type_of, parsed, shown, uri_of
+from mcp_server.uris import mime_type_of, parse_path, printable_path, uri_of
 
-_MOST_LISTED = 1000
-_LISTED = 200
-_MOST_PATHS = 50
-_TOKENS = 10_000
-_MOST_TOKENS = 200_000
-_LARGEST_IMAGE = 4_000_000  # larger images are linked
-_IMAGES = {
+_MAX_LIST_ENTRIES = 1000
+_DEFAULT_LIST_ENTRIES = 200
+_MAX_PATHS = 50
+_DEFAULT_TOKENS = 10_000
+_MAX_TOKENS = 200_000
+_MAX_IMAGE_BYTES = 4_000_000  # larger images are linked
+_IMAGE_TYPES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
     b"GIF87a": "image/gif",
     b"GIF89a": "image/gif",
 }
-_MARKS = {"dir": "/", "link": "@"}
+_KIND_SUFFIXES = {"dir": "/", "link": "@"}
 
 
 async def _list(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    path, depth = parsed(arguments.get("path", "")), arguments.get("depth", 1)
-    limit, after = arguments.get("limit", _LISTED), arguments.get("cursor", "")
-    start = parsed(after).parts if after else None
+    path, depth = parse_path(arguments.get("path", "")), arguments.get("depth", 1)
+    limit, after = arguments.get("limit", _DEFAULT_LIST_ENTRIES), arguments.get("cursor", "")
+    start = parse_path(after).parts if after else None
     lines: list[str] = []
     last = ""
-    async with aclosing(_walk(call.door, path, depth)) as found:
-        async for at, entry in found:
-            if start is not None and at.parts <= start:
+    async with aclosing(_walk(call.tree, path, depth)) as walk:
+        async for child, entry in walk:
+            if start is not None and child.parts <= start:
                 continue
             if len(lines) == limit:
                 return "\n".join([*lines, f"[more: cursor={last}]"])
-            last = shown(at)
-            name = last if last.startswith("ctx:") else str(at.relative_to(path))
-            line = f"{name}{_MARKS.get(entry.kind, '')}{f' -> {one_line(entry.target)}' if entry.target else ''}"
-            lines.append(f"{_details(entry)}  {line}" if arguments.get("detail") else line)
+            last = printable_path(child)
+            name = last if last.startswith("ctx:") else str(child.relative_to(path))
+            line = (
+                f"{name}{_KIND_SUFFIXES.get(entry.kind, '')}{f' -> {one_line(entry.target)}' if entry.target else ''}"
+            )
+            lines.append(f"{_format_details(entry)}  {line}" if arguments.get("detail") else line)
     return "\n".join(lines) or "(empty)"
 
 
-async def _walk(door: TreeSession, path: Path, depth: int) -> AsyncGenerator[tuple[Path, TreeEntry], None]:
+async def _walk(tree: TreeSession, path: Path, depth: int) -> AsyncGenerator[tuple[Path, TreeEntry], None]:
     """Yield the entries below a directory, in the order of paths.
 
     A subdirectory that cannot be listed counts as empty.
     """
-    for entry in sorted(await entries(door, path), key=lambda each: each.name):
-        at = path / entry.name
-        yield at, entry
+    for entry in sorted(await entries(tree, path), key=lambda entry: entry.name):
+        child = path / entry.name
+        yield child, entry
         if entry.is_dir and depth > 1:
             try:
-                async with aclosing(_walk(door, at, depth - 1)) as inside:
-                    async for below in inside:
-                        yield below
+                async with aclosing(_walk(tree, child, depth - 1)) as subtree:
+                    async for descendant in subtree:
+                        yield descendant
             except OSError as error:
                 if error.errno not in (errno.EACCES, errno.ENOENT):
                     raise
 
 
-def _details(entry: TreeEntry) -> str:
+def _format_details(entry: TreeEntry) -> str:
     size = "-" if entry.size is None or entry.is_dir else str(entry.size)
     when = datetime.fromtimestamp(entry.mtime_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%MZ") if entry.mtime_ns else "-"
     mode = "".join(letter if entry.mode & bit else "-" for letter, bit in (("r", 0o444), ("w", 0o222)))
@@ -78,51 +80,51 @@ def _details(entry: TreeEntry) -> str:
 
 
 async def _read(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    given = arguments["path"]
-    paths = [given] if isinstance(given, str) else given
-    cap = max(arguments.get("max_tokens", _TOKENS) // len(paths), 1)
+    requested = arguments["path"]
+    paths = [requested] if isinstance(requested, str) else requested
+    cap = max(arguments.get("max_tokens", _DEFAULT_TOKENS) // len(paths), 1)
     if len(paths) == 1:
-        return await _one(call.door, parsed(paths[0]), arguments, cap)
-    out: list[Content] = []
-    for each in paths:
+        return await _read_one(call.tree, parse_path(paths[0]), arguments, cap)
+    contents: list[Content] = []
+    for client_path in paths:
         try:
-            parts = await _one(call.door, parsed(each), arguments, cap)
+            parts = await _read_one(call.tree, parse_path(client_path), arguments, cap)
         except OSError as error:
             parts = [text(f"{one_line(str(error.filename))}: {error.strerror}")]  # the other paths are still read
-        out += [text(f"==> {one_line(each)} <=="), *parts]
-    return out
+        contents += [text(f"==> {one_line(client_path)} <=="), *parts]
+    return contents
 
 
-async def _one(door: TreeSession, path: Path, arguments: Mapping[str, Any], cap: int) -> list[Content]:
-    wanted = arguments.get("as", "auto")
-    if wanted == "link":
-        entry = await stat(door, path)
+async def _read_one(tree: TreeSession, path: Path, arguments: Mapping[str, Any], cap: int) -> list[Content]:
+    form = arguments.get("as", "auto")
+    if form == "link":
+        entry = await stat(tree, path)
         return [_link(path, entry.size)]
-    data, label = await read_labelled(door, path)
-    beside = [text(label)] if label else []
-    kind = next((kind for mark, kind in _IMAGES.items() if data.startswith(mark)), "")
+    data, label = await read_labelled(tree, path)
+    labels = [text(label)] if label else []
+    kind = next((kind for mark, kind in _IMAGE_TYPES.items() if data.startswith(mark)), "")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         kind = "image/webp"
-    if kind and wanted != "text":
-        if len(data) > _LARGEST_IMAGE:
+    if kind and form != "text":
+        if len(data) > _MAX_IMAGE_BYTES:
             return [
-                *beside,
-                text(f"{shown(path)}: an image of {len(data)} bytes, too large to show"),
+                *labels,
+                text(f"{printable_path(path)}: an image of {len(data)} bytes, too large to show"),
                 _link(path, len(data)),
             ]
-        return [*beside, ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=kind)]
+        return [*labels, ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=kind)]
     if b"\0" in data[:8192]:
-        return [*beside, text(f"{shown(path)}: a binary file of {len(data)} bytes"), _link(path, len(data))]
-    return [*beside, text(_part(data, arguments, cap))]
+        return [*labels, text(f"{printable_path(path)}: a binary file of {len(data)} bytes"), _link(path, len(data))]
+    return [*labels, text(_select_lines(data, arguments, cap))]
 
 
 def _link(path: Path, size: int | None) -> ResourceLink:
     return ResourceLink(
-        type="resource_link", uri=uri_of(path), name=shown(path), mime_type=mime_type_of(path), size=size
+        type="resource_link", uri=uri_of(path), name=printable_path(path), mime_type=mime_type_of(path), size=size
     )
 
 
-def _part(data: bytes, arguments: Mapping[str, Any], cap: int) -> str:
+def _select_lines(data: bytes, arguments: Mapping[str, Any], cap: int) -> str:
     """Return the requested lines that fit into `cap` tokens.
 
     The last line contains the position to continue at, the number of lines, and the revision.
@@ -134,27 +136,27 @@ def _part(data: bytes, arguments: Mapping[str, Any], cap: int) -> str:
     last = min(count, first + arguments.get("limit", count) - 1)
     if first > max(count, 1):
         raise invalid("offset", f"the file has {count} lines")
-    out, used, more = list[str](), 0, ""
+    selected, used, more = list[str](), 0, ""
     for number in range(first, last + 1):
         skipped = column if number == first else 0
         line = lines[number - 1][skipped:]
         cost = upper_bound(line) + 1 if len(line) <= 4 * cap else cap + 1
         if used + cost > cap:
-            if not out:
-                out.append(_cut(line, cap))
-                more = f"continue: offset={number} column={skipped + len(out[0])}; "
+            if not selected:
+                selected.append(_cut_line(line, cap))
+                more = f"continue: offset={number} column={skipped + len(selected[0])}; "
             else:
                 more = f"continue: offset={number}; "
             break
         used += cost
-        out.append(line)
-    whole = first == 1 and not more and last == count and not column
-    part = "" if whole or more else f"lines {first}-{last} of "
-    ends = ", the last without a line end" if lines[-1] else ""
-    return "\n".join([*out, f"[{more}{part}{count} lines{ends}, revision {revision_of(data)}]"])
+        selected.append(line)
+    is_whole = first == 1 and not more and last == count and not column
+    range_text = "" if is_whole or more else f"lines {first}-{last} of "
+    ending = ", the last without a line end" if lines[-1] else ""
+    return "\n".join([*selected, f"[{more}{range_text}{count} lines{ending}, revision {revision_of(data)}]"])
 
 
-def _cut(line: str, cap: int) -> str:
+def _cut_line(line: str, cap: int) -> str:
     """Return the longest prefix of a line that fits into `cap` tokens, at least one character."""
     low, high = 1, min(len(line), 4 * cap)
     while low < high:
@@ -176,7 +178,7 @@ def tools() -> Sequence[Entry]:
                 "path": {"type": "string"},
                 "depth": {**positive, "maximum": 10},
                 "detail": {"type": "boolean", "description": "rights, bytes, time of each"},
-                "limit": {**positive, "maximum": _MOST_LISTED},
+                "limit": {**positive, "maximum": _MAX_LIST_ENTRIES},
                 "cursor": {"type": "string", "description": "as the last answer gave it"},
             },
         ),
@@ -190,14 +192,14 @@ def tools() -> Sequence[Entry]:
                 "path": {
                     "anyOf": [
                         PATH,
-                        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": _MOST_PATHS},
+                        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": _MAX_PATHS},
                     ]
                 },
                 "offset": {**positive, "description": "first line"},
                 "column": {"type": "integer", "minimum": 0, "description": "characters of that line to skip"},
                 "limit": {**positive, "description": "lines"},
                 "tail": {**positive, "description": "the last lines instead"},
-                "max_tokens": {**positive, "maximum": _MOST_TOKENS},
+                "max_tokens": {**positive, "maximum": _MAX_TOKENS},
                 "as": {"enum": ["auto", "text", "link"]},
             },
             ("path",),

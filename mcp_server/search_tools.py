@@ -14,50 +14,50 @@ from ctxfs.model.path import Path, one_line
 from mcp_server.sessions import TreeSession
 from mcp_server.tool_registry import ADDS, READS, Answer, Call, Entry, text
 from mcp_server.tree_ops import apply, read
-from mcp_server.uris import parsed, shown
+from mcp_server.uris import parse_path, printable_path
 
-_FOUND = 20
-_MOST_FOUND = 200
+_DEFAULT_HITS = 20
+_MAX_HITS = 200
 _HANDLE = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-_LONGEST_LINE = 400
-_BUDGET = 4000  # default for the check of the request here
+_MAX_LINE_CHARS = 400
+_DEFAULT_BUDGET_TOKENS = 4000  # default for the check of the request here
 
 
 async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
     kind, query = arguments.get("kind", "semantic"), arguments["query"]
-    limit, start = arguments.get("limit", _FOUND), int(arguments.get("cursor", "0") or 0)
-    below = str(parsed(arguments.get("below", "")))
-    wanted = start + limit + 1
+    limit, start = arguments.get("limit", _DEFAULT_HITS), int(arguments.get("cursor", "0") or 0)
+    below = str(parse_path(arguments.get("below", "")))
+    count = start + limit + 1
     notes: list[str] = []
     if kind == "semantic":
-        found = await call.door.call("search", question=query, below=below, limit=wanted, labels=True)
-        notes = [f"note: {one_line(note)}" for note in (*found["notes"], *found["remarks"])]
-        if not found["hits"] and not found["complete"]:
+        results = await call.tree.call("search", question=query, below=below, limit=count, labels=True)
+        notes = [f"note: {one_line(note)}" for note in (*results["notes"], *results["remarks"])]
+        if not results["hits"] and not results["complete"]:
             notes.append("nothing found so far: not everything could be looked at, so this says nothing of the rest")
-        lines = [(str(hit["path"]), _hit_line(hit)) for hit in found["hits"]]
+        lines = [(str(hit["path"]), _format_hit(hit)) for hit in results["hits"]]
     elif kind == "grep":
-        found = await call.door.call("grep", pattern=query, below=below, limit=wanted, ignore_case=False, labels=True)
-        notes = [f"note: {one_line(fault)}" for fault in found["faults"]]
+        results = await call.tree.call("grep", pattern=query, below=below, limit=count, ignore_case=False, labels=True)
+        notes = [f"note: {one_line(fault)}" for fault in results["faults"]]
         lines = [
-            (path, f"{shown(Path.parse(path))}:{number}: {one_line(line[:_LONGEST_LINE])}")
-            for path, number, line in found["lines"]
+            (path, f"{printable_path(Path.parse(path))}:{number}: {one_line(line[:_MAX_LINE_CHARS])}")
+            for path, number, line in results["lines"]
         ]
     else:
-        found = await call.door.call("glob", pattern=query, below=below, limit=wanted)
-        notes, named = [f"note: {one_line(fault)}" for fault in found["faults"]], found["paths"]
-        page = [shown(Path.parse(path)) for path in named[start : start + limit]]
-        return _paged(notes, page, start + limit if len(named) > start + limit else 0)
-    labels = found["labels"]
+        results = await call.tree.call("glob", pattern=query, below=below, limit=count)
+        notes, paths = [f"note: {one_line(fault)}" for fault in results["faults"]], results["paths"]
+        page = [printable_path(Path.parse(path)) for path in paths[start : start + limit]]
+        return _format_page(notes, page, start + limit if len(paths) > start + limit else 0)
+    labels = results["labels"]
     page = [f"{line}  {labels[path]}" if path in labels else line for path, line in lines[start : start + limit]]
-    return _paged(notes, page, start + limit if len(lines) > start + limit else 0)
+    return _format_page(notes, page, start + limit if len(lines) > start + limit else 0)
 
 
-def _paged(notes: Sequence[str], page: Sequence[str], cursor: int) -> str:
+def _format_page(notes: Sequence[str], page: Sequence[str], cursor: int) -> str:
     more = [f"[more: cursor={cursor}]"] if cursor else []
     return "\n".join([*notes, *page, *more]) if page or notes else "nothing found"
 
 
-def _hit_line(hit: Mapping[str, Any]) -> str:
+def _format_hit(hit: Mapping[str, Any]) -> str:
     return f"{one_line(hit['path'])}:{hit['first']}-{hit['last']}  {one_line(hit['snippet'])}"
 
 
@@ -72,51 +72,52 @@ async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
     if handle and not _HANDLE.fullmatch(handle):
         raise invalid("handle", "a handle is made of small letters, digits, '.', '_' and '-'")
     if task is None:
-        return await _again(call.door, handle, mode)
+        return await _deliver(call.tree, handle, mode)
     request = {**arguments.get("options", {}), "query": task}
     if "budget" in arguments:
         request["budget"] = arguments["budget"]
-    checked = make_request(request, _BUDGET)  # an invalid request is refused before any write
-    handle = handle or _handle_of(checked.title, {**request, "for": (await call.door.call("whoami"))["principal"]})
-    place = Path(("context", handle))
+    checked = make_request(request, _DEFAULT_BUDGET_TOKENS)  # an invalid request is refused before any write
+    handle = handle or _derive_handle(checked.title, {**request, "for": (await call.tree.call("whoami"))["principal"]})
+    directory = Path(("context", handle))
     try:
-        await apply(call.door, MakeDir(place))
+        await apply(call.tree, MakeDir(directory))
     except FileExistsError:
         pass
     except PermissionError:
-        built = await call.door.call("context", request=request)
-        return [text(built["text"]), text(f"[{built['tokens']} tokens; no handle: you may not write to context/]")]
-    await apply(call.door, Put(place / "request.toml", tomlkit.dumps(request).encode("utf-8", "replace")))
-    return await _again(call.door, handle, mode)
+        context = await call.tree.call("context", request=request)
+        return [text(context["text"]), text(f"[{context['tokens']} tokens; no handle: you may not write to context/]")]
+    await apply(call.tree, Put(directory / "request.toml", tomlkit.dumps(request).encode("utf-8", "replace")))
+    return await _deliver(call.tree, handle, mode)
 
 
-async def _again(door: TreeSession, handle: str, mode: str) -> Sequence[TextContent]:
+async def _deliver(tree: TreeSession, handle: str, mode: str) -> Sequence[TextContent]:
     """Return a context by its handle: the whole text, its delta, its next stream part, or its manifest."""
     from ctxfs.context.build.render import NAMES
 
-    place = Path(("context", handle))
+    directory = Path(("context", handle))
     if mode == "delta":
-        return [text((await read(door, place / "delta.md")).decode("utf-8", "replace") or "[nothing has changed]")]
+        return [text((await read(tree, directory / "delta.md")).decode("utf-8", "replace") or "[nothing has changed]")]
     if mode == "next":
-        return [text((await read(door, place / "stream")).decode("utf-8", "replace") or "[the end]")]
+        return [text((await read(tree, directory / "stream")).decode("utf-8", "replace") or "[the end]")]
     try:
-        manifest = (await read(door, place / "manifest.json")).decode("utf-8", "replace")
+        manifest = (await read(tree, directory / "manifest.json")).decode("utf-8", "replace")
     except FileNotFoundError as error:
-        why = (await read(door, place / "error.txt")).decode("utf-8", "replace").strip()
-        raise invalid(place, why) from error
+        reason = (await read(tree, directory / "error.txt")).decode("utf-8", "replace").strip()
+        raise invalid(directory, reason) from error
     if mode == "manifest":
         return [text(manifest)]
-    account = json.loads(manifest)
-    whole = await read(door, place / NAMES[account["request"].get("format", "markdown")])
-    left = len(account["excluded"])
-    told = f"{account['context']['tokens']} tokens of {account['context']['budget']}; {len(account['items'])} pieces, {left} left out"
-    answer = (
+    document = json.loads(manifest)
+    content = await read(tree, directory / NAMES[document["request"].get("format", "markdown")])
+    excluded = len(document["excluded"])
+    context = document["context"]
+    summary = f"{context['tokens']} tokens of {context['budget']}; {len(document['items'])} pieces, {excluded} left out"
+    hint = (
         f"to have an answer checked against it, write it to context/{handle}/response.md and read evaluation.json there"
     )
-    return [text(whole.decode("utf-8", "replace")), text(f"[handle: {handle}; {told}; {answer}]")]
+    return [text(content.decode("utf-8", "replace")), text(f"[handle: {handle}; {summary}; {hint}]")]
 
 
-def _handle_of(title: str, request: Mapping[str, Any]) -> str:
+def _derive_handle(title: str, request: Mapping[str, Any]) -> str:
     """Derive the handle from the request, so that an equal request reuses the task."""
     digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode("utf-8", "replace")).hexdigest()[:8]
     words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-")
@@ -136,7 +137,7 @@ def tools() -> Sequence[Entry]:
                 "query": {"type": "string", "minLength": 1},
                 "kind": {"enum": ["semantic", "grep", "glob"]},
                 "below": {"type": "string", "description": "only below this directory"},
-                "limit": {"type": "integer", "minimum": 1, "maximum": _MOST_FOUND},
+                "limit": {"type": "integer", "minimum": 1, "maximum": _MAX_HITS},
                 "cursor": {"type": "string", "pattern": "^[0-9]{0,9}$", "description": "as the last answer gave it"},
             },
             ("query",),

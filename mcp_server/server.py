@@ -84,7 +84,7 @@ class Additions:
     handlers: Mapping[str, tuple[type[Any], Callable[[Context, Any], Awaitable[Any]]]] = field(default_factory=dict)
 
 
-NOTHING_MORE = Additions()
+NO_ADDITIONS = Additions()
 _ORDER = (
     "ctx_list ctx_read ctx_write ctx_edit ctx_search ctx_move ctx_delete ctx_exec ctx_context ctx_history ctx_record memory"
 ).split()
@@ -93,27 +93,27 @@ _ORDER = (
 def own_tools() -> list[Entry]:
     """Return the tools of the tree in listing order."""
     groups = (read_tools, write_tools, exec_tools, search_tools, history_tools, memory_tool)
-    made = {entry.name: entry for group in groups for entry in group.tools()}
-    return [made[name] for name in _ORDER]
+    by_name = {entry.name: entry for group in groups for entry in group.tools()}
+    return [by_name[name] for name in _ORDER]
 
 
 class TreeServer:
     """The handlers of a server; the principal is determined for each request."""
 
-    def __init__(self, doors: TreeSessions, more: Additions = NOTHING_MORE) -> None:
-        self._doors = doors
-        self._more = more
-        self._table = ToolTable([*own_tools(), *more.tools])
-        self._prompts = Prompts([*own_prompts(), *more.prompts])
+    def __init__(self, sessions: TreeSessions, additions: Additions = NO_ADDITIONS) -> None:
+        self._sessions = sessions
+        self._additions = additions
+        self._tools = ToolTable([*own_tools(), *additions.tools])
+        self._prompts = Prompts([*own_prompts(), *additions.prompts])
 
-    def made(self) -> Server[Any]:
+    def build_server(self) -> Server[Any]:
         """Return the server of the SDK, ready to run on a transport."""
         server: Server[Any] = Server(
             "ctxfs",
             version=__version__,
             title="ctxfs",
             instructions=INSTRUCTIONS,
-            get_tool_input_schema=self._table.schema_of,
+            get_tool_input_schema=self._tools.schema_of,
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
             on_list_resources=self._list_resources,
@@ -127,58 +127,60 @@ class TreeServer:
             on_completion=self._complete,
         )
         server.extensions[skills.EXTENSION] = dict(skills.SETTINGS)
-        server.add_request_handler("skills/list", PaginatedRequestParams, self._through(skills.list_skills))
-        server.add_request_handler("skills/get", skills.OneParams, self._through(skills.get_skill))
-        server.add_request_handler("resources/directory/read", skills.OneParams, self._through(skills.read_directory))
-        for method, (params, handler) in self._more.handlers.items():
+        server.add_request_handler("skills/list", PaginatedRequestParams, self._with_session(skills.list_skills))
+        server.add_request_handler("skills/get", skills.AddressParams, self._with_session(skills.get_skill))
+        server.add_request_handler(
+            "resources/directory/read", skills.AddressParams, self._with_session(skills.read_directory)
+        )
+        for method, (params, handler) in self._additions.handlers.items():
             server.add_request_handler(method, params, handler)
         return server
 
-    def _through(
+    def _with_session(
         self, function: Callable[[TreeSession, Any], Awaitable[Any]]
     ) -> Callable[[Context, Any], Awaitable[Any]]:
         async def handle(context: Context, params: Any) -> Any:
-            door, _ = await self._doors.of(context)
-            return await function(door, params)
+            tree, _ = await self._sessions.of(context)
+            return await function(tree, params)
 
         return handle
 
     async def _list_tools(self, context: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=self._table.tools)
+        return ListToolsResult(tools=self._tools.tools)
 
     async def _call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
-        door, _ = await self._doors.of(context)
-        return await self._table.call(Call(door, context, params), params.name, params.arguments or {})
+        tree, _ = await self._sessions.of(context)
+        return await self._tools.call(Call(tree, context, params), params.name, params.arguments or {})
 
     async def _list_resources(self, context: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
-        door, _ = await self._doors.of(context)
-        return await resources.list_resources(door, params.cursor if params else None, self._more.resources)
+        tree, _ = await self._sessions.of(context)
+        return await resources.list_resources(tree, params.cursor if params else None, self._additions.resources)
 
     async def _list_templates(
         self, context: Context, params: PaginatedRequestParams | None
     ) -> ListResourceTemplatesResult:
-        return resources.list_templates(self._more.templates)
+        return resources.list_templates(self._additions.templates)
 
     async def _read_resource(self, context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
         uri = str(params.uri)
-        if (more := self._more.read(uri)) is not None:
-            return ReadResourceResult(contents=[more])
-        door, _ = await self._doors.of(context)
-        return await resources.read_resource(door, uri)
+        if (addition := self._additions.read(uri)) is not None:
+            return ReadResourceResult(contents=[addition])
+        tree, _ = await self._sessions.of(context)
+        return await resources.read_resource(tree, uri)
 
     async def _subscribe(self, context: Context, params: SubscribeRequestParams) -> Any:
-        if self._more.read(str(params.uri)) is not None:
+        if self._additions.read(str(params.uri)) is not None:
             return EmptyResult()
-        _, news = await self._doors.of(context)
-        return await resources.subscribe(news, context, params)
+        _, notifications = await self._sessions.of(context)
+        return await resources.subscribe(notifications, context, params)
 
     async def _unsubscribe(self, context: Context, params: UnsubscribeRequestParams) -> Any:
-        _, news = await self._doors.of(context)
-        return await resources.unsubscribe(news, context, params)
+        _, notifications = await self._sessions.of(context)
+        return await resources.unsubscribe(notifications, context, params)
 
     async def _listen(self, context: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
-        _, news = await self._doors.of(context)
-        return await news.listen(context, params)
+        _, notifications = await self._sessions.of(context)
+        return await notifications.listen(context, params)
 
     async def _list_prompts(self, context: Context, params: PaginatedRequestParams | None) -> ListPromptsResult:
         return self._prompts.list()
@@ -186,45 +188,45 @@ class TreeServer:
     async def _get_prompt(
         self, context: Context, params: GetPromptRequestParams
     ) -> GetPromptResult | InputRequiredResult:
-        door, _ = await self._doors.of(context)
-        return await self._prompts.get(door, params)
+        tree, _ = await self._sessions.of(context)
+        return await self._prompts.get(tree, params)
 
     async def _complete(self, context: Context, params: CompleteRequestParams) -> CompleteResult:
-        if (more := self._more.complete(params)) is not None:
-            return more
-        door, _ = await self._doors.of(context)
+        if (addition := self._additions.complete(params)) is not None:
+            return addition
+        tree, _ = await self._sessions.of(context)
         if isinstance(params.ref, ResourceTemplateReference) or params.argument.name == "path":
-            return await resources.complete_path(door, params.argument.value)
-        return resources.completed([])
+            return await resources.complete_path(tree, params.argument.value)
+        return resources.make_completion([])
 
 
 class SingleSession:
     """A lookup that returns one session for every request."""
 
-    def __init__(self, door: TreeSession, news: ResourceNotifications) -> None:
-        self._both = door, news
+    def __init__(self, tree: TreeSession, notifications: ResourceNotifications) -> None:
+        self._pair = tree, notifications
 
     async def of(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
         """Return the session."""
-        return self._both
+        return self._pair
 
 
 @asynccontextmanager
 async def opened(
-    layout: Layout, *, principal: str = "", token: str = "", more: Additions = NOTHING_MORE
+    layout: Layout, *, principal: str = "", token: str = "", additions: Additions = NO_ADDITIONS
 ) -> AsyncIterator[Server[Any]]:
     """Open a server for one client under a principal; requires trio.
 
     It is `principal`, else the principal of the credential `token`, else the store's owner.
     """
     async with trio.open_nursery() as nursery:
-        door = TreeSession(layout, nursery, principal=principal, token=token)
-        await door.join()
+        tree = TreeSession(layout, nursery, principal=principal, token=token)
+        await tree.join()
         try:
-            yield TreeServer(SingleSession(door, ResourceNotifications(door, nursery)), more).made()
+            yield TreeServer(SingleSession(tree, ResourceNotifications(tree, nursery)), additions).build_server()
         finally:
             with trio.CancelScope(shield=True):
-                await door.close()
+                await tree.close()
             nursery.cancel_scope.cancel()
 
 
@@ -239,18 +241,18 @@ def serve_stdio(layout: Layout, principal: str = "", token: str = "") -> None:
             options = server.create_initialization_options(NotificationOptions())
             await server.run(ReadableMessages(incoming, outgoing), outgoing, options)
 
-    run_alone(serve)
+    run_trio(serve)
 
 
-def run_alone(serve: Callable[[], Awaitable[None]]) -> None:
+def run_trio(serve: Callable[[], Awaitable[None]]) -> None:
     """Run under trio; raise a single error without the groups around it."""
     try:
         anyio.run(serve, backend="trio")
     except BaseExceptionGroup as group:
-        raise _only(group) from group
+        raise _unwrap_group(group) from group
 
 
-def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _unwrap_group(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the single error in a group, which nurseries wrap it into; the group if it has several."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 0.3
 
-Changed = Callable[[Sequence[Path]], None]
+ChangeListener = Callable[[Sequence[Path]], None]
 
 
 class TreeSession:
@@ -30,43 +30,43 @@ class TreeSession:
     def __init__(self, layout: Layout, nursery: trio.Nursery, *, principal: str = "", token: str = "") -> None:
         self._layout = layout
         self._nursery = nursery
-        self._joins = {"principal": principal, "token": token, "tool": "mcp"}
+        self._join_arguments = {"principal": principal, "token": token, "tool": "mcp"}
         self._client: AsyncClient | None = None
         self._local: LocalSession | None = None
-        self._is_giving_back = False
-        self._turn = trio.Lock()
-        self.turns = PathLocks()  # for read-modify-write: models send calls concurrently
+        self._is_releasing = False
+        self._lock = trio.Lock()
+        self.path_locks = PathLocks()  # for read-modify-write: models send calls concurrently
         self._areas: list[tuple[str, Path]] = []
-        self._changed: Changed | None = None
+        self._on_change: ChangeListener | None = None
 
     async def call(self, method: str, **arguments: object) -> Any:
         """Return the result of one request. Raises OSError and CommandError, as the method raises them."""
         client = await self._connected()
         if client is not None:
             return await client.call(method, **arguments)
-        async with self._turn:
+        async with self._lock:
             local = self._local
             if local is not None:
                 try:
                     return await blocking(lambda: local.call(method, **arguments))
                 finally:
-                    self._give_back_soon(local)
+                    self._release_soon(local)
         return await self.call(method, **arguments)  # a daemon has started in the meantime
 
     async def join(self) -> str:
         """Bind the session again and return its principal; fails for a credential that is no longer valid."""
-        joined = await self.call("join", **self._joins)
+        joined = await self.call("join", **self._join_arguments)
         return str(joined["principal"])
 
-    async def watch(self, changed: Changed) -> None:
+    async def watch(self, on_change: ChangeListener) -> None:
         """Call `changed` with changed paths from now on, regardless of permissions.
 
         Without a daemon there are no calls.
         """
-        self._changed = changed
+        self._on_change = on_change
         client = await self._connected()
         if client is not None:
-            self._take_shape(await client.call("watch"))
+            self._apply_mount_table(await client.call("watch"))
 
     async def close(self) -> None:
         """End the session."""
@@ -80,20 +80,20 @@ class TreeSession:
         """Return the connection to the daemon, opened if absent; None if the store is open in this process."""
         if self._client is not None and self._client.connected:
             return self._client
-        async with self._turn:
+        async with self._lock:
             if self._client is not None and self._client.connected:
                 return self._client
-            client = AsyncClient(self._pushed)
+            client = AsyncClient(self._on_push)
             try:
                 await client.connect(self._layout.run)
             except NoDaemon:
-                await self._open_here()
+                await self._open_store()
                 return None
             self._nursery.start_soon(client.run)
             try:
-                await client.call("join", **self._joins)
-                if self._changed is not None:
-                    self._take_shape(await client.call("watch"))
+                await client.call("join", **self._join_arguments)
+                if self._on_change is not None:
+                    self._apply_mount_table(await client.call("watch"))
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await client.close()  # an invalid credential leaves no connection open
@@ -104,52 +104,61 @@ class TreeSession:
                 await blocking(local.close)
             return client
 
-    async def _open_here(self) -> None:
+    async def _open_store(self) -> None:
         if self._local is None:
             self._local = await blocking(LocalSession, self._layout)
             local = self._local
             try:
-                await blocking(lambda: local.call("join", **self._joins))
+                await blocking(lambda: local.call("join", **self._join_arguments))
             except BaseException:
                 self._local = None
                 with trio.CancelScope(shield=True):
                     await blocking(local.close)
                 raise
 
-    def _give_back_soon(self, local: LocalSession) -> None:
+    def _release_soon(self, local: LocalSession) -> None:
         """Release the store shortly after a call that needed it, because a daemon cannot start while it is held."""
-        if local.holds_store and not self._is_giving_back:
-            self._is_giving_back = True
-            self._nursery.start_soon(self._give_back)
+        if local.holds_store and not self._is_releasing:
+            self._is_releasing = True
+            self._nursery.start_soon(self._release)
 
-    async def _give_back(self) -> None:
+    async def _release(self) -> None:
         await trio.sleep(_IDLE_SECONDS)
-        async with self._turn:
-            self._is_giving_back = False
+        async with self._lock:
+            self._is_releasing = False
             if self._local is not None:
                 try:
                     await blocking(self._local.give_back)
                 except Exception:  # the next call opens the versions again and raises
-                    log.exception("the versions cannot be closed")
+                    log.exception("cannot close the versions")
 
-    def _pushed(self, topic: str, value: Any) -> None:
+    def _on_push(self, topic: str, value: Any) -> None:
         if topic == "tree":
-            self._take_shape(value)
-        elif topic == "changed" and self._changed is not None:
-            roots = [(at, inside) for root, inside in value for known, at in self._areas if known == root]
-            self._changed([place for at, inside in roots for place in _places(at, inside)])
+            self._apply_mount_table(value)
+        elif topic == "changed" and self._on_change is not None:
+            area_changes = [
+                (mount_path, changes)
+                for root, changes in value
+                for area_root, mount_path in self._areas
+                if area_root == root
+            ]
+            self._on_change(
+                [path for mount_path, changes in area_changes for path in _changed_paths(mount_path, changes)]
+            )
 
-    def _take_shape(self, shape: Mapping[str, Any]) -> None:
-        self._areas = [(root, Path.parse(at)) for at, root, *_ in shape["backings"]]
+    def _apply_mount_table(self, mount_table: Mapping[str, Any]) -> None:
+        self._areas = [(root, Path.parse(mount_path)) for mount_path, root, *_ in mount_table["backings"]]
 
 
-def _places(at: Path, inside: Sequence[tuple[Sequence[str], Sequence[str], Sequence[str]]]) -> Iterator[Path]:
+def _changed_paths(
+    mount_path: Path, changes: Sequence[tuple[Sequence[str], Sequence[str], Sequence[str]]]
+) -> Iterator[Path]:
     """Yield the paths below `at` that may have changed (format: `ctxfs.daemon.watch`)."""
-    for directory, names, gone in inside:
-        for name in filter(None, (*names, *gone)):
+    for directory, names, deleted in changes:
+        for name in filter(None, (*names, *deleted)):
             try:
-                yield at.join(Path((*directory, name)))
+                yield mount_path.join(Path((*directory, name)))
             except OSError as error:
-                log.debug("a change at no path: %s", error)
-        if not names and not gone:
-            yield at
+                log.debug("change outside of the tree: %s", error)
+        if not names and not deleted:
+            yield mount_path

@@ -14,17 +14,17 @@ from ctxfs.model.path import Path
 from mcp_server.pagination import page_of
 from mcp_server.sessions import TreeSession
 from mcp_server.tree_ops import entries, stat
-from mcp_server.uris import SCHEME, mime_type_of, path_of, printable_uri, shown, uri_of
+from mcp_server.uris import SCHEME, mime_type_of, path_of, printable_path, printable_uri, uri_of
 
 EXTENSION = "io.modelcontextprotocol/skills"
 SETTINGS: Mapping[str, Any] = {"directoryRead": True}
 SKILL_SCHEME = "skill://"
-_MANIFEST = "SKILL.md"
+_SKILL_FILE = "SKILL.md"
 _DIRECTORY = "inode/directory"
-_CACHING = {"ttlMs": 0, "cacheScope": "private"}  # lists depend on the principal and may change at any time
+_CACHE_FIELDS = {"ttlMs": 0, "cacheScope": "private"}  # lists depend on the principal and may change at any time
 
 
-class OneParams(RequestParams):
+class AddressParams(RequestParams):
     """The parameters of requests about one address."""
 
     uri: str
@@ -44,99 +44,99 @@ def skill_path(uri: str) -> Path:
         raise MCPError(INVALID_PARAMS, f"{printable_uri(uri)}: {error.strerror}") from error
 
 
-async def list_skills(door: TreeSession, params: PaginatedRequestParams | None) -> dict[str, Any]:
+async def list_skills(tree: TreeSession, params: PaginatedRequestParams | None) -> dict[str, Any]:
     """Handle `skills/list`: name, description and files of each skill, in pages."""
-    page, following = page_of(await _known(door), params.cursor if params else None)
-    found = []
+    page, following = page_of(await _valid_skills(tree), params.cursor if params else None)
+    skills = []
     for skill in page:
         try:
-            found.append(_entry(await door.call("skill", path=skill["path"])))
+            skills.append(_describe_skill(await tree.call("skill", path=skill["path"])))
         except OSError:
             continue  # deleted, or grown too large, since the listing
-    return {"skills": found, **_next(following), **_CACHING}
+    return {"skills": skills, **_cursor_field(following), **_CACHE_FIELDS}
 
 
-async def get_skill(door: TreeSession, params: OneParams) -> dict[str, Any]:
+async def get_skill(tree: TreeSession, params: AddressParams) -> dict[str, Any]:
     """Handle `skills/get` for one skill. Raises MCPError -32602 if the address is no skill."""
-    place = skill_path(params.uri)
-    if place.name != _MANIFEST:
+    path = skill_path(params.uri)
+    if path.name != _SKILL_FILE:
         raise MCPError(INVALID_PARAMS, f"{printable_uri(params.uri)}: name the SKILL.md of a skill")
-    return {"skill": _entry(await _skill(door, place.parent, params.uri)), **_CACHING}
+    return {"skill": _describe_skill(await _fetch_skill(tree, path.parent, params.uri)), **_CACHE_FIELDS}
 
 
-async def read_directory(door: TreeSession, params: OneParams) -> dict[str, Any]:
+async def read_directory(tree: TreeSession, params: AddressParams) -> dict[str, Any]:
     """Handle `resources/directory/read`: list a directory of the tree, or of a skill."""
     is_skill = params.uri.startswith(SKILL_SCHEME)
     try:
-        place = skill_path(params.uri.rstrip("/")) if is_skill else path_of(params.uri)
-        entry = await stat(door, place)
+        path = skill_path(params.uri.rstrip("/")) if is_skill else path_of(params.uri)
+        entry = await stat(tree, path)
     except OSError as error:
         raise MCPError(INVALID_PARAMS, f"{printable_uri(params.uri)}: {error.strerror}") from error
     if not entry.is_dir:
         raise MCPError(INVALID_PARAMS, f"{printable_uri(params.uri)}: it is not a directory")
     if is_skill:
-        await skill_of(door, place, params.uri)
+        await skill_of(tree, path, params.uri)
     address = skill_uri if is_skill else uri_of
-    known = [
+    listing = [
         {
-            "uri": address(place / each.name),
-            "name": shown(Path((each.name,))),
-            "mimeType": _DIRECTORY if each.is_dir else mime_type_of(place / each.name),
+            "uri": address(path / child.name),
+            "name": printable_path(Path((child.name,))),
+            "mimeType": _DIRECTORY if child.is_dir else mime_type_of(path / child.name),
         }
-        for each in await entries(door, place)
+        for child in await entries(tree, path)
     ]
-    page, following = page_of(known, params.cursor)
-    return {"resources": page, **_next(following), **_CACHING}
+    page, following = page_of(listing, params.cursor)
+    return {"resources": page, **_cursor_field(following), **_CACHE_FIELDS}
 
 
-async def skill_resources(door: TreeSession) -> list[Resource]:
+async def skill_resources(tree: TreeSession) -> list[Resource]:
     """Return the `SKILL.md` of each skill as a resource."""
     return [
         Resource(
-            uri=skill_uri(Path.parse(skill["path"]) / _MANIFEST),
+            uri=skill_uri(Path.parse(skill["path"]) / _SKILL_FILE),
             name=skill["name"],
             description=skill["description"],
             mime_type="text/markdown",
         )
-        for skill in await _known(door)
+        for skill in await _valid_skills(tree)
     ]
 
 
-async def skill_of(door: TreeSession, path: Path, uri: str) -> Mapping[str, Any]:
+async def skill_of(tree: TreeSession, path: Path, uri: str) -> Mapping[str, Any]:
     """Return the skill that contains a path. Raises MCPError -32602 for a path outside of skills."""
     for depth in range(len(path.parts), 2, -1):
         if path.parts[depth - 2] == "skills":
-            return await _skill(door, Path(path.parts[:depth]), uri)
+            return await _fetch_skill(tree, Path(path.parts[:depth]), uri)
     raise MCPError(INVALID_PARAMS, f"{printable_uri(uri)}: it is in no skill")
 
 
-async def _skill(door: TreeSession, place: Path, uri: str) -> Mapping[str, Any]:
+async def _fetch_skill(tree: TreeSession, path: Path, uri: str) -> Mapping[str, Any]:
     try:
-        found: Mapping[str, Any] = await door.call("skill", path=str(place))
+        skill: Mapping[str, Any] = await tree.call("skill", path=str(path))
     except (OSError, CommandError) as error:
         raise MCPError(INVALID_PARAMS, f"{printable_uri(uri)}: {error}") from error
-    return found
+    return skill
 
 
-async def _known(door: TreeSession) -> list[Mapping[str, Any]]:
+async def _valid_skills(tree: TreeSession) -> list[Mapping[str, Any]]:
     try:
-        found = await door.call("skills")
+        skills = await tree.call("skills")
     except OSError:
         return []  # no index exists yet
-    return [skill for skill in found if not skill["fault"]]
+    return [skill for skill in skills if not skill["fault"]]
 
 
-def _entry(skill: Mapping[str, Any]) -> dict[str, Any]:
-    place = Path.parse(skill["path"])
+def _describe_skill(skill: Mapping[str, Any]) -> dict[str, Any]:
+    folder = Path.parse(skill["path"])
     return {
-        "uri": skill_uri(place / _MANIFEST),
+        "uri": skill_uri(folder / _SKILL_FILE),
         "frontmatter": skill["frontmatter"],
         "resources": [
-            {"uri": skill_uri(place.join(Path(tuple(file.split("/"))))), "digest": f"sha256:{digest}", "size": size}
+            {"uri": skill_uri(folder.join(Path(tuple(file.split("/"))))), "digest": f"sha256:{digest}", "size": size}
             for file, digest, size in skill["files"]
         ],
     }
 
 
-def _next(cursor: str | None) -> dict[str, str]:
+def _cursor_field(cursor: str | None) -> dict[str, str]:
     return {"nextCursor": cursor} if cursor else {}

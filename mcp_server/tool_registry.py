@@ -65,7 +65,7 @@ _REMEDIES = {
 class Call:
     """The session, the request context and the parameters of a call, besides its arguments."""
 
-    door: TreeSession
+    tree: TreeSession
     context: ServerRequestContext[Any, Any]
     params: CallToolRequestParams
 
@@ -90,8 +90,8 @@ class Entry:
         """The JSON Schema of the arguments."""
         if self.schema is not None:
             return dict(self.schema)
-        made: dict[str, Any] = {"type": "object", "properties": dict(self.properties), "additionalProperties": False}
-        return {**made, "required": list(self.required)} if self.required else made
+        schema: dict[str, Any] = {"type": "object", "properties": dict(self.properties), "additionalProperties": False}
+        return {**schema, "required": list(self.required)} if self.required else schema
 
 
 class ToolTable:
@@ -124,14 +124,14 @@ class ToolTable:
         entry = self._entries.get(name)
         if entry is None:
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {printable(name)[:200]}")
-        if wrong := self._schemas[name].wrong(arguments):
-            return failure(f"{name}: {wrong}")
+        if fault := self._schemas[name].wrong(arguments):
+            return failure(f"{name}: {fault}")
         try:
             answer = await entry.function(call, arguments)
         except CommandError as error:
             return failure(f"{error.message}. {error.remedy}")
         except OSError as error:
-            return failure(_said(error))
+            return failure(_describe_error(error))
         except WireError as error:
             return failure(str(error))
         except MCPError:
@@ -146,10 +146,10 @@ class ToolTable:
 
 def text(words: str) -> TextContent:
     """Return a text as content, without lone surrogates."""
-    return TextContent(type="text", text=printable_any(words))
+    return TextContent(type="text", text=replace_surrogates(words))
 
 
-def printable_any(words: str) -> str:
+def replace_surrogates(words: str) -> str:
     """Return `words` with every lone surrogate replaced; those that encode bytes are escaped if there are no others."""
     if words.isascii():
         return words
@@ -164,12 +164,12 @@ def _is_escaped(words: str) -> bool:
     return all(not 0xD800 <= ord(character) <= 0xDFFF or 0xDC80 <= ord(character) <= 0xDCFF for character in words)
 
 
-def failure(why: str) -> CallToolResult:
+def failure(message: str) -> CallToolResult:
     """Return an error result."""
-    return CallToolResult(content=[text(why)], is_error=True)
+    return CallToolResult(content=[text(message)], is_error=True)
 
 
-def _said(error: OSError) -> str:
-    where = one_line(str(error.filename)) if error.filename is not None else ""
-    said = f"{where}: {error.strerror}" if where else str(error.strerror or error)
-    return f"{said}. {_REMEDIES.get(error.errno or 0, '')}".rstrip()
+def _describe_error(error: OSError) -> str:
+    path = one_line(str(error.filename)) if error.filename is not None else ""
+    description = f"{path}: {error.strerror}" if path else str(error.strerror or error)
+    return f"{description}. {_REMEDIES.get(error.errno or 0, '')}".rstrip()

@@ -32,7 +32,7 @@ def path_of(uri: str) -> Path:
     return Path.parse("/".join(names))
 
 
-def parsed(path: str) -> Path:
+def parse_path(path: str) -> Path:
     """Parse a client's path: relative to the root of the tree, with or without a leading slash, or an address."""
     if path.startswith("ctx:"):
         return path_of(path)
@@ -43,10 +43,10 @@ def parsed(path: str) -> Path:
     return Path.parse(path)
 
 
-def shown(path: Path) -> str:
+def printable_path(path: Path) -> str:
     """Return a path that a client can print and send back: plain, or as an address if a name is not printable text."""
-    plain = str(path)
-    return plain if one_line(plain) == plain else uri_of(path)
+    text = str(path)
+    return text if one_line(text) == text else uri_of(path)
 
 
 def printable_uri(text: str) -> str:

@@ -15,182 +15,200 @@ from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import Path
 from mcp_server.sessions import TreeSession
 from mcp_server.tool_registry import CHANGES, PATH, Answer, Call, Entry
-from mcp_server.tree_ops import DIGITS, apply, as_bytes, delete_tree, entries, make_parents, read, revision_of, stat
-from mcp_server.uris import parsed, shown
+from mcp_server.tree_ops import (
+    REVISION_DIGITS,
+    apply,
+    delete_tree,
+    encode_text,
+    entries,
+    make_parents,
+    read,
+    revision_of,
+    stat,
+)
+from mcp_server.uris import parse_path, printable_path
 
 _APPEND_SECONDS = 10.0
 _MAX_PAUSE_SECONDS = 0.3
-_MOST_DIFFERENT = 200  # lines of a diff
-_MOST_PLACES = 10
-_REVISION = {
+_MAX_DIFF_LINES = 200
+_MAX_POSITIONS = 10
+_REVISION_SCHEMA = {
     "type": "string",
     "description": "The revision that you read: refused, with a diff, if it has changed since.",
 }
 
 
 async def _write(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    path, mode = parsed(arguments["path"]), arguments.get("mode", "replace")
-    data = as_bytes(arguments["content"])
+    path, mode = parse_path(arguments["path"]), arguments.get("mode", "replace")
+    data = encode_text(arguments["content"])
     source = " ".join(arguments.get("source", "").split())
-    said = {"source": source, "trust": "untrusted"} if source else {}
-    attributes = {f"{PREFIX}{name}": value.encode("utf-8", "replace") for name, value in said.items()}
+    origin = {"source": source, "trust": "untrusted"} if source else {}
+    attributes = {f"{PREFIX}{name}": value.encode("utf-8", "replace") for name, value in origin.items()}
     expects = ABSENT if mode == "create" else arguments.get("if_revision", "")
-    await make_parents(call.door, path)
+    await make_parents(call.tree, path)
     if mode == "append":
-        whole, warnings = await _appended(call.door, path, data, attributes, expects)
+        content, warnings = await _append(call.tree, path, data, attributes, expects)
     else:
-        whole = data
+        content = data
         try:
-            warnings = await apply(call.door, Put(path, data, attributes, expects))
+            warnings = await apply(call.tree, Put(path, data, attributes, expects))
         except OSError as error:
-            raise await _conflict(call.door, path, error, expects) from error
-    done = f"wrote {shown(path)} [{len(whole)} bytes, revision {revision_of(whole)}]"
-    return "\n".join([done, *(f"warning: {warning}" for warning in warnings)])
+            raise await _describe_conflict(call.tree, path, error, expects) from error
+    summary = f"wrote {printable_path(path)} [{len(content)} bytes, revision {revision_of(content)}]"
+    return "\n".join([summary, *(f"warning: {warning}" for warning in warnings)])
 
 
-async def _appended(
-    door: TreeSession, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
+async def _append(
+    tree: TreeSession, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
 ) -> tuple[bytes, list[str]]:
     """Append to the current end of a file; return (new content, warnings).
 
     Calls of one client take turns. A write of another process in between causes a retry.
     """
-    async with door.turns.at(path):
+    async with tree.path_locks.at(path):
         with trio.move_on_after(_APPEND_SECONDS):
-            return await _append_when_still(door, path, data, attributes, expects)
+            return await _append_with_retries(tree, path, data, attributes, expects)
     raise path_error(errno.EAGAIN, path, "others go on writing to it")
 
 
-async def _append_when_still(
-    door: TreeSession, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
+async def _append_with_retries(
+    tree: TreeSession, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
 ) -> tuple[bytes, list[str]]:
-    tries = 0
+    attempts = 0
     while True:
         try:
-            before = await read(door, path)
+            before = await read(tree, path)
         except FileNotFoundError:
             before, base = b"", ABSENT
         else:
             base = hashlib.sha256(before).hexdigest()
         if expects and not base.startswith(expects):
-            raise await _conflict(door, path, path_error(errno.ESTALE, path), expects)
+            raise await _describe_conflict(tree, path, path_error(errno.ESTALE, path), expects)
         try:
-            return before + data, await apply(door, Put(path, before + data, attributes, base))
+            return before + data, await apply(tree, Put(path, before + data, attributes, base))
         except OSError as error:
             if error.errno not in (errno.ESTALE, errno.EEXIST):
                 raise
-        tries += 1
+        attempts += 1
         # Backoff with jitter: processes must not retry at the same moment.
-        await trio.sleep(random.uniform(0, min(_MAX_PAUSE_SECONDS, 0.005 * 2**tries)))  # noqa: S311 - no secret
+        await trio.sleep(random.uniform(0, min(_MAX_PAUSE_SECONDS, 0.005 * 2**attempts)))  # noqa: S311 - no secret
 
 
-async def _conflict(door: TreeSession, path: Path, error: OSError, expects: str) -> OSError:
+async def _describe_conflict(tree: TreeSession, path: Path, error: OSError, expects: str) -> OSError:
     """Return the error with the differences to the current content, if it is ESTALE."""
     if error.errno != errno.ESTALE:
         return error
     try:
-        now = await read(door, path)
+        current = await read(tree, path)
     except FileNotFoundError:
         return path_error(errno.ESTALE, path, "it is not there any more; nothing was written")
-    told = f"it has changed since revision {expects}: it is {revision_of(now)} now, and nothing was written"
-    was = (await door.call("content_of", path=str(path), sha256=expects))["data"]
-    if was is None:
-        return path_error(errno.ESTALE, path, f"{told}. Read it again")
-    return path_error(errno.ESTALE, path, f"{told}. What changed:\n{_diff(was, now, path)}\nMerge, and write again")
+    message = f"it has changed since revision {expects}: it is {revision_of(current)} now, and nothing was written"
+    base = (await tree.call("content_of", path=str(path), sha256=expects))["data"]
+    if base is None:
+        return path_error(errno.ESTALE, path, f"{message}. Read it again")
+    return path_error(
+        errno.ESTALE, path, f"{message}. What changed:\n{_format_diff(base, current, path)}\nMerge, and write again"
+    )
 
 
 async def _edit(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    path = parsed(arguments["path"])
-    async with call.door.turns.at(path):
-        return await _edit_in_turn(call.door, path, arguments)
+    path = parse_path(arguments["path"])
+    async with call.tree.path_locks.at(path):
+        return await _edit_locked(call.tree, path, arguments)
 
 
-async def _edit_in_turn(door: TreeSession, path: Path, arguments: Mapping[str, Any]) -> Answer:
+async def _edit_locked(tree: TreeSession, path: Path, arguments: Mapping[str, Any]) -> Answer:
     expects = arguments.get("if_revision", "")
-    before = await read(door, path)
+    before = await read(tree, path)
     base = hashlib.sha256(before).hexdigest()
     if expects and not base.startswith(expects):
-        raise await _conflict(door, path, path_error(errno.ESTALE, path), expects)
-    words = before.decode("utf-8", "surrogateescape")
+        raise await _describe_conflict(tree, path, path_error(errno.ESTALE, path), expects)
+    content = before.decode("utf-8", "surrogateescape")
     for number, edit in enumerate(arguments["edits"], 1):
-        words = _replaced(path, words, edit, f"edit {number}: " if len(arguments["edits"]) > 1 else "")
-    after = words.encode("utf-8", "surrogateescape")
+        content = _replace_text(path, content, edit, f"edit {number}: " if len(arguments["edits"]) > 1 else "")
+    after = content.encode("utf-8", "surrogateescape")
     if arguments.get("dry_run"):
-        return f"{_diff(before, after, path)}\n[nothing was written]"
+        return f"{_format_diff(before, after, path)}\n[nothing was written]"
     try:
-        warnings = await apply(door, Put(path, after, {}, base))
+        warnings = await apply(tree, Put(path, after, {}, base))
     except OSError as error:
-        raise await _conflict(door, path, error, base[:DIGITS]) from error
-    done = f"edited {shown(path)} [revision {revision_of(after)}]"
-    return "\n".join([done, _diff(before, after, path), *(f"warning: {warning}" for warning in warnings)])
+        raise await _describe_conflict(tree, path, error, base[:REVISION_DIGITS]) from error
+    summary = f"edited {printable_path(path)} [revision {revision_of(after)}]"
+    return "\n".join([summary, _format_diff(before, after, path), *(f"warning: {warning}" for warning in warnings)])
 
 
-def _replaced(path: Path, words: str, edit: Mapping[str, Any], which: str) -> str:
+def _replace_text(path: Path, content: str, edit: Mapping[str, Any], prefix: str) -> str:
     old, new = edit["old"], edit["new"]
-    as_bytes(new)
-    count = words.count(old)
+    encode_text(new)
+    count = content.count(old)
     if count == 0:
-        near = difflib.get_close_matches(old.split("\n")[0].strip(), [line.strip() for line in words.split("\n")], 1)
-        hint = f"; the nearest line is: {near[0][:200]}" if near else ""
-        raise invalid(path, f"{which}'old' is not in it{hint}. Copy it exactly, spaces too; nothing was written")
-    if count > 1 and not edit.get("all"):
-        lines = ", ".join(str(words.count("\n", 0, at) + 1) for at in _positions(words, old))
-        raise invalid(
-            path, f"{which}'old' is there {count} times, in lines {lines}: take in more around it, or set all"
+        matches = difflib.get_close_matches(
+            old.split("\n")[0].strip(), [line.strip() for line in content.split("\n")], 1
         )
-    return words.replace(old, new)
+        hint = f"; the nearest line is: {matches[0][:200]}" if matches else ""
+        raise invalid(path, f"{prefix}'old' is not in it{hint}. Copy it exactly, spaces too; nothing was written")
+    if count > 1 and not edit.get("all"):
+        lines = ", ".join(str(content.count("\n", 0, offset) + 1) for offset in _find_positions(content, old))
+        raise invalid(
+            path, f"{prefix}'old' is there {count} times, in lines {lines}: take in more around it, or set all"
+        )
+    return content.replace(old, new)
 
 
-def _positions(words: str, old: str) -> list[int]:
-    found: list[int] = []
-    at = words.find(old)
-    while at >= 0 and len(found) < _MOST_PLACES:
-        found.append(at)
-        at = words.find(old, at + len(old))
-    return found
+def _find_positions(content: str, old: str) -> list[int]:
+    offsets: list[int] = []
+    offset = content.find(old)
+    while offset >= 0 and len(offsets) < _MAX_POSITIONS:
+        offsets.append(offset)
+        offset = content.find(old, offset + len(old))
+    return offsets
 
 
-def _diff(before: bytes, after: bytes, path: Path) -> str:
-    one, two = (data.decode("utf-8", "replace").splitlines() for data in (before, after))
-    found = list(difflib.unified_diff(one, two, f"a/{shown(path)}", f"b/{shown(path)}", lineterm="", n=2))
-    if len(found) > _MOST_DIFFERENT:
-        found = [*found[:_MOST_DIFFERENT], f"[{len(found) - _MOST_DIFFERENT} lines more]"]
-    return "\n".join(found) or "[no difference]"
+def _format_diff(before: bytes, after: bytes, path: Path) -> str:
+    before_lines, after_lines = (data.decode("utf-8", "replace").splitlines() for data in (before, after))
+    lines = list(
+        difflib.unified_diff(
+            before_lines, after_lines, f"a/{printable_path(path)}", f"b/{printable_path(path)}", lineterm="", n=2
+        )
+    )
+    if len(lines) > _MAX_DIFF_LINES:
+        lines = [*lines[:_MAX_DIFF_LINES], f"[{len(lines) - _MAX_DIFF_LINES} lines more]"]
+    return "\n".join(lines) or "[no difference]"
 
 
 async def _move(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    path, to = parsed(arguments["path"]), parsed(arguments["to"])
+    path, target = parse_path(arguments["path"]), parse_path(arguments["to"])
     if not arguments.get("replace"):
         try:
-            await stat(call.door, to)
+            await stat(call.tree, target)
         except FileNotFoundError:
             pass
         else:
-            raise path_error(errno.EEXIST, to, "something is there; set replace to put this in its place")
-    await make_parents(call.door, to)
-    await apply(call.door, Move(path, to))
-    return f"moved {shown(path)} to {shown(to)}"
+            raise path_error(errno.EEXIST, target, "something is there; set replace to put this in its place")
+    await make_parents(call.tree, target)
+    await apply(call.tree, Move(path, target))
+    return f"moved {printable_path(path)} to {printable_path(target)}"
 
 
 async def _delete(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    path = parsed(arguments["path"])
+    path = parse_path(arguments["path"])
     count = 0
     try:
-        await apply(call.door, Remove(path))  # a task or a review is removed with its content
+        await apply(call.tree, Remove(path))  # a task or a review is removed with its content
     except OSError as error:
         if error.errno != errno.ENOTEMPTY:
             raise
         if not arguments.get("recursive"):
-            inside = len(await entries(call.door, path))
-            raise path_error(errno.ENOTEMPTY, path, f"a directory with {inside} entries") from error
-        count = await delete_tree(call.door, path)
-    more = f" and {count} entries in it" if count else ""
-    return f"deleted {shown(path)}{more}; ctx_history with mode restore brings it back"
+            entry_count = len(await entries(call.tree, path))
+            raise path_error(errno.ENOTEMPTY, path, f"a directory with {entry_count} entries") from error
+        count = await delete_tree(call.tree, path)
+    contents = f" and {count} entries in it" if count else ""
+    return f"deleted {printable_path(path)}{contents}; ctx_history with mode restore brings it back"
 
 
 def tools() -> Sequence[Entry]:
     """Return the tools in listing order."""
-    flag = {"type": "boolean"}
+    boolean = {"type": "boolean"}
     edit = {
         "type": "object",
         "properties": {
@@ -211,7 +229,7 @@ def tools() -> Sequence[Entry]:
                 "path": PATH,
                 "content": {"type": "string"},
                 "mode": {"enum": ["replace", "create", "append"], "description": "create: refused if it is there"},
-                "if_revision": _REVISION,
+                "if_revision": _REVISION_SCHEMA,
                 "source": {
                     "type": "string",
                     "description": "Where it is from, if not from you or your user: URL, tool, file. It is then marked as untrusted.",
@@ -227,7 +245,7 @@ def tools() -> Sequence[Entry]:
             {
                 "path": PATH,
                 "edits": {"type": "array", "minItems": 1, "items": edit},
-                "if_revision": _REVISION,
+                "if_revision": _REVISION_SCHEMA,
                 "dry_run": {"type": "boolean", "description": "only show the diff"},
             },
             ("path", "edits"),
@@ -237,7 +255,7 @@ def tools() -> Sequence[Entry]:
             "Rename or move a file or directory within memory/, pad/ or one source.",
             CHANGES,
             _move,
-            {"path": PATH, "to": {"type": "string"}, "replace": flag},
+            {"path": PATH, "to": {"type": "string"}, "replace": boolean},
             ("path", "to"),
         ),
         Entry(

@@ -440,5 +440,6 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore", MCPDeprecationWarning)
     store, address = sys.argv[1:]
     anyio.run(
-        lambda: serve(find_store(store), parse_address(address), needs_token=False, more=everything()), backend="trio"
+        lambda: serve(find_store(store), parse_address(address), needs_token=False, additions=everything()),
+        backend="trio",
     )

@@ -315,13 +315,13 @@ def test_sessions_that_are_over_leave_room_for_new_subscriptions(served: Live) -
             await door.join()
             news = ResourceNotifications(door, nursery)
             for _ in range(3):
-                async with McpClient(TreeServer(SingleSession(door, news)).made(), mode="legacy") as client:
+                async with McpClient(TreeServer(SingleSession(door, news)).build_server(), mode="legacy") as client:
                     for number in range(1024):
                         await client.subscribe_resource(f"ctx:///memory/shared/{number}.md")
                     with pytest.raises(Exception, match="1024 subscriptions at most"):
                         await client.subscribe_resource("ctx:///memory/shared/one-more.md")
             await door.close()
-            return len(news.wanted)
+            return len(news.subscribed_uris)
 
     assert anyio.run(use, backend="trio") == 0
 

@@ -14,7 +14,7 @@ from ctxfs.context.build.render import fenced, render
 from ctxfs.context.delivery.loader import Delta, Step, Window, render_delta
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.path import lines_of, one_line
-from mcp_server.uris import path_of, shown
+from mcp_server.uris import path_of, printable_path
 from tests.live import Live, mcp_call
 
 # Everything that may end a line, move a cursor, colour a terminal or turn the direction of writing.
@@ -109,8 +109,8 @@ def test_a_fence_is_longer_than_any_run_in_the_text() -> None:
 def test_a_name_that_could_forge_a_line_is_an_address_for_models() -> None:
     for character in ACTIVE.replace("\x00", ""):
         path = TreePath(("pad", f"a{character}b"))
-        assert shown(path).isascii()
-        assert path_of(shown(path)) == path
+        assert printable_path(path).isascii()
+        assert path_of(printable_path(path)) == path
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,9 @@ def test_nobody_subscribes_to_what_it_may_not_see(live: Live, path: str) -> None
             news = ResourceNotifications(Sight({"memory", "pad"}, {"pad"}), nursery)  # type: ignore[arg-type]  # as far as it is used here
             with pytest.raises(MCPError):
                 await news.subscribe(uri_of(TreePath.parse(path)), None)  # type: ignore[arg-type]  # it is refused before
-            await news._see(uri_of(TreePath.parse("pad/new.md")))  # what is not there yet, where it sees everything
+            await news._check_visible(
+                uri_of(TreePath.parse("pad/new.md"))
+            )  # what is not there yet, where it sees everything
 
     trio.run(check)
 
@@ -116,14 +118,14 @@ def test_news_is_of_what_the_client_sees_at_that_moment() -> None:
         async with trio.open_nursery() as nursery:
             news = ResourceNotifications(door, nursery)  # type: ignore[arg-type]  # as far as it is used here
             memory, hidden, gone = (TreePath.parse(path) for path in ("memory", "memory/bob", "memory/a.md"))
-            await news._see(uri_of(memory))
-            await news._see(uri_of(gone))
-            assert not await news._is_theirs(uri_of(memory), {hidden}), "something came that it may not see"
-            assert not await news._is_theirs(uri_of(hidden), {hidden})
-            assert await news._is_theirs(uri_of(memory), {gone})
-            assert await news._is_theirs(uri_of(TreePath.parse("pad")), {TreePath.parse("pad/deleted.md")})
+            await news._check_visible(uri_of(memory))
+            await news._check_visible(uri_of(gone))
+            assert not await news._is_visible_change(uri_of(memory), {hidden}), "something came that it may not see"
+            assert not await news._is_visible_change(uri_of(hidden), {hidden})
+            assert await news._is_visible_change(uri_of(memory), {gone})
+            assert await news._is_visible_change(uri_of(TreePath.parse("pad")), {TreePath.parse("pad/deleted.md")})
             door.visible.discard("memory/a.md")
-            assert await news._is_theirs(uri_of(gone), {gone}), "what it saw is gone"
-            assert not await news._is_theirs(uri_of(gone), {gone}), "and of what comes there it hears no more"
+            assert await news._is_visible_change(uri_of(gone), {gone}), "what it saw is gone"
+            assert not await news._is_visible_change(uri_of(gone), {gone}), "and of what comes there it hears no more"
 
     trio.run(check)
