@@ -36,6 +36,26 @@ _REVISION_SCHEMA = {
     "type": "string",
     "description": "The revision that you read: refused, with a diff, if it has changed since.",
 }
+_WRITE_PROPERTIES: Mapping[str, Mapping[str, Any]] = {
+    "path": PATH,
+    "content": {"type": "string"},
+    "mode": {"enum": ["replace", "create", "append"], "description": "create: refused if it is there"},
+    "if_revision": _REVISION_SCHEMA,
+    "source": {
+        "type": "string",
+        "description": "Where it is from, if not from you or your user: URL, tool, file. It is then marked as untrusted.",
+    },
+}
+_EDIT_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "old": {"type": "string", "minLength": 1},
+        "new": {"type": "string"},
+        "all": {"type": "boolean", "description": "every place"},
+    },
+    "required": ["old", "new"],
+    "additionalProperties": False,
+}
 
 
 async def _write(call: Call, arguments: Mapping[str, Any]) -> Answer:
@@ -209,32 +229,13 @@ async def _delete(call: Call, arguments: Mapping[str, Any]) -> Answer:
 def tools() -> Sequence[Entry]:
     """Return the tools in listing order."""
     boolean = {"type": "boolean"}
-    edit = {
-        "type": "object",
-        "properties": {
-            "old": {"type": "string", "minLength": 1},
-            "new": {"type": "string"},
-            "all": {"type": "boolean", "description": "every place"},
-        },
-        "required": ["old", "new"],
-        "additionalProperties": False,
-    }
     return (
         Entry(
             "ctx_write",
             "Write a whole file, or add to its end; under memory/<you>/, memory/shared/, pad/, context/<task>/. Each is a version.",
             CHANGES,
             _write,
-            {
-                "path": PATH,
-                "content": {"type": "string"},
-                "mode": {"enum": ["replace", "create", "append"], "description": "create: refused if it is there"},
-                "if_revision": _REVISION_SCHEMA,
-                "source": {
-                    "type": "string",
-                    "description": "Where it is from, if not from you or your user: URL, tool, file. It is then marked as untrusted.",
-                },
-            },
+            _WRITE_PROPERTIES,
             ("path", "content"),
         ),
         Entry(
@@ -244,7 +245,7 @@ def tools() -> Sequence[Entry]:
             _edit,
             {
                 "path": PATH,
-                "edits": {"type": "array", "minItems": 1, "items": edit},
+                "edits": {"type": "array", "minItems": 1, "items": _EDIT_SCHEMA},
                 "if_revision": _REVISION_SCHEMA,
                 "dry_run": {"type": "boolean", "description": "only show the diff"},
             },
