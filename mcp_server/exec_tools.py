@@ -45,7 +45,7 @@ async def _exec(call: Call, arguments: Mapping[str, Any]) -> Answer:
         if isinstance(confirmation, InputRequiredResult):
             return confirmation
         if not confirmation:
-            return failure(f"{name}: nobody has confirmed it, and what it does cannot be taken back; it was not run.")
+            return failure(f"{name}: no person has confirmed it, and it cannot be undone; it was not run.")
         result = await _run(call, name, tool_arguments, confirmed=True, content=digest)
     if result["ok"]:
         if "/" in name:  # output of MCP servers is untrusted
@@ -60,7 +60,7 @@ async def _exec(call: Call, arguments: Mapping[str, Any]) -> Answer:
 def _mark_untrusted(name: str, output: str) -> TextContent:
     """Return a server tool's text as content, bounded in length, marked as untrusted and with its source."""
     if len(output) > MAX_SERVER_CHARACTERS:
-        output = f"{output[:MAX_SERVER_CHARACTERS]}\n[cut: the whole is in tools/{name}/calls/]"
+        output = f"{output[:MAX_SERVER_CHARACTERS]}\n[cut: the whole text is in tools/{name}/calls/]"
     attributes = {f"{PREFIX}trust": "untrusted", f"{PREFIX}source": f"tools/{name}"}
     return TextContent(type="text", text=text(output).text, _meta=attributes)
 
@@ -116,7 +116,7 @@ async def _confirm(
     False if the client cannot ask. In the modern protocol the question is a result, which the client answers in its
     next call.
     """
-    message = f"{name} does what cannot be taken back. Run it with {tool_arguments}?"
+    message = f"{name} cannot be undone. Run it with {tool_arguments}?"
     question = f"{_QUESTION}-{content[:32]}" if content else _QUESTION
     if call.context.protocol_version in MODERN_PROTOCOL_VERSIONS:
         capabilities = call.context.session.client_capabilities

@@ -77,8 +77,8 @@ def tools() -> Sequence[Entry]:
     return (
         Entry(
             "ctx_history",
-            "The past of memory, pads and contexts: log (versions of a path), show (a file as it was), diff (at → to), "
-            "snapshot (name all of it), restore (a path; a dry run unless dry_run is false; a new version, never a loss).",
+            "Versions of memory, pads and contexts: log (of a path), show (a file at a version), diff (at → to), "
+            "snapshot (name the newest version), restore (a path; a dry run unless dry_run is false; it adds a version).",
             CHANGES,
             _history,
             {
@@ -97,7 +97,7 @@ def tools() -> Sequence[Entry]:
         ),
         Entry(
             "ctx_record",
-            "Add to the history, which nobody can change.",
+            "Append a record to history/; it is permanent.",
             ADDS,
             _record,
             {

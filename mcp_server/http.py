@@ -170,7 +170,7 @@ def serve_http(layout: Layout, text: str, principal: str = "") -> None:
     address = parse_address(text)
     if not address.socket and principal:
         raise CommandError(
-            "over TCP everybody shows a token, which says who they are",
+            "over TCP the token determines the principal",
             f"ctxfs token issue {principal}, or use unix:PATH",
             EXIT_USAGE,
         )

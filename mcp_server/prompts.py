@@ -51,8 +51,8 @@ async def _remember(tree: TreeSession, params: GetPromptRequestParams) -> GetPro
     message = (
         f"Remember this, if it is worth it: {arguments['what']}\n\n"
         f"Write it with ctx_write to memory/{agent}/<kind>/<name>.md, kind being episodic, fact, experiential, procedural or user; one "
-        "thing a file, in a sentence or two that will be understood alone, with the date. If it is from a tool, a page or somebody "
-        "else, say so in `source`. If it changes what is known already, edit that file instead.\n\n"
+        "thing a file, in a sentence or two that will be understood alone, with the date. If it is from a tool, a page or another "
+        "person, name it in `source`. If it changes what is known already, edit that file instead.\n\n"
         f"What is known already:\n{memories or '- nothing like it'}"
     )
     return _from_user("Keep something in memory", message)
@@ -99,7 +99,7 @@ def own_prompts() -> list[PromptReply]:
         PromptReply(
             _prompt(
                 "build_context",
-                "What the tree knows for a task, within a budget, and the task",
+                "A context for a task, within a budget, and the task",
                 task=("the task or question", True),
                 budget=("tokens, 4000 by default", False),
             ),
@@ -109,7 +109,7 @@ def own_prompts() -> list[PromptReply]:
         PromptReply(
             _prompt(
                 "review_changes",
-                "Look at what was changed lately",
+                "Review the latest changes",
                 path=("below this directory; memory by default", False),
                 since=("such as 1d or 2026-11-20", False),
             ),

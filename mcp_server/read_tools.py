@@ -179,12 +179,12 @@ def tools() -> Sequence[Entry]:
                 "depth": {**positive, "maximum": 10},
                 "detail": {"type": "boolean", "description": "rights, bytes, time of each"},
                 "limit": {**positive, "maximum": _MAX_LIST_ENTRIES},
-                "cursor": {"type": "string", "description": "as the last answer gave it"},
+                "cursor": {"type": "string", "description": "from the last result"},
             },
         ),
         Entry(
             "ctx_read",
-            "Read files. The last line says how many lines a text has, its revision, and where to continue if not all was shown. "
+            "Read files. The last line has the number of lines, the revision, and where to continue if not all was shown. "
             "Images are shown, other binaries linked to. A path can be a question: search/<question>/context.md.",
             READS,
             _read,

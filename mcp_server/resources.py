@@ -45,15 +45,15 @@ _MAX_SUBSCRIPTIONS = 1024
 _COALESCE_SECONDS = 0.05
 _CURATED = (
     ("AGENTS.md", "How to use this tree"),
-    ("llms.txt", "What is in this tree, in a page"),
+    ("llms.txt", "Contents of this tree, in a page"),
     ("knowledge", "Folders that the user added"),
-    ("memory", "What was remembered: by agent and kind"),
-    ("memory/shared", "What all agents share"),
+    ("memory", "Memory, by agent and kind"),
+    ("memory/shared", "Memory of all agents"),
     ("pad", "Scratchpads"),
-    ("context", "Contexts that were built"),
+    ("context", "Contexts, by task"),
     ("search", "Questions as paths"),
     ("tools", "Tools as files"),
-    ("history", "What was said and done"),
+    ("history", "Messages and actions"),
     (".ctxfs/whoami", "Who you are here"),
 )
 _MAX_PENDING_PATHS = 100  # changed paths for one notification

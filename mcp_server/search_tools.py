@@ -33,7 +33,7 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
         results = await call.tree.call("search", question=query, below=below, limit=count, labels=True)
         notes = [f"note: {one_line(note)}" for note in (*results["notes"], *results["remarks"])]
         if not results["hits"] and not results["complete"]:
-            notes.append("nothing found so far: not everything could be looked at, so this says nothing of the rest")
+            notes.append("nothing found so far: the search is incomplete")
         lines = [(str(hit["path"]), _format_hit(hit)) for hit in results["hits"]]
     elif kind == "grep":
         results = await call.tree.call("grep", pattern=query, below=below, limit=count, ignore_case=False, labels=True)
@@ -138,14 +138,14 @@ def tools() -> Sequence[Entry]:
                 "kind": {"enum": ["semantic", "grep", "glob"]},
                 "below": {"type": "string", "description": "only below this directory"},
                 "limit": {"type": "integer", "minimum": 1, "maximum": _MAX_HITS},
-                "cursor": {"type": "string", "pattern": "^[0-9]{0,9}$", "description": "as the last answer gave it"},
+                "cursor": {"type": "string", "pattern": "^[0-9]{0,9}$", "description": "from the last result"},
             },
             ("query",),
         ),
         Entry(
             "ctx_context",
-            "What the tree knows for a task, with sources, never more than the budget. It answers with a handle. With it, mode delta: "
-            "what to add, replace and drop in your window since; next: more, bit by bit; manifest: what is in and out, and why.",
+            "A context for a task, with sources, never more than the budget. It returns a handle. With it, mode delta: "
+            "text to add, replace and drop in your window; next: the next part; manifest: pieces in and out, and why.",
             ADDS,
             _context,
             {

@@ -34,7 +34,7 @@ _MAX_DIFF_LINES = 200
 _MAX_POSITIONS = 10
 _REVISION_SCHEMA = {
     "type": "string",
-    "description": "The revision that you read: refused, with a diff, if it has changed since.",
+    "description": "The revision that you read: refused, with a diff, if it has changed.",
 }
 _WRITE_PROPERTIES: Mapping[str, Mapping[str, Any]] = {
     "path": PATH,
@@ -43,7 +43,7 @@ _WRITE_PROPERTIES: Mapping[str, Mapping[str, Any]] = {
     "if_revision": _REVISION_SCHEMA,
     "source": {
         "type": "string",
-        "description": "Where it is from, if not from you or your user: URL, tool, file. It is then marked as untrusted.",
+        "description": "Source, if it is not from you or your user: URL, tool, file. It is then marked as untrusted.",
     },
 }
 _EDIT_SCHEMA = {
@@ -51,7 +51,7 @@ _EDIT_SCHEMA = {
     "properties": {
         "old": {"type": "string", "minLength": 1},
         "new": {"type": "string"},
-        "all": {"type": "boolean", "description": "every place"},
+        "all": {"type": "boolean", "description": "replace all"},
     },
     "required": ["old", "new"],
     "additionalProperties": False,
