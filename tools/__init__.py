@@ -1,1 +1,1 @@
-"""Built-in tools, a folder each with a `tool.toml` and a program that needs nothing but Python, in the form of anybody's."""
+"""Built-in tools: a folder each with `tool.toml` and a program that needs only Python, in the format of users' tools."""

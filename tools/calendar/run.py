@@ -1,4 +1,7 @@
-"""Dates that are meant by words, resolved by rules. JSON on stdin; a line a date on stdout: date, weekday, days from today, words."""
+"""Resolve dates in words by rules.
+
+Input: JSON on stdin. Output: a line for each date with date, weekday, days from today, and words.
+"""
 
 import calendar
 import itertools
@@ -29,7 +32,7 @@ Found = re.Match[str]
 
 
 def main() -> int:
-    """Exit code 1 with the reason on stderr where no date is meant."""
+    """Print the dates of the text; return exit code 1, with the reason on stderr, if there is none."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     asked = json.loads(sys.stdin.buffer.read() or b"{}")
     if len(str(asked["text"])) > MAX_CHARACTERS:
@@ -49,14 +52,14 @@ def main() -> int:
 
 
 def dates(text: str, today: date) -> Iterator[tuple[str, date]]:
-    """(words, date) in the order of the text; dates that there are not, such as the 31st of February, are left out."""
+    """Yield (words, date) in the order of the text; impossible dates, such as the 31st of February, are skipped."""
     at = 0
     ahead: list[Found | None] = [pattern.search(text) for pattern, _ in _RULES]
     while at < len(text):
         best: tuple[int, int, date] | None = None
         for number, (pattern, meant) in enumerate(_RULES):
             match = ahead[number]
-            if match is not None and match.start() < at:  # what a rule finds farther on holds until it is passed
+            if match is not None and match.start() < at:  # a match stays valid until its start is passed
                 match = ahead[number] = pattern.search(text, at)
             if match is None or (best is not None and (match.start(), -match.end()) >= (best[0], -best[1])):
                 continue
@@ -72,7 +75,7 @@ def dates(text: str, today: date) -> Iterator[tuple[str, date]]:
 
 
 def _shifted(text: str, end: int, day: date) -> tuple[int, date]:
-    """A date and what is added to it: `2026-11-20 + 90 days`."""
+    """Return (end, date) with the terms after a date added: `2026-11-20 + 90 days`."""
     more = re.compile(rf"\s*(?P<sign>\+|-|plus|minus)\s*{_COUNT}\s+{_UNIT}", re.IGNORECASE)
     while match := more.match(text, end):
         number = _count(match["count"]) * (-1 if match["sign"].lower() in ("-", "minus") else 1)
@@ -84,7 +87,7 @@ def _shifted(text: str, end: int, day: date) -> tuple[int, date]:
 
 
 def added(day: date, number: int, unit: str) -> date:
-    """So many units later; the end of a month stays in the month that is meant."""
+    """Return the date that many units later; a day beyond the end of the month becomes its last day."""
     unit = unit.lower()
     if unit in ("working day", "business day", "weekday"):
         step = 1 if number >= 0 else -1
@@ -115,11 +118,11 @@ def _month(word: str) -> int:
 
 
 def _dated(match: Found, today: date) -> date:
-    """A day and a month; without a year the next one, today included."""
+    """Return a day and month; without a year the next one, including today. Raises ValueError if there is none."""
     month, day = _month(match["month"]), int(match["mday"])
     if match["year"]:
         return date(int(match["year"]), month, day)
-    for year in range(today.year, today.year + 9):  # the 29th of February is seldom
+    for year in range(today.year, today.year + 9):  # the next 29th of February may be eight years away
         try:
             found = date(year, month, day)
         except ValueError:
@@ -130,7 +133,11 @@ def _dated(match: Found, today: date) -> date:
 
 
 def _named_day(match: Found, today: date) -> date:
-    """`Friday`, `this Friday`: the next one, today included; `next Friday`: that of next week; `last Friday`: the one before today."""
+    """Return the date of a weekday.
+
+    `Friday` and `this Friday` are the next one, including today; `next Friday` is that of next week; `last Friday` is
+    the latest one before today.
+    """
     word, wanted = (match["which"] or "").lower(), _weekday(match["day"])
     ahead = (wanted - today.weekday()) % 7
     if word == "last":
@@ -141,7 +148,7 @@ def _named_day(match: Found, today: date) -> date:
 
 
 def _edge(match: Found, today: date) -> date:
-    """The first or last day of a month, a quarter, a year or a week."""
+    """Return the first or last day of a month, a quarter, a year or a week."""
     last = match["edge"].lower() not in ("start", "beginning", "first day")
     shift = {"next": 1, "last": -1}.get((match["which"] or "").lower(), 0)
     what = match["what"].lower()
@@ -163,7 +170,10 @@ def _edge(match: Found, today: date) -> date:
 
 
 def _nth(match: Found, today: date) -> date:
-    """The second Tuesday of March 2027."""
+    """Return a weekday of a month by its ordinal, such as the second Tuesday of March 2027.
+
+    Raises ValueError if there is none.
+    """
     nth = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "last": -1}[match["nth"].lower()]
     month = _month(match["month"])
     year = int(match["year"]) if match["year"] else today.year + (month < today.month)

@@ -1,4 +1,7 @@
-"""What changed between two texts, by section: headings of Markdown, functions of code. JSON on stdin; Markdown on stdout."""
+"""Summarise the changes between two texts by section: headings of Markdown, functions of code.
+
+Input: JSON on stdin. Output: Markdown on stdout.
+"""
 
 import difflib
 import json
@@ -11,17 +14,17 @@ _CODE = re.compile(
     r"^(?P<indent>\s*)(?:async\s+)?(?:def|class|function|func|fn|struct|impl|interface)\s+(?P<title>[A-Za-z_][\w.]*)"
 )
 _LINES = 6
-_RENAMED = 0.8  # how alike a section that is gone and a new one are, to be the same under another heading
+_RENAMED = 0.8  # ratio of common lines from which sections are one under two headings
 _LONGEST = 160
 MAX_FILE_BYTES = 5_000_000
-MAX_COMPARED_PAIRS = 2500  # of sections that may be the same under another heading
-MAX_COMPARED_LINES = 1_000_000  # pairs of lines of two such sections
+MAX_COMPARED_PAIRS = 2500  # pairs of removed and added sections
+MAX_COMPARED_LINES = 1_000_000  # product of the line counts of two sections
 
 Sections = dict[str, list[str]]
 
 
 def main() -> int:
-    """Exit code 1 with the reason on stderr where there is nothing to compare with."""
+    """Print the summary; return exit code 1, with the reason on stderr, if there is no text to compare with."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     try:
         asked = json.loads(sys.stdin.buffer.read() or b"{}")
@@ -37,7 +40,7 @@ def main() -> int:
 
 
 def read_text(place: str) -> str:
-    """The text of a file. ValueError for one that is too large."""
+    """Return the text of a file. Raises ValueError if it is too large."""
     with open(place, "rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
@@ -46,7 +49,7 @@ def read_text(place: str) -> str:
 
 
 def report(old: str, new: str, lines: int) -> str:
-    """A line that says how much, then each section that is another."""
+    """Return the summary: a line of totals, then each changed section with at most `lines` lines."""
     if old == new:
         return "Nothing changed."
     before, after = sections(old), sections(new)
@@ -60,7 +63,7 @@ def report(old: str, new: str, lines: int) -> str:
             counts["added"] += 1
             out += [f"## + {name}", "", *_shown([f"+ {line}" for line in text[1:] if line.strip()], lines), ""]
         elif before[source] != text or name in renamed:
-            skipped = int(name in renamed)  # its heading
+            skipped = int(name in renamed)  # the heading differs
             lines_of = _compared(before[source][skipped:], text[skipped:])
             changes = [each for each in lines_of if each[:1] in "+-" and each[2:].strip()]
             counts["changed"] += bool(changes)
@@ -77,7 +80,7 @@ def report(old: str, new: str, lines: int) -> str:
 
 
 def sections(text: str) -> Sections:
-    """Title path → lines; what comes before the first heading is `(top)`."""
+    """Split a text into sections: title path → lines. Lines before the first heading belong to `(top)`."""
     found: Sections = {}
     stack: list[tuple[int, str]] = []
     name = "(top)"
@@ -97,13 +100,16 @@ def sections(text: str) -> Sections:
 
 
 def _compared(old: list[str], new: list[str]) -> Iterable[str]:
-    """Changed lines with their marks. Not by `ndiff`, whose time grows with the cube of the lines."""
+    """Return the changed lines with their marks.
+
+    `ndiff` is not used, because its time grows with the cube of the lines.
+    """
     lines = list(difflib.unified_diff(old, new, lineterm="", n=0))[2:]
     return [f"{line[:1]} {line[1:]}" for line in lines if line[:1] in "+-"]
 
 
 def _renamed(before: Sections, after: Sections, gone: list[str], come: list[str]) -> dict[str, str]:
-    """New name → old name of sections whose text stayed much the same."""
+    """Map new names to old names of sections whose text is similar."""
     found: dict[str, str] = {}
     if len(gone) * len(come) > MAX_COMPARED_PAIRS:
         return found
@@ -116,7 +122,7 @@ def _renamed(before: Sections, after: Sections, gone: list[str], come: list[str]
 
 
 def _likeness(old: list[str], new: list[str]) -> float:
-    """The share of lines that two sections have in common, in order; 0 where a bound of it says that they are too unlike."""
+    """Return the ratio of common lines of two sections, in order; 0 if an upper bound of it is below the threshold."""
     if len(old) * len(new) > MAX_COMPARED_LINES:
         return 0.0
     matcher = difflib.SequenceMatcher(None, old, new)
@@ -126,7 +132,7 @@ def _likeness(old: list[str], new: list[str]) -> float:
 
 
 def _shown(lines: list[str], most: int) -> list[str]:
-    """Some of the lines, and how many more there are."""
+    """Return the first lines, shortened, and the number of the others."""
     kept = [line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …" for line in lines[:most]]
     return [*kept, *([f"… {len(lines) - most} more"] if len(lines) > most else [])]
 

@@ -1,6 +1,7 @@
-"""Facts, dates, links, mail addresses, numbers and names of a text, by rules alone. JSON on stdin; line, kind and value on stdout.
+"""Extract facts, dates, links, mail addresses, numbers and names from a text, by rules alone.
 
-A fact is a sentence that says what something is or has, or a line `key: value`.
+Input: JSON on stdin. Output: lines of line number, kind and value. A fact is a statement that something is or has
+something, or a line `key: value`.
 """
 
 import json
@@ -15,7 +16,7 @@ _FINDS = {
         re.IGNORECASE,
     ),
     "link": re.compile(r"\bhttps?://[^\s<>\"')\]]{1,2000}(?<![.,;:!?])"),
-    # Lengths are bounded, and a run of characters is entered at its start alone: time grows with the text, not with its square.
+    # Bounded lengths, and matches that start only at the start of a run, keep the time linear in the text.
     "mail": re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,10}\b"),
     "number": re.compile(r"(?<![\w.-])[-+]?\d{1,40}(?:[.,]\d{1,40}){0,10}(?:\s?%|\s?[kKMG]?B\b)?(?![\w-])"),
     "name": re.compile(r"(?<![.!?]\s)(?<!^)\b[A-Z][a-z]{1,40}(?:\s{1,10}[A-Z][a-z]{1,40}){0,10}\b"),
@@ -33,7 +34,7 @@ _PAIR = re.compile(r"^\s*(?:[-*]\s+)?(?:\*\*)?(?P<key>[A-Z][\w /-]{1,40}?)(?:\*\
 
 
 def main() -> int:
-    """Exit code 1 with the reason on stderr where there is nothing to look at."""
+    """Print the matches; return exit code 1, with the reason on stderr, for a missing or unreadable text."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     try:
         asked = json.loads(sys.stdin.buffer.read() or b"{}")
@@ -49,7 +50,7 @@ def main() -> int:
 
 
 def read_text(place: str) -> str:
-    """The text of a file. ValueError for one that is too large."""
+    """Return the text of a file. Raises ValueError if it is too large."""
     with open(place, "rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
@@ -58,7 +59,7 @@ def read_text(place: str) -> str:
 
 
 def finds(text: str, kinds: list[str]) -> Iterator[tuple[str, str, int]]:
-    """(kind, what was found, line); a link, a date or an address is not found again as numbers and names."""
+    """Yield (kind, value, line); the text of links, mail addresses and dates is excluded from numbers and names."""
     for number, line in enumerate(text.split("\n"), 1):
         if "fact" in kinds:
             for fact in facts(line):
@@ -73,7 +74,7 @@ def finds(text: str, kinds: list[str]) -> Iterator[tuple[str, str, int]]:
 
 
 def facts(line: str) -> Iterator[str]:
-    """What a line says of something, a sentence each."""
+    """Yield the facts of a line, one for each sentence."""
     if pair := _PAIR.match(line):
         yield f"{pair['key'].strip()}: {pair['value'].strip()}"
         return

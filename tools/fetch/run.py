@@ -1,4 +1,7 @@
-"""A page or file from an allowed host, as text. JSON on stdin; the text on stdout. Every redirect is checked like the address."""
+"""Fetch a page or file from an allowed host, as text.
+
+Input: JSON on stdin. Output: the text on stdout. Every redirect is checked like the address.
+"""
 
 import json
 import os
@@ -17,16 +20,16 @@ _BREAKS = ("p", "br", "div", "li", "tr", "section", "article", "pre", "h1", "h2"
 
 
 class NotAllowed(Exception):
-    """An address that nobody has allowed."""
+    """An address whose host is not allowed."""
 
 
 def main() -> int:
-    """Exit code 1 with the reason on stderr."""
+    """Print the text; return exit code 1, with the reason on stderr, for any failure."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     asked = json.loads(sys.stdin.buffer.read() or b"{}")
     try:
         print(fetched(str(asked["url"]), raw=bool(asked.get("raw")), most=int(asked.get("max_bytes", _MOST_BYTES))))
-    except Exception as error:  # whatever an answer makes a library raise: a sentence, no traceback
+    except Exception as error:  # responses can raise any error: one line, no traceback
         words = " ".join(str(error).split())[:300] or type(error).__name__
         print(f"fetch: {words}", file=sys.stderr)
         return 1
@@ -34,7 +37,7 @@ def main() -> int:
 
 
 def check(url: str) -> str:
-    """The address, if its host is one of those that are allowed."""
+    """Return the address if its host is allowed. Raises NotAllowed."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise NotAllowed(f"'{url[:200]}' is no http or https address")
@@ -49,11 +52,14 @@ class _Checked(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request | None:
-        return super().redirect_request(req, fp, code, msg, headers, check(newurl))  # type: ignore[arg-type]  # as it is called
+        return super().redirect_request(req, fp, code, msg, headers, check(newurl))  # type: ignore[arg-type]  # typeshed
 
 
 def fetched(url: str, *, raw: bool, most: int) -> str:
-    """What is there, as text."""
+    """Return the content of an address as text of at most `most` bytes; HTML becomes plain text unless `raw`.
+
+    Raises ValueError.
+    """
     opener = urllib.request.build_opener(_Checked())
     headers = {"User-Agent": "ctxfs", "Accept": "text/*,application/json;q=0.9,*/*;q=0.1"}
     request = urllib.request.Request(check(url), headers=headers)  # noqa: S310 - http and https alone
@@ -93,7 +99,7 @@ class _Text(HTMLParser):
 
 
 def text_of(page: str) -> str:
-    """The words of a page, a block a line."""
+    """Return the text of an HTML page, one block a line."""
     parser = _Text()
     parser.feed(page)
     lines = (line.strip() for line in "".join(parser.pieces).split("\n"))

@@ -1,8 +1,9 @@
-"""Log, diff and show of a git repository, as far as they concern one folder. Arguments as JSON on stdin; what git says on stdout.
+"""Log, diff and show of a git repository, restricted to one folder. Input: JSON on stdin. Output: git's.
 
-The repository is not trusted. git never sees its `.git`: it reads a git directory of our own, with our configuration, the refs that
-were parsed here, and the objects alone. Everything is opened by descriptors of directories, and no link is followed. So nothing of
-`config`, `commondir`, `gitdir`, alternates, attributes, hooks, replacements, grafts, mailmaps or caches of the repository counts.
+The repository is untrusted. git never reads its `.git`, but a git directory of our own. That directory contains our
+configuration, the refs parsed here, and the objects. All files are opened relative to directory descriptors, without
+following links. Therefore `config`, `commondir`, `gitdir`, alternates, attributes, hooks, replacements, grafts,
+mailmaps and caches of the repository have no effect.
 """
 
 import contextlib
@@ -83,7 +84,7 @@ _ELSEWHERE = "its repository lies elsewhere"
 
 
 def main() -> int:
-    """Exit code 1 with the reason on stderr."""
+    """Print git's output; return exit code 1, with the reason on stderr, for any failure."""
     try:
         asked = json.loads(sys.stdin.buffer.read() or b"{}")
         with tempfile.TemporaryDirectory(prefix="git-") as scratch, contextlib.ExitStack() as stack:
@@ -99,7 +100,7 @@ def main() -> int:
 
 
 class CleanRepository:
-    """A git directory at `place` that holds what was checked of another one. `stack` keeps descriptors open."""
+    """A git directory at `place` with the checked content of another one. `stack` holds descriptors open."""
 
     def __init__(self, place: Path, stack: contextlib.ExitStack) -> None:
         self._place = place
@@ -108,7 +109,10 @@ class CleanRepository:
         self._shallow: list[str] = []
 
     def take(self, folder: str, ceiling: str) -> str:
-        """Take over the repository that `folder` lies in, below `ceiling`; the folder's path in it. ValueError, OSError."""
+        """Copy the repository that contains `folder`; return the folder's path in it.
+
+        The search for it ends below `ceiling`. Raises ValueError and OSError.
+        """
         repository, prefix = self._found(folder, ceiling)
         for name in ("objects/pack", "objects/info", "refs"):
             (self._place / name).mkdir(parents=True)
@@ -128,15 +132,13 @@ class CleanRepository:
         return prefix
 
     def run(self, arguments: list[str]) -> bytes:
-        """What git prints. ValueError says why it prints nothing."""
+        """Return git's output. Raises ValueError with git's error message."""
         if self._shallow:
             self._write_shallow()
         return self._git(["--no-pager", *arguments])
 
-    # inside
-
     def _directory(self, name: str, parent: int | None = None) -> int:
-        """A descriptor of a directory. ValueError for a link, or what is none."""
+        """Open a directory and return its descriptor. Raises ValueError for a link or another kind of file."""
         try:
             fd = os.open(name, _DIRECTORY, dir_fd=parent)
         except OSError as error:
@@ -145,7 +147,10 @@ class CleanRepository:
         return fd
 
     def _found(self, folder: str, ceiling: str) -> tuple[int, str]:
-        """(the `.git` of the nearest directory that has one, the path of `folder` from there)."""
+        """Return (descriptor of the nearest `.git` above, path of `folder` relative to its directory).
+
+        Raises ValueError.
+        """
         parts = PurePosixPath(os.path.abspath(folder)).parts
         opened = [self._directory("/")]
         for name in parts[1:]:
@@ -159,7 +164,7 @@ class CleanRepository:
         raise ValueError("it lies in no repository")
 
     def _write_refs(self, head: str | None, refs: dict[str, str]) -> int:
-        """Write HEAD and the refs; the length of their hashes."""
+        """Write HEAD and the refs of its hash length; return that length."""
         said = (head or "").strip()
         named = said.removeprefix("ref: ").strip()
         if _HEX.fullmatch(said):
@@ -175,7 +180,7 @@ class CleanRepository:
         return len(commit)
 
     def _take_packs(self, objects: int) -> None:
-        """Links to descriptors of packs: what is opened now is what git reads, and nothing is copied."""
+        """Link the packs by descriptor, so that git reads the files opened now, without a copy."""
         try:
             folder = self._directory("pack", objects)
         except ValueError:
@@ -214,7 +219,7 @@ class CleanRepository:
                 os.close(folder)
 
     def _write_shallow(self) -> None:
-        """A history may end where parents are really missing, as in a shallow clone, and nowhere else."""
+        """Write the commits whose parents are all missing, as in a shallow clone; history may end at no others."""
         headers = self._git(["cat-file", "--batch"], "".join(f"{each}\n" for each in self._shallow).encode())
         parents: dict[str, list[str]] = {}
         current = ""
@@ -226,7 +231,7 @@ class CleanRepository:
             elif len(words) == 2 and words[0] == "parent" and current and _HEX.fullmatch(words[1]):
                 parents[current].append(words[1])
             elif not line:
-                current = ""  # the message begins
+                current = ""  # the commit message follows
         asked = sorted({each for some in parents.values() for each in some})
         said = self._git(["cat-file", "--batch-check"], "".join(f"{each}\n" for each in asked).encode()).decode()
         missing = {line.split(" ")[0] for line in said.splitlines() if line.endswith(" missing")}
@@ -270,7 +275,7 @@ class CleanRepository:
 
 
 def _opened(folder: int, name: str) -> int:
-    """A descriptor of a regular file. ValueError for anything else."""
+    """Return a descriptor of a regular file. Raises ValueError for any other kind."""
     try:
         fd = os.open(name, _FILE, dir_fd=folder)
     except FileNotFoundError:
@@ -284,7 +289,7 @@ def _opened(folder: int, name: str) -> int:
 
 
 def _copied(folder: int, name: str, most: int) -> bytes:
-    """The content of a regular file of at most so many bytes."""
+    """Return the content of a regular file. Raises ValueError if it exceeds `most` bytes."""
     fd = _opened(folder, name)
     with open(fd, "rb") as file:
         data = file.read(most + 1)
@@ -294,7 +299,7 @@ def _copied(folder: int, name: str, most: int) -> bytes:
 
 
 def _read(folder: int, name: str, most: int) -> str | None:
-    """A small text; None where there is none."""
+    """Return a small text file; None if it is absent."""
     try:
         return _copied(folder, name, most).decode("utf-8", "replace")
     except FileNotFoundError:
@@ -302,7 +307,7 @@ def _read(folder: int, name: str, most: int) -> str | None:
 
 
 def _refs(repository: int) -> dict[str, str]:
-    """Branches, tags and remote branches with plain names, and what they name; a file goes before a line of packed-refs."""
+    """Return plain names of branches, tags and remote branches with their hashes; loose files override packed-refs."""
     found: dict[str, str] = {}
     for line in (_read(repository, "packed-refs", MAX_REFS_BYTES) or "").split("\n"):
         commit, _, name = line.partition(" ")
@@ -321,7 +326,7 @@ def _is_ref(name: str) -> bool:
 
 
 def _loose_refs(repository: int) -> Iterator[tuple[str, str]]:
-    """(name, content) of the files below refs/, within bounds."""
+    """Yield (name, content) of the files below `refs/`, within limits of depth and number."""
     seen = 0
     waiting = [("refs", 0)]
     while waiting:
@@ -348,7 +353,7 @@ def _loose_refs(repository: int) -> Iterator[tuple[str, str]]:
 
 
 def _beneath(repository: int, place: str) -> int:
-    """A descriptor of a directory below another one; no component is a link."""
+    """Return a descriptor of a directory below another one; no component may be a link."""
     fd = os.dup(repository)
     for name in place.split("/"):
         try:
@@ -360,7 +365,7 @@ def _beneath(repository: int, place: str) -> int:
 
 
 def arguments(asked: dict[str, object], prefix: str) -> list[str]:
-    """What git is asked. ValueError for what is no revision, or a path that leads out of the folder."""
+    """Return git's arguments. Raises ValueError for an invalid revision, and for a path that leaves the folder."""
     command, rev = str(asked["command"]), str(asked.get("rev", ""))
     path = PurePosixPath(str(asked.get("path") or "."))
     if path.is_absolute() or ".." in path.parts or "\0" in str(path):
@@ -383,7 +388,7 @@ def arguments(asked: dict[str, object], prefix: str) -> list[str]:
 
 
 def revisions(said: str) -> list[str]:
-    """A revision, or a range as what is in the last and not in the first: [last, ^first]."""
+    """Return [last], or a range as [last, ^first]."""
     first, dots, last = said.partition("..")
     if not dots:
         return [commit(said)]
@@ -391,7 +396,10 @@ def revisions(said: str) -> list[str]:
 
 
 def commit(said: str) -> str:
-    """A revision that can only be a commit: what is in a file is not shown by its number."""
+    """Return a revision that can only resolve to a commit, so that blobs cannot be read by their hash.
+
+    Raises ValueError.
+    """
     if not _REVISION.fullmatch(said) or ".." in said or len(said) > MAX_REF_BYTES:
         raise ValueError(f"'{said[:80]}' is no revision")
     return f"{said}^{{commit}}"

@@ -1,7 +1,7 @@
-"""An extractive summary: sentences whose words the text uses most, each unlike those before it. JSON on stdin; lines on stdout.
+"""Extractive summary: the sentences with the most frequent words of the text, each different from those before it.
 
-Sentences are weighed by the tf-idf of their words within the text and chosen by maximal marginal relevance (Carbonell and Goldstein,
-1998).
+Input: JSON on stdin. Output: lines on stdout. Sentences are weighted by the tf-idf of their words within the text and
+selected by maximal marginal relevance (Carbonell and Goldstein, 1998).
 """
 
 import json
@@ -20,15 +20,15 @@ _STOP = frozenset(
 )
 _SENTENCES = 5
 _LEAST_WORDS, _MOST_WORDS = 4, 60
-_NEW = 0.7  # what a sentence says against what it repeats
-_FIRST = 1.15  # of a paragraph: it often says what it is about
+_NEW = 0.7  # weight of relevance against redundancy
+_FIRST = 1.15  # factor of a paragraph's first sentence, often its topic sentence
 _ABOUT = 3.0
 MAX_FILE_BYTES = 20_000_000
-MAX_SENTENCES = 5000  # that are weighed: of a longer text the first
+MAX_SENTENCES = 5000  # of a longer text only the first are considered
 
 
 def main() -> int:
-    """Exit code 1 with the reason on stderr where there is nothing to look at."""
+    """Print the summary; return exit code 1, with the reason on stderr, for a missing or unreadable text."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     try:
         asked = json.loads(sys.stdin.buffer.read() or b"{}")
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def read_text(place: str) -> str:
-    """The text of a file. ValueError for one that is too large."""
+    """Return the text of a file. Raises ValueError if it is too large."""
     with open(place, "rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
@@ -53,7 +53,7 @@ def read_text(place: str) -> str:
 
 
 def summary(text: str, count: int, about: str = "") -> list[tuple[int, str]]:
-    """(line, sentence) of at most `count`, in the order of the text."""
+    """Return (line, sentence) of at most `count` sentences, in the order of the text."""
     found = sentences(text)
     bags = [Counter(words(sentence)) for _, sentence, _ in found]
     spread = Counter(word for bag in bags for word in bag)
@@ -70,7 +70,7 @@ def summary(text: str, count: int, about: str = "") -> list[tuple[int, str]]:
         cosine(vector, centre) * (_FIRST if first else 1) for vector, (_, _, first) in zip(vectors, found, strict=True)
     ]
     chosen: list[int] = []
-    repeated = [0.0] * len(found)  # how much each says of what is chosen already
+    repeated = [0.0] * len(found)  # similarity of each to the selected ones
     left = dict.fromkeys(range(len(found)))
     while left and len(chosen) < count:
         best = max(left, key=lambda each: _NEW * worth[each] - (1 - _NEW) * repeated[each])
@@ -82,7 +82,7 @@ def summary(text: str, count: int, about: str = "") -> list[tuple[int, str]]:
 
 
 def sentences(text: str) -> list[tuple[int, str, bool]]:
-    """(line, sentence, whether it begins a paragraph), without headings, code and what is too short or long to say something."""
+    """Return (line, sentence, is first of its paragraph), without headings, code, and sentences of unusual length."""
     found, code, begins = [], False, True
     offset = 1
     for number, line in enumerate(text.split("\n"), offset):
@@ -103,12 +103,12 @@ def sentences(text: str) -> list[tuple[int, str, bool]]:
 
 
 def words(text: str) -> list[str]:
-    """Words that say something, small."""
+    """Return the lower-case words without stop words."""
     return [word for word in (each.lower() for each in _WORD.findall(text)) if word not in _STOP]
 
 
 def cosine(one: dict[str, float], other: dict[str, float]) -> float:
-    """Of two bags of weighed words; 0 if one is empty."""
+    """Return the cosine of two bags of weighted words; 0 if one is empty."""
     shared = sum(value * other.get(word, 0.0) for word, value in one.items())
     size = math.sqrt(sum(value * value for value in one.values()) * sum(value * value for value in other.values()))
     return shared / size if size else 0.0

@@ -1,4 +1,4 @@
-"""Ask a CSV, TSV, JSON or SQLite file in SQL, read-only. Arguments as JSON on stdin; rows on stdout."""
+"""Query a CSV, TSV, JSON or SQLite file in SQL, read-only. Input: JSON on stdin. Output: rows on stdout."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ _READS = {
 
 
 def main() -> int:
-    """Exit code 1 with the reason on stderr for what cannot be answered."""
+    """Print the rows; return exit code 1, with the reason on stderr, for any failure."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     try:
         asked = json.loads(sys.stdin.buffer.read() or b"{}")
@@ -47,7 +47,7 @@ def main() -> int:
     except MemoryError:
         print("table: the file, or the answer, needs more memory than a tool has", file=sys.stderr)
         return 1
-    except Exception as error:  # whatever a hostile file makes a library raise: a sentence, no traceback
+    except Exception as error:  # hostile files can raise any error: one line, no traceback
         words = " ".join(str(error).split())[:300] or type(error).__name__
         print(f"table: {words}", file=sys.stderr)
         return 1
@@ -55,9 +55,9 @@ def main() -> int:
 
 
 def opened(file: Path) -> sqlite3.Connection:
-    """Return a database in memory with the file's content, which can only be read.
+    """Return a database in memory with the file's content, restricted to reading.
 
-    A SQLite file is taken by its bytes: no name reaches SQLite, and nothing beside the file is opened.
+    A SQLite file is deserialised from its bytes: no name reaches SQLite, and no file beside it is opened.
     """
     with open(file, "rb") as content:
         data = content.read(MAX_FILE_BYTES + 1)
@@ -148,7 +148,7 @@ def _delimiter(name: str, text: str) -> str:
 
 
 def _value(value: Any) -> Any:
-    """Numbers as numbers, so that they are compared and added as such; those beyond 64 bits stay text."""
+    """Return numbers in text as numbers, so that they compare and add as such; integers beyond 64 bits stay text."""
     if isinstance(value, str):
         plain = value.strip()
         for kind in (int, float) if len(plain) < 40 else ():
@@ -164,7 +164,7 @@ def _value(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """Text without halves of surrogate pairs, which JSON can name and SQLite refuses."""
+    """Return text without lone surrogates, which JSON can encode and SQLite refuses."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
 
 
@@ -173,7 +173,7 @@ def _fits(number: float) -> bool:
 
 
 def select(db: sqlite3.Connection, sql: str, limit: int) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """(columns, rows) of one SELECT."""
+    """Return (columns, rows) of a SELECT. Raises ValueError for another statement."""
     cursor = db.execute(sql)
     if cursor.description is None:
         raise ValueError("this is no SELECT")
@@ -181,7 +181,7 @@ def select(db: sqlite3.Connection, sql: str, limit: int) -> tuple[list[str], lis
 
 
 def described(db: sqlite3.Connection) -> str:
-    """Each table with its columns, how many rows it has, and the first of them."""
+    """Return each table with its columns, number of rows, and first rows."""
     out = []
     tables = db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'")
     for (name,) in tables.fetchmany(_SHOWN_TABLES):
@@ -196,7 +196,7 @@ def described(db: sqlite3.Connection) -> str:
 
 
 def rendered(names: list[str], rows: list[tuple[Any, ...]], form: str) -> str:
-    """Rows as a table of Markdown, CSV or JSON."""
+    """Return rows as a table of Markdown, CSV or JSON."""
     if form == "json":
         return json.dumps([dict(zip(names, row, strict=True)) for row in rows], ensure_ascii=False, default=repr)
     if form == "csv":
