@@ -28,65 +28,67 @@ _ORDINAL = r"(?P<mday>\d{1,2})(?:st|nd|rd|th)?"
 MAX_CHARACTERS = 20_000
 MAX_DATES = 1000
 
-Found = re.Match[str]
+Match = re.Match[str]
 
 
 def main() -> int:
     """Print the dates of the text; return exit code 1, with the reason on stderr, if there is none."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
-    asked = json.loads(sys.stdin.buffer.read() or b"{}")
-    if len(str(asked["text"])) > MAX_CHARACTERS:
+    arguments = json.loads(sys.stdin.buffer.read() or b"{}")
+    if len(str(arguments["text"])) > MAX_CHARACTERS:
         print(f"calendar: the text has more than {MAX_CHARACTERS} characters", file=sys.stderr)
         return 1
     try:
-        today = date.fromisoformat(asked["today"]) if asked.get("today") else datetime.now(UTC).astimezone().date()
+        today = (
+            date.fromisoformat(arguments["today"]) if arguments.get("today") else datetime.now(UTC).astimezone().date()
+        )
     except ValueError:
         print("calendar: today is written YYYY-MM-DD", file=sys.stderr)
         return 1
-    found = list(itertools.islice(dates(str(asked["text"]), today), MAX_DATES))
-    for words, day in found:
+    matches = list(itertools.islice(dates(str(arguments["text"]), today), MAX_DATES))
+    for words, day in matches:
         print(f"{day.isoformat()}\t{_DAYS[day.weekday()].capitalize()}\t{(day - today).days:+d}\t{words}")
-    if not found:
+    if not matches:
         print("calendar: no date is meant there", file=sys.stderr)
-    return 0 if found else 1
+    return 0 if matches else 1
 
 
 def dates(text: str, today: date) -> Iterator[tuple[str, date]]:
     """Yield (words, date) in the order of the text; impossible dates, such as the 31st of February, are skipped."""
-    at = 0
-    ahead: list[Found | None] = [pattern.search(text) for pattern, _ in _RULES]
-    while at < len(text):
+    offset = 0
+    next_matches: list[Match | None] = [pattern.search(text) for pattern, _ in _RULES]
+    while offset < len(text):
         best: tuple[int, int, date] | None = None
-        for number, (pattern, meant) in enumerate(_RULES):
-            match = ahead[number]
-            if match is not None and match.start() < at:  # a match stays valid until its start is passed
-                match = ahead[number] = pattern.search(text, at)
+        for number, (pattern, resolve) in enumerate(_RULES):
+            match = next_matches[number]
+            if match is not None and match.start() < offset:  # a match stays valid until its start is passed
+                match = next_matches[number] = pattern.search(text, offset)
             if match is None or (best is not None and (match.start(), -match.end()) >= (best[0], -best[1])):
                 continue
             try:
-                best = match.start(), match.end(), meant(match, today)
+                best = match.start(), match.end(), resolve(match, today)
             except (ValueError, OverflowError):
                 continue
         if best is None:
             return
-        end, day = _shifted(text, best[1], best[2])
+        end, day = _add_terms(text, best[1], best[2])
         yield " ".join(text[best[0] : end].split()), day
-        at = max(end, best[1])
+        offset = max(end, best[1])
 
 
-def _shifted(text: str, end: int, day: date) -> tuple[int, date]:
+def _add_terms(text: str, end: int, day: date) -> tuple[int, date]:
     """Return (end, date) with the terms after a date added: `2026-11-20 + 90 days`."""
-    more = re.compile(rf"\s*(?P<sign>\+|-|plus|minus)\s*{_COUNT}\s+{_UNIT}", re.IGNORECASE)
-    while match := more.match(text, end):
-        number = _count(match["count"]) * (-1 if match["sign"].lower() in ("-", "minus") else 1)
+    pattern = re.compile(rf"\s*(?P<sign>\+|-|plus|minus)\s*{_COUNT}\s+{_UNIT}", re.IGNORECASE)
+    while match := pattern.match(text, end):
+        number = _parse_count(match["count"]) * (-1 if match["sign"].lower() in ("-", "minus") else 1)
         try:
-            end, day = match.end(), added(day, number, match["unit"])
+            end, day = match.end(), add_units(day, number, match["unit"])
         except (ValueError, OverflowError):
             break
     return end, day
 
 
-def added(day: date, number: int, unit: str) -> date:
+def add_units(day: date, number: int, unit: str) -> date:
     """Return the date that many units later; a day beyond the end of the month becomes its last day."""
     unit = unit.lower()
     if unit in ("working day", "business day", "weekday"):
@@ -105,107 +107,118 @@ def added(day: date, number: int, unit: str) -> date:
     return day + timedelta(days=number * {"day": 1, "week": 7, "fortnight": 14}[unit])
 
 
-def _count(word: str) -> int:
+def _parse_count(word: str) -> int:
     return int(word) if word.isdecimal() else _NUMBERS[word.lower()]
 
 
-def _weekday(word: str) -> int:
+def _parse_weekday(word: str) -> int:
     return next(number for number, name in enumerate(_DAYS) if name.startswith(word.lower()[:3]))
 
 
-def _month(word: str) -> int:
+def _parse_month(word: str) -> int:
     return next(number for number, name in enumerate(_MONTHS, 1) if name.startswith(word.lower()[:3]))
 
 
-def _dated(match: Found, today: date) -> date:
+def _resolve_month_day(match: Match, today: date) -> date:
     """Return a day and month; without a year the next one, including today. Raises ValueError if there is none."""
-    month, day = _month(match["month"]), int(match["mday"])
+    month, day = _parse_month(match["month"]), int(match["mday"])
     if match["year"]:
         return date(int(match["year"]), month, day)
     for year in range(today.year, today.year + 9):  # the next 29th of February may be eight years away
         try:
-            found = date(year, month, day)
+            day_of_year = date(year, month, day)
         except ValueError:
             continue
-        if found >= today:
-            return found
+        if day_of_year >= today:
+            return day_of_year
     raise ValueError
 
 
-def _named_day(match: Found, today: date) -> date:
+def _resolve_weekday(match: Match, today: date) -> date:
     """Return the date of a weekday.
 
     `Friday` and `this Friday` are the next one, including today; `next Friday` is that of next week; `last Friday` is
     the latest one before today.
     """
-    word, wanted = (match["which"] or "").lower(), _weekday(match["day"])
-    ahead = (wanted - today.weekday()) % 7
+    word, weekday = (match["which"] or "").lower(), _parse_weekday(match["day"])
+    days_ahead = (weekday - today.weekday()) % 7
     if word == "last":
-        return today - timedelta(days=(today.weekday() - wanted) % 7 or 7)
+        return today - timedelta(days=(today.weekday() - weekday) % 7 or 7)
     if word == "next":
-        return today + timedelta(days=wanted - today.weekday() + 7)
-    return today + timedelta(days=ahead)
+        return today + timedelta(days=weekday - today.weekday() + 7)
+    return today + timedelta(days=days_ahead)
 
 
-def _edge(match: Found, today: date) -> date:
+def _resolve_edge(match: Match, today: date) -> date:
     """Return the first or last day of a month, a quarter, a year or a week."""
-    last = match["edge"].lower() not in ("start", "beginning", "first day")
+    is_last = match["edge"].lower() not in ("start", "beginning", "first day")
     shift = {"next": 1, "last": -1}.get((match["which"] or "").lower(), 0)
-    what = match["what"].lower()
-    if what == "week":
+    unit = match["what"].lower()
+    if unit == "week":
         monday = today - timedelta(days=today.weekday()) + timedelta(weeks=shift)
-        return monday + timedelta(days=6 if last else 0)
-    if what == "year":
-        return date(today.year + shift, 12 if last else 1, 31 if last else 1)
-    if what == "quarter":
-        first = added(date(today.year, (today.month - 1) // 3 * 3 + 1, 1), 3 * shift, "month")
-        return added(first, 3, "month") - timedelta(days=1) if last else first
-    if what == "month":
-        month = added(today.replace(day=1), shift, "month")
+        return monday + timedelta(days=6 if is_last else 0)
+    if unit == "year":
+        return date(today.year + shift, 12 if is_last else 1, 31 if is_last else 1)
+    if unit == "quarter":
+        first = add_units(date(today.year, (today.month - 1) // 3 * 3 + 1, 1), 3 * shift, "month")
+        return add_units(first, 3, "month") - timedelta(days=1) if is_last else first
+    if unit == "month":
+        month = add_units(today.replace(day=1), shift, "month")
     else:
-        number = _month(what)
+        number = _parse_month(unit)
         year = int(match["year"]) if match["year"] else today.year + (number < today.month)
         month = date(year, number, 1)
-    return month.replace(day=calendar.monthrange(month.year, month.month)[1]) if last else month
+    return month.replace(day=calendar.monthrange(month.year, month.month)[1]) if is_last else month
 
 
-def _nth(match: Found, today: date) -> date:
+def _resolve_nth_weekday(match: Match, today: date) -> date:
     """Return a weekday of a month by its ordinal, such as the second Tuesday of March 2027.
 
     Raises ValueError if there is none.
     """
-    nth = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "last": -1}[match["nth"].lower()]
-    month = _month(match["month"])
+    ordinal = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "last": -1}[match["nth"].lower()]
+    month = _parse_month(match["month"])
     year = int(match["year"]) if match["year"] else today.year + (month < today.month)
-    days = [week[_weekday(match["day"])] for week in calendar.monthcalendar(year, month)]
-    found = [day for day in days if day]
-    return date(year, month, found[nth - 1 if nth > 0 else -1]) if abs(nth) <= len(found) else date(year, month, 0)
+    days = [week[_parse_weekday(match["day"])] for week in calendar.monthcalendar(year, month)]
+    matching_days = [day for day in days if day]
+    return (
+        date(year, month, matching_days[ordinal - 1 if ordinal > 0 else -1])
+        if abs(ordinal) <= len(matching_days)
+        else date(year, month, 0)
+    )
 
 
-def _relative(match: Found, today: date) -> date:
-    number = _count(match["count"])
-    return added(today, number if match["ahead"] else -number, match["unit"])
+def _resolve_relative(match: Match, today: date) -> date:
+    number = _parse_count(match["count"])
+    return add_units(today, number if match["ahead"] else -number, match["unit"])
 
 
-def _rule(pattern: str, meant: Callable[[Found, date], date]) -> tuple[re.Pattern[str], Callable[[Found, date], date]]:
-    return re.compile(rf"(?<![\w-]){pattern}(?![\w-])", re.IGNORECASE), meant
+def _rule(
+    pattern: str, resolve: Callable[[Match, date], date]
+) -> tuple[re.Pattern[str], Callable[[Match, date], date]]:
+    return re.compile(rf"(?<![\w-]){pattern}(?![\w-])", re.IGNORECASE), resolve
 
 
 _WHICH = r"(?:(?P<which>this|next|last)\s+)?"
 _YEAR = r"(?:,?\s+(?P<year>\d{4}))?"
 _RULES = [
     _rule(_ISO, lambda match, _: date(int(match["year"]), int(match["number"]), int(match["mday"]))),
-    _rule(rf"{_ORDINAL}\s+(?:of\s+)?{_MONTH}{_YEAR}", _dated),
-    _rule(rf"{_MONTH}\s+{_ORDINAL}{_YEAR}", _dated),
-    _rule(rf"(?:the\s+)?(?P<nth>first|second|third|fourth|fifth|last)\s+{_DAY}\s+(?:of|in)\s+{_MONTH}{_YEAR}", _nth),
+    _rule(rf"{_ORDINAL}\s+(?:of\s+)?{_MONTH}{_YEAR}", _resolve_month_day),
+    _rule(rf"{_MONTH}\s+{_ORDINAL}{_YEAR}", _resolve_month_day),
+    _rule(
+        rf"(?:the\s+)?(?P<nth>first|second|third|fourth|fifth|last)\s+{_DAY}\s+(?:of|in)\s+{_MONTH}{_YEAR}",
+        _resolve_nth_weekday,
+    ),
     _rule(
         rf"(?:the\s+)?(?P<edge>start|beginning|end|first day|last day)\s+of\s+(?:the\s+)?{_WHICH}"
         rf"(?P<what>week|month|quarter|year|{'|'.join(_MONTHS)}){_YEAR}",
-        _edge,
+        _resolve_edge,
     ),
-    _rule(rf"in\s+{_COUNT}\s+{_UNIT}", lambda match, today: added(today, _count(match["count"]), match["unit"])),
-    _rule(rf"{_COUNT}\s+{_UNIT}\s+(?:(?P<ahead>from\s+(?:now|today)|later|ahead)|ago)", _relative),
-    _rule(rf"{_WHICH}{_DAY}", _named_day),
+    _rule(
+        rf"in\s+{_COUNT}\s+{_UNIT}", lambda match, today: add_units(today, _parse_count(match["count"]), match["unit"])
+    ),
+    _rule(rf"{_COUNT}\s+{_UNIT}\s+(?:(?P<ahead>from\s+(?:now|today)|later|ahead)|ago)", _resolve_relative),
+    _rule(rf"{_WHICH}{_DAY}", _resolve_weekday),
     _rule(r"(?:the\s+)?day after tomorrow", lambda _, today: today + timedelta(days=2)),
     _rule(r"(?:the\s+)?day before yesterday", lambda _, today: today - timedelta(days=2)),
     _rule(r"tomorrow", lambda _, today: today + timedelta(days=1)),
@@ -213,7 +226,7 @@ _RULES = [
     _rule(r"(?:today|tonight|now)", lambda _, today: today),
     _rule(
         r"(?P<which>next|last)\s+(?P<unit>week|month|year)",
-        lambda match, today: added(today, 1 if match["which"].lower() == "next" else -1, match["unit"]),
+        lambda match, today: add_units(today, 1 if match["which"].lower() == "next" else -1, match["unit"]),
     ),
 ]
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
-_FINDS = {
+_PATTERNS = {
     "date": re.compile(
         rf"\b(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}\s+{_MONTH}(?:\s+\d{{4}})?|{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+\d{{4}})?)\b",
         re.IGNORECASE,
@@ -24,7 +24,7 @@ _FINDS = {
 MAX_FILE_BYTES = 20_000_000
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-_SAYS = re.compile(
+_STATEMENT = re.compile(
     r"^(?!(?:it|this|that|there|these|those|what|who|which|if|when|i|we|you|they)\b)[^,;:?]{2,60}?"
     r"\b(?:is|are|was|were|has|have|had|means|equals|costs|lives|works|runs|uses|requires|needs|belongs|contains|consists|starts|ends)\b"
     r"\s+\S.*[^?]$",
@@ -37,11 +37,11 @@ def main() -> int:
     """Print the matches; return exit code 1, with the reason on stderr, for a missing or unreadable text."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     try:
-        asked = json.loads(sys.stdin.buffer.read() or b"{}")
-        if "file" not in asked and "text" not in asked:
+        arguments = json.loads(sys.stdin.buffer.read() or b"{}")
+        if "file" not in arguments and "text" not in arguments:
             raise ValueError("give a file or a text")
-        text = read_text(asked["file"]) if "file" in asked else str(asked["text"])
-        for kind, value, line in finds(text, asked.get("kinds") or [*_FINDS, "fact"]):
+        text = read_text(arguments["file"]) if "file" in arguments else str(arguments["text"])
+        for kind, value, line in find_matches(text, arguments.get("kinds") or [*_PATTERNS, "fact"]):
             print(f"{line}\t{kind}\t{value}")
     except (OSError, ValueError, MemoryError) as error:
         print(f"extract: {error or 'the text needs more memory than a tool has'}", file=sys.stderr)
@@ -49,38 +49,38 @@ def main() -> int:
     return 0
 
 
-def read_text(place: str) -> str:
+def read_text(path: str) -> str:
     """Return the text of a file. Raises ValueError if it is too large."""
-    with open(place, "rb") as file:
+    with open(path, "rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise ValueError(f"the file has more than {MAX_FILE_BYTES} bytes")
     return data.decode("utf-8", "replace")
 
 
-def finds(text: str, kinds: list[str]) -> Iterator[tuple[str, str, int]]:
+def find_matches(text: str, kinds: list[str]) -> Iterator[tuple[str, str, int]]:
     """Yield (kind, value, line); the text of links, mail addresses and dates is excluded from numbers and names."""
     for number, line in enumerate(text.split("\n"), 1):
         if "fact" in kinds:
-            for fact in facts(line):
+            for fact in find_facts(line):
                 yield "fact", fact, number
         rest = line
         for kind in ("link", "mail", "date", "number", "name"):
-            for found in _FINDS[kind].finditer(rest):
+            for match in _PATTERNS[kind].finditer(rest):
                 if kind in kinds:
-                    yield kind, found[0], number
+                    yield kind, match[0], number
             if kind in ("link", "mail", "date"):
-                rest = _FINDS[kind].sub(lambda match: " " * len(match[0]), rest)
+                rest = _PATTERNS[kind].sub(lambda match: " " * len(match[0]), rest)
 
 
-def facts(line: str) -> Iterator[str]:
+def find_facts(line: str) -> Iterator[str]:
     """Yield the facts of a line, one for each sentence."""
     if pair := _PAIR.match(line):
         yield f"{pair['key'].strip()}: {pair['value'].strip()}"
         return
-    for found in _SENTENCE_END.split(line.lstrip("-*># ")):
-        sentence = found.strip()
-        if 10 <= len(sentence) <= 300 and _SAYS.match(sentence):
+    for part in _SENTENCE_END.split(line.lstrip("-*># ")):
+        sentence = part.strip()
+        if 10 <= len(sentence) <= 300 and _STATEMENT.match(sentence):
             yield sentence
 
 

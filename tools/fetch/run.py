@@ -13,8 +13,8 @@ from html.parser import HTMLParser
 from typing import IO
 from urllib.parse import urlsplit
 
-_MOST_BYTES = 2_000_000
-_SECONDS = 30
+_DEFAULT_BYTES = 2_000_000
+_TIMEOUT_SECONDS = 30
 _SKIPPED = ("script", "style", "noscript", "template", "svg")
 _BREAKS = ("p", "br", "div", "li", "tr", "section", "article", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "title")
 
@@ -26,17 +26,23 @@ class NotAllowed(Exception):
 def main() -> int:
     """Print the text; return exit code 1, with the reason on stderr, for any failure."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
-    asked = json.loads(sys.stdin.buffer.read() or b"{}")
+    arguments = json.loads(sys.stdin.buffer.read() or b"{}")
     try:
-        print(fetched(str(asked["url"]), raw=bool(asked.get("raw")), most=int(asked.get("max_bytes", _MOST_BYTES))))
+        print(
+            fetch_text(
+                str(arguments["url"]),
+                raw=bool(arguments.get("raw")),
+                max_bytes=int(arguments.get("max_bytes", _DEFAULT_BYTES)),
+            )
+        )
     except Exception as error:  # responses can raise any error: one line, no traceback
-        words = " ".join(str(error).split())[:300] or type(error).__name__
-        print(f"fetch: {words}", file=sys.stderr)
+        message = " ".join(str(error).split())[:300] or type(error).__name__
+        print(f"fetch: {message}", file=sys.stderr)
         return 1
     return 0
 
 
-def check(url: str) -> str:
+def check_host(url: str) -> str:
     """Return the address if its host is allowed. Raises NotAllowed."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -48,27 +54,27 @@ def check(url: str) -> str:
     return url
 
 
-class _Checked(urllib.request.HTTPRedirectHandler):
+class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request | None:
-        return super().redirect_request(req, fp, code, msg, headers, check(newurl))  # type: ignore[arg-type]  # typeshed
+        return super().redirect_request(req, fp, code, msg, headers, check_host(newurl))  # type: ignore[arg-type]  # typeshed
 
 
-def fetched(url: str, *, raw: bool, most: int) -> str:
+def fetch_text(url: str, *, raw: bool, max_bytes: int) -> str:
     """Return the content of an address as text of at most `most` bytes; HTML becomes plain text unless `raw`.
 
     Raises ValueError.
     """
-    opener = urllib.request.build_opener(_Checked())
+    opener = urllib.request.build_opener(_CheckedRedirects())
     headers = {"User-Agent": "ctxfs", "Accept": "text/*,application/json;q=0.9,*/*;q=0.1"}
-    request = urllib.request.Request(check(url), headers=headers)  # noqa: S310 - http and https alone
-    with opener.open(request, timeout=_SECONDS) as answer:
-        data = answer.read(most + 1)
-        kind = answer.headers.get_content_type()
-        charset = answer.headers.get_content_charset() or "utf-8"
-    if len(data) > most:
-        raise ValueError(f"it has more than {most} bytes")
+    request = urllib.request.Request(check_host(url), headers=headers)  # noqa: S310 - http and https alone
+    with opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
+        data = response.read(max_bytes + 1)
+        kind = response.headers.get_content_type()
+        charset = response.headers.get_content_charset() or "utf-8"
+    if len(data) > max_bytes:
+        raise ValueError(f"it has more than {max_bytes} bytes")
     if b"\0" in data[:8192]:
         raise ValueError(f"it is no text, but {kind}")
     text: str = data.decode(charset, "replace")

@@ -27,7 +27,7 @@ MAX_PACKS = 100
 MAX_LOOSE_OBJECTS = 50_000
 MAX_LOOSE_BYTES = 200_000_000
 MAX_SHALLOW_COMMITS = 1000
-_LIMIT = 20
+_DEFAULT_LOG_ENTRIES = 20
 _PIECE = 1 << 16
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -79,56 +79,58 @@ _ENVIRONMENT = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
 }
-_PLAIN = ("--no-color", "--no-ext-diff", "--no-textconv")
+_PLAIN_OUTPUT = ("--no-color", "--no-ext-diff", "--no-textconv")
 _ELSEWHERE = "its repository lies elsewhere"
 
 
 def main() -> int:
     """Print git's output; return exit code 1, with the reason on stderr, for any failure."""
     try:
-        asked = json.loads(sys.stdin.buffer.read() or b"{}")
+        request = json.loads(sys.stdin.buffer.read() or b"{}")
         with tempfile.TemporaryDirectory(prefix="git-") as scratch, contextlib.ExitStack() as stack:
-            made = CleanRepository(Path(scratch) / "git", stack)
-            prefix = made.take(str(asked["repo"]), os.environ.get("CTXFS_CEILING", ""))
-            said = made.run(arguments(asked, prefix))
+            clean = CleanRepository(Path(scratch) / "git", stack)
+            prefix = clean.copy_from(str(request["repo"]), os.environ.get("CTXFS_CEILING", ""))
+            output = clean.run(build_arguments(request, prefix))
     except (ValueError, OSError, MemoryError) as error:
-        words = error.strerror if isinstance(error, OSError) else str(error)
-        print(f"git: {' '.join((words or type(error).__name__).split())[:300]}", file=sys.stderr)
+        message = error.strerror if isinstance(error, OSError) else str(error)
+        print(f"git: {' '.join((message or type(error).__name__).split())[:300]}", file=sys.stderr)
         return 1
-    sys.stdout.buffer.write(said or b"nothing\n")
+    sys.stdout.buffer.write(output or b"nothing\n")
     return 0
 
 
 class CleanRepository:
-    """A git directory at `place` with the checked content of another one. `stack` holds descriptors open."""
+    """A git directory at `path` with the checked content of another one. `stack` holds descriptors open."""
 
-    def __init__(self, place: Path, stack: contextlib.ExitStack) -> None:
-        self._place = place
+    def __init__(self, path: Path, stack: contextlib.ExitStack) -> None:
+        self._path = path
         self._stack = stack
         self._packs: list[int] = []
         self._shallow: list[str] = []
 
-    def take(self, folder: str, ceiling: str) -> str:
+    def copy_from(self, folder: str, ceiling: str) -> str:
         """Copy the repository that contains `folder`; return the folder's path in it.
 
         The search for it ends below `ceiling`. Raises ValueError and OSError.
         """
-        repository, prefix = self._found(folder, ceiling)
+        repository, prefix = self._find_repository(folder, ceiling)
         for name in ("objects/pack", "objects/info", "refs"):
-            (self._place / name).mkdir(parents=True)
-        head, refs = _read(repository, "HEAD", MAX_REF_BYTES), _refs(repository)
+            (self._path / name).mkdir(parents=True)
+        head, refs = _read_text(repository, "HEAD", MAX_REF_BYTES), _read_refs(repository)
         width = self._write_refs(head, refs)
         version = 1 if width == 64 else 0
-        more = "[extensions]\n\tobjectFormat = sha256\n" if width == 64 else ""
-        (self._place / "config").write_text(_CONFIG.format(version=version) + more)
+        extensions = "[extensions]\n\tobjectFormat = sha256\n" if width == 64 else ""
+        (self._path / "config").write_text(_CONFIG.format(version=version) + extensions)
         objects = self._directory("objects", repository)
         for name in ("alternates", "http-alternates"):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.stat(f"info/{name}", dir_fd=objects, follow_symlinks=False)
                 raise ValueError("its objects are borrowed from another repository")
-        self._take_packs(objects)
-        self._take_loose(objects)
-        self._shallow = _HEX.findall(_read(repository, "shallow", 65 * MAX_SHALLOW_COMMITS) or "")[:MAX_SHALLOW_COMMITS]
+        self._link_packs(objects)
+        self._copy_loose(objects)
+        self._shallow = _HEX.findall(_read_text(repository, "shallow", 65 * MAX_SHALLOW_COMMITS) or "")[
+            :MAX_SHALLOW_COMMITS
+        ]
         return prefix
 
     def run(self, arguments: list[str]) -> bytes:
@@ -146,40 +148,40 @@ class CleanRepository:
         self._stack.callback(os.close, fd)
         return fd
 
-    def _found(self, folder: str, ceiling: str) -> tuple[int, str]:
+    def _find_repository(self, folder: str, ceiling: str) -> tuple[int, str]:
         """Return (descriptor of the nearest `.git` above, path of `folder` relative to its directory).
 
         Raises ValueError.
         """
         parts = PurePosixPath(os.path.abspath(folder)).parts
-        opened = [self._directory("/")]
+        descriptors = [self._directory("/")]
         for name in parts[1:]:
-            opened.append(self._directory(name, opened[-1]))
+            descriptors.append(self._directory(name, descriptors[-1]))
         for depth in range(len(parts), 0, -1):
             if ceiling and PurePosixPath(*parts[:depth]) == PurePosixPath(ceiling):
                 break
             with contextlib.suppress(FileNotFoundError):
-                os.stat(".git", dir_fd=opened[depth - 1], follow_symlinks=False)
-                return self._directory(".git", opened[depth - 1]), "/".join(parts[depth:])
+                os.stat(".git", dir_fd=descriptors[depth - 1], follow_symlinks=False)
+                return self._directory(".git", descriptors[depth - 1]), "/".join(parts[depth:])
         raise ValueError("it lies in no repository")
 
     def _write_refs(self, head: str | None, refs: dict[str, str]) -> int:
         """Write HEAD and the refs of its hash length; return that length."""
-        said = (head or "").strip()
-        named = said.removeprefix("ref: ").strip()
-        if _HEX.fullmatch(said):
-            commit = said
-        elif said.startswith("ref: ") and _REF.fullmatch(named) and named in refs:
-            commit = refs[named]
+        head_text = (head or "").strip()
+        ref = head_text.removeprefix("ref: ").strip()
+        if _HEX.fullmatch(head_text):
+            head_oid = head_text
+        elif head_text.startswith("ref: ") and _REF.fullmatch(ref) and ref in refs:
+            head_oid = refs[ref]
         else:
             raise ValueError("its HEAD names no commit: it may have none, or keep its refs in another form")
-        kept = {name: each for name, each in refs.items() if len(each) == len(commit)}
-        lines = [f"{each} {name}\n" for name, each in sorted(kept.items())]
-        (self._place / "packed-refs").write_text("# pack-refs with: sorted \n" + "".join(lines))
-        (self._place / "HEAD").write_text(f"{commit}\n")
-        return len(commit)
+        same_width = {name: oid for name, oid in refs.items() if len(oid) == len(head_oid)}
+        lines = [f"{oid} {name}\n" for name, oid in sorted(same_width.items())]
+        (self._path / "packed-refs").write_text("# pack-refs with: sorted \n" + "".join(lines))
+        (self._path / "HEAD").write_text(f"{head_oid}\n")
+        return len(head_oid)
 
-    def _take_packs(self, objects: int) -> None:
+    def _link_packs(self, objects: int) -> None:
         """Link the packs by descriptor, so that git reads the files opened now, without a copy."""
         try:
             folder = self._directory("pack", objects)
@@ -188,16 +190,16 @@ class CleanRepository:
                 raise
             return
         names = set(filter(_PACK.fullmatch, os.listdir(folder)))
-        whole = sorted(name for name in names if name.endswith(".pack") and f"{name[:-5]}.idx" in names)
-        if len(whole) > MAX_PACKS:
+        packs = sorted(name for name in names if name.endswith(".pack") and f"{name[:-5]}.idx" in names)
+        if len(packs) > MAX_PACKS:
             raise ValueError(f"it has more than {MAX_PACKS} packs: git gc makes them one")
-        for name in (each for pack in whole for each in (pack, f"{pack[:-5]}.idx")):
-            fd = _opened(folder, name)
+        for name in (file for pack in packs for file in (pack, f"{pack[:-5]}.idx")):
+            fd = _open_file(folder, name)
             self._stack.callback(os.close, fd)
             self._packs.append(fd)
-            os.symlink(f"/proc/self/fd/{fd}", self._place / "objects" / "pack" / name)
+            os.symlink(f"/proc/self/fd/{fd}", self._path / "objects" / "pack" / name)
 
-    def _take_loose(self, objects: int) -> None:
+    def _copy_loose(self, objects: int) -> None:
         count = total = 0
         for start in (f"{number:02x}" for number in range(256)):
             try:
@@ -208,11 +210,11 @@ class CleanRepository:
                 for name in os.listdir(folder):
                     if not _HEX.fullmatch(start + name):
                         continue
-                    data = _copied(folder, name, MAX_LOOSE_BYTES - total)
+                    data = _read_file(folder, name, MAX_LOOSE_BYTES - total)
                     count, total = count + 1, total + len(data)
                     if count > MAX_LOOSE_OBJECTS:
                         raise ValueError(f"it has more than {MAX_LOOSE_OBJECTS} objects in no pack: git gc packs them")
-                    target = self._place / "objects" / start
+                    target = self._path / "objects" / start
                     target.mkdir(exist_ok=True)
                     (target / name).write_bytes(data)
             finally:
@@ -220,7 +222,7 @@ class CleanRepository:
 
     def _write_shallow(self) -> None:
         """Write the commits whose parents are all missing, as in a shallow clone; history may end at no others."""
-        headers = self._git(["cat-file", "--batch"], "".join(f"{each}\n" for each in self._shallow).encode())
+        headers = self._git(["cat-file", "--batch"], "".join(f"{oid}\n" for oid in self._shallow).encode())
         parents: dict[str, list[str]] = {}
         current = ""
         for line in headers.decode("utf-8", "replace").splitlines():
@@ -232,25 +234,25 @@ class CleanRepository:
                 parents[current].append(words[1])
             elif not line:
                 current = ""  # the commit message follows
-        asked = sorted({each for some in parents.values() for each in some})
-        said = self._git(["cat-file", "--batch-check"], "".join(f"{each}\n" for each in asked).encode()).decode()
-        missing = {line.split(" ")[0] for line in said.splitlines() if line.endswith(" missing")}
-        ends = [each for each, some in parents.items() if some and missing.issuperset(some)]
-        if ends:
-            (self._place / "shallow").write_text("".join(f"{each}\n" for each in ends))
+        parent_ids = sorted({oid for parent_list in parents.values() for oid in parent_list})
+        checked = self._git(["cat-file", "--batch-check"], "".join(f"{oid}\n" for oid in parent_ids).encode()).decode()
+        missing = {line.split(" ")[0] for line in checked.splitlines() if line.endswith(" missing")}
+        boundary = [oid for oid, parent_list in parents.items() if parent_list and missing.issuperset(parent_list)]
+        if boundary:
+            (self._path / "shallow").write_text("".join(f"{oid}\n" for oid in boundary))
 
-    def _git(self, arguments: list[str], said: bytes = b"") -> bytes:
-        home = {"HOME": str(self._place), "XDG_CONFIG_HOME": str(self._place), "GIT_DIR": str(self._place)}
+    def _git(self, arguments: list[str], input_data: bytes = b"") -> bytes:
+        home = {"HOME": str(self._path), "XDG_CONFIG_HOME": str(self._path), "GIT_DIR": str(self._path)}
         environment = {"PATH": os.environ.get("PATH", os.defpath), **_ENVIRONMENT, **home}
-        with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as complaints:
-            asked.write(said)
-            asked.seek(0)
+        with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as complaints:
+            stdin.write(input_data)
+            stdin.seek(0)
             try:
                 process = subprocess.Popen(
                     ["git", *arguments],
-                    cwd=self._place,
+                    cwd=self._path,
                     env=environment,
-                    stdin=asked,
+                    stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=complaints,
                     pass_fds=self._packs,
@@ -259,8 +261,8 @@ class CleanRepository:
                 raise ValueError("git is not installed") from error
             assert process.stdout is not None
             try:
-                found = process.stdout.read(MAX_OUTPUT_BYTES + 1)
-                if len(found) > MAX_OUTPUT_BYTES:
+                output = process.stdout.read(MAX_OUTPUT_BYTES + 1)
+                if len(output) > MAX_OUTPUT_BYTES:
                     raise ValueError(f"it says more than {MAX_OUTPUT_BYTES} bytes: name a path, or a limit")
                 code = process.wait()
             finally:
@@ -271,10 +273,10 @@ class CleanRepository:
                 complaints.seek(0)
                 lines = complaints.read(MAX_COMPLAINT_BYTES).decode("utf-8", "replace").strip().splitlines()
                 raise ValueError(lines[-1].removeprefix("fatal: ") if lines else "git failed")
-        return found
+        return output
 
 
-def _opened(folder: int, name: str) -> int:
+def _open_file(folder: int, name: str) -> int:
     """Return a descriptor of a regular file. Raises ValueError for any other kind."""
     try:
         fd = os.open(name, _FILE, dir_fd=folder)
@@ -288,37 +290,37 @@ def _opened(folder: int, name: str) -> int:
     return fd
 
 
-def _copied(folder: int, name: str, most: int) -> bytes:
+def _read_file(folder: int, name: str, max_bytes: int) -> bytes:
     """Return the content of a regular file. Raises ValueError if it exceeds `most` bytes."""
-    fd = _opened(folder, name)
+    fd = _open_file(folder, name)
     with open(fd, "rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
         raise ValueError("its files are too large: git gc packs them")
     return data
 
 
-def _read(folder: int, name: str, most: int) -> str | None:
+def _read_text(folder: int, name: str, max_bytes: int) -> str | None:
     """Return a small text file; None if it is absent."""
     try:
-        return _copied(folder, name, most).decode("utf-8", "replace")
+        return _read_file(folder, name, max_bytes).decode("utf-8", "replace")
     except FileNotFoundError:
         return None
 
 
-def _refs(repository: int) -> dict[str, str]:
+def _read_refs(repository: int) -> dict[str, str]:
     """Return plain names of branches, tags and remote branches with their hashes; loose files override packed-refs."""
-    found: dict[str, str] = {}
-    for line in (_read(repository, "packed-refs", MAX_REFS_BYTES) or "").split("\n"):
-        commit, _, name = line.partition(" ")
-        if _HEX.fullmatch(commit) and _is_ref(name):
-            found[name] = commit
-    for name, said in _loose_refs(repository):
-        if _HEX.fullmatch(said):
-            found[name] = said
-    if len(found) > MAX_REFS:
+    refs: dict[str, str] = {}
+    for line in (_read_text(repository, "packed-refs", MAX_REFS_BYTES) or "").split("\n"):
+        oid, _, name = line.partition(" ")
+        if _HEX.fullmatch(oid) and _is_ref(name):
+            refs[name] = oid
+    for name, content in _loose_refs(repository):
+        if _HEX.fullmatch(content):
+            refs[name] = content
+    if len(refs) > MAX_REFS:
         raise ValueError(f"it has more than {MAX_REFS} branches and tags")
-    return found
+    return refs
 
 
 def _is_ref(name: str) -> bool:
@@ -327,35 +329,35 @@ def _is_ref(name: str) -> bool:
 
 def _loose_refs(repository: int) -> Iterator[tuple[str, str]]:
     """Yield (name, content) of the files below `refs/`, within limits of depth and number."""
-    seen = 0
-    waiting = [("refs", 0)]
-    while waiting:
-        place, depth = waiting.pop()
+    count = 0
+    pending = [("refs", 0)]
+    while pending:
+        folder_path, depth = pending.pop()
         try:
-            folder = _beneath(repository, place)
+            folder = _open_beneath(repository, folder_path)
         except OSError:
             continue
         try:
             for name in os.listdir(folder):
-                seen += 1
-                if seen > MAX_REFS:
+                count += 1
+                if count > MAX_REFS:
                     raise ValueError(f"it has more than {MAX_REFS} branches and tags")
-                path = f"{place}/{name}"
+                path = f"{folder_path}/{name}"
                 with contextlib.suppress(OSError):
                     if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                         if depth < MAX_REF_DEPTH:
-                            waiting.append((path, depth + 1))
+                            pending.append((path, depth + 1))
                     elif _is_ref(path):
                         with contextlib.suppress(ValueError):
-                            yield path, _copied(folder, name, MAX_REF_BYTES).decode("ascii", "replace").strip()
+                            yield path, _read_file(folder, name, MAX_REF_BYTES).decode("ascii", "replace").strip()
         finally:
             os.close(folder)
 
 
-def _beneath(repository: int, place: str) -> int:
+def _open_beneath(repository: int, path: str) -> int:
     """Return a descriptor of a directory below another one; no component may be a link."""
     fd = os.dup(repository)
-    for name in place.split("/"):
+    for name in path.split("/"):
         try:
             deeper = os.open(name, _DIRECTORY, dir_fd=fd)
         finally:
@@ -364,10 +366,10 @@ def _beneath(repository: int, place: str) -> int:
     return fd
 
 
-def arguments(asked: dict[str, object], prefix: str) -> list[str]:
+def build_arguments(request: dict[str, object], prefix: str) -> list[str]:
     """Return git's arguments. Raises ValueError for an invalid revision, and for a path that leaves the folder."""
-    command, rev = str(asked["command"]), str(asked.get("rev", ""))
-    path = PurePosixPath(str(asked.get("path") or "."))
+    command, rev = str(request["command"]), str(request.get("rev", ""))
+    path = PurePosixPath(str(request.get("path") or "."))
     if path.is_absolute() or ".." in path.parts or "\0" in str(path):
         raise ValueError("the path leads out of the folder")
     paths = ["--", str(PurePosixPath(prefix) / path)]
@@ -375,34 +377,53 @@ def arguments(asked: dict[str, object], prefix: str) -> list[str]:
         shape = [
             "--date=iso-strict",
             "--format=%h %ad %an%n    %s",
-            f"--max-count={int(str(asked.get('limit', _LIMIT)))}",
+            f"--max-count={int(str(request.get('limit', _DEFAULT_LOG_ENTRIES)))}",
         ]
-        grep = [f"--grep={asked['grep']}", "--fixed-strings"] if asked.get("grep") else []
-        last = revisions(rev or "HEAD")
-        return ["log", "--no-show-signature", "--no-mailmap", *shape, *grep, *_PLAIN, "--end-of-options", *last, *paths]
+        grep = [f"--grep={request['grep']}", "--fixed-strings"] if request.get("grep") else []
+        last = parse_revisions(rev or "HEAD")
+        return [
+            "log",
+            "--no-show-signature",
+            "--no-mailmap",
+            *shape,
+            *grep,
+            *_PLAIN_OUTPUT,
+            "--end-of-options",
+            *last,
+            *paths,
+        ]
     if command == "diff":
-        last_commit, first = revisions(rev if ".." in rev else f"{rev or 'HEAD~1'}..HEAD")
-        return ["diff", "--stat", "--patch", *_PLAIN, "--end-of-options", first.removeprefix("^"), last_commit, *paths]
+        last_commit, first = parse_revisions(rev if ".." in rev else f"{rev or 'HEAD~1'}..HEAD")
+        return [
+            "diff",
+            "--stat",
+            "--patch",
+            *_PLAIN_OUTPUT,
+            "--end-of-options",
+            first.removeprefix("^"),
+            last_commit,
+            *paths,
+        ]
     shape = ["--date=iso-strict", "--format=medium", "--stat", "--patch", "--no-show-signature", "--no-mailmap"]
-    return ["show", *shape, *_PLAIN, "--end-of-options", commit(rev or "HEAD"), *paths]
+    return ["show", *shape, *_PLAIN_OUTPUT, "--end-of-options", commit_expression(rev or "HEAD"), *paths]
 
 
-def revisions(said: str) -> list[str]:
+def parse_revisions(text: str) -> list[str]:
     """Return [last], or a range as [last, ^first]."""
-    first, dots, last = said.partition("..")
+    first, dots, last = text.partition("..")
     if not dots:
-        return [commit(said)]
-    return [commit(last.lstrip(".") or "HEAD"), f"^{commit(first or 'HEAD')}"]
+        return [commit_expression(text)]
+    return [commit_expression(last.lstrip(".") or "HEAD"), f"^{commit_expression(first or 'HEAD')}"]
 
 
-def commit(said: str) -> str:
+def commit_expression(text: str) -> str:
     """Return a revision that can only resolve to a commit, so that blobs cannot be read by their hash.
 
     Raises ValueError.
     """
-    if not _REVISION.fullmatch(said) or ".." in said or len(said) > MAX_REF_BYTES:
-        raise ValueError(f"'{said[:80]}' is no revision")
-    return f"{said}^{{commit}}"
+    if not _REVISION.fullmatch(text) or ".." in text or len(text) > MAX_REF_BYTES:
+        raise ValueError(f"'{text[:80]}' is no revision")
+    return f"{text}^{{commit}}"
 
 
 if __name__ == "__main__":

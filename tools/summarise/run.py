@@ -18,11 +18,11 @@ _STOP = frozenset(
     "some such than that the their them then there these they this those through to too under up us very was we were what when where "
     "which while who why will with would you your".split()
 )
-_SENTENCES = 5
-_LEAST_WORDS, _MOST_WORDS = 4, 60
-_NEW = 0.7  # weight of relevance against redundancy
-_FIRST = 1.15  # factor of a paragraph's first sentence, often its topic sentence
-_ABOUT = 3.0
+_DEFAULT_SENTENCES = 5
+_MIN_WORDS, _MAX_WORDS = 4, 60
+_RELEVANCE_WEIGHT = 0.7  # weight of relevance against redundancy
+_FIRST_FACTOR = 1.15  # factor of a paragraph's first sentence, often its topic sentence
+_TOPIC_FACTOR = 3.0
 MAX_FILE_BYTES = 20_000_000
 MAX_SENTENCES = 5000  # of a longer text only the first are considered
 
@@ -31,11 +31,13 @@ def main() -> int:
     """Print the summary; return exit code 1, with the reason on stderr, for a missing or unreadable text."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     try:
-        asked = json.loads(sys.stdin.buffer.read() or b"{}")
-        if "file" not in asked and "text" not in asked:
+        arguments = json.loads(sys.stdin.buffer.read() or b"{}")
+        if "file" not in arguments and "text" not in arguments:
             raise ValueError("give a file or a text")
-        text = read_text(asked["file"]) if "file" in asked else str(asked["text"])
-        for line, sentence in summary(text, int(asked.get("sentences", _SENTENCES)), str(asked.get("about", ""))):
+        text = read_text(arguments["file"]) if "file" in arguments else str(arguments["text"])
+        for line, sentence in summary(
+            text, int(arguments.get("sentences", _DEFAULT_SENTENCES)), str(arguments.get("about", ""))
+        ):
             print(f"{line}\t{sentence}")
     except (OSError, ValueError, MemoryError) as error:
         print(f"summarise: {error or 'the text needs more memory than a tool has'}", file=sys.stderr)
@@ -43,9 +45,9 @@ def main() -> int:
     return 0
 
 
-def read_text(place: str) -> str:
+def read_text(path: str) -> str:
     """Return the text of a file. Raises ValueError if it is too large."""
-    with open(place, "rb") as file:
+    with open(path, "rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise ValueError(f"the file has more than {MAX_FILE_BYTES} bytes")
@@ -54,57 +56,62 @@ def read_text(place: str) -> str:
 
 def summary(text: str, count: int, about: str = "") -> list[tuple[int, str]]:
     """Return (line, sentence) of at most `count` sentences, in the order of the text."""
-    found = sentences(text)
-    bags = [Counter(words(sentence)) for _, sentence, _ in found]
-    spread = Counter(word for bag in bags for word in bag)
-    weight = {word: math.log(1 + len(bags) / number) for word, number in spread.items()}
+    candidates = sentences(text)
+    bags = [Counter(words(sentence)) for _, sentence, _ in candidates]
+    frequency = Counter(word for bag in bags for word in bag)
+    weight = {word: math.log(1 + len(bags) / number) for word, number in frequency.items()}
     total: Counter[str] = Counter()
     for bag in bags:
         total.update(bag)
-    asked = set(words(about))
+    topic_words = set(words(about))
     vectors = [{word: weight[word] * (1 + math.log(number)) for word, number in bag.items()} for bag in bags]
     centre = {
-        word: weight[word] * (1 + math.log(number)) * (_ABOUT if word in asked else 1) for word, number in total.items()
+        word: weight[word] * (1 + math.log(number)) * (_TOPIC_FACTOR if word in topic_words else 1)
+        for word, number in total.items()
     }
-    worth = [
-        cosine(vector, centre) * (_FIRST if first else 1) for vector, (_, _, first) in zip(vectors, found, strict=True)
+    relevance = [
+        cosine(vector, centre) * (_FIRST_FACTOR if is_first else 1)
+        for vector, (_, _, is_first) in zip(vectors, candidates, strict=True)
     ]
-    chosen: list[int] = []
-    repeated = [0.0] * len(found)  # similarity of each to the selected ones
-    left = dict.fromkeys(range(len(found)))
-    while left and len(chosen) < count:
-        best = max(left, key=lambda each: _NEW * worth[each] - (1 - _NEW) * repeated[each])
-        chosen.append(best)
-        del left[best]
-        for each in left:
-            repeated[each] = max(repeated[each], cosine(vectors[each], vectors[best]))
-    return [(found[each][0], found[each][1]) for each in sorted(chosen)]
+    selected: list[int] = []
+    redundancy = [0.0] * len(candidates)  # similarity of each to the selected ones
+    remaining = dict.fromkeys(range(len(candidates)))
+    while remaining and len(selected) < count:
+        best = max(
+            remaining,
+            key=lambda index: _RELEVANCE_WEIGHT * relevance[index] - (1 - _RELEVANCE_WEIGHT) * redundancy[index],
+        )
+        selected.append(best)
+        del remaining[best]
+        for index in remaining:
+            redundancy[index] = max(redundancy[index], cosine(vectors[index], vectors[best]))
+    return [(candidates[index][0], candidates[index][1]) for index in sorted(selected)]
 
 
 def sentences(text: str) -> list[tuple[int, str, bool]]:
     """Return (line, sentence, is first of its paragraph), without headings, code, and sentences of unusual length."""
-    found, code, begins = [], False, True
+    rows, is_code, is_first = [], False, True
     offset = 1
     for number, line in enumerate(text.split("\n"), offset):
         stripped = line.strip()
         if stripped.startswith(("```", "~~~")):
-            code = not code
-        if code or not stripped or stripped.startswith(("#", "|", "```", "~~~", "---")):
-            begins = True
+            is_code = not is_code
+        if is_code or not stripped or stripped.startswith(("#", "|", "```", "~~~", "---")):
+            is_first = True
             continue
         for part in _SENTENCE_END.split(stripped.lstrip("-*> ")):
             sentence = " ".join(part.split())
-            if _LEAST_WORDS <= len(_WORD.findall(sentence)) <= _MOST_WORDS:
-                found.append((number, sentence, begins))
-                if len(found) == MAX_SENTENCES:
-                    return found
-            begins = False
-    return found
+            if _MIN_WORDS <= len(_WORD.findall(sentence)) <= _MAX_WORDS:
+                rows.append((number, sentence, is_first))
+                if len(rows) == MAX_SENTENCES:
+                    return rows
+            is_first = False
+    return rows
 
 
 def words(text: str) -> list[str]:
     """Return the lower-case words without stop words."""
-    return [word for word in (each.lower() for each in _WORD.findall(text)) if word not in _STOP]
+    return [word for word in (match.lower() for match in _WORD.findall(text)) if word not in _STOP]
 
 
 def cosine(one: dict[str, float], other: dict[str, float]) -> float:

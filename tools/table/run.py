@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 _TABLE = "data"
-_ROWS = 100
-_SHOWN = 10
-_SHOWN_TABLES = 100
-_SAMPLE_LINES = 20
+_DEFAULT_ROWS = 100
+_MAX_PREVIEW_ROWS = 10
+_MAX_PREVIEW_TABLES = 100
+_MAX_SAMPLE_LINES = 20
 _DELIMITERS = ",;\t|"
 MAX_STEPS = 30_000_000
 MAX_FILE_BYTES = 100_000_000
@@ -33,14 +33,14 @@ def main() -> int:
     """Print the rows; return exit code 1, with the reason on stderr, for any failure."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     try:
-        asked = json.loads(sys.stdin.buffer.read() or b"{}")
-        db = opened(Path(asked["file"]))
-        limit = int(asked.get("limit", _ROWS))
-        if asked.get("sql"):
-            names, rows = select(db, asked["sql"], limit)
-            print(rendered(names, rows, asked.get("format", "markdown")))
+        arguments = json.loads(sys.stdin.buffer.read() or b"{}")
+        db = open_database(Path(arguments["file"]))
+        limit = int(arguments.get("limit", _DEFAULT_ROWS))
+        if arguments.get("sql"):
+            names, rows = select(db, arguments["sql"], limit)
+            print(render(names, rows, arguments.get("format", "markdown")))
         else:
-            print(described(db))
+            print(describe(db))
     except RecursionError:
         print("table: the file is nested too deeply", file=sys.stderr)
         return 1
@@ -48,13 +48,13 @@ def main() -> int:
         print("table: the file, or the answer, needs more memory than a tool has", file=sys.stderr)
         return 1
     except Exception as error:  # hostile files can raise any error: one line, no traceback
-        words = " ".join(str(error).split())[:300] or type(error).__name__
-        print(f"table: {words}", file=sys.stderr)
+        message = " ".join(str(error).split())[:300] or type(error).__name__
+        print(f"table: {message}", file=sys.stderr)
         return 1
     return 0
 
 
-def opened(file: Path) -> sqlite3.Connection:
+def open_database(file: Path) -> sqlite3.Connection:
     """Return a database in memory with the file's content, restricted to reading.
 
     A SQLite file is deserialised from its bytes: no name reaches SQLite, and no file beside it is opened.
@@ -63,22 +63,22 @@ def opened(file: Path) -> sqlite3.Connection:
         data = content.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise ValueError(f"the file has more than {MAX_FILE_BYTES} bytes")
-    db = _deserialized(data) if data.startswith(_SQLITE) else _filled(file.name.lower(), data)
+    db = _deserialize(data) if data.startswith(_SQLITE) else _fill_table(file.name.lower(), data)
     _restrict(db)
     return db
 
 
-def _deserialized(data: bytes) -> sqlite3.Connection:
+def _deserialize(data: bytes) -> sqlite3.Connection:
     db = sqlite3.connect(":memory:")
     # A database in memory has no write-ahead log: both format versions are those of a rollback journal.
     db.deserialize(data[:18] + b"\1\1" + data[20:])
     return db
 
 
-def _filled(name: str, data: bytes) -> sqlite3.Connection:
+def _fill_table(name: str, data: bytes) -> sqlite3.Connection:
     rows = [
-        {_whole(key): _whole(value) for key, value in row.items()}
-        for row in _records(name, data.decode("utf-8-sig", "replace"))
+        {_replace_surrogates(key): _replace_surrogates(value) for key, value in row.items()}
+        for row in _parse_records(name, data.decode("utf-8-sig", "replace"))
     ]
     if not rows:
         raise ValueError("the file has no rows")
@@ -86,9 +86,9 @@ def _filled(name: str, data: bytes) -> sqlite3.Connection:
     if len(names) > MAX_COLUMNS:
         raise ValueError(f"the file has more than {MAX_COLUMNS} columns")
     db = sqlite3.connect(":memory:")
-    db.execute(f"CREATE TABLE {_TABLE} ({', '.join(map(_quoted, names))})")
+    db.execute(f"CREATE TABLE {_TABLE} ({', '.join(map(_quote_name, names))})")
     marks = ", ".join("?" * len(names))
-    values = ([_value(row.get(name)) for name in names] for row in rows)
+    values = ([_convert_value(row.get(name)) for name in names] for row in rows)
     db.executemany(f"INSERT INTO {_TABLE} VALUES ({marks})", values)
     db.commit()
     return db
@@ -112,58 +112,58 @@ def _restrict(db: sqlite3.Connection) -> None:
     db.set_progress_handler(count, 100_000)
 
 
-def _records(name: str, text: str) -> list[dict[str, Any]]:
+def _parse_records(name: str, text: str) -> list[dict[str, Any]]:
     if name.endswith((".json", ".jsonl", ".ndjson")):
         try:
-            said = json.loads(text)
+            data = json.loads(text)
         except ValueError:
-            said = [json.loads(line) for line in text.split("\n") if line.strip()]
-        if isinstance(said, dict):
-            lists = [value for value in said.values() if isinstance(value, list)]
-            said = lists[0] if len(lists) == 1 else [said]
+            data = [json.loads(line) for line in text.split("\n") if line.strip()]
+        if isinstance(data, dict):
+            lists = [value for value in data.values() if isinstance(value, list)]
+            data = lists[0] if len(lists) == 1 else [data]
         return [
-            row if isinstance(row, dict) else {"value": row} for row in (said if isinstance(said, list) else [said])
+            row if isinstance(row, dict) else {"value": row} for row in (data if isinstance(data, list) else [data])
         ]
     csv.field_size_limit(MAX_VALUE_BYTES)
-    reader = csv.reader(io.StringIO(text), delimiter=_delimiter(name, text))
+    reader = csv.reader(io.StringIO(text), delimiter=_detect_delimiter(name, text))
     head = next(reader, [])
     names = [name.strip() or f"column{number}" for number, name in enumerate(head, 1)]
     return [dict(zip(names, row, strict=False)) for row in reader if row]
 
 
-def _delimiter(name: str, text: str) -> str:
+def _detect_delimiter(name: str, text: str) -> str:
     """Return the character that splits the first lines into the most columns, the same number in most of them.
 
     In linear time, unlike `csv.Sniffer`, whose expressions backtrack.
     """
     default = "\t" if name.endswith(".tsv") else ","
-    sample = text[:8192].splitlines()[:_SAMPLE_LINES]
-    worth = {}
+    sample = text[:8192].splitlines()[:_MAX_SAMPLE_LINES]
+    scores = {}
     for mark in _DELIMITERS:
         widths = [len(row) for row in csv.reader(sample, delimiter=mark) if row]
         usual = max(set(widths), key=lambda width: (widths.count(width), width), default=1)
-        worth[mark] = (usual > 1) * widths.count(usual) / max(len(widths), 1), usual, mark == default
-    best = max(_DELIMITERS, key=lambda mark: worth[mark])
-    return best if worth[best][1] > 1 else default
+        scores[mark] = (usual > 1) * widths.count(usual) / max(len(widths), 1), usual, mark == default
+    best = max(_DELIMITERS, key=lambda mark: scores[mark])
+    return best if scores[best][1] > 1 else default
 
 
-def _value(value: Any) -> Any:
+def _convert_value(value: Any) -> Any:
     """Return numbers in text as numbers, so that they compare and add as such; integers beyond 64 bits stay text."""
     if isinstance(value, str):
         plain = value.strip()
         for kind in (int, float) if len(plain) < 40 else ():
             try:
-                found = kind(plain)
+                number = kind(plain)
             except ValueError:
                 continue
-            return found if (str(found) == plain and _fits(found)) or kind is float else value
+            return number if (str(number) == plain and _fits(number)) or kind is float else value
         return value
     if value is None or isinstance(value, float) or (isinstance(value, int) and _fits(value)):
         return value
     return str(value) if isinstance(value, int) else json.dumps(value, ensure_ascii=False)
 
 
-def _whole(value: Any) -> Any:
+def _replace_surrogates(value: Any) -> Any:
     """Return text without lone surrogates, which JSON can encode and SQLite refuses."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
 
@@ -180,22 +180,22 @@ def select(db: sqlite3.Connection, sql: str, limit: int) -> tuple[list[str], lis
     return [column[0] for column in cursor.description], cursor.fetchmany(limit)
 
 
-def described(db: sqlite3.Connection) -> str:
+def describe(db: sqlite3.Connection) -> str:
     """Return each table with its columns, number of rows, and first rows."""
     out = []
     tables = db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'")
-    for (name,) in tables.fetchmany(_SHOWN_TABLES):
+    for (name,) in tables.fetchmany(_MAX_PREVIEW_TABLES):
         try:
-            (count,) = db.execute(f"SELECT count(*) FROM {_quoted(name)}").fetchone()
-            cursor = db.execute(f"SELECT * FROM {_quoted(name)} LIMIT {_SHOWN}")
+            (count,) = db.execute(f"SELECT count(*) FROM {_quote_name(name)}").fetchone()
+            cursor = db.execute(f"SELECT * FROM {_quote_name(name)} LIMIT {_MAX_PREVIEW_ROWS}")
             names = [column[0] for column in cursor.description]
-            out.append(f"## {name}: {count} rows\n\n{rendered(names, cursor.fetchall(), 'markdown')}")
+            out.append(f"## {name}: {count} rows\n\n{render(names, cursor.fetchall(), 'markdown')}")
         except sqlite3.Error as error:
             out.append(f"## {name}: {error}")
     return "\n\n".join(out) or "no tables"
 
 
-def rendered(names: list[str], rows: list[tuple[Any, ...]], form: str) -> str:
+def render(names: list[str], rows: list[tuple[Any, ...]], form: str) -> str:
     """Return rows as a table of Markdown, CSV or JSON."""
     if form == "json":
         return json.dumps([dict(zip(names, row, strict=True)) for row in rows], ensure_ascii=False, default=repr)
@@ -204,15 +204,15 @@ def rendered(names: list[str], rows: list[tuple[Any, ...]], form: str) -> str:
         csv.writer(out, lineterminator="\n").writerows([names, *rows])
         return out.getvalue().rstrip("\n")
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    lines += [f"| {' | '.join(_cell(value) for value in row)} |" for row in rows]
+    lines += [f"| {' | '.join(_format_cell(value) for value in row)} |" for row in rows]
     return "\n".join(lines)
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _quoted(name: str) -> str:
+def _quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
