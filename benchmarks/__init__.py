@@ -1,3 +1,3 @@
-"""Measurements against native tools and other programs; anyone can run them, none of them is a test."""
+"""Benchmarks against native tools and other programs. They run on any machine and are not tests."""
 
 import ctxfs.index  # noqa: F401  # before numpy, as in the daemon

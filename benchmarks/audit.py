@@ -1,7 +1,7 @@
-"""What the audit costs on the mount: `python -m benchmarks.audit [--files 2000] [--rounds 9]`.
+"""Cost of the audit on the mount: `python -m benchmarks.audit [--files 2000] [--rounds 9]`.
 
-Two stores that differ in `history.audit` alone, in turns: create, write and close of small files, and open, read and close of them.
-What the daemons do at the same time (versions, indexing, the chain) has the same processors.
+Two stores that differ only in `history.audit`, interleaved: create, write and close of small files, and open, read and
+close of them. The daemons' concurrent work (versions, indexing, the hash chain) runs on the same processors.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from benchmarks.harness import Bench, bench, interleaved, report
 
 
 def mounted(made: Bench, *, audit: bool) -> Bench:
-    """A store without meaning, with the audit on or off, and its mount."""
+    """Create and mount a store without vectors, with the audit on or off."""
     made.ctxfs("init")
     config = made.store / "ctxfs.toml"
     text = config.read_text().replace("[index]", "[index]\nmeaning = false")
@@ -25,10 +25,10 @@ def mounted(made: Bench, *, audit: bool) -> Bench:
 
 
 def create(folder: Path, files: int) -> float:
-    """Seconds to create, write and close so many files."""
+    """Return the seconds to create, write and close the files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    time.sleep(1.5)  # what deleting left to do is over
+    time.sleep(1.5)  # until the deferred work of the deletion has ended
     start = time.perf_counter()
     for number in range(files):
         fd = os.open(f"{folder}/{number}.md", os.O_CREAT | os.O_WRONLY)
@@ -38,7 +38,7 @@ def create(folder: Path, files: int) -> float:
 
 
 def read(folder: Path, files: int) -> float:
-    """Seconds to open, read and close so many files."""
+    """Return the seconds to open, read and close the files."""
     start = time.perf_counter()
     for number in range(files):
         fd = os.open(f"{folder}/{number}.md", os.O_RDONLY)

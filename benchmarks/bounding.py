@@ -1,9 +1,10 @@
 """Fit the built-in token bound: `python -m benchmarks.bounding A B … [--check]`. Needs scipy.
 
-A, B … are tokenizer.json files, or encodings of tiktoken. Found are the least weights of the kinds of pieces that a text is cut into,
-for which no text of the training half is counted below the largest of the tokenizers: a linear programme. Texts are this machine's
-documents and code, translations (gettext catalogues of every language here), and generated data: base64, hex, numbers, enciphered
-text, names. Prints the table and how it does on the other half.
+A, B … are tokenizer.json files, or encodings of tiktoken. A text is split into pieces of several kinds. A linear
+programme finds the weights of the kinds with the lowest mean bound, such that no training text is counted below the
+largest of the tokenizers. Texts are this machine's documents and code, translations (gettext catalogues of every language here),
+and generated data: base64, hex, numbers, enciphered text, names. Prints the weights and their result on the held-out
+half.
 """
 
 import argparse
@@ -29,8 +30,8 @@ Count = Callable[[str], int]
 
 _CANDIDATES = ("cl100k_base", "o200k_base")
 _WORD = re.compile(rb" ?[A-Za-z]{2,20}")
-_LEAST = 1.0  # the bound over the largest count, in training
-# What is too rare in the training texts to be learnt: no byte-level tokenizer makes more of it.
+_LEAST = 1.0  # ratio of the bound to the largest count, in training
+# Kinds too rare in the training texts to be fitted: no byte-level tokenizer needs more tokens.
 _FLOORS = {
     "known": 1.0, "control": 2.0, "two bytes": 2.0, "three bytes": 3.0, "four bytes": 4.0, "punctuation": 1.0, "line end": 0.2,
     "rules": 0.9, "rule": 0.2, "space before digits": 0.7, "space": 0.05, "signs": 0.9, "sign": 0.55,
@@ -38,7 +39,7 @@ _FLOORS = {
 
 
 def translations(chance: random.Random, each: int) -> Iterator[tuple[str, str]]:
-    """Runs of translated messages, a few for each language."""
+    """Yield (language, text): runs of translated messages, at most `each` catalogues for each language."""
     languages: dict[str, list[Path]] = {}
     for file in sorted(Path("/usr/share/locale").glob("*/LC_MESSAGES/*.mo")):
         languages.setdefault(file.parts[4], []).append(file)
@@ -52,7 +53,7 @@ def translations(chance: random.Random, each: int) -> Iterator[tuple[str, str]]:
 
 
 def texts(count: int, seed: int) -> list[tuple[str, str]]:
-    """(origin, text), shuffled."""
+    """Return (origin, text) pairs, shuffled."""
     chance = random.Random(seed)
     found = [*blocks(count, chance), *translations(chance, 6)]
     plain = [text for origin, text in found if origin.endswith((".txt", ".rst", ".md")) and len(text) > 700][:150]
@@ -65,7 +66,7 @@ def texts(count: int, seed: int) -> list[tuple[str, str]]:
         found.append(("hex", chance.randbytes(chance.choice((20, 500))).hex()))
         found.append(("numbers", json.dumps([chance.random() for _ in range(chance.choice((3, 60)))])))
         found.append(("integers", " ".join(str(chance.randrange(10**9)) for _ in range(40))))
-    # Short ones too: a context of fifty tokens has a budget as well.
+    # Short texts as well, because a context may have a budget of fifty tokens.
     found += [
         (f"{origin} (short)", text[at : at + 120])
         for origin, text in found[:1200]
@@ -76,7 +77,7 @@ def texts(count: int, seed: int) -> list[tuple[str, str]]:
 
 
 def vocabulary(counts: list[Count]) -> str:
-    """vocabulary.txt: the words that are one token everywhere, and in which forms."""
+    """Return the content of vocabulary.txt: words that are one token everywhere, with a bit for each such form."""
     import tiktoken
 
     shared = set.intersection(*(set(tiktoken.get_encoding(name).token_byte_values()) for name in _CANDIDATES))
@@ -116,7 +117,7 @@ def main() -> None:
     seen = Counter(kind for _, found, _ in counted for kind in found)
     place = {kind: at for at, kind in enumerate(kinds)}
     matrix = np.zeros((len(counted), len(kinds)))
-    wanted = np.array([max(1.0, most - 2.0) for _, _, most in counted])  # 2 are added to every text
+    wanted = np.array([max(1.0, most - 2.0) for _, _, most in counted])  # the bound adds 2 to every text
     for row, (_, found, _) in enumerate(counted):
         for kind, amount in found.items():
             matrix[row, place[kind]] = amount
@@ -138,7 +139,7 @@ def main() -> None:
 
 
 def tell(name: str, ratios: list[float], origins: list[str]) -> None:
-    """How often and how far a bound is under, and how far it is over."""
+    """Print how often and how far the bound is below the counts, and its median excess."""
     worst = sorted(zip(ratios, origins, strict=True))[:8]
     print(
         f"{name}: under {sum(ratio < 1 for ratio in ratios)} of {len(ratios)}, median {statistics.median(ratios):.3f}"

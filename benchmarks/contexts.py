@@ -1,7 +1,8 @@
 """Contexts of many chunks: `python -m benchmarks.contexts [--chunks 100000] [--budget 8000] [--keep DIR]`.
 
-The store of `benchmarks.scale`. Time is of a whole build in one process (search, selection, packing, rendering, manifest), without
-embedding the question; use is the share of the budget that the rendered context has by the declared tokenizer.
+Uses the store of `benchmarks.scale`. The time is of a whole build in one process (search, selection, packing,
+rendering, manifest), without embedding the question. Use is the rendered context's share of the budget by the declared
+tokenizer.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The input of the benchmarks: real files of this machine, copied to tmpfs so that the disk is not measured."""
+"""Benchmark input: real files of this machine, copied to tmpfs so that the disk is not measured."""
 
 import itertools
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def real_files() -> Iterator[tuple[str, Path]]:
-    """(place in the corpus, file): Python's library, then /usr/share/doc, then installed packages."""
+    """Yield (path in the corpus, file): Python's library, then /usr/share/doc, then installed packages."""
     library = Path(os.path.realpath(sysconfig.get_path("stdlib")))
     packages = library / "site-packages"
     for folder in (library, Path("/usr/share/doc"), packages, Path("/usr/share"), Path("/usr/lib/python3")):
@@ -22,7 +22,7 @@ def real_files() -> Iterator[tuple[str, Path]]:
 
 
 def make_corpus(target: Path, files: int) -> int:
-    """Copy `files` real files below `target`; returns how many there were."""
+    """Copy up to `files` real files below `target`; return their number."""
     done = 0
     for place, path in itertools.islice(real_files(), files):
         into = target / place

@@ -1,8 +1,11 @@
-"""The mount against native tmpfs, libfuse's own C pass-through and a Python peer: `python -m benchmarks.filesystem [--rounds 5]`.
+"""The mount against native tmpfs, libfuse's C pass-through and a Python peer.
 
-One interleaved run, client and servers on one processor, ctxfs's daemon and indexer on the others: on an idle virtual machine waking
-another processor costs more than a request.
-Writes a Markdown table and, where matplotlib is installed, a plot of the ratios. As root on Linux, since caches are dropped.
+`python -m benchmarks.filesystem [--rounds 5]`
+
+One interleaved run, with client and servers on one processor, and
+ctxfs's daemon and indexer on the others: on an idle virtual machine, waking another processor costs more than a
+request. Writes a Markdown table and, where matplotlib is installed, a plot of the ratios. Needs root on Linux, because
+caches are dropped.
 """
 
 import argparse
@@ -29,19 +32,19 @@ _EXAMPLE = Path("/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c")
 
 @dataclass
 class Side:
-    """A tree to measure: where the corpus is read, where files are written, who serves it (None: the kernel)."""
+    """A tree to measure: its corpus to read, its folder to write, and its server process (None: the kernel)."""
 
     name: str
     corpus: Path
     work: Path
     server: int | None = None
-    settle: Callable[[], object] = lambda: None  # what was done before, by whomever, is over, in the background, too
-    servers: Sequence[int] = ()  # of all sides
+    settle: Callable[[], object] = lambda: None  # waits until background work of all sides has ended
+    servers: Sequence[int] = ()  # pids of all sides
 
 
 @dataclass
 class Scenario:
-    """What is measured: `run(side)` gives seconds. `cold`: the kernel has forgotten everything before it."""
+    """A measurement: `run(side)` returns seconds. `cold` drops the kernel's caches before it."""
 
     name: str
     run: Callable[[Side], float]
@@ -70,12 +73,12 @@ class Scenario:
                     self.failed.add(side.name)
                     self.times.pop(side.name, None)
                     continue
-                if turn:  # the first one warms up
+                if turn:  # the first round warms up
                     self.times.setdefault(side.name, []).append(taken)
 
 
 def drop_caches(servers: Sequence[int]) -> None:
-    """The kernel has forgotten everything, and whoever serves a file system has heard of it: one's forgetting slows no other."""
+    """Drop the kernel's caches, and wait until the servers have handled the FORGETs, which would slow other sides."""
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
     before, now = -1, sum(map(running_ns, servers))
@@ -90,7 +93,7 @@ def clock(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-# what is read
+# reads
 
 
 def paths_of(side: Side) -> list[str]:
@@ -103,7 +106,7 @@ def stat_storm(side: Side) -> float:
 
 
 def stat_cold(paths: dict[str, list[str]]) -> Callable[[Side], float]:
-    """The paths are known beforehand: finding them would warm what is measured."""
+    """Return a scenario with paths known beforehand, because a walk would warm the caches."""
 
     def run(side: Side) -> float:
         known = paths.setdefault(side.name, [])
@@ -133,7 +136,7 @@ def read_all(side: Side) -> float:
     return timed(["find", str(side.corpus), "-type", "f", "-exec", "cat", "{}", "+"])
 
 
-# what is written
+# writes
 
 
 def flat(side: Side) -> Path:
@@ -306,12 +309,12 @@ def scenarios(made: Bench, archive: Path, wheels: Path, repository: Path) -> Ite
         yield Scenario("pip install", pip_install(wheels), writes=True)
 
 
-# who serves
+# servers
 
 
 @contextmanager
 def served(command: list[str], at: Path) -> Iterator[int]:
-    """A file system in the foreground; its process."""
+    """Run a file system server in the foreground; yield its pid."""
     at.mkdir()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
@@ -331,7 +334,7 @@ def served(command: list[str], at: Path) -> Iterator[int]:
 
 
 def build_c(folder: Path) -> Path | None:
-    """libfuse's example, as Debian ships its source."""
+    """Compile libfuse's example from the source that Debian ships; None if it is not installed."""
     if not _EXAMPLE.exists():
         print("no passthrough_ll.c: apt-get install libfuse3-dev", file=sys.stderr)
         return None
@@ -357,7 +360,7 @@ def all_sides(made: Bench, loop: str) -> Iterator[list[Side]]:
     work.mkdir()
 
     def settle() -> None:
-        """Everything written before is a version, the mount has heard of it, and it is indexed: what one has begun slows no other."""
+        """Wait until earlier writes are committed and indexed, which would slow other sides."""
         made.ctxfs("commit")
         made.wait(300, lambda index: index["state"] == "idle")
 
@@ -373,7 +376,7 @@ def all_sides(made: Bench, loop: str) -> Iterator[list[Side]]:
             pid = stack.enter_context(served(command, at))
             sides.append(Side(C, at / "corpus", at / "below" / "c", pid))
         try:
-            import mfusepy  # noqa: F401 - only whether it is there
+            import mfusepy  # noqa: F401 - availability only
         except ImportError:
             print("no mfusepy: pip install mfusepy", file=sys.stderr)
         else:
@@ -386,7 +389,7 @@ def all_sides(made: Bench, loop: str) -> Iterator[list[Side]]:
         servers = [side.server for side in sides if side.server]
         for pid in (0, *servers):
             set_affinity(pid, one)
-        # Who commits and indexes what is written does it beside, as it would with more processors.
+        # Commits and indexing run on other processors, as on a larger machine.
         for store in (made.store, view.store):
             for role, pid in processes_of(store).items():
                 if role != "mount":
@@ -404,7 +407,7 @@ def start_ctxfs(made: Bench, corpus: Path, loop: str, *, read_only: bool = False
     config = made.store / "ctxfs.toml"
     # The mount is measured, not the machine's second processor: no embedding meanwhile.
     text = config.read_text().replace("[index]", "[index]\nmeaning = false")
-    if read_only:  # what need not be noted need not be asked for
+    if read_only:  # without records of reads, opens need no request
         text = text.replace("[history]", "[history]\naudit_reads = false")
     config.write_text(text.replace("[mount]", f'[mount]\nloop = "{loop}"'))
     made.ctxfs("add", str(corpus), "--name", "corpus")
@@ -412,7 +415,7 @@ def start_ctxfs(made: Bench, corpus: Path, loop: str, *, read_only: bool = False
     made.wait(300, lambda index: index["state"] == "idle")
 
 
-# what comes of it
+# results
 
 
 def table(done: list[Scenario], sides: list[Side]) -> str:

@@ -1,4 +1,4 @@
-"""Fit the weights of dialogues: the order of evidence among candidates, by gradient descent on numpy. Used by `locomo --fit`."""
+"""Fit of the weights of dialogues, for `locomo --fit`: gradient descent on the ranks of evidence, on numpy."""
 
 from dataclasses import dataclass
 
@@ -11,22 +11,22 @@ from ctxfs.index.search.rank_fusion import WEIGHTS, prepare
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.path import Path
 
-NAMES = tuple(name for name in WEIGHTS["dialogue"] if name != "folder")  # one conversation is one folder
-_DEEP = 15.0  # ranks far below it gain as much from moving up as ranks far above
+NAMES = tuple(name for name in WEIGHTS["dialogue"] if name != "folder")  # a conversation has one folder
+_DEEP = 15.0  # log(depth + rank) is nearly linear up to about this rank
 _STEPS = 250
 Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(slots=True)
 class Case:
-    """A question's candidates as columns of prepared signals [n, signals], and which rows hold evidence."""
+    """The candidates of a question as columns of prepared signals [n, signals], and the rows that contain evidence."""
 
     signals: Matrix
     evidence: list[int]
 
 
 def collect(searcher: Searcher, gold: list[Gold]) -> list[Case]:
-    """Ask each question and keep every candidate with its signals."""
+    """Run each question and return every candidate with its signals."""
     out = []
     for asked in gold:
         hits = searcher.search(parse_query(asked.question), Path.parse(asked.below), 10_000).hits
@@ -41,7 +41,7 @@ def collect(searcher: Searcher, gold: list[Gold]) -> list[Case]:
 
 
 def fit(cases: list[Case], start: Matrix, steps: int = _STEPS, rate: float = 0.05) -> Matrix:
-    """Weights that lower the mean of log(depth + rank of evidence), with the rank made smooth by a sigmoid (Adam)."""
+    """Return weights that minimise the mean log(depth + rank of evidence), ranks smoothed by a sigmoid (Adam)."""
     weights, mean, square = start.copy(), np.zeros(len(start)), np.zeros(len(start))
     for step in range(1, steps + 1):
         slope = np.zeros(len(start))

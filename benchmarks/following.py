@@ -1,7 +1,8 @@
-"""How search follows the files, and exact search: `python -m benchmarks.following [--files 50000]`.
+"""Freshness of the index, and exact search: `python -m benchmarks.following [--files 50000]`.
 
-Small files a second in bulk (by words), in a folder and written through the mount; how long after `close` on the mount a change is
-found; what a reader on the mount notices while everything is indexed; and `ctxfs grep` against ripgrep on the folder itself.
+Measures small files per second in bulk (full text), in a folder and written through the mount; the time from `close` on
+the mount until a search finds the change; the latency of a reader on the mount during indexing; and `ctxfs grep`
+against ripgrep on the folder itself.
 """
 
 import argparse
@@ -18,11 +19,11 @@ from ctxfs.rpc.client import Client
 
 PATTERNS = ("def retry", "ThreadPoolExecutor", "import", "zanzibarquux", "raise [A-Z]\\w+Error\\(")
 
-_GREP = (0, 1)  # 1: no line
+_GREP = (0, 1)  # 1: no line matches
 
 
 def make_notes(folder: Path, count: int) -> None:
-    """Small Markdown files: a heading and the first kilobyte of a real file."""
+    """Write small Markdown files: a heading and the first kilobyte of a real file."""
     texts = []
     for _, path in real_files():
         texts.append(path.read_bytes()[:1000].replace(b"\0", b" "))
@@ -35,7 +36,7 @@ def make_notes(folder: Path, count: int) -> None:
 
 
 def read_times(file: Path, until: threading.Event, pause: float = 0.005) -> list[float]:
-    """Seconds of open, read and close of a file on the mount, again and again."""
+    """Return the seconds of each open, read and close of a file on the mount, until the event."""
     found = []
     while not until.is_set():
         start = time.perf_counter()
@@ -50,7 +51,7 @@ def p99(times: list[float]) -> float:
 
 
 def visible_after(made: Bench, rounds: int) -> list[float]:
-    """Seconds from `close` of a new small file in memory/ until a search by words finds it."""
+    """Return the seconds from `close` of new small files in memory/ until a full-text search finds them."""
     client = Client(made.store / "run", timeout=30)
     folder = made.at / "memory" / "bench" / "fact"
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,7 @@ def visible_after(made: Bench, rounds: int) -> list[float]:
 
 
 def through_the_mount(made: Bench, count: int) -> tuple[float, float]:
-    """Seconds until so many small files, written and then removed there, are in the index, and are no more."""
+    """Return the seconds until files written to the mount are indexed, and until removed ones have left it."""
     folder = made.at / "pad" / "bulk"
     folder.mkdir()
     made.wait(60, lambda index: index["state"] == "idle")
@@ -131,7 +132,7 @@ def run(made: Bench, files: int) -> dict[str, object]:
 
 
 def compare_grep(made: Bench) -> dict[str, object]:
-    """Exact search inside the daemon, and by the command, against rg on the folder."""
+    """Compare exact search in the daemon and by the command with rg on the folder."""
     client = Client(made.store / "run", timeout=120)
     command = [sys.executable, "-m", "ctxfs", "--store", str(made.store), "grep"]
     rows: dict[str, object] = {}

@@ -1,11 +1,10 @@
-"""The evaluator on claims whose truth is known, `python -m benchmarks.groundedness [--words] [--show KIND]`.
+"""The evaluator on claims of known truth: `python -m benchmarks.groundedness [--words] [--show KIND]`.
 
-Real documents: the descriptions of the Python packages that are installed here (readmes, release notes), Python's own help topics, and
-what a Debian system keeps in /usr/share/doc (readmes, news).
-From half of the documents' sentences claims are made, one a sentence: as it stands but for its wording (supported); with another
-number, date or name; denied; from a document that is not among the sources (unsupported); from one that is in the tree but that the
-principal cannot read, which is to look exactly like unsupported. Thresholds were chosen on the claims with an even number; the table
-is of the odd ones, with all beside it.
+Real documents: the descriptions of installed Python packages (readmes, release notes), Python's own help topics, and
+the readmes and news in /usr/share/doc of a Debian system. Half of the documents' sentences become claims, one a
+sentence: reworded (supported); with another number, date or name; negated; from a document outside of the sources
+(unsupported); from one in the tree that the principal cannot read. The latter must look exactly like unsupported.
+Thresholds were chosen on the claims with an even number. The table is of the odd ones, with all beside it.
 """
 
 import argparse
@@ -43,14 +42,14 @@ _MONTHS = "January February March April May June July August September October N
 
 @dataclass(frozen=True)
 class Labelled:
-    """A claim and what is wrong with it."""
+    """A claim and its defect."""
 
     kind: str
     text: str
 
 
 def documents() -> dict[str, str]:
-    """Name → text."""
+    """Return name → text."""
     out = _notes_of_packages()
     out |= {f"python/{name}.txt": text for name, text in sorted(pydoc_data.topics.topics.items())}
     for package in importlib.metadata.distributions():
@@ -62,7 +61,7 @@ def documents() -> dict[str, str]:
 
 
 def _notes_of_packages() -> dict[str, str]:
-    """What Debian and its kin keep beside each package: readmes and news."""
+    """Return the readmes and news that Debian installs with each package."""
     out = {}
     for file in sorted(Path("/usr/share/doc").glob("*/*")):
         if file.name.startswith(("README", "NEWS")) and file.is_file():
@@ -74,7 +73,7 @@ def _notes_of_packages() -> dict[str, str]:
 
 
 def usable(text: str) -> Iterator[str]:
-    """Sentences that read as statements."""
+    """Yield the sentences that read as statements."""
     for sentence in sentences(text):
         words = sentence.text.split()
         if not 8 <= len(words) <= 40 or not sentence.text[0].isalpha() or _MARKED.search(sentence.text):
@@ -85,7 +84,7 @@ def usable(text: str) -> Iterator[str]:
 
 
 def reworded(text: str, chance: random.Random) -> str:
-    """The same statement in slightly other words."""
+    """Return the statement in slightly other words."""
     changed = re.sub(r"\s*\([^()]*\)", "", text)
     changed = re.sub(r"\bdoes not\b", "doesn't", re.sub(r"\bis not\b", "isn't", changed))
     changed = re.sub(r"\bcannot\b", "can not", changed)
@@ -101,7 +100,7 @@ def reworded(text: str, chance: random.Random) -> str:
 
 
 def other_number(text: str, chance: random.Random) -> str | None:
-    """Another number in place of one."""
+    """Return the text with one number replaced; None if it has none."""
     spots = [
         found
         for found in _INTEGER.finditer(re.sub(_ISO, lambda m: " " * len(m[0]), text))
@@ -115,7 +114,7 @@ def other_number(text: str, chance: random.Random) -> str | None:
 
 
 def other_date(text: str, chance: random.Random) -> str | None:
-    """Another day, month or year in place of one."""
+    """Return the text with the day, month or year of a date replaced; None if it has no date."""
     if found := _ISO.search(text):
         year, month, day = int(found[1]), int(found[2]), int(found[3])
         changed = chance.choice(
@@ -136,7 +135,7 @@ def other_date(text: str, chance: random.Random) -> str | None:
 
 
 def other_name(text: str, names: list[str], chance: random.Random) -> str | None:
-    """Another name in place of one."""
+    """Return the text with one name replaced; None if it has none."""
     inside = [
         word
         for word in re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b(?![.'-]\w)", text)
@@ -150,7 +149,7 @@ def other_name(text: str, names: list[str], chance: random.Random) -> str | None
 
 
 def denied(text: str) -> str | None:
-    """The opposite, by one word."""
+    """Return the text with its negation added or removed; None if that is not possible by one word."""
     if _DENIAL.search(text):
         changed = re.sub(r"\b(is|are|was|were|can|will|should|must|may|does|do) not\b", r"\1", text, count=1)
         return changed if changed != text and not _DENIAL.search(changed) else None
@@ -159,7 +158,7 @@ def denied(text: str) -> str | None:
 
 
 def labelled(docs: dict[str, str], chance: random.Random) -> tuple[dict[str, str], list[Labelled]]:
-    """(the sources that may be read, claims)."""
+    """Return (the readable sources, the claims)."""
     names = list(docs)
     chance.shuffle(names)
     sources = {name: docs[name] for name in names[: len(names) * 3 // 5]}
@@ -199,7 +198,7 @@ def labelled(docs: dict[str, str], chance: random.Random) -> tuple[dict[str, str
 def judge(
     sources: dict[str, str], claims: list[Labelled], embed: Embed | None
 ) -> list[tuple[Labelled, str, frozenset[str]]]:
-    """(claim, verdict, kinds of conflict found)."""
+    """Return (claim, verdict, kinds of the conflicts) of each claim."""
     pieces = [Piece(name, 1, text.count("\n") + 1, text, kind="markdown") for name, text in sources.items()]
     evidence = Sources(evidence_of(pieces, {name: at for at, name in enumerate(sources, 1)}), analyse)
     out: list[tuple[Labelled, str, frozenset[str]]] = []
@@ -215,7 +214,7 @@ _EXPECTED = {"number": "number", "date": "date", "name": "name", "negated": "neg
 
 
 def table(found: list[tuple[Labelled, str, frozenset[str]]]) -> None:
-    """Precision and recall a kind."""
+    """Print precision and recall of each kind."""
     print(f"{'kind':<14}{'claims':>7}{'recall':>8}{'precision':>11}   verdicts")
     for kind in KINDS:
         mine = [each for each in found if each[0].kind == kind]

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a store of their own on tmpfs, the real command line, medians."""
+"""Shared code of the benchmarks: a store on tmpfs, the real command line, medians."""
 
 import json
 import os
@@ -48,7 +48,10 @@ class Bench:
         return found
 
     def wait(self, seconds: float, done: Callable[[dict[str, Any]], bool]) -> float:
-        """Seconds until `done(index)`; a blocking client, so that asking costs little."""
+        """Return the seconds until `done(index)`; a blocking client keeps the cost of polling low.
+
+        Raises TimeoutError.
+        """
         from ctxfs.rpc.client import Client
 
         client = Client(self.store / "run")
@@ -62,7 +65,7 @@ class Bench:
 
 @contextmanager
 def bench() -> Iterator[Bench]:
-    """On tmpfs where there is one; everything is unmounted and removed at the end."""
+    """Yield a store on tmpfs if available; unmount and remove everything at the end."""
     base = "/dev/shm" if os.path.isdir("/dev/shm") else None
     made = Bench(Path(tempfile.mkdtemp(prefix="ctxfs-bench-", dir=base)))
     try:
@@ -75,7 +78,10 @@ def bench() -> Iterator[Bench]:
 
 
 def timed(command: list[str], *, cwd: Path | None = None, good: Sequence[int] = (0,)) -> float:
-    """Seconds of one run; output is thrown away. RuntimeError if it fails: what has not been done is not fast."""
+    """Return the seconds of one run; output is discarded.
+
+    Raises RuntimeError if it fails, because a failure must not look fast.
+    """
     start = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=cwd)
     taken = time.perf_counter() - start
@@ -85,7 +91,7 @@ def timed(command: list[str], *, cwd: Path | None = None, good: Sequence[int] = 
 
 
 def interleaved(rounds: int, **candidates: Callable[[], float]) -> dict[str, float]:
-    """Medians of alternating runs, so that a slow minute of the machine hits all of them."""
+    """Return medians of alternating runs, so that a slow minute of the machine affects all of them."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
@@ -94,7 +100,7 @@ def interleaved(rounds: int, **candidates: Callable[[], float]) -> dict[str, flo
 
 
 def memory_mb(pid: int) -> dict[str, float]:
-    """Resident and proportional set size of a process in MB."""
+    """Return resident and proportional set size of a process in MB."""
     out = {"rss": 0.0, "pss": 0.0}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         name, _, rest = line.partition(":")
@@ -104,7 +110,7 @@ def memory_mb(pid: int) -> dict[str, float]:
 
 
 def processes_of(store: Path) -> dict[str, int]:
-    """The processes of a store's daemon by role: {daemon, indexer, mount}."""
+    """Return the processes of a store's daemon by role: {daemon, indexer, mount}."""
     daemon = int((store / "run" / "lock").read_text())
     found = {"daemon": daemon}
     children = [
@@ -121,31 +127,31 @@ def processes_of(store: Path) -> dict[str, int]:
 
 
 def cpu_times(pid: int) -> tuple[float, float]:
-    """(user, system) seconds of a process so far."""
+    """Return (user, system) seconds of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     tick = os.sysconf("SC_CLK_TCK")
     return int(fields[11]) / tick, int(fields[12]) / tick
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
+    """Return the sum of user and system seconds of a process so far."""
     return sum(cpu_times(pid))
 
 
 def running_ns(pid: int) -> int:
-    """Nanoseconds that its threads have run so far."""
+    """Return the nanoseconds that the threads of a process have run so far."""
     return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
 def report(rows: dict[str, object]) -> None:
-    """A Markdown table on stdout."""
+    """Print a Markdown table."""
     print("| measure | value |\n|---|---|")
     for name, value in rows.items():
         print(f"| {name} | {value} |")
 
 
 def make_store(folder: Path, sources: dict[str, Path], *, meaning: bool = True) -> Path:
-    """A store with these sources, indexed by words and meaning; as it is if it is there already."""
+    """Return a store with these sources, indexed by full text and vectors; reuse an existing one."""
     store = folder / "store"
     if not store.exists():
         run = [sys.executable, "-m", "ctxfs", "--store", str(store)]
@@ -160,6 +166,6 @@ def make_store(folder: Path, sources: dict[str, Path], *, meaning: bool = True) 
 
 
 def show(title: str, outcomes: list[Outcome]) -> None:
-    """A row of figures."""
+    """Print a row of figures."""
     figures = summarise(outcomes)
     print(f"{title:<20}" + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))

@@ -1,11 +1,13 @@
-"""Long dialogues: LoCoMo (Maharana et al. 2024), `python -m benchmarks.locomo --data DIR [--one] [--repaired] [--fit]`.
+"""Retrieval in long dialogues: LoCoMo (Maharana et al. 2024).
 
-DIR holds locomo10.json and, for --repaired, errors.json (corrected citations). Each session of a conversation becomes an ordinary text
-file, one turn a line under its date, in a folder that is added as a source like any other; questions of categories 1 to 4 are asked
-through the same session as `ctxfs search` and `ctxfs context`. One store a conversation, or one over all with --one.
+`python -m benchmarks.locomo --data DIR [--one] [--repaired] [--fit]`
 
-The weights of dialogues were fitted (--fit) on the conversations with an even position, so look at `odd` for what is unseen.
-Tokens are WordPiece (the embedding model's tokenizer.json), headers and citations counted.
+DIR contains locomo10.json and, for --repaired, errors.json (corrected citations). Each session of a conversation
+becomes a text file, one turn a line under its date, in a folder that is added as a source. Questions of categories 1 to 4 run through
+the same session as `ctxfs search` and `ctxfs context`. One store for each conversation, or one for all with --one.
+
+The weights of dialogues were fitted (--fit) on the conversations with an even position, so `odd` is the unseen half.
+Tokens are WordPiece (the embedding model's tokenizer.json), including headers and citations.
 """
 
 import argparse
@@ -27,7 +29,7 @@ _CITED = re.compile(r"D:?(\d+):0*(\d+)")
 
 
 def write_conversation(sample: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Write the sessions as text files; turn id → path:line below `folder`."""
+    """Write the sessions as text files; return turn id → path:line below `folder`."""
     conversation, places = sample["conversation"], {}
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(1, 100):
@@ -46,7 +48,7 @@ def write_conversation(sample: dict[str, Any], folder: Path) -> dict[str, str]:
 def questions_of(
     sample: dict[str, Any], at: int, places: dict[str, str], source: str, errors: dict[str, Any]
 ) -> list[Gold]:
-    """Questions of categories 1 to 4 whose cited turns exist, as published or with corrected citations."""
+    """Return questions of categories 1 to 4 with existing cited turns, as published or with corrected citations."""
     out = []
     for number, asked in enumerate(sample["qa"]):
         cited = [f"D{a}:{b}" for text in asked["evidence"] for a, b in _CITED.findall(text)]
@@ -82,7 +84,7 @@ def main() -> None:
         groups = [(root / "one", sources)] if arguments.one else [(root / n, {n: s}) for n, s in sources.items()]
         sessions = [LocalSession(find_store(str(make_store(folder, inside)))) for folder, inside in groups]
         if arguments.one:
-            # Over all conversations, and nobody says which one is meant.
+            # Over all conversations, without a hint which one is meant.
             sessions *= len(samples)
             gold = [[Gold(g.question, g.relevant, g.category) for g in group] for group in gold]
         if arguments.fit:

@@ -1,4 +1,7 @@
-"""A loopback file system by mfusepy, as its users write one, for `filesystem`: `python -m benchmarks.loopback SOURCE MOUNTPOINT`."""
+"""A loopback file system on mfusepy in its usual style, for `filesystem`.
+
+`python -m benchmarks.loopback SOURCE MOUNTPOINT`
+"""
 
 import os
 import sys
@@ -8,7 +11,7 @@ import mfusepy
 
 
 class Loopback(mfusepy.Operations):  # type: ignore[misc]
-    """Every path is one below the working directory."""
+    """Operations that map every path to one below the working directory."""
 
     use_ns = True
 
@@ -16,7 +19,7 @@ class Loopback(mfusepy.Operations):  # type: ignore[misc]
         self._root = root
 
     def init(self, path: str) -> None:
-        os.chdir(self._root)  # after libfuse has gone to /
+        os.chdir(self._root)  # libfuse changes to / before
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         found = os.lstat("." + path)

@@ -1,8 +1,9 @@
-"""Where the time of a request goes, by loop: `python -m benchmarks.loops [--requests 20000] [--perf]`.
+"""Time of a request by request loop: `python -m benchmarks.loops [--requests 20000] [--perf]`.
 
-The same handlers answer a lookup through pyfuse3 under trio, through pyfuse3 stepped by a plain loop, and through the transport of our
-own, client and mount on one processor. What differs is the loop: wall time, processor time of the mount process in and outside of the
-kernel, and how often it was put to sleep. With `--perf`, where that is installed, also in which libraries the time was spent.
+The same handlers answer a lookup through pyfuse3 under trio, through pyfuse3 stepped by a plain loop, and through our
+own transport, with client and mount on one processor. Only the loop differs. Measures wall time, processor time of the
+mount process inside and outside of the kernel, and its context switches. With `--perf`, where that is installed, also
+the libraries that the time was spent in.
 """
 
 import argparse
@@ -18,7 +19,7 @@ _LOOPS = ("trio", "plain", "direct")
 
 
 def times_of(pid: int) -> tuple[float, float, int]:
-    """(user seconds, system seconds, switches) of a process so far."""
+    """Return (user seconds, system seconds, context switches) of a process so far."""
     switches = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
         lines = (thread / "status").read_text().splitlines()
@@ -34,7 +35,7 @@ def look_up(paths: list[str], requests: int) -> float:
 
 
 def libraries(pid: int, paths: list[str], requests: int, out: Path) -> str:
-    """Shares of the mount's time, of the largest three."""
+    """Return the shares of the mount's time of the three largest libraries."""
     recorder = subprocess.Popen(
         ["perf", "record", "-q", "-F", "2000", "-p", str(pid), "-o", str(out)], stderr=subprocess.DEVNULL
     )
@@ -52,7 +53,7 @@ def libraries(pid: int, paths: list[str], requests: int, out: Path) -> str:
 def measure(made: Bench, loop: str, requests: int, perf: bool) -> str:
     made.ctxfs("init")
     config = made.store / "ctxfs.toml"
-    # Nothing is kept by the kernel: every stat is a lookup.
+    # The kernel caches no entries: every stat is a lookup.
     config.write_text(
         config.read_text()
         .replace("[index]", "[index]\nmeaning = false")
@@ -71,7 +72,7 @@ def measure(made: Bench, loop: str, requests: int, perf: bool) -> str:
     before = times_of(pid)
     wall = look_up(paths, requests)
     user, system, switches = (now - then for now, then in zip(times_of(pid), before, strict=True))
-    # One stat asks for each directory on the way, too: what it costs is divided by the requests that it makes.
+    # One stat sends a lookup for each path component: its cost is divided by the number of lookups.
     asked = requests * len(Path(paths[0]).relative_to(made.at).parts)
     cells = [f"{1e6 * figure / asked:.1f} µs" for figure in (wall, user, system)]
     cells.append(f"{switches / asked:.2f}")

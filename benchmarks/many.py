@@ -1,7 +1,7 @@
-"""Very much of everything: `python -m benchmarks.many [--files 1000000]`. Needs 4 GB of memory for the files on tmpfs.
+"""Very large numbers: `python -m benchmarks.many [--files 1000000]`. Needs 4 GB of memory for the files on tmpfs.
 
-A million files, a directory of 100,000, a sparse file of 50 GB, 10,000 open descriptors, 64 processes; and what of the mount process's
-memory a file costs that the kernel knows. As root, since the kernel is made to forget.
+A million files, a directory of 100,000, a sparse file of 50 GB, 10,000 open descriptors, 64 processes; and the memory
+of the mount process for each file that the kernel has cached. Needs root, because the kernel's caches are dropped.
 """
 
 import argparse
@@ -21,7 +21,7 @@ _HUGE = 50 * 1024**3
 
 
 def make_files(folder: Path, files: int) -> None:
-    """Empty ones, a thousand a directory."""
+    """Create empty files, a thousand in each directory."""
     for number in range(files // _DIRECTORY):
         place = folder / f"{number:04}"
         place.mkdir(parents=True)
@@ -34,7 +34,7 @@ def rss(pid: int) -> float:
 
 
 def forget(pid: int, least: float) -> float:
-    """Memory once the kernel has forgotten; its requests take a moment."""
+    """Return the memory in MB after the kernel has sent its FORGETs, which takes a moment."""
     drop_caches([pid])
     end = time.monotonic() + 60
     while rss(pid) > least and time.monotonic() < end:

@@ -1,8 +1,8 @@
-"""What MCP costs: `python -m benchmarks.mcp [--rounds 300]`.
+"""Cost of MCP: `python -m benchmarks.mcp [--rounds 300]`.
 
-A client of the SDK over stdio, a daemon with a warm store. The empty tool is one of a bare server of the same SDK, asked in turns with
-ctx_read of a file of 4 kB; ctx_search is asked in turns with the same question over the daemon's socket. The start is from starting the
-command to the answer of `initialize`.
+A client of the SDK over stdio, and a daemon with a warm store. The empty tool belongs to a bare server of the same SDK;
+calls of it alternate with ctx_read of a file of 4 kB. Calls of ctx_search alternate with the same question over the
+daemon's socket. The start is the time from the start of the command to the response to `initialize`.
 """
 
 import argparse
@@ -95,7 +95,7 @@ async def calls(made: Bench, rounds: int) -> dict[str, object]:
 
 
 def start(made: Bench) -> float:
-    """Seconds from the start of the command to its first answer."""
+    """Return the seconds from the start of the command to its first response."""
     hello = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": _HELLO}).encode() + b"\n"
     begun = time.perf_counter()
     with subprocess.Popen(serve(made), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

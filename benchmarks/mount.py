@@ -1,6 +1,6 @@
 """The mount against native tmpfs, in one interleaved run: `python -m benchmarks.mount [--files 10000] [--rounds 5]`.
 
-Measures the first `ls` after `ctxfs mount` and the ratio of ripgrep, find and reading everything, warm and cold.
+Measures the first `ls` after `ctxfs mount` and the ratio of ripgrep, find and reading all files, warm and cold.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def run(made: Bench, files: int, rounds: int, loop: str) -> dict[str, object]:
     rows["first ls, after it returned, of a store that is indexed"] = (
         f"{statistics.median(first for _, first in again) * 1000:.1f} ms"
     )
-    # Both sides on one processor, then where the scheduler puts them: on an idle virtual machine waking another
+    # Both sides on one processor, then on those that the scheduler chooses: on an idle virtual machine waking another
     # processor costs more than a request.
     processors = os.sched_getaffinity(0)
     for label, allowed in (("one CPU", {min(processors)}), ("all CPUs", processors)):
@@ -64,7 +64,7 @@ def run(made: Bench, files: int, rounds: int, loop: str) -> dict[str, object]:
 
 
 def mount_and_list(made: Bench) -> tuple[float, float]:
-    """Seconds until `ctxfs mount` has returned, and for the first `ls` after it."""
+    """Return the seconds until `ctxfs mount` has returned, and of the first `ls` after it."""
     start = time.perf_counter()
     made.ctxfs("mount", str(made.at))
     mounted = time.perf_counter() - start
@@ -72,7 +72,7 @@ def mount_and_list(made: Bench) -> tuple[float, float]:
 
 
 def set_affinity(pid: int, allowed: set[int]) -> None:
-    """Of all threads of a process."""
+    """Set the processors of all threads of a process."""
     for thread in os.listdir(f"/proc/{pid or 'self'}/task"):
         os.sched_setaffinity(int(thread), allowed)
 

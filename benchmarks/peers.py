@@ -1,10 +1,10 @@
-"""ctxfs beside others on the same texts: `python -m benchmarks.peers [--only functions|manuals]`.
+"""ctxfs beside other engines on the same texts: `python -m benchmarks.peers [--only functions|manuals]`.
 
-First `pip install -r benchmarks/peers.txt`. Everybody gets the chunks that ctxfs cuts (ripgrep the files), and is asked as its
-documentation shows, with its own defaults: SQLite FTS5 (porter tokenizer, bm25), bm25s (its own tokenizer with stop words and a
-stemmer), LanceDB (full-text index and vectors of the model that ctxfs uses, its hybrid search), ripgrep (any of the words, files by
-their number of matching lines). Latency is of one question with its embedding, where there is one, in one process (for ripgrep a
-process). The collections and questions are those of `benchmarks.quality`.
+First `pip install -r benchmarks/peers.txt`. Every engine gets the chunks of ctxfs (ripgrep the files), and is queried
+as in its documentation, with its own defaults: SQLite FTS5 (porter tokenizer, bm25), bm25s (its own tokenizer with stop
+words and a stemmer), LanceDB (full-text index and vectors of the model that ctxfs uses, its hybrid search), ripgrep
+(any of the words, files by their number of matching lines). Latency is of one question including its embedding, if any,
+in one process (for ripgrep a process). The collections and questions are those of `benchmarks.quality`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _HITS = 10
 
 
 def chunks_of(store: Path) -> list[tuple[Place, str, bytes]]:
-    """(place, heading and text, vector) of every chunk of a store."""
+    """Return (position, heading and text, vector) of every chunk of a store."""
     catalog = Catalog(store / "index", read_only=True)
     rows = catalog._db.execute(
         "SELECT f.path, c.first, c.last, c.heading, c.text, v.vector FROM chunks c JOIN files f ON f.id=c.file "
@@ -123,7 +123,7 @@ def ripgrep(texts: Path) -> Ask:
 
 
 def measured(ask: Ask, gold: list[Gold]) -> str:
-    """A row of figures; the first questions are asked once before, so that nobody pays for a cold start."""
+    """Return a row of figures; the first questions run once before, so that no engine pays for a cold start."""
     for item in gold[:10]:
         ask(item.question)
     outcomes = []

@@ -1,8 +1,8 @@
-"""What a decision costs: `python -m benchmarks.policy [--rules 200] [--mount]`.
+"""Cost of a policy decision: `python -m benchmarks.policy [--rules 200] [--mount]`.
 
-Rules of the kinds that people write (areas of agents, denials of single files, patterns, groups) beside the defaults; paths of
-real depth.
-Cold: a path that was not asked about before; cached: one that was. Compiling happens once a principal.
+Rules of the usual kinds (areas of agents, denials of single files, patterns, groups) beside the defaults; paths of
+realistic depth. Cold: a path without an earlier decision; cached: one with a decision. Rules are compiled once for each
+principal.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def on_a_mount(made: Bench, files: int, rules: str) -> dict[str, object]:
-    """The same tree mounted for a person, whom no rule restricts, and for an agent, in turns; and how fast a revoke reaches it."""
+    """Compare mounts of an unrestricted person and of an agent, and measure the delay of a revocation."""
     make_corpus(made.corpus, files)
     made.ctxfs("init")
     config = made.store / "ctxfs.toml"

@@ -1,12 +1,15 @@
-"""Code and prose: `python -m benchmarks.quality [--modules 150] [--pages 1500] [--only functions|manuals] [--sweep] [--embedded 1,10,…]
-[--keep DIR]`.
+"""Search quality on code and prose.
 
-Two collections made of what is installed. Functions: Python's own library without its docstrings; a question is the first line of a
-docstring, and the answer the function that had it. Manuals: manual pages without their NAME section; a question is what that said
-of a page, and the answer is the page. Questions of fewer than four words, and those that two answers share, are left out. Asked
-by words alone, by meaning alone, and both; nDCG@10 and recall through `ctxfs eval`'s own code. --sweep tries shares for meaning on
-the questions with an even number; figures are for the odd ones. --embedded takes vectors away, so that only these percentages of the
-chunks have one, those that are embedded first: a share of one must not be worse than words alone.
+`python -m benchmarks.quality [--modules 150] [--pages 1500] [--only functions|manuals] [--sweep] [--embedded 1,10,…]
+[--keep DIR]`
+
+Two collections of installed texts. Functions: Python's own library without its docstrings; a question is the first line
+of a docstring, and the answer its function. Manuals: manual pages without their NAME section; a question is the
+description in that section, and the answer the page. Questions of fewer than four words, and those with two answers,
+are excluded. Each runs with full text alone, vectors alone, and both; nDCG@10 and recall by the code of `ctxfs eval`.
+--sweep tries weights for vectors on the questions with an even number; figures are for the odd ones. --embedded removes
+vectors, so that only these percentages of the chunks have one, those that are embedded first: partial vectors must not
+be worse than full text alone.
 """
 
 import argparse
@@ -37,7 +40,7 @@ _ESCAPE = re.compile(r"\\(?:f[BIRP]|f\(..|s[+-]?\d|\*\(..|[&/,|^]|e)|\\(?=[-.'])
 
 
 def functions(tree: ast.Module) -> Iterator[tuple[str, Function | ast.ClassDef]]:
-    """(qualified name, node) of every function and class."""
+    """Yield (qualified name, node) of every function and class."""
     pending: list[tuple[str, ast.AST]] = [("", tree)]
     while pending:
         prefix, parent = pending.pop()
@@ -49,7 +52,7 @@ def functions(tree: ast.Module) -> Iterator[tuple[str, Function | ast.ClassDef]]
 
 
 def without_docstrings(source: str) -> tuple[str, dict[str, str]]:
-    """(the source with its docstrings taken out, qualified name of each function → first line of its docstring)."""
+    """Return (the source without docstrings, qualified name of each function → first line of its docstring)."""
     tree, lines = ast.parse(source), source.split("\n")
     said: dict[str, str] = {}
     for name, node in [("", tree), *functions(tree)]:
@@ -67,7 +70,7 @@ def without_docstrings(source: str) -> tuple[str, dict[str, str]]:
 
 
 def make_collection(folder: Path, modules: int) -> list[Gold]:
-    """Write the modules below `folder`; the questions."""
+    """Write the modules below `folder`; return the questions."""
     library = Path(os.path.realpath(sysconfig.get_path("stdlib")))
     files = [
         path
@@ -95,7 +98,7 @@ def make_collection(folder: Path, modules: int) -> list[Gold]:
 
 
 def plain(page: str) -> str:
-    """A manual page's source as Markdown: its headings and its words."""
+    """Convert the source of a manual page to Markdown: its headings and its words."""
     out = []
     for line in page.split("\n"):
         text = _ESCAPE.sub("", line).replace("\\(aq", "'").replace("\\(co", "(c)")
@@ -113,7 +116,7 @@ def plain(page: str) -> str:
 
 
 def make_manuals(folder: Path, limit: int) -> list[Gold]:
-    """Write manual pages below `folder`, without their NAME sections; the questions."""
+    """Write manual pages below `folder`, without their NAME sections; return the questions."""
     found: list[tuple[str, Place]] = []
     files = sorted(
         path
@@ -121,7 +124,7 @@ def make_manuals(folder: Path, limit: int) -> list[Gold]:
         for path in (_MANUALS / section).glob("*.gz")
         if not path.is_symlink() and path.stat().st_size < 60_000
     )
-    families = Counter[str]()  # some programs have a page a subcommand, each like the next
+    families = Counter[str]()  # some programs have a similar page for each subcommand
     for path in files:
         family = re.split(r"[_.-]", path.name)[0]
         families[family] += 1
@@ -146,7 +149,7 @@ MAKE = {"functions": make_collection, "manuals": make_manuals}
 
 
 def asked(opened: LocalSession, gold: list[Gold], mode: str) -> list[Outcome]:
-    """Every question in one mode."""
+    """Run every question in one mode."""
     return measure(opened, [Gold(f"mode:{mode} {item.question}", item.relevant) for item in gold], (), "bound")[0]
 
 
@@ -178,7 +181,7 @@ def main() -> None:
 
 
 def partly_embedded(opened: LocalSession, name: str, gold: list[Gold], percentages: list[float]) -> None:
-    """nDCG@10 while only a part of the chunks has a vector."""
+    """Print nDCG@10 while only a part of the chunks has a vector."""
     catalog = Catalog(opened.app.layout.index)
     vectors = dict(catalog._db.execute("SELECT id, vector FROM chunks WHERE vector IS NOT NULL"))
     try:
@@ -201,7 +204,7 @@ def partly_embedded(opened: LocalSession, name: str, gold: list[Gold], percentag
 
 
 def sweep(opened: LocalSession, profile: ranking.Profile, gold: list[Gold]) -> None:
-    """The score of each share for meaning."""
+    """Print the score of each weight for vectors."""
     for share in (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95):
         ranking.WEIGHTS = {**ranking.WEIGHTS, profile: {"words": 1 - share, "meaning": share}}
         figures = summarise(asked(opened, gold, "hybrid"))

@@ -1,9 +1,10 @@
 """Questions over very many chunks: `python -m benchmarks.scale [--chunks 100000] [--keep DIR]`.
 
-The text is real (Python's library, documentation, packages): each section of a note is two passages from different places. Latency
-is of a search in one process, twenty hits, without embedding the question; so that half a million chunks need no hours of
-embedding, the vectors are the passages' words in a random projection, which puts like beside like as a model does. Filters let 1 %,
-10 % and all of the files pass. Recall is that of the graph: how many of the ten nearest of all it finds.
+The text is real (Python's library, documentation, packages): each section of a note is two passages of different
+origin. Latency is of a search in one process, with twenty hits, without embedding the question. Vectors are a random
+projection of the passages' words, because a model would need hours for half a million chunks; like a model, it places
+similar texts near each other. Filters let 1 %, 10 % and all of the files pass. Recall is that of the graph: the share
+of the true ten nearest that it finds.
 """
 
 import argparse
@@ -43,7 +44,7 @@ _QUESTIONS = 200
 
 
 class WordProjection:
-    """Stands in for a model: a random direction for each word, added up, the rarer the heavier."""
+    """A stand-in for a model: the sum of a random direction for each word, weighted by rarity."""
 
     dimensions = _DIMENSIONS
     spec = EmbedderSpec(folder="(words in a random projection)")
@@ -80,7 +81,7 @@ class _StandInEmbedder(QuestionEmbedder):
 
 
 class Asked(Searcher):
-    """A searcher with the stand-in."""
+    """A searcher that embeds with the stand-in."""
 
     def __init__(self, folder: Path, embedder: WordProjection) -> None:
         super().__init__(folder, embedder.spec)
@@ -100,7 +101,7 @@ class Asked(Searcher):
 
 
 def passages(limit: int) -> list[str]:
-    """Runs of whole lines of real files, about 250 characters each."""
+    """Return runs of whole lines of real files, about 250 characters each."""
     found: list[str] = []
     for _, path in real_files():
         if path.suffix not in _TEXTS:
@@ -117,7 +118,7 @@ def passages(limit: int) -> list[str]:
 
 
 def make_notes(folder: Path, chunks: int) -> None:
-    """Markdown notes of five sections; a folder for each tenth of them, and of the first tenth for each tenth of that."""
+    """Write Markdown notes of five sections, in a folder for each tenth of them, subdivided by hundredths."""
     chance = random.Random(5)
     texts = passages(200_000)
     for number in range(chunks // _NOTE_CHUNKS):
@@ -129,7 +130,7 @@ def make_notes(folder: Path, chunks: int) -> None:
 
 
 def questions() -> list[str]:
-    """Sentences of documentation, which the notes hold somewhere: what people ask about is what is there."""
+    """Return word runs of documentation that the notes contain, as real questions are about existing content."""
     chance = random.Random(9)
     found = []
     for text in chance.sample(passages(20_000), 20 * _QUESTIONS):
@@ -141,7 +142,7 @@ def questions() -> list[str]:
 
 
 def give_vectors(index: Path, embedder: WordProjection) -> None:
-    """Every chunk its vector, and a graph of them."""
+    """Store a vector for every chunk, and build the graph."""
     catalog = Catalog(index)
     stored = catalog.embeddings
     model = stored.register("words in a random projection", _DIMENSIONS, embedder.spec)
@@ -160,7 +161,7 @@ def give_vectors(index: Path, embedder: WordProjection) -> None:
 
 
 def kept_store(root: Path, chunks: int) -> Asked:
-    """The store in `root`, made if it is not there, to be asked."""
+    """Return a searcher of the store in `root`, which is created if absent."""
     root.mkdir(parents=True, exist_ok=True)
     embedder = WordProjection()
     if not (root / "store").exists():
@@ -189,7 +190,7 @@ def graph_recall(searcher: Asked, asked: list[str]) -> float:
 
 
 def latencies(searcher: Asked, asked: list[str], below: TreePath) -> str:
-    """Median and 95th percentile in milliseconds, and how many questions found nothing."""
+    """Return median and 95th percentile in milliseconds, and the number of questions without hits."""
     times = []
     empty = 0
     for question in asked:

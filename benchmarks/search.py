@@ -1,6 +1,6 @@
-"""Indexing by meaning, `ls 'search/<question>'`, memory and idleness: `python -m benchmarks.search [--chunks 50000]`.
+"""Embedding rate, `ls 'search/<question>'`, memory and idle load: `python -m benchmarks.search [--chunks 50000]`.
 
-Embeds for real, so 50,000 chunks take some ten minutes on two cores.
+Embeds with the real model, so 50,000 chunks take some ten minutes on two cores.
 """
 
 import argparse
@@ -24,7 +24,7 @@ QUESTIONS = (
 
 
 def grow(made: Bench, chunks: int) -> tuple[dict[str, Any], float, int]:
-    """Add files until there are `chunks` chunks; returns (index status, seconds of embedding, chunks embedded in them)."""
+    """Add files until there are `chunks` chunks; return (index status, embedding seconds, embedded chunks)."""
     files = 500
     while True:
         make_corpus(made.corpus, files)
@@ -42,7 +42,7 @@ def grow(made: Bench, chunks: int) -> tuple[dict[str, Any], float, int]:
 
 
 def direct_rate(made: Bench) -> float:
-    """Chunks a second of the embedder alone, on chunks of this corpus, with the settings of the indexer."""
+    """Return the chunks per second of the embedder alone, on chunks of this corpus, with the indexer's settings."""
     from ctxfs.index.engines.catalog import Catalog
     from ctxfs.index.engines.embedders import open_embedder
     from ctxfs.index.engines.model_files import default_model_folder
@@ -61,7 +61,7 @@ def direct_rate(made: Bench) -> float:
 
 
 def ls_times(made: Bench, rounds: int) -> list[float]:
-    """Seconds of `ls 'search/<question>'`, each question new to the cache."""
+    """Return the seconds of `ls 'search/<question>'`, each question new to the cache."""
     found = []
     for number in range(rounds):
         for question in QUESTIONS:

@@ -1,8 +1,8 @@
-"""Twenty minutes of everything at once: `python -m benchmarks.soak [--minutes 20]`; exits with 1 if something leaked or was wrong.
+"""Twenty minutes of mixed load: `python -m benchmarks.soak [--minutes 20]`; exits with 1 on a leak or a wrong result.
 
-Writers on two mount points, readers that compare every checksum, questions, contexts, tools, rollbacks and commits, at a rate that a
-machine of two processors bears. Resident memory and open descriptors of every process are sampled; the slope counts in the second half
-of the time: answers, trees and descriptors that are kept have filled up by then.
+Writers on two mount points, readers that compare every checksum, questions, contexts, tools, rollbacks and commits, at
+a rate that a machine of two processors sustains. Samples resident memory and open descriptors of every process. The
+slope counts in the second half of the time, because caches of responses, trees and descriptors are full by then.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from benchmarks.corpus import make_corpus
 from benchmarks.harness import Bench, bench, memory_mb, processes_of, report
 
 _SAMPLE_SECONDS = 10.0
-_MOST_SLOPE = 1.0  # MB a minute
+_MOST_SLOPE = 1.0  # MB per minute
 _NOTES = 300
 
 
 class Soak:
-    """What the clients share: which files there are, with the checksums they must have."""
+    """The shared state of the clients: the existing files with their expected checksums."""
 
     def __init__(self, made: Bench, end: float) -> None:
         self.made, self.end = made, end
@@ -38,7 +38,7 @@ class Soak:
         self.samples: dict[str, list[tuple[float, float, int]]] = {}
 
     def client(self, name: str, act: Callable[[random.Random], None], pause: float) -> threading.Thread:
-        """Does it again and again; what goes wrong is written down."""
+        """Return a thread that repeats an action and records its errors."""
 
         def run() -> None:
             chance = random.Random(name)
@@ -87,7 +87,7 @@ class Soak:
         word = chance.choice(("key", "window", "rule", "deadline", "import", "socket"))
         folder = chance.choice(self.mounts) / "search" / f"what is the {word} {chance.randrange(50)}"
         for name in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):  # a hit that somebody has deleted since
+            with contextlib.suppress(FileNotFoundError):  # a hit that another client has deleted
                 (folder / name).read_bytes()
 
     def use_tool(self, chance: random.Random) -> None:
@@ -97,7 +97,7 @@ class Soak:
         self.command([str(run), str(table), "--sql", "SELECT sum(b) FROM data"])
 
     def roll_back(self, chance: random.Random) -> None:
-        """A file of its own, there and back again."""
+        """Change a file of its own and roll it back."""
         place = self.mounts[0] / "memory" / "shared" / "rolled.md"
         place.write_text("first")
         self.made.ctxfs("commit")
@@ -125,11 +125,11 @@ class Soak:
             try:
                 found = memory_mb(pid)["rss"], len(os.listdir(f"/proc/{pid}/fd"))
             except OSError:
-                continue  # it has ended
+                continue  # the process has ended
             self.samples.setdefault(name, []).append((time.monotonic() - start, *found))
 
     def say(self) -> None:
-        """Where it stands, for who waits."""
+        """Print the progress for the waiting user."""
         now = [f"{name} {samples[-1][1]:.0f} MB, {samples[-1][2]}" for name, samples in self.samples.items()]
         print(
             f"{self.end - time.monotonic():5.0f} s left; {'; '.join(now)}; wrong {len(self.wrong)}",
@@ -139,7 +139,7 @@ class Soak:
 
 
 def all_processes(store: Path) -> dict[str, int]:
-    """Daemon, indexer, and each mount process by its number."""
+    """Return the pids of daemon, indexer, and each mount process by its number."""
     from ctxfs.rpc.client import Client
 
     found = {role: pid for role, pid in processes_of(store).items() if role != "mount"}
@@ -153,7 +153,7 @@ def all_processes(store: Path) -> dict[str, int]:
 
 
 def slope(points: list[tuple[float, float]]) -> float:
-    """Of the line of least squares, per minute of x in seconds."""
+    """Return the slope of the least-squares line, per minute of x in seconds."""
     count = len(points)
     if count < 2:
         return 0.0

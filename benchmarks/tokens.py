@@ -1,7 +1,7 @@
 """The built-in bound against real tokenizers: `python -m benchmarks.tokens A.json B.json …` (tokenizer.json files).
 
-Blocks of 200 to 6,000 characters of this machine's documents, code and translations, and generated base64, hex and numbers. Reports
-how often and how far the bound is under the largest of the tokenizers, and how much it is over.
+Blocks of 200 to 6,000 characters of this machine's documents, code and translations, and generated base64, hex and
+numbers. Reports how often and how far the bound is below the largest of the tokenizers, and its excess.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from ctxfs.context.build.tokens import FileTokenizer
 
 
 def blocks(count: int, chance: random.Random) -> Iterator[tuple[str, str]]:
-    """(origin, text)."""
+    """Yield (origin, text)."""
     files = [path for _, path in zip(range(20_000), (path for _, path in real_files()), strict=False)]
     chance.shuffle(files)
     done = 0

@@ -1,8 +1,8 @@
-"""What calling a tool costs, and what many servers do: `python -m benchmarks.tools [--rounds 60]`.
+"""Cost of a tool call, and the effect of many servers: `python -m benchmarks.tools [--rounds 60]`.
 
-In turns: a program by itself (JSON on its stdin), the same program as a tool through `run` on a mount, and through `ctx_exec` of a
-client over stdio; a tool of an MCP server through a client of the SDK, and mounted, over the daemon's socket. Then twenty servers of
-fifty tools each, and one that never answers.
+Interleaved: a program by itself (JSON on its stdin), the same program as a tool through `run` on a mount, and through
+`ctx_exec` of a client over stdio; a tool of an MCP server through a client of the SDK, and mounted, over the daemon's
+socket. Then twenty servers of fifty tools each, and one that never responds.
 """
 
 import argparse
@@ -113,14 +113,14 @@ async def calls(made: Bench, rounds: int) -> dict[str, object]:
 
 
 def many(made: Bench) -> dict[str, object]:
-    """Twenty servers beside one that never answers, wanted all at once."""
+    """Measure twenty servers beside one that never responds, all started at once."""
     tools = [
         {
             "name": f"create_thing_{n:02d}",
             "description": _DESCRIPTION.format(thing=f"thing {n}"),
             "inputSchema": {"type": "object"},
         }
-        for n in range(_TOOLS - 15)  # it has fifteen of its own
+        for n in range(_TOOLS - 15)  # the server has fifteen of its own
     ]
     made.ctxfs("unmount", "--all")
     config = made.store / "ctxfs.toml"

@@ -1,7 +1,7 @@
 """A gigabyte through the mount of an ordinary user, against native tmpfs: `python -m benchmarks.users [--rounds 5]`.
 
-Without root the kernel does not move the bytes by itself. Run it as that user; or as root, where `/dev/fuse` is open to all (0666, as
-udev makes it): then it becomes user 65534 where it mounts and measures.
+Without root there is no FUSE passthrough. Run it as that user; or as root, if `/dev/fuse` is open to all (0666, as udev
+creates it): then it becomes user 65534 for mounting and measuring.
 """
 
 import argparse
@@ -21,7 +21,7 @@ _USER = 65534
 
 
 class UsersBench(Bench):
-    """Its commands run as the user. The interpreter may be where only root can look."""
+    """A Bench whose commands run as the user. The interpreter may be in a folder that only root can read."""
 
     def ctxfs(self, *arguments: str) -> str:
         words = [sys.executable, "-m", "ctxfs", "--store", str(self.store), *arguments]
@@ -35,7 +35,7 @@ class UsersBench(Bench):
 
 
 def as_user(work: Callable[[Side], float], side: Side) -> float:
-    """What it says, in a process of the user's."""
+    """Return the result of `work`, run in a process of the user."""
     context = get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
 

@@ -1,6 +1,9 @@
-"""Versions against GitPython's porcelain and git itself: `python -m benchmarks.versions [--files 50000] [--commits 20000]`.
+"""Versions against GitPython's porcelain and git itself.
 
-Times are of the committer itself unless the row says mount. Everything lies on tmpfs where there is one.
+`python -m benchmarks.versions [--files 50000] [--commits 20000]`
+
+Times are of the committer itself unless the row
+contains "mount". All files are on tmpfs if available.
 """
 
 import argparse
@@ -50,7 +53,7 @@ def make_tree(folder: Path, files: int, per_directory: int = 100) -> None:
 
 
 class Store:
-    """A store driven without a daemon: the journal is written here, the archive commits it."""
+    """A store without a daemon: the benchmark writes the journal, and the archive commits it."""
 
     def __init__(self, folder: Path) -> None:
         self.layout: Layout = create_store(folder / "store")
@@ -103,7 +106,7 @@ def small_commits(folder: Path, files: int) -> dict[str, object]:
 
 
 def porcelain(folder: Path, tree: Path, files: int) -> dict[str, object]:
-    """The same small change through GitPython's index."""
+    """Measure the same small change through GitPython's index."""
     import git
 
     repo = git.Repo.init(folder / "porcelain", initial_branch="main")
@@ -124,7 +127,7 @@ def porcelain(folder: Path, tree: Path, files: int) -> dict[str, object]:
 
 
 def soak(folder: Path, commits: int) -> dict[str, object]:
-    """Many commits with upkeep beside them, then reading the past."""
+    """Measure many commits with concurrent upkeep, then reads of old versions."""
     store = Store(folder)
     store.archive.open()
     make_tree(store.layout.tree / "pad", 10_000)
@@ -161,7 +164,7 @@ def soak(folder: Path, commits: int) -> dict[str, object]:
 
 
 def on_a_mount(made: Bench, commits: int) -> dict[str, object]:
-    """The same questions through the kernel, as `ls -l` and `cat` ask them."""
+    """Measure the same queries through the kernel, as `ls -l` and `cat` make them."""
     config = made.store / "ctxfs.toml"
     config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
     made.ctxfs("mount", str(made.at))
@@ -221,7 +224,7 @@ def rollback(store: Store, path: str) -> str:
 
 
 def write_again(store: Store, paths: list[bytes]) -> float:
-    """What writing these files beside and renaming them over costs by itself."""
+    """Return the milliseconds of writing these files to temporary names and renaming them."""
     contents = [(os.path.join(os.fsencode(store.layout.tree), path), b"x" * 40) for path in paths]
     start = time.perf_counter()
     for place, data in contents:
@@ -247,7 +250,7 @@ def packed(objects: Path) -> int:
 
 
 def writers(made: Bench) -> dict[str, object]:
-    """write+close on the mount while another process writes all the time: committing, and not."""
+    """Measure write and close on the mount while another process writes continuously: with and without commits."""
     found = {}
     for label, window in (("without", 3_600_000), ("with", 150)):
         made.ctxfs("init")
