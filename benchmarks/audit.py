@@ -14,17 +14,17 @@ from pathlib import Path
 from benchmarks.harness import Bench, bench, interleaved, report
 
 
-def mounted(made: Bench, *, audit: bool) -> Bench:
+def create_mount(setup: Bench, *, audit: bool) -> Bench:
     """Create and mount a store without vectors, with the audit on or off."""
-    made.ctxfs("init")
-    config = made.store / "ctxfs.toml"
+    setup.ctxfs("init")
+    config = setup.store / "ctxfs.toml"
     text = config.read_text().replace("[index]", "[index]\nmeaning = false")
     config.write_text(text if audit else text.replace("# audit = true", "audit = false"))
-    made.ctxfs("mount", str(made.at))
-    return made
+    setup.ctxfs("mount", str(setup.mountpoint))
+    return setup
 
 
-def create(folder: Path, files: int) -> float:
+def measure_creates(folder: Path, files: int) -> float:
     """Return the seconds to create, write and close the files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -37,7 +37,7 @@ def create(folder: Path, files: int) -> float:
     return time.perf_counter() - start
 
 
-def read(folder: Path, files: int) -> float:
+def measure_reads(folder: Path, files: int) -> float:
     """Return the seconds to open, read and close the files."""
     start = time.perf_counter()
     for number in range(files):
@@ -52,22 +52,20 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
-    with bench() as one, bench() as other:
-        places = {
-            "on": mounted(one, audit=True).at / "pad" / "made",
-            "off": mounted(other, audit=False).at / "pad" / "made",
+    with bench() as audited, bench() as unaudited:
+        folders = {
+            "on": create_mount(audited, audit=True).mountpoint / "pad" / "made",
+            "off": create_mount(unaudited, audit=False).mountpoint / "pad" / "made",
         }
         rows: dict[str, object] = {}
-        for name, measure in (("create, write, close", create), ("open, read, close", read)):
-            found = interleaved(
+        for name, measure in (("create, write, close", measure_creates), ("open, read, close", measure_reads)):
+            seconds = interleaved(
                 arguments.rounds,
-                on=partial(measure, places["on"], arguments.files),
-                off=partial(measure, places["off"], arguments.files),
+                on=partial(measure, folders["on"], arguments.files),
+                off=partial(measure, folders["off"], arguments.files),
             )
-            each = 1e6 / arguments.files
-            rows[name] = (
-                f"{found['on'] / found['off']:.3f} × audit off ({found['on'] * each:.0f} / {found['off'] * each:.0f} µs)"
-            )
+            on, off = (1e6 * seconds[side] / arguments.files for side in ("on", "off"))
+            rows[name] = f"{on / off:.3f} × audit off ({on:.0f} / {off:.0f} µs)"
         report(rows)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import trio
 
 from benchmarks.harness import report
-from benchmarks.scale import kept_store, questions
+from benchmarks.scale import open_store, questions
 from ctxfs.app import App
 from ctxfs.context.build.constructor import Constructor, Context
 from ctxfs.context.build.request import make_request
@@ -35,26 +35,26 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ctxfs-contexts-", dir="/dev/shm") as scratch:
         root = arguments.keep or Path(scratch)
-        searcher = kept_store(root, arguments.chunks)
+        searcher = open_store(root, arguments.chunks)
         app = App(Layout(root / "store"))
         constructor = Constructor(lambda as_of: CurrentTree(app.tree, searcher, app.archive, is_versioned))
-        asked = questions()
+        queries = questions()
 
         def build(question: str) -> Context:
             return trio.run(
                 partial(constructor.build, make_request({"query": question, "budget": arguments.budget}, 1))
             )
 
-        for question in asked[:10]:
+        for question in queries[:10]:
             build(question)
         if arguments.profile:
             with cProfile.Profile(builtins=False) as profile:
-                for question in asked[10:60]:
+                for question in queries[10:60]:
                     build(question)
             pstats.Stats(profile).sort_stats("cumulative").print_stats(40)
             return
         times, use = [], []
-        for question in asked[10:]:
+        for question in queries[10:]:
             start = time.perf_counter()
             context = build(question)
             _ = context.manifest

@@ -23,11 +23,11 @@ def real_files() -> Iterator[tuple[str, Path]]:
 
 def make_corpus(target: Path, files: int) -> int:
     """Copy up to `files` real files below `target`; return their number."""
-    done = 0
-    for place, path in itertools.islice(real_files(), files):
-        into = target / place
-        into.parent.mkdir(parents=True, exist_ok=True)
-        if not into.exists():
-            shutil.copyfile(path, into)
-        done += 1
-    return done
+    count = 0
+    for relative_path, path in itertools.islice(real_files(), files):
+        target_path = target / relative_path
+        target_path.parent.mkdir(parents=True, exist_ok=True)
+        if not target_path.exists():
+            shutil.copyfile(path, target_path)
+        count += 1
+    return count

@@ -25,8 +25,8 @@ from benchmarks.corpus import make_corpus
 from benchmarks.harness import Bench, bench, processes_of, running_ns, timed
 from benchmarks.mount import set_affinity
 
-NATIVE, MINE, VIEW, C, PEER = "native", "ctxfs", "ctxfs, read only", "passthrough_ll (C)", "mfusepy"
-LARGE = 1 << 30
+NATIVE, CTXFS, VIEW, PASSTHROUGH_LL, PEER = "native", "ctxfs", "ctxfs, read only", "passthrough_ll (C)", "mfusepy"
+LARGE_BYTES = 1 << 30
 _EXAMPLE = Path("/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c")
 
 
@@ -48,33 +48,33 @@ class Scenario:
 
     name: str
     run: Callable[[Side], float]
-    cold: bool = False
+    is_cold: bool = False
     prepare: Callable[[Side], None] = lambda side: None
-    wanted: str = ""
+    target: str = ""
     writes: bool = False
     times: dict[str, list[float]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
     def measure(self, sides: list[Side], rounds: int) -> None:
-        for turn in range(rounds + 1):
+        for round_number in range(rounds + 1):
             for side in sides:
                 if side.name in self.failed or (self.writes and side.name == VIEW):
                     continue
                 try:
                     self.prepare(side)
                     side.settle()
-                    if self.cold:
+                    if self.is_cold:
                         drop_caches(side.servers)
-                    taken = self.run(side)
+                    seconds = self.run(side)
                 except (OSError, RuntimeError, sqlite3.Error) as error:
-                    if side.name in (NATIVE, MINE, VIEW):
+                    if side.name in (NATIVE, CTXFS, VIEW):
                         raise
                     print(f"{self.name}: {side.name} cannot: {error}", file=sys.stderr)
                     self.failed.add(side.name)
                     self.times.pop(side.name, None)
                     continue
-                if turn:  # the first round warms up
-                    self.times.setdefault(side.name, []).append(taken)
+                if round_number:  # the first round warms up
+                    self.times.setdefault(side.name, []).append(seconds)
 
 
 def drop_caches(servers: Sequence[int]) -> None:
@@ -87,7 +87,7 @@ def drop_caches(servers: Sequence[int]) -> None:
         before, now = now, sum(map(running_ns, servers))
 
 
-def clock(work: Callable[[], object]) -> float:
+def measure_seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -102,18 +102,18 @@ def paths_of(side: Side) -> list[str]:
 
 def stat_storm(side: Side) -> float:
     paths = paths_of(side)
-    return clock(lambda: [os.stat(path) for path in paths])
+    return measure_seconds(lambda: [os.stat(path) for path in paths])
 
 
 def stat_cold(paths: dict[str, list[str]]) -> Callable[[Side], float]:
     """Return a scenario with paths known beforehand, because a walk would warm the caches."""
 
     def run(side: Side) -> float:
-        known = paths.setdefault(side.name, [])
-        if not known:
-            known += paths_of(side)
+        side_paths = paths.setdefault(side.name, [])
+        if not side_paths:
+            side_paths += paths_of(side)
             drop_caches(side.servers)
-        return clock(lambda: [os.stat(path) for path in known])
+        return measure_seconds(lambda: [os.stat(path) for path in side_paths])
 
     return run
 
@@ -121,11 +121,11 @@ def stat_cold(paths: dict[str, list[str]]) -> Callable[[Side], float]:
 def open_close(side: Side) -> float:
     paths = paths_of(side)
 
-    def each() -> None:
+    def open_all() -> None:
         for path in paths:
             os.close(os.open(path, os.O_RDONLY))
 
-    return clock(each)
+    return measure_seconds(open_all)
 
 
 def rg(side: Side) -> float:
@@ -168,23 +168,23 @@ def create(side: Side) -> float:
     paths = [str(many(side) / f"{number}") for number in range(5000)]
     data = b"a line of text\n" * 8
 
-    def each() -> None:
+    def create_all() -> None:
         for path in paths:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             os.write(fd, data)
             os.close(fd)
 
-    return clock(each)
+    return measure_seconds(create_all)
 
 
 def unlink(side: Side) -> float:
     paths = [str(many(side) / f"{number}") for number in range(5000)]
 
-    def each() -> None:
+    def unlink_all() -> None:
         for path in paths:
             os.unlink(path)
 
-    return clock(each)
+    return measure_seconds(unlink_all)
 
 
 def append(side: Side) -> float:
@@ -192,7 +192,7 @@ def append(side: Side) -> float:
     path.unlink(missing_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        return clock(lambda: [os.write(fd, b"one more line that is appended\n") for _ in range(20_000)])
+        return measure_seconds(lambda: [os.write(fd, b"one more line that is appended\n") for _ in range(20_000)])
     finally:
         os.close(fd)
 
@@ -206,7 +206,7 @@ def write_large(side: Side) -> float:
     piece = b"0123456789abcdef" * (1 << 16)
     fd = os.open(large(side), os.O_WRONLY | os.O_CREAT, 0o644)
     try:
-        return clock(lambda: [os.write(fd, piece) for _ in range(LARGE // len(piece))])
+        return measure_seconds(lambda: [os.write(fd, piece) for _ in range(LARGE_BYTES // len(piece))])
     finally:
         os.close(fd)
 
@@ -214,13 +214,13 @@ def write_large(side: Side) -> float:
 def read_large(side: Side) -> float:
     buffer = bytearray(1 << 20)
 
-    def each() -> None:
+    def read_file() -> None:
         fd = os.open(large(side), os.O_RDONLY)
         while os.readv(fd, [buffer]):
             pass
         os.close(fd)
 
-    return clock(each)
+    return measure_seconds(read_file)
 
 
 def git(side: Side, *arguments: str) -> float:
@@ -235,7 +235,7 @@ def clone(source: Path) -> Callable[[Side], float]:
     return run
 
 
-def cloned(source: Path) -> Callable[[Side], None]:
+def ensure_clone(source: Path) -> Callable[[Side], None]:
     def prepare(side: Side) -> None:
         if not (side.work / "clone").exists():
             clone(source)(side)
@@ -248,21 +248,21 @@ def status(side: Side) -> float:
 
 
 def sqlite_inserts(side: Side) -> float:
-    place = side.work / "facts.db"
+    database = side.work / "facts.db"
     for path in side.work.glob("facts.db*"):
         path.unlink()
-    with sqlite3.connect(place, isolation_level=None) as db:
+    with sqlite3.connect(database, isolation_level=None) as db:
         db.execute("CREATE TABLE facts (id INTEGER PRIMARY KEY, text TEXT)")
 
-        def each() -> None:
+        def insert_all() -> None:
             for number in range(500):
                 db.execute("BEGIN")
                 db.executemany("INSERT INTO facts (text) VALUES (?)", [(f"fact {number}.{n}",) for n in range(20)])
                 db.execute("COMMIT")
 
-        taken = clock(each)
+        seconds = measure_seconds(insert_all)
     db.close()
-    return taken
+    return seconds
 
 
 def pip_install(wheels: Path) -> Callable[[Side], float]:
@@ -278,31 +278,31 @@ def pip_install(wheels: Path) -> Callable[[Side], float]:
 def untar(archive: Path) -> Callable[[Side], float]:
     def run(side: Side) -> float:
         (side.work / "unpacked").mkdir()
-        taken = timed(["tar", "xf", str(archive), "-C", str(side.work / "unpacked")])
-        return taken + timed(["rm", "-r", str(side.work / "unpacked")])
+        seconds = timed(["tar", "xf", str(archive), "-C", str(side.work / "unpacked")])
+        return seconds + timed(["rm", "-r", str(side.work / "unpacked")])
 
     return run
 
 
-def scenarios(made: Bench, archive: Path, wheels: Path, repository: Path) -> Iterator[Scenario]:
-    yield Scenario("stat of 10k files, warm", stat_storm, wanted="≤ 1.2 × native")
-    yield Scenario("stat of 10k files, cold", stat_cold({}), cold=True)
-    yield Scenario("find, warm", lambda side: timed(["find", str(side.corpus)]), wanted="≤ 1.2 × native")
-    yield Scenario("find, cold", lambda side: timed(["find", str(side.corpus)]), cold=True)
-    yield Scenario("rg over 10k files, warm", rg, wanted="≤ 2.0 × native, ≤ 0.5 × C")
-    yield Scenario("rg over 10k files, cold", rg, cold=True, wanted="≤ 5 × native, ≤ 0.7 × C")
-    yield Scenario("cat of all 10k files, warm", read_all, wanted="≤ 1.6 × native")
-    yield Scenario("open + close of 10k files, warm", open_close, wanted="≤ 1.5 × native, read only")
+def scenarios(setup: Bench, archive: Path, wheels: Path, repository: Path) -> Iterator[Scenario]:
+    yield Scenario("stat of 10k files, warm", stat_storm, target="≤ 1.2 × native")
+    yield Scenario("stat of 10k files, cold", stat_cold({}), is_cold=True)
+    yield Scenario("find, warm", lambda side: timed(["find", str(side.corpus)]), target="≤ 1.2 × native")
+    yield Scenario("find, cold", lambda side: timed(["find", str(side.corpus)]), is_cold=True)
+    yield Scenario("rg over 10k files, warm", rg, target="≤ 2.0 × native, ≤ 0.5 × C")
+    yield Scenario("rg over 10k files, cold", rg, is_cold=True, target="≤ 5 × native, ≤ 0.7 × C")
+    yield Scenario("cat of all 10k files, warm", read_all, target="≤ 1.6 × native")
+    yield Scenario("open + close of 10k files, warm", open_close, target="≤ 1.5 × native, read only")
     listing = lambda side: timed(["ls", "-l", str(flat(side))])  # noqa: E731
-    yield Scenario("ls -l of 10k, cold", listing, cold=True, prepare=make_flat, wanted="≤ 0.9 × C", writes=True)
-    yield Scenario("ls -l of 10k, warm", listing, prepare=make_flat, wanted="≤ 1.3 × native", writes=True)
-    yield Scenario("create + write + close of 5k", create, prepare=empty_many, wanted="≤ 1.2 × C", writes=True)
-    yield Scenario("unlink of 5k", unlink, prepare=make_many, wanted="≤ 1.5 × C", writes=True)
-    yield Scenario("append of 20k lines", append, wanted="≤ 2.5 × native", writes=True)
-    yield Scenario("write of 1 GB", write_large, wanted="≤ 1.15 × native", writes=True)
-    yield Scenario("read of 1 GB, cold", read_large, cold=True, wanted="≤ 1.15 × native", writes=True)
+    yield Scenario("ls -l of 10k, cold", listing, is_cold=True, prepare=make_flat, target="≤ 0.9 × C", writes=True)
+    yield Scenario("ls -l of 10k, warm", listing, prepare=make_flat, target="≤ 1.3 × native", writes=True)
+    yield Scenario("create + write + close of 5k", create, prepare=empty_many, target="≤ 1.2 × C", writes=True)
+    yield Scenario("unlink of 5k", unlink, prepare=make_many, target="≤ 1.5 × C", writes=True)
+    yield Scenario("append of 20k lines", append, target="≤ 2.5 × native", writes=True)
+    yield Scenario("write of 1 GB", write_large, target="≤ 1.15 × native", writes=True)
+    yield Scenario("read of 1 GB, cold", read_large, is_cold=True, target="≤ 1.15 × native", writes=True)
     yield Scenario("git clone", clone(repository), writes=True)
-    yield Scenario("git status, warm", status, prepare=cloned(repository), wanted="≤ 2 × native", writes=True)
+    yield Scenario("git status, warm", status, prepare=ensure_clone(repository), target="≤ 2 × native", writes=True)
     yield Scenario("SQLite, 500 transactions", sqlite_inserts, writes=True)
     yield Scenario("untar + rm -r of 3k files", untar(archive), writes=True)
     if any(wheels.glob("*.whl")):
@@ -313,20 +313,20 @@ def scenarios(made: Bench, archive: Path, wheels: Path, repository: Path) -> Ite
 
 
 @contextmanager
-def served(command: list[str], at: Path) -> Iterator[int]:
+def run_server(command: list[str], mount_point: Path) -> Iterator[int]:
     """Run a file system server in the foreground; yield its pid."""
-    at.mkdir()
+    mount_point.mkdir()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         for _ in range(500):
-            if os.path.ismount(at):
+            if os.path.ismount(mount_point):
                 break
             time.sleep(0.01)
         else:
             raise RuntimeError(f"{command} does not mount")
         yield process.pid
     finally:
-        subprocess.run(["fusermount3", "-u", "-z", str(at)], check=False)
+        subprocess.run(["fusermount3", "-u", "-z", str(mount_point)], check=False)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
@@ -345,83 +345,83 @@ def build_c(folder: Path) -> Path | None:
 
 
 @contextmanager
-def all_sides(made: Bench, loop: str) -> Iterator[list[Side]]:
-    below = made.folder / "below"
-    places = {name: below / name for name in ("native", "c", "peer")}
-    for place in places.values():
-        place.mkdir(parents=True)
-    sides = [Side(NATIVE, made.corpus, places["native"])]
-    view = Bench(made.folder / "view")
+def all_sides(setup: Bench, loop: str) -> Iterator[list[Side]]:
+    native_root = setup.folder / "below"
+    folders = {name: native_root / name for name in ("native", "c", "peer")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    sides = [Side(NATIVE, setup.corpus, folders["native"])]
+    view = Bench(setup.folder / "view")
     view.folder.mkdir()
-    start_ctxfs(made, made.corpus, loop)
-    start_ctxfs(view, made.corpus, loop, read_only=True)
-    mount = processes_of(made.store)["mount"]
-    work = made.at / "pad" / "bench"
+    start_ctxfs(setup, setup.corpus, loop)
+    start_ctxfs(view, setup.corpus, loop, read_only=True)
+    mount = processes_of(setup.store)["mount"]
+    work = setup.mountpoint / "pad" / "bench"
     work.mkdir()
 
     def settle() -> None:
         """Wait until earlier writes are committed and indexed, which would slow other sides."""
-        made.ctxfs("commit")
-        made.wait(300, lambda index: index["state"] == "idle")
+        setup.ctxfs("commit")
+        setup.wait(300, lambda index: index["state"] == "idle")
 
-    sides.append(Side(MINE, made.at / "knowledge" / "corpus", work, mount))
-    reading = processes_of(view.store)["mount"]
-    sides.append(Side(VIEW, view.at / "knowledge" / "corpus", Path("/"), reading))
+    sides.append(Side(CTXFS, setup.mountpoint / "knowledge" / "corpus", work, mount))
+    view_pid = processes_of(view.store)["mount"]
+    sides.append(Side(VIEW, view.mountpoint / "knowledge" / "corpus", Path("/"), view_pid))
     with ExitStack() as stack:
         stack.callback(view.ctxfs, "unmount", "--all")
-        built = build_c(made.folder)
-        if built:
-            at = made.folder / "mnt-c"
-            command = [str(built), "-f", "-s", "-o", f"source={made.folder},cache=always", str(at)]
-            pid = stack.enter_context(served(command, at))
-            sides.append(Side(C, at / "corpus", at / "below" / "c", pid))
+        program = build_c(setup.folder)
+        if program:
+            mount_point = setup.folder / "mnt-c"
+            command = [str(program), "-f", "-s", "-o", f"source={setup.folder},cache=always", str(mount_point)]
+            pid = stack.enter_context(run_server(command, mount_point))
+            sides.append(Side(PASSTHROUGH_LL, mount_point / "corpus", mount_point / "below" / "c", pid))
         try:
             import mfusepy  # noqa: F401 - availability only
         except ImportError:
             print("no mfusepy: pip install mfusepy", file=sys.stderr)
         else:
-            at = made.folder / "mnt-peer"
-            command = [sys.executable, "-m", "benchmarks.loopback", str(made.folder), str(at)]
-            pid = stack.enter_context(served(command, at))
-            sides.append(Side(PEER, at / "corpus", at / "below" / "peer", pid))
+            mount_point = setup.folder / "mnt-peer"
+            command = [sys.executable, "-m", "benchmarks.loopback", str(setup.folder), str(mount_point)]
+            pid = stack.enter_context(run_server(command, mount_point))
+            sides.append(Side(PEER, mount_point / "corpus", mount_point / "below" / "peer", pid))
         processors = os.sched_getaffinity(0)
-        one = {min(processors)}
+        first_processor = {min(processors)}
         servers = [side.server for side in sides if side.server]
         for pid in (0, *servers):
-            set_affinity(pid, one)
+            set_affinity(pid, first_processor)
         # Commits and indexing run on other processors, as on a larger machine.
-        for store in (made.store, view.store):
+        for store in (setup.store, view.store):
             for role, pid in processes_of(store).items():
                 if role != "mount":
-                    set_affinity(pid, processors - one or one)
+                    set_affinity(pid, processors - first_processor or first_processor)
         for side in sides:
             side.settle, side.servers = settle, servers
-        wrong = [side.name for side in sides if len(paths_of(side)) != len(paths_of(sides[0]))]
-        if wrong:
-            raise RuntimeError(f"not the same tree: {wrong}")
+        differing = [side.name for side in sides if len(paths_of(side)) != len(paths_of(sides[0]))]
+        if differing:
+            raise RuntimeError(f"not the same tree: {differing}")
         yield sides
 
 
-def start_ctxfs(made: Bench, corpus: Path, loop: str, *, read_only: bool = False) -> None:
-    made.ctxfs("init")
-    config = made.store / "ctxfs.toml"
+def start_ctxfs(setup: Bench, corpus: Path, loop: str, *, read_only: bool = False) -> None:
+    setup.ctxfs("init")
+    config = setup.store / "ctxfs.toml"
     # The mount is measured, not the machine's second processor: no embedding meanwhile.
     text = config.read_text().replace("[index]", "[index]\nmeaning = false")
     if read_only:  # without records of reads, opens need no request
         text = text.replace("[history]", "[history]\naudit_reads = false")
     config.write_text(text.replace("[mount]", f'[mount]\nloop = "{loop}"'))
-    made.ctxfs("add", str(corpus), "--name", "corpus")
-    made.ctxfs("mount", str(made.at), *(["--read-only"] if read_only else []))
-    made.wait(300, lambda index: index["state"] == "idle")
+    setup.ctxfs("add", str(corpus), "--name", "corpus")
+    setup.ctxfs("mount", str(setup.mountpoint), *(["--read-only"] if read_only else []))
+    setup.wait(300, lambda index: index["state"] == "idle")
 
 
 # results
 
 
-def table(done: list[Scenario], sides: list[Side]) -> str:
+def table(scenarios: list[Scenario], sides: list[Side]) -> str:
     names = [side.name for side in sides]
     lines = [f"| | {' | '.join(names)} | ctxfs ÷ C | wanted |", f"|---{'|---' * (len(names) + 2)}|"]
-    for scenario in done:
+    for scenario in scenarios:
         native = statistics.median(scenario.times[NATIVE])
         cells = [f"{native * 1000:.1f} ms"]
         for name in names[1:]:
@@ -431,15 +431,17 @@ def table(done: list[Scenario], sides: list[Side]) -> str:
                 continue
             low, high = min(times) / native, max(times) / native
             cells.append(f"**{statistics.median(times) / native:.2f}** ({low:.2f}–{high:.2f})")
-        against = "–"
-        if C in scenario.times:
-            found = [statistics.median(scenario.times[name]) for name in (MINE, VIEW) if name in scenario.times]
-            against = ", ".join(f"{each / statistics.median(scenario.times[C]):.2f}" for each in found)
-        lines.append(f"| {scenario.name} | {' | '.join(cells)} | {against} | {scenario.wanted} |")
+        ratio_text = "–"
+        if PASSTHROUGH_LL in scenario.times:
+            medians = [statistics.median(scenario.times[name]) for name in (CTXFS, VIEW) if name in scenario.times]
+            ratio_text = ", ".join(
+                f"{median / statistics.median(scenario.times[PASSTHROUGH_LL]):.2f}" for median in medians
+            )
+        lines.append(f"| {scenario.name} | {' | '.join(cells)} | {ratio_text} | {scenario.target} |")
     return "\n".join(lines) + "\n"
 
 
-def plot(done: list[Scenario], sides: list[Side], target: Path) -> None:
+def plot(scenarios: list[Scenario], sides: list[Side], target: Path) -> None:
     try:
         import matplotlib
     except ImportError:
@@ -449,15 +451,15 @@ def plot(done: list[Scenario], sides: list[Side], target: Path) -> None:
     from matplotlib import pyplot
 
     names = [side.name for side in sides if side.name != NATIVE]
-    figure, axes = pyplot.subplots(figsize=(9, 0.42 * len(done) + 1.2))
+    figure, axes = pyplot.subplots(figsize=(9, 0.42 * len(scenarios) + 1.2))
     height = 0.8 / len(names)
     for index, name in enumerate(names):
         ratios = [
             statistics.median(s.times[name]) / statistics.median(s.times[NATIVE]) if name in s.times else 0
-            for s in done
+            for s in scenarios
         ]
-        axes.barh([row + index * height for row in range(len(done))], ratios, height, label=name)
-    axes.set_yticks([row + 0.3 for row in range(len(done))], [s.name for s in done])
+        axes.barh([row + index * height for row in range(len(scenarios))], ratios, height, label=name)
+    axes.set_yticks([row + 0.3 for row in range(len(scenarios))], [s.name for s in scenarios])
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8)
     axes.invert_yaxis()
@@ -477,22 +479,25 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     wheels = Path("build/bench/wheels")
-    with bench() as made:
-        make_corpus(made.corpus, arguments.files)
-        archive, repository = made.folder / "some.tar", made.folder / "repository"
-        some = [str(path.relative_to(made.corpus)) for path in sorted(made.corpus.rglob("*")) if path.is_file()][:3000]
-        subprocess.run(["tar", "cf", str(archive), "-C", str(made.corpus), "-T", "-"], input="\n".join(some), text=True)
+    with bench() as setup:
+        make_corpus(setup.corpus, arguments.files)
+        archive, repository = setup.folder / "some.tar", setup.folder / "repository"
+        files = [path for path in sorted(setup.corpus.rglob("*")) if path.is_file()]
+        paths = [str(path.relative_to(setup.corpus)) for path in files[:3000]]
+        subprocess.run(
+            ["tar", "cf", str(archive), "-C", str(setup.corpus), "-T", "-"], input="\n".join(paths), text=True
+        )
         subprocess.run(["git", "clone", "-q", "--bare", ".", str(repository)], check=True)
-        with all_sides(made, arguments.loop) as sides:
-            done = []
-            for scenario in scenarios(made, archive, wheels, repository):
+        with all_sides(setup, arguments.loop) as sides:
+            measured = []
+            for scenario in scenarios(setup, archive, wheels, repository):
                 if any(text in scenario.name for text in arguments.only):
                     scenario.measure(sides, arguments.rounds)
-                    done.append(scenario)
+                    measured.append(scenario)
                     print(table([scenario], sides).splitlines()[2], flush=True)
-    text = table(done, sides)
+    text = table(measured, sides)
     (arguments.out / "filesystem.md").write_text(text)
-    plot(done, sides, arguments.out / "filesystem.svg")
+    plot(measured, sides, arguments.out / "filesystem.svg")
     print(text)
 
 

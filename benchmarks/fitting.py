@@ -12,8 +12,8 @@ from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.path import Path
 
 NAMES = tuple(name for name in WEIGHTS["dialogue"] if name != "folder")  # a conversation has one folder
-_DEEP = 15.0  # log(depth + rank) is nearly linear up to about this rank
-_STEPS = 250
+_RANK_DEPTH = 15.0  # log(depth + rank) is nearly linear up to about this rank
+_DEFAULT_STEPS = 250
 Matrix = npt.NDArray[np.float64]
 
 
@@ -27,20 +27,22 @@ class Case:
 
 def collect(searcher: Searcher, gold: list[Gold]) -> list[Case]:
     """Run each question and return every candidate with its signals."""
-    out = []
-    for asked in gold:
-        hits = searcher.search(parse_query(asked.question), Path.parse(asked.below), 10_000).hits
+    cases = []
+    for question in gold:
+        hits = searcher.search(parse_query(question.question), Path.parse(question.below), 10_000).hits
         raw = {name: np.array([hit.signals.get(name, np.nan) for hit in hits]) for name in NAMES}
         columns = prepare(raw)
         matrix = np.stack([columns.get(name, np.zeros(len(hits))) for name in NAMES], axis=1)
-        places = [Place(hit.chunk.path, hit.chunk.first, hit.chunk.last) for hit in hits]
-        evidence = [n for n, place in enumerate(places) if any(item.touches(place) for item in asked.relevant)]
+        positions = [Place(hit.chunk.path, hit.chunk.first, hit.chunk.last) for hit in hits]
+        evidence = [
+            n for n, position in enumerate(positions) if any(item.touches(position) for item in question.relevant)
+        ]
         if evidence:
-            out.append(Case(matrix, evidence))
-    return out
+            cases.append(Case(matrix, evidence))
+    return cases
 
 
-def fit(cases: list[Case], start: Matrix, steps: int = _STEPS, rate: float = 0.05) -> Matrix:
+def fit(cases: list[Case], start: Matrix, steps: int = _DEFAULT_STEPS, rate: float = 0.05) -> Matrix:
     """Return weights that minimise the mean log(depth + rank of evidence), ranks smoothed by a sigmoid (Adam)."""
     weights, mean, square = start.copy(), np.zeros(len(start)), np.zeros(len(start))
     for step in range(1, steps + 1):
@@ -50,7 +52,7 @@ def fit(cases: list[Case], start: Matrix, steps: int = _STEPS, rate: float = 0.0
             above = 1 / (1 + np.exp(-np.clip(scores[None] - scores[case.evidence][:, None], -30, 30)))
             ranks = above.sum(axis=1)
             # All evidence is needed, so the one that ranks last counts most.
-            push = (ranks / ranks.sum() / (_DEEP + ranks))[:, None] * above * (1 - above)
+            push = (ranks / ranks.sum() / (_RANK_DEPTH + ranks))[:, None] * above * (1 - above)
             slope += push.sum(axis=0) @ case.signals - push.sum(axis=1) @ case.signals[case.evidence]
         slope = slope / len(cases) + 2e-5 * weights
         mean, square = 0.9 * mean + 0.1 * slope, 0.99 * square + 0.01 * slope**2

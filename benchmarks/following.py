@@ -19,7 +19,7 @@ from ctxfs.rpc.client import Client
 
 PATTERNS = ("def retry", "ThreadPoolExecutor", "import", "zanzibarquux", "raise [A-Z]\\w+Error\\(")
 
-_GREP = (0, 1)  # 1: no line matches
+_GREP_EXIT_CODES = (0, 1)  # 1: no line matches
 
 
 def make_notes(folder: Path, count: int) -> None:
@@ -37,26 +37,26 @@ def make_notes(folder: Path, count: int) -> None:
 
 def read_times(file: Path, until: threading.Event, pause: float = 0.005) -> list[float]:
     """Return the seconds of each open, read and close of a file on the mount, until the event."""
-    found = []
+    seconds = []
     while not until.is_set():
         start = time.perf_counter()
         file.read_bytes()
-        found.append(time.perf_counter() - start)
+        seconds.append(time.perf_counter() - start)
         time.sleep(pause)
-    return found
+    return seconds
 
 
 def p99(times: list[float]) -> float:
     return statistics.quantiles(times, n=100)[98]
 
 
-def visible_after(made: Bench, rounds: int) -> list[float]:
+def visible_after(setup: Bench, rounds: int) -> list[float]:
     """Return the seconds from `close` of new small files in memory/ until a full-text search finds them."""
-    client = Client(made.store / "run", timeout=30)
-    folder = made.at / "memory" / "bench" / "fact"
+    client = Client(setup.store / "run", timeout=30)
+    folder = setup.mountpoint / "memory" / "bench" / "fact"
     folder.mkdir(parents=True, exist_ok=True)
     time.sleep(1)
-    found = []
+    delays = []
     for number in range(rounds):
         word = f"qux{number}zan{time.time_ns() % 10**6}"
         with open(folder / f"{number}.md", "w") as file:
@@ -64,60 +64,60 @@ def visible_after(made: Bench, rounds: int) -> list[float]:
         start = time.perf_counter()
         while not client.call("search", question=f"mode:words {word}", below="", limit=1)["hits"]:
             pass
-        found.append(time.perf_counter() - start)
+        delays.append(time.perf_counter() - start)
         time.sleep(0.2)
     client.close()
-    return found
+    return delays
 
 
-def through_the_mount(made: Bench, count: int) -> tuple[float, float]:
+def through_the_mount(setup: Bench, count: int) -> tuple[float, float]:
     """Return the seconds until files written to the mount are indexed, and until removed ones have left it."""
-    folder = made.at / "pad" / "bulk"
+    folder = setup.mountpoint / "pad" / "bulk"
     folder.mkdir()
-    made.wait(60, lambda index: index["state"] == "idle")
-    client = Client(made.store / "run", timeout=30)
+    setup.wait(60, lambda index: index["state"] == "idle")
+    client = Client(setup.store / "run", timeout=30)
     before = client.call("status")["index"]["files"]
     client.close()
     start = time.perf_counter()
     for number in range(count):
         (folder / f"{number}.md").write_text(f"# Note {number}\n\nWhat was decided on day {number}.\n")
-    made.wait(300, lambda index: index["files"] == before + count and index["state"] == "idle")
+    setup.wait(300, lambda index: index["files"] == before + count and index["state"] == "idle")
     written = time.perf_counter() - start
     start = time.perf_counter()
     for number in range(count):
         (folder / f"{number}.md").unlink()
-    made.wait(300, lambda index: index["files"] == before and index["state"] == "idle")
+    setup.wait(300, lambda index: index["files"] == before and index["state"] == "idle")
     return written, time.perf_counter() - start
 
 
-def run(made: Bench, files: int) -> dict[str, object]:
-    made.ctxfs("init")
-    config = made.store / "ctxfs.toml"
+def run(setup: Bench, files: int) -> dict[str, object]:
+    setup.ctxfs("init")
+    config = setup.store / "ctxfs.toml"
     config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
-    made.corpus.mkdir()
-    first = made.folder / "first"
+    setup.corpus.mkdir()
+    first = setup.folder / "first"
     first.mkdir()
     (first / "read me.md").write_text("x" * 1000)
-    made.ctxfs("add", str(first), "--name", "first")
-    made.ctxfs("mount", str(made.at))
-    made.wait(60, lambda index: index["state"] == "idle")
-    target = made.at / "knowledge" / "first" / "read me.md"
+    setup.ctxfs("add", str(first), "--name", "first")
+    setup.ctxfs("mount", str(setup.mountpoint))
+    setup.wait(60, lambda index: index["state"] == "idle")
+    target = setup.mountpoint / "knowledge" / "first" / "read me.md"
     idle_for = threading.Event()
     threading.Timer(10, idle_for.set).start()
     idle = read_times(target, idle_for)
-    make_notes(made.corpus, files)
+    make_notes(setup.corpus, files)
     busy: list[float] = []
     indexed = threading.Event()
     reader = threading.Thread(target=lambda: busy.extend(read_times(target, indexed)))
     reader.start()
     start = time.perf_counter()
-    made.ctxfs("add", str(made.corpus), "--name", "notes")
-    made.wait(600, lambda index: index["files"] >= files and index["state"] == "idle")
+    setup.ctxfs("add", str(setup.corpus), "--name", "notes")
+    setup.wait(600, lambda index: index["files"] >= files and index["state"] == "idle")
     seconds = time.perf_counter() - start
     indexed.set()
     reader.join()
-    visible = visible_after(made, 40)
-    written, removed = through_the_mount(made, 2000)
+    visible = visible_after(setup, 40)
+    written, removed = through_the_mount(setup, 2000)
     median, p95 = statistics.median(visible) * 1000, statistics.quantiles(visible, n=20)[18] * 1000
     calm, hurried = p99(idle) * 1000, p99(busy) * 1000
     rows: dict[str, object] = {
@@ -127,34 +127,36 @@ def run(made: Bench, files: int) -> dict[str, object]:
         "found by words after close, median / p95": f"{median:.1f} / {p95:.1f} ms",
         "read on the mount, p99, idle / indexing": f"{calm:.2f} / {hurried:.2f} ms = {hurried / calm:.1f} x",
     }
-    rows.update(compare_grep(made))
+    rows.update(compare_grep(setup))
     return rows
 
 
-def compare_grep(made: Bench) -> dict[str, object]:
+def compare_grep(setup: Bench) -> dict[str, object]:
     """Compare exact search in the daemon and by the command with rg on the folder."""
-    client = Client(made.store / "run", timeout=120)
-    command = [sys.executable, "-m", "ctxfs", "--store", str(made.store), "grep"]
+    client = Client(setup.store / "run", timeout=120)
+    command = [sys.executable, "-m", "ctxfs", "--store", str(setup.store), "grep"]
     rows: dict[str, object] = {}
     for pattern in PATTERNS:
 
-        def asked(pattern: str = pattern) -> float:
+        def search_daemon(pattern: str = pattern) -> float:
             start = time.perf_counter()
             client.call("grep", pattern=pattern, below="knowledge/notes", limit=1_000_000)
             return time.perf_counter() - start
 
         mine = client.call("grep", pattern=pattern, below="knowledge/notes", limit=1_000_000)["lines"]
         command_of_rg = ["rg", "-n", "--no-heading", "-e", pattern, "."]
-        theirs = subprocess.run(command_of_rg, cwd=made.corpus, capture_output=True).stdout.count(b"\n")
-        same = "the same lines" if len(mine) == theirs else f"rg has {theirs} lines"
+        theirs = subprocess.run(command_of_rg, cwd=setup.corpus, capture_output=True).stdout.count(b"\n")
+        comparison = "the same lines" if len(mine) == theirs else f"rg has {theirs} lines"
         times = interleaved(
             5,
-            daemon=asked,
-            command=lambda pattern=pattern: timed([*command, pattern, "knowledge/notes"], good=_GREP),  # type: ignore[misc]
-            rg=lambda pattern=pattern: timed(["rg", "-n", "-e", pattern, "."], cwd=made.corpus, good=_GREP),  # type: ignore[misc]
+            daemon=search_daemon,
+            command=lambda pattern=pattern: timed([*command, pattern, "knowledge/notes"], exit_codes=_GREP_EXIT_CODES),  # type: ignore[misc]
+            rg=lambda pattern=pattern: timed(
+                ["rg", "-n", "-e", pattern, "."], cwd=setup.corpus, exit_codes=_GREP_EXIT_CODES
+            ),  # type: ignore[misc]
         )
         rows[f"`{pattern}`, {len(mine)} lines: daemon / ctxfs grep / rg"] = (
-            " / ".join(f"{times[name] * 1000:.0f}" for name in ("daemon", "command", "rg")) + f" ms, {same}"
+            " / ".join(f"{times[name] * 1000:.0f}" for name in ("daemon", "command", "rg")) + f" ms, {comparison}"
         )
     client.close()
     return rows
@@ -164,8 +166,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=50_000)
     arguments = parser.parse_args()
-    with bench() as made:
-        report(run(made, arguments.files))
+    with bench() as setup:
+        report(run(setup, arguments.files))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.extract.dates import find_dates
 
 KINDS = ("supported", "number", "date", "name", "negated", "unsupported", "unreadable")
-_EACH = 120
+_CLAIMS_PER_KIND = 120
 _INTEGER = re.compile(r"(?<![\w.,/#-])(\d{1,4})(?![\w.,/%-]|\.\d)")
 _ISO = re.compile(r"\b((?:19|20)\d\d)-(\d\d)-(\d\d)\b")
 _AUXILIARY = re.compile(
@@ -72,7 +72,7 @@ def _notes_of_packages() -> dict[str, str]:
     return out
 
 
-def usable(text: str) -> Iterator[str]:
+def statements_of(text: str) -> Iterator[str]:
     """Yield the sentences that read as statements."""
     for sentence in sentences(text):
         words = sentence.text.split()
@@ -83,7 +83,7 @@ def usable(text: str) -> Iterator[str]:
             yield sentence.text
 
 
-def reworded(text: str, chance: random.Random) -> str:
+def reword(text: str, chance: random.Random) -> str:
     """Return the statement in slightly other words."""
     changed = re.sub(r"\s*\([^()]*\)", "", text)
     changed = re.sub(r"\bdoes not\b", "doesn't", re.sub(r"\bis not\b", "isn't", changed))
@@ -99,24 +99,24 @@ def reworded(text: str, chance: random.Random) -> str:
     )
 
 
-def other_number(text: str, chance: random.Random) -> str | None:
+def replace_number(text: str, chance: random.Random) -> str | None:
     """Return the text with one number replaced; None if it has none."""
-    spots = [
-        found
-        for found in _INTEGER.finditer(re.sub(_ISO, lambda m: " " * len(m[0]), text))
-        if not 1900 <= int(found[1]) <= 2100
+    matches = [
+        match
+        for match in _INTEGER.finditer(re.sub(_ISO, lambda m: " " * len(m[0]), text))
+        if not 1900 <= int(match[1]) <= 2100
     ]
-    if find_dates(text) or not spots:
+    if find_dates(text) or not matches:
         return None
-    spot = chance.choice(spots)
-    new = str(int(spot[1]) + chance.choice((1, 2, 3, 5, 10)))
-    return text[: spot.start()] + new + text[spot.end() :]
+    match = chance.choice(matches)
+    new = str(int(match[1]) + chance.choice((1, 2, 3, 5, 10)))
+    return text[: match.start()] + new + text[match.end() :]
 
 
-def other_date(text: str, chance: random.Random) -> str | None:
+def replace_date(text: str, chance: random.Random) -> str | None:
     """Return the text with the day, month or year of a date replaced; None if it has no date."""
-    if found := _ISO.search(text):
-        year, month, day = int(found[1]), int(found[2]), int(found[3])
+    if match := _ISO.search(text):
+        year, month, day = int(match[1]), int(match[2]), int(match[3])
         changed = chance.choice(
             (
                 f"{year + 1}-{month:02}-{day:02}",
@@ -124,17 +124,17 @@ def other_date(text: str, chance: random.Random) -> str | None:
                 f"{year}-{month:02}-{day % 27 + 1:02}",
             )
         )
-        return text[: found.start()] + changed + text[found.end() :]
-    for at, name in enumerate(_MONTHS):
-        if (found := re.search(rf"\b(?:{name}|{name[:3]})\b", text)) and any(
+        return text[: match.start()] + changed + text[match.end() :]
+    for index, name in enumerate(_MONTHS):
+        if (match := re.search(rf"\b(?:{name}|{name[:3]})\b", text)) and any(
             date.day or date.year for date in find_dates(text)
         ):
-            other = _MONTHS[(at + chance.randrange(1, 11)) % 12]
-            return text[: found.start()] + (other if len(found[0]) > 3 else other[:3]) + text[found.end() :]
+            other = _MONTHS[(index + chance.randrange(1, 11)) % 12]
+            return text[: match.start()] + (other if len(match[0]) > 3 else other[:3]) + text[match.end() :]
     return None
 
 
-def other_name(text: str, names: list[str], chance: random.Random) -> str | None:
+def replace_name(text: str, names: list[str], chance: random.Random) -> str | None:
     """Return the text with one name replaced; None if it has none."""
     inside = [
         word
@@ -148,7 +148,7 @@ def other_name(text: str, names: list[str], chance: random.Random) -> str | None
     return re.sub(rf"\b{old}\b", new, text)
 
 
-def denied(text: str) -> str | None:
+def negate(text: str) -> str | None:
     """Return the text with its negation added or removed; None if that is not possible by one word."""
     if _DENIAL.search(text):
         changed = re.sub(r"\b(is|are|was|were|can|will|should|must|may|does|do) not\b", r"\1", text, count=1)
@@ -157,42 +157,47 @@ def denied(text: str) -> str | None:
     return changed if changed != text else None
 
 
-def labelled(docs: dict[str, str], chance: random.Random) -> tuple[dict[str, str], list[Labelled]]:
+def make_claims(docs: dict[str, str], chance: random.Random) -> tuple[dict[str, str], list[Labelled]]:
     """Return (the readable sources, the claims)."""
     names = list(docs)
     chance.shuffle(names)
     sources = {name: docs[name] for name in names[: len(names) * 3 // 5]}
     rest = names[len(names) * 3 // 5 :]
-    known = list(dict.fromkeys(text for doc in sources.values() for text in usable(doc)))
-    said_there = set(known)
-    other = [text for name in rest[::2] for text in usable(docs[name]) if text not in said_there]
-    hidden = [text for name in rest[1::2] for text in usable(docs[name]) if text not in said_there]
+    statements = list(dict.fromkeys(text for doc in sources.values() for text in statements_of(doc)))
+    source_statements = set(statements)
+    other = [text for name in rest[::2] for text in statements_of(docs[name]) if text not in source_statements]
+    hidden = [text for name in rest[1::2] for text in statements_of(docs[name]) if text not in source_statements]
     proper = sorted(
-        {word for text in known for word in re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b(?![.'-]\w)", text)} - set(_MONTHS)
+        {word for text in statements for word in re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b(?![.'-]\w)", text)}
+        - set(_MONTHS)
     )
-    for pool in (known, other, hidden):
+    for pool in (statements, other, hidden):
         chance.shuffle(pool)
     makers: dict[str, Callable[[str], str | None]] = {
-        "supported": lambda text: reworded(text, chance),
-        "number": lambda text: other_number(text, chance),
-        "date": lambda text: other_date(text, chance),
-        "name": lambda text: other_name(text, proper, chance),
-        "negated": denied,
+        "supported": lambda text: reword(text, chance),
+        "number": lambda text: replace_number(text, chance),
+        "date": lambda text: replace_date(text, chance),
+        "name": lambda text: replace_name(text, proper, chance),
+        "negated": negate,
     }
-    out = []
+    claims = []
     for kind, make in makers.items():
-        found = 0
-        for text in known:
+        count = 0
+        for text in statements:
             claim = make(text)
-            if claim and claim not in said_there and (kind == "supported" or claim != text):
-                out.append(Labelled(kind, claim))
-                found += 1
-            if found == _EACH:
+            if claim and claim not in source_statements and (kind == "supported" or claim != text):
+                claims.append(Labelled(kind, claim))
+                count += 1
+            if count == _CLAIMS_PER_KIND:
                 break
-    out += [Labelled("unsupported", text) for text in dict.fromkeys(other[: 2 * _EACH])][:_EACH]
-    out += [Labelled("unreadable", text) for text in dict.fromkeys(hidden[: 2 * _EACH])][:_EACH]
-    chance.shuffle(out)
-    return sources, out
+    claims += [Labelled("unsupported", text) for text in dict.fromkeys(other[: 2 * _CLAIMS_PER_KIND])][
+        :_CLAIMS_PER_KIND
+    ]
+    claims += [Labelled("unreadable", text) for text in dict.fromkeys(hidden[: 2 * _CLAIMS_PER_KIND])][
+        :_CLAIMS_PER_KIND
+    ]
+    chance.shuffle(claims)
+    return sources, claims
 
 
 def judge(
@@ -200,40 +205,43 @@ def judge(
 ) -> list[tuple[Labelled, str, frozenset[str]]]:
     """Return (claim, verdict, kinds of the conflicts) of each claim."""
     pieces = [Piece(name, 1, text.count("\n") + 1, text, kind="markdown") for name, text in sources.items()]
-    evidence = Sources(evidence_of(pieces, {name: at for at, name in enumerate(sources, 1)}), analyse)
+    evidence = Sources(evidence_of(pieces, {name: number for number, name in enumerate(sources, 1)}), analyse)
     out: list[tuple[Labelled, str, frozenset[str]]] = []
     for claim in claims:
-        found = evaluate(claim.text, evidence, analyse, embed, {}).claims
-        verdicts = [each.verdict for each in found]
+        judged_claims = evaluate(claim.text, evidence, analyse, embed, {}).claims
+        verdicts = [judged_claim.verdict for judged_claim in judged_claims]
         worst = next((v for v in ("contradicted", "unsupported", "supported") if v in verdicts), "unchecked")
-        out.append((claim, worst, frozenset(c.kind for each in found for c in each.conflicts)))
+        out.append((claim, worst, frozenset(c.kind for judged_claim in judged_claims for c in judged_claim.conflicts)))
     return out
 
 
 _EXPECTED = {"number": "number", "date": "date", "name": "name", "negated": "negation"}
 
 
-def table(found: list[tuple[Labelled, str, frozenset[str]]]) -> None:
+def table(judgements: list[tuple[Labelled, str, frozenset[str]]]) -> None:
     """Print precision and recall of each kind."""
     print(f"{'kind':<14}{'claims':>7}{'recall':>8}{'precision':>11}   verdicts")
     for kind in KINDS:
-        mine = [each for each in found if each[0].kind == kind]
+        of_kind = [judgement for judgement in judgements if judgement[0].kind == kind]
         if kind in _EXPECTED:
             conflict = _EXPECTED[kind]
-            right = sum(verdict == "contradicted" and conflict in kinds for _, verdict, kinds in mine)
-            flagged = sum(verdict == "contradicted" and conflict in kinds for _, verdict, kinds in found)
+            right = sum(verdict == "contradicted" and conflict in kinds for _, verdict, kinds in of_kind)
+            flagged = sum(verdict == "contradicted" and conflict in kinds for _, verdict, kinds in judgements)
         else:
-            wanted = "supported" if kind == "supported" else "unsupported"
-            right = sum(verdict == wanted for _, verdict, _ in mine)
+            expected = "supported" if kind == "supported" else "unsupported"
+            right = sum(verdict == expected for _, verdict, _ in of_kind)
             same = ("supported",) if kind == "supported" else ("unsupported", "unreadable")
-            flagged = sum(verdict == wanted for _, verdict, _ in found)
+            flagged = sum(verdict == expected for _, verdict, _ in judgements)
             flagged = flagged - sum(
-                verdict == wanted and each.kind in same and each.kind != kind for each, verdict, _ in found
+                verdict == expected and judgement.kind in same and judgement.kind != kind
+                for judgement, verdict, _ in judgements
             )
         verdicts = ", ".join(
-            f"{name} {count}" for name, count in Counter(verdict for _, verdict, _ in mine).most_common()
+            f"{name} {count}" for name, count in Counter(verdict for _, verdict, _ in of_kind).most_common()
         )
-        print(f"{kind:<14}{len(mine):>7}{right / max(len(mine), 1):>8.3f}{right / max(flagged, 1):>11.3f}   {verdicts}")
+        print(
+            f"{kind:<14}{len(of_kind):>7}{right / max(len(of_kind), 1):>8.3f}{right / max(flagged, 1):>11.3f}   {verdicts}"
+        )
 
 
 def main() -> None:
@@ -246,18 +254,22 @@ def main() -> None:
         from ctxfs.index.engines.embedders.sentence_model import SentenceModel
 
         embed = SentenceModel(default_model_folder(), 2).embed
-    sources, claims = labelled(documents(), random.Random(11))
-    found = judge(sources, claims, embed)
+    sources, claims = make_claims(documents(), random.Random(11))
+    judgements = judge(sources, claims, embed)
     if arguments.show:
-        for claim, verdict, kinds in found[0::2]:
-            wrong = (arguments.show == claim.kind) != (
+        for claim, verdict, kinds in judgements[0::2]:
+            is_wrong = (arguments.show == claim.kind) != (
                 _EXPECTED.get(arguments.show, "-") in kinds or verdict == arguments.show
             )
-            if wrong:
+            if is_wrong:
                 print(f"{claim.kind}: {verdict} {sorted(kinds)}\n   {claim.text}")
         return
     print(f"{len(sources)} documents, {len(claims)} claims")
-    for name, part in (("odd (unseen)", found[1::2]), ("even (thresholds)", found[0::2]), ("all", found)):
+    for name, part in (
+        ("odd (unseen)", judgements[1::2]),
+        ("even (thresholds)", judgements[0::2]),
+        ("all", judgements),
+    ):
         print(f"\n{name}")
         table(part)
 

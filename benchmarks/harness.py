@@ -29,7 +29,7 @@ class Bench:
         return self.folder / "store"
 
     @property
-    def at(self) -> Path:
+    def mountpoint(self) -> Path:
         return self.folder / "mnt"
 
     @property
@@ -38,16 +38,16 @@ class Bench:
 
     def ctxfs(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "ctxfs", "--store", str(self.store), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode not in (0, 3):
-            raise RuntimeError(f"{arguments}: {done.stderr}")
-        return done.stdout
+        process = subprocess.run(command, capture_output=True, text=True)
+        if process.returncode not in (0, 3):
+            raise RuntimeError(f"{arguments}: {process.stderr}")
+        return process.stdout
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ctxfs("status", "--json"))
-        return found
+        status: dict[str, Any] = json.loads(self.ctxfs("status", "--json"))
+        return status
 
-    def wait(self, seconds: float, done: Callable[[dict[str, Any]], bool]) -> float:
+    def wait(self, seconds: float, is_done: Callable[[dict[str, Any]], bool]) -> float:
         """Return the seconds until `done(index)`; a blocking client keeps the cost of polling low.
 
         Raises TimeoutError.
@@ -57,7 +57,7 @@ class Bench:
         client = Client(self.store / "run")
         start = time.perf_counter()
         while time.perf_counter() - start < seconds:
-            if done(client.call("status")["index"]):
+            if is_done(client.call("status")["index"]):
                 return time.perf_counter() - start
             time.sleep(0.25)
         raise TimeoutError(client.call("status")["index"])
@@ -67,27 +67,27 @@ class Bench:
 def bench() -> Iterator[Bench]:
     """Yield a store on tmpfs if available; unmount and remove everything at the end."""
     base = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    made = Bench(Path(tempfile.mkdtemp(prefix="ctxfs-bench-", dir=base)))
+    setup = Bench(Path(tempfile.mkdtemp(prefix="ctxfs-bench-", dir=base)))
     try:
-        yield made
+        yield setup
     finally:
         subprocess.run(
-            [sys.executable, "-m", "ctxfs", "--store", str(made.store), "unmount", "--all"], capture_output=True
+            [sys.executable, "-m", "ctxfs", "--store", str(setup.store), "unmount", "--all"], capture_output=True
         )
-        shutil.rmtree(made.folder, ignore_errors=True)
+        shutil.rmtree(setup.folder, ignore_errors=True)
 
 
-def timed(command: list[str], *, cwd: Path | None = None, good: Sequence[int] = (0,)) -> float:
+def timed(command: list[str], *, cwd: Path | None = None, exit_codes: Sequence[int] = (0,)) -> float:
     """Return the seconds of one run; output is discarded.
 
     Raises RuntimeError if it fails, because a failure must not look fast.
     """
     start = time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=cwd)
-    taken = time.perf_counter() - start
-    if done.returncode not in good:
-        raise RuntimeError(f"{command[:4]}: {done.returncode}, {done.stderr.decode(errors='replace')[-300:]}")
-    return taken
+    process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=cwd)
+    seconds = time.perf_counter() - start
+    if process.returncode not in exit_codes:
+        raise RuntimeError(f"{command[:4]}: {process.returncode}, {process.stderr.decode(errors='replace')[-300:]}")
+    return seconds
 
 
 def interleaved(rounds: int, **candidates: Callable[[], float]) -> dict[str, float]:
@@ -96,7 +96,7 @@ def interleaved(rounds: int, **candidates: Callable[[], float]) -> dict[str, flo
     for _ in range(rounds):
         for name, run in candidates.items():
             times[name].append(run())
-    return {name: statistics.median(found) for name, found in times.items()}
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def memory_mb(pid: int) -> dict[str, float]:
@@ -112,7 +112,7 @@ def memory_mb(pid: int) -> dict[str, float]:
 def processes_of(store: Path) -> dict[str, int]:
     """Return the processes of a store's daemon by role: {daemon, indexer, mount}."""
     daemon = int((store / "run" / "lock").read_text())
-    found = {"daemon": daemon}
+    pids = {"daemon": daemon}
     children = [
         int(c) for thread in Path(f"/proc/{daemon}/task").glob("*/children") for c in thread.read_text().split()
     ]
@@ -122,8 +122,8 @@ def processes_of(store: Path) -> dict[str, int]:
         except OSError:
             continue  # it has ended
         if words[0] != "git":
-            found["indexer" if "ctxfs.daemon.index_process" in words else "mount"] = child
-    return found
+            pids["indexer" if "ctxfs.daemon.index_process" in words else "mount"] = child
+    return pids
 
 
 def cpu_times(pid: int) -> tuple[float, float]:

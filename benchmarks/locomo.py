@@ -25,7 +25,7 @@ from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.store.layout import find_store
 
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}
-_CITED = re.compile(r"D:?(\d+):0*(\d+)")
+_CITATION = re.compile(r"D:?(\d+):0*(\d+)")
 
 
 def write_conversation(sample: dict[str, Any], folder: Path) -> dict[str, str]:
@@ -46,18 +46,18 @@ def write_conversation(sample: dict[str, Any], folder: Path) -> dict[str, str]:
 
 
 def questions_of(
-    sample: dict[str, Any], at: int, places: dict[str, str], source: str, errors: dict[str, Any]
+    sample: dict[str, Any], index: int, places: dict[str, str], source: str, errors: dict[str, Any]
 ) -> list[Gold]:
     """Return questions of categories 1 to 4 with existing cited turns, as published or with corrected citations."""
-    out = []
-    for number, asked in enumerate(sample["qa"]):
-        cited = [f"D{a}:{b}" for text in asked["evidence"] for a, b in _CITED.findall(text)]
-        mended = errors.get(f"locomo_{at}_qa{number}", {}).get("correct_evidence") or ()
-        evidence = [turn for turn in mended if turn in places] or [turn for turn in cited if turn in places]
-        if asked["category"] in CATEGORIES and evidence:
+    questions = []
+    for number, question in enumerate(sample["qa"]):
+        cited = [f"D{a}:{b}" for text in question["evidence"] for a, b in _CITATION.findall(text)]
+        corrected = errors.get(f"locomo_{index}_qa{number}", {}).get("correct_evidence") or ()
+        evidence = [turn for turn in corrected if turn in places] or [turn for turn in cited if turn in places]
+        if question["category"] in CATEGORIES and evidence:
             relevant = tuple(parse_place(f"{source}/{places[turn]}") for turn in dict.fromkeys(evidence))
-            out.append(Gold(asked["question"], relevant, CATEGORIES[asked["category"]], source))
-    return out
+            questions.append(Gold(question["question"], relevant, CATEGORIES[question["category"]], source))
+    return questions
 
 
 def main() -> None:
@@ -76,13 +76,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ctxfs-locomo-") as scratch:
         root = arguments.keep or Path(scratch)
         sources, gold = {}, []
-        for at, sample in enumerate(samples):
+        for index, sample in enumerate(samples):
             name = sample["sample_id"]
             places = write_conversation(sample, root / "corpus" / name)
             sources[name] = root / "corpus" / name
-            gold.append(questions_of(sample, at, places, f"knowledge/{name}", errors))
+            gold.append(questions_of(sample, index, places, f"knowledge/{name}", errors))
         groups = [(root / "one", sources)] if arguments.one else [(root / n, {n: s}) for n, s in sources.items()]
-        sessions = [LocalSession(find_store(str(make_store(folder, inside)))) for folder, inside in groups]
+        sessions = [LocalSession(find_store(str(make_store(folder, folders)))) for folder, folders in groups]
         if arguments.one:
             # Over all conversations, without a hint which one is meant.
             sessions *= len(samples)
@@ -90,17 +90,17 @@ def main() -> None:
         if arguments.fit:
             from benchmarks.fitting import fit_dialogue
 
-            fit_dialogue([(opened.app.searcher, group) for opened, group in zip(sessions, gold, strict=True)])
+            fit_dialogue([(session.app.searcher, group) for session, group in zip(sessions, gold, strict=True)])
             return
         tokenizer = str(default_model_folder() / "tokenizer.json")
         budgets = tuple(filter(None, arguments.budget or BUDGETS))
-        found = [measure(s, group, budgets, tokenizer)[0] for s, group in zip(sessions, gold, strict=True)]
-        flat = [outcome for group in found for outcome in group]
-        show("all", flat)
-        show("even (fitted)", [outcome for group in found[0::2] for outcome in group])
-        show("odd (unseen)", [outcome for group in found[1::2] for outcome in group])
+        outcomes = [measure(s, group, budgets, tokenizer)[0] for s, group in zip(sessions, gold, strict=True)]
+        all_outcomes = [outcome for group in outcomes for outcome in group]
+        show("all", all_outcomes)
+        show("even (fitted)", [outcome for group in outcomes[0::2] for outcome in group])
+        show("odd (unseen)", [outcome for group in outcomes[1::2] for outcome in group])
         for category in CATEGORIES.values():
-            show(category, [outcome for outcome in flat if outcome.gold.category == category])
+            show(category, [outcome for outcome in all_outcomes if outcome.gold.category == category])
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ class Loopback(mfusepy.Operations):  # type: ignore[misc]
         os.chdir(self._root)  # libfuse changes to / before
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
-        found = os.lstat("." + path)
+        stat = os.lstat("." + path)
         names = "st_gid st_mode st_nlink st_size st_uid st_ino st_blocks".split()
-        times = {name: getattr(found, f"{name}_ns") for name in ("st_atime", "st_mtime", "st_ctime")}
-        return {name: getattr(found, name) for name in names} | times
+        times = {name: getattr(stat, f"{name}_ns") for name in ("st_atime", "st_mtime", "st_ctime")}
+        return {name: getattr(stat, name) for name in names} | times
 
     def readdir(self, path: str, fh: int) -> list[str]:
         return [".", "..", *os.listdir("." + path)]
@@ -100,9 +100,9 @@ class Loopback(mfusepy.Operations):  # type: ignore[misc]
         return 0
 
     def statfs(self, path: str) -> dict[str, int]:
-        found = os.statvfs("." + path)
+        statvfs = os.statvfs("." + path)
         names = "f_bavail f_bfree f_blocks f_bsize f_favail f_ffree f_files f_flag f_frsize f_namemax".split()
-        return {name: getattr(found, name) for name in names}
+        return {name: getattr(statvfs, name) for name in names}
 
 
 if __name__ == "__main__":

@@ -43,41 +43,41 @@ def libraries(pid: int, paths: list[str], requests: int, out: Path) -> str:
     look_up(paths, requests)
     recorder.terminate()
     recorder.wait()
-    shown = subprocess.run(
+    output = subprocess.run(
         ["perf", "report", "-i", str(out), "--stdio", "--sort", "dso"], capture_output=True, text=True
     ).stdout
-    rows = [line.split() for line in shown.splitlines() if "%" in line and not line.startswith("#")]
+    rows = [line.split() for line in output.splitlines() if "%" in line and not line.startswith("#")]
     return ", ".join(f"{row[1].split('.')[0].strip('[]')} {row[0]}" for row in rows[:3])
 
 
-def measure(made: Bench, loop: str, requests: int, perf: bool) -> str:
-    made.ctxfs("init")
-    config = made.store / "ctxfs.toml"
+def measure(setup: Bench, loop: str, requests: int, perf: bool) -> str:
+    setup.ctxfs("init")
+    config = setup.store / "ctxfs.toml"
     # The kernel caches no entries: every stat is a lookup.
     config.write_text(
         config.read_text()
         .replace("[index]", "[index]\nmeaning = false")
         .replace("[mount]", f'[mount]\nloop = "{loop}"\ncache_seconds = 0.0')
     )
-    made.ctxfs("mount", str(made.at))
-    folder = made.at / "pad"
+    setup.ctxfs("mount", str(setup.mountpoint))
+    folder = setup.mountpoint / "pad"
     paths = [str(folder / f"{number}") for number in range(100)]
     for path in paths:
         Path(path).write_text("x")
-    made.wait(60, lambda index: index["state"] == "idle")
-    pid, one = processes_of(made.store)["mount"], min(os.sched_getaffinity(0))
-    for each in (0, pid):
-        set_affinity(each, {one})
+    setup.wait(60, lambda index: index["state"] == "idle")
+    pid, processor = processes_of(setup.store)["mount"], min(os.sched_getaffinity(0))
+    for process in (0, pid):
+        set_affinity(process, {processor})
     look_up(paths, requests // 10)
     before = times_of(pid)
     wall = look_up(paths, requests)
     user, system, switches = (now - then for now, then in zip(times_of(pid), before, strict=True))
     # One stat sends a lookup for each path component: its cost is divided by the number of lookups.
-    asked = requests * len(Path(paths[0]).relative_to(made.at).parts)
-    cells = [f"{1e6 * figure / asked:.1f} µs" for figure in (wall, user, system)]
-    cells.append(f"{switches / asked:.2f}")
+    lookups = requests * len(Path(paths[0]).relative_to(setup.mountpoint).parts)
+    cells = [f"{1e6 * figure / lookups:.1f} µs" for figure in (wall, user, system)]
+    cells.append(f"{switches / lookups:.2f}")
     if perf:
-        cells.append(libraries(pid, paths, requests, made.folder / "perf.data"))
+        cells.append(libraries(pid, paths, requests, setup.folder / "perf.data"))
     return f"| {loop} | {' | '.join(cells)} |"
 
 
@@ -92,8 +92,8 @@ def main() -> None:
     print(f"| loop | {' | '.join(titles)} |\n|---{'|---' * len(titles)}|")
     for loop in _LOOPS:
         set_affinity(0, processors)
-        with bench() as made:
-            print(measure(made, loop, arguments.requests, arguments.perf), flush=True)
+        with bench() as setup:
+            print(measure(setup, loop, arguments.requests, arguments.perf), flush=True)
 
 
 if __name__ == "__main__":

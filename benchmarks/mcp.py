@@ -40,72 +40,72 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--files", type=int, default=2000)
     arguments = parser.parse_args()
-    with bench() as made:
-        make_corpus(made.corpus, arguments.files)
-        (made.corpus / "four.txt").write_text(
+    with bench() as setup:
+        make_corpus(setup.corpus, arguments.files)
+        (setup.corpus / "four.txt").write_text(
             "".join(f"{n:04d} a line of a file of four kilobytes.\n" for n in range(93))[:4096]
         )
-        made.ctxfs("init")
-        config = made.store / "ctxfs.toml"
+        setup.ctxfs("init")
+        config = setup.store / "ctxfs.toml"
         config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
-        made.ctxfs("add", str(made.corpus), "--name", "corpus")
-        made.ctxfs("mount", str(made.at))
-        made.wait(300, lambda index: index["state"] == "idle")
-        report(anyio.run(calls, made, arguments.rounds, backend="trio"))
-        starts = sorted(start(made) for _ in range(15))
+        setup.ctxfs("add", str(setup.corpus), "--name", "corpus")
+        setup.ctxfs("mount", str(setup.mountpoint))
+        setup.wait(300, lambda index: index["state"] == "idle")
+        report(anyio.run(measure_calls, setup, arguments.rounds, backend="trio"))
+        starts = sorted(measure_start(setup) for _ in range(15))
         report({"start to first answer, median / most": f"{starts[7]:.2f} / {starts[-1]:.2f} s"})
 
 
-def serve(made: Bench) -> list[str]:
-    return [sys.executable, "-m", "ctxfs", "--store", str(made.store), "mcp"]
+def mcp_command(setup: Bench) -> list[str]:
+    return [sys.executable, "-m", "ctxfs", "--store", str(setup.store), "mcp"]
 
 
-async def calls(made: Bench, rounds: int) -> dict[str, object]:
-    ours, bare = serve(made), Path(made.store.parent) / "empty.py"
+async def measure_calls(setup: Bench, rounds: int) -> dict[str, object]:
+    command, bare = mcp_command(setup), Path(setup.store.parent) / "empty.py"
     bare.write_text(_EMPTY)
     times: dict[str, list[float]] = {"empty": [], "read": [], "search": [], "socket": []}
-    socket = Client(made.store / "run")
+    socket = Client(setup.store / "run")
 
     async def timed(name: str, client: McpClient, tool: str, arguments: dict[str, Any]) -> None:
-        begun = time.perf_counter()
-        done = await client.call_tool(tool, arguments)
-        times[name].append(time.perf_counter() - begun)
-        assert not done.is_error
+        start_time = time.perf_counter()
+        result = await client.call_tool(tool, arguments)
+        times[name].append(time.perf_counter() - start_time)
+        assert not result.is_error
 
     async with (
-        McpClient(StdioServerParameters(command=ours[0], args=ours[1:])) as tree,
+        McpClient(StdioServerParameters(command=command[0], args=command[1:])) as tree,
         McpClient(StdioServerParameters(command=sys.executable, args=[str(bare)])) as empty,
     ):
-        for turn in range(rounds + 20):
-            if turn == 20:  # both are warm
-                for each in times.values():
-                    each.clear()
+        for round_number in range(rounds + 20):
+            if round_number == 20:  # both are warm
+                for samples in times.values():
+                    samples.clear()
             await timed("empty", empty, "empty", {})
             await timed("read", tree, "ctx_read", {"path": "knowledge/corpus/four.txt"})
             await timed("search", tree, "ctx_search", {"query": _QUESTION})
-            begun = time.perf_counter()
+            start_time = time.perf_counter()
             socket.call("search", question=_QUESTION, limit=21)
-            times["socket"].append(time.perf_counter() - begun)
+            times["socket"].append(time.perf_counter() - start_time)
     socket.close()
-    median = {name: statistics.median(each) * 1000 for name, each in times.items()}
+    median = {name: statistics.median(samples) * 1000 for name, samples in times.items()}
     return {
         "ctx_read of 4 kB": f"{median['read'] / median['empty']:.2f} × an empty tool ({median['read']:.2f} / {median['empty']:.2f} ms)",
         "ctx_search adds": f"{median['search'] - median['socket']:.2f} ms ({median['search']:.2f} / {median['socket']:.2f} ms)",
     }
 
 
-def start(made: Bench) -> float:
+def measure_start(setup: Bench) -> float:
     """Return the seconds from the start of the command to its first response."""
     hello = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": _HELLO}).encode() + b"\n"
-    begun = time.perf_counter()
-    with subprocess.Popen(serve(made), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    start_time = time.perf_counter()
+    with subprocess.Popen(mcp_command(setup), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(hello)
         process.stdin.flush()
         assert process.stdout.readline()
-        taken = time.perf_counter() - begun
+        seconds = time.perf_counter() - start_time
         process.stdin.close()
-    return taken
+    return seconds
 
 
 if __name__ == "__main__":

@@ -23,52 +23,52 @@ def read_all(folder: Path) -> float:
     return time.perf_counter() - start
 
 
-def run(made: Bench, files: int, rounds: int, loop: str) -> dict[str, object]:
-    count = make_corpus(made.corpus, files)
-    made.ctxfs("init")
-    config = made.store / "ctxfs.toml"
+def run(setup: Bench, files: int, rounds: int, loop: str) -> dict[str, object]:
+    count = make_corpus(setup.corpus, files)
+    setup.ctxfs("init")
+    config = setup.store / "ctxfs.toml"
     # The mount is measured, not the machine's second core: no embedding meanwhile.
     config.write_text(
         config.read_text()
         .replace("[index]", "[index]\nmeaning = false")
         .replace("[mount]", f'[mount]\nloop = "{loop}"')
     )
-    made.ctxfs("add", str(made.corpus), "--name", "corpus")
-    mounted, first = mount_and_list(made)
-    words = made.wait(300, lambda index: index["state"] == "idle")
+    setup.ctxfs("add", str(setup.corpus), "--name", "corpus")
+    mounted, first = mount_and_list(setup)
+    seconds = setup.wait(300, lambda index: index["state"] == "idle")
     rows: dict[str, object] = {
         "files": count,
         "ctxfs mount returns after": f"{mounted:.3f} s",
         "first ls, from the start of ctxfs mount": f"{mounted + first:.3f} s",
         "first ls, after it returned": f"{first * 1000:.1f} ms",
-        "words searchable": f"{count / words:.0f} files/s ({words:.1f} s)",
+        "words searchable": f"{count / seconds:.0f} files/s ({seconds:.1f} s)",
     }
-    again = []
+    remounts = []
     for _ in range(rounds):
-        made.ctxfs("unmount", str(made.at))
-        again.append(mount_and_list(made))
+        setup.ctxfs("unmount", str(setup.mountpoint))
+        remounts.append(mount_and_list(setup))
     rows["first ls, from the start of ctxfs mount, of a store that is indexed"] = (
-        f"{statistics.median(mounted + first for mounted, first in again):.3f} s"
+        f"{statistics.median(mounted + first for mounted, first in remounts):.3f} s"
     )
     rows["first ls, after it returned, of a store that is indexed"] = (
-        f"{statistics.median(first for _, first in again) * 1000:.1f} ms"
+        f"{statistics.median(first for _, first in remounts) * 1000:.1f} ms"
     )
     # Both sides on one processor, then on those that the scheduler chooses: on an idle virtual machine waking another
     # processor costs more than a request.
     processors = os.sched_getaffinity(0)
     for label, allowed in (("one CPU", {min(processors)}), ("all CPUs", processors)):
-        for pid in (0, processes_of(made.store)["mount"]):
+        for pid in (0, processes_of(setup.store)["mount"]):
             set_affinity(pid, allowed)
-        rows.update(compare(made, rounds, label))
+        rows.update(compare(setup, rounds, label))
     return rows
 
 
-def mount_and_list(made: Bench) -> tuple[float, float]:
+def mount_and_list(setup: Bench) -> tuple[float, float]:
     """Return the seconds until `ctxfs mount` has returned, and of the first `ls` after it."""
     start = time.perf_counter()
-    made.ctxfs("mount", str(made.at))
+    setup.ctxfs("mount", str(setup.mountpoint))
     mounted = time.perf_counter() - start
-    return mounted, timed(["ls", str(made.at)])
+    return mounted, timed(["ls", str(setup.mountpoint)])
 
 
 def set_affinity(pid: int, allowed: set[int]) -> None:
@@ -77,19 +77,19 @@ def set_affinity(pid: int, allowed: set[int]) -> None:
         os.sched_setaffinity(int(thread), allowed)
 
 
-def compare(made: Bench, rounds: int, label: str) -> dict[str, object]:
-    mine, rows = made.at / "knowledge" / "corpus", dict[str, object]()
+def compare(setup: Bench, rounds: int, label: str) -> dict[str, object]:
+    corpus, rows = setup.mountpoint / "knowledge" / "corpus", dict[str, object]()
     rg = ["rg", "-c", "import", "--no-ignore", "--hidden", "-j", "2"]
     measures: Sequence[tuple[str, Callable[[], float], Callable[[], float]]] = (
-        ("rg -c import", lambda: timed([*rg, str(made.corpus)]), lambda: timed([*rg, str(mine)])),
-        ("find", lambda: timed(["find", str(made.corpus)]), lambda: timed(["find", str(mine)])),
-        ("read everything", lambda: read_all(made.corpus), lambda: read_all(mine)),
+        ("rg -c import", lambda: timed([*rg, str(setup.corpus)]), lambda: timed([*rg, str(corpus)])),
+        ("find", lambda: timed(["find", str(setup.corpus)]), lambda: timed(["find", str(corpus)])),
+        ("read everything", lambda: read_all(setup.corpus), lambda: read_all(corpus)),
     )
     for name, native, tree in measures:
         tree()
-        found = interleaved(rounds, native=native, ctxfs=tree)
+        seconds = interleaved(rounds, native=native, ctxfs=tree)
         rows[f"{name}, warm, {label}"] = (
-            f"{found['ctxfs'] / found['native']:.1f} × native ({found['ctxfs'] * 1000:.0f} / {found['native'] * 1000:.0f} ms)"
+            f"{seconds['ctxfs'] / seconds['native']:.1f} × native ({seconds['ctxfs'] * 1000:.0f} / {seconds['native'] * 1000:.0f} ms)"
         )
     return rows
 
@@ -100,8 +100,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--loop", default="direct", choices=["direct", "plain", "trio"])
     arguments = parser.parse_args()
-    with bench() as made:
-        report(run(made, arguments.files, arguments.rounds, arguments.loop))
+    with bench() as setup:
+        report(run(setup, arguments.files, arguments.rounds, arguments.loop))
 
 
 if __name__ == "__main__":

@@ -17,16 +17,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.harness import make_store
-from benchmarks.quality import _SOURCE, MAKE
+from benchmarks.quality import _SOURCE, COLLECTIONS
 from ctxfs.context.retrieval_metrics import Gold, Outcome, Place, score_hits, summarise
 from ctxfs.daemon.session import LocalSession
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.embedders import open_embedder
 from ctxfs.store.layout import find_store
 
-Ask = Callable[[str], Sequence[Place]]
+Engine = Callable[[str], Sequence[Place]]
 _WORD = re.compile(r"\w+")
-_HITS = 10
+_MAX_HITS = 10
 
 
 def chunks_of(store: Path) -> list[tuple[Place, str, bytes]]:
@@ -39,31 +39,33 @@ def chunks_of(store: Path) -> list[tuple[Place, str, bytes]]:
     return [(Place(row[0].decode(), row[1], row[2]), f"{row[3]}\n{row[4]}", row[5]) for row in rows]
 
 
-def ctxfs(store: Path, mode: str) -> Ask:
-    opened = LocalSession(find_store(str(store)))
-    opened.catch_up_once()
+def ctxfs(store: Path, mode: str) -> Engine:
+    session = LocalSession(find_store(str(store)))
+    session.catch_up_once()
 
     def ask(question: str) -> list[Place]:
-        hits = opened.call("search", question=f"mode:{mode} {question}", below="", limit=_HITS)["hits"]
+        hits = session.call("search", question=f"mode:{mode} {question}", below="", limit=_MAX_HITS)["hits"]
         return [Place(hit["path"], hit["first"], hit["last"]) for hit in hits]
 
     return ask
 
 
-def fts5(chunks: list[tuple[Place, str, bytes]]) -> Ask:
+def fts5(chunks: list[tuple[Place, str, bytes]]) -> Engine:
     db = sqlite3.connect(":memory:")
     db.execute("CREATE VIRTUAL TABLE texts USING fts5(text, tokenize='porter unicode61')")
     db.executemany("INSERT INTO texts(rowid, text) VALUES(?,?)", enumerate((text for _, text, _ in chunks), 1))
 
     def ask(question: str) -> list[Place]:
-        wanted = " OR ".join(f'"{word}"' for word in _WORD.findall(question))
-        rows = db.execute("SELECT rowid FROM texts WHERE texts MATCH ? ORDER BY rank LIMIT ?", (wanted, _HITS))
+        match_expression = " OR ".join(f'"{word}"' for word in _WORD.findall(question))
+        rows = db.execute(
+            "SELECT rowid FROM texts WHERE texts MATCH ? ORDER BY rank LIMIT ?", (match_expression, _MAX_HITS)
+        )
         return [chunks[row[0] - 1][0] for row in rows]
 
     return ask
 
 
-def bm25s(chunks: list[tuple[Place, str, bytes]]) -> Ask:
+def bm25s(chunks: list[tuple[Place, str, bytes]]) -> Engine:
     import bm25s as library
     import Stemmer
 
@@ -76,13 +78,13 @@ def bm25s(chunks: list[tuple[Place, str, bytes]]) -> Ask:
 
     def ask(question: str) -> list[Place]:
         tokens = library.tokenize(question, stopwords="en", stemmer=stemmer, show_progress=False)
-        found, _ = index.retrieve(tokens, k=_HITS, show_progress=False)
-        return [chunks[number][0] for number in found[0]]
+        results, _ = index.retrieve(tokens, k=_MAX_HITS, show_progress=False)
+        return [chunks[number][0] for number in results[0]]
 
     return ask
 
 
-def lancedb(chunks: list[tuple[Place, str, bytes]], folder: Path, store: Path) -> Ask:
+def lancedb(chunks: list[tuple[Place, str, bytes]], folder: Path, store: Path) -> Engine:
     import lancedb as library
     import numpy as np
     import pyarrow as arrow
@@ -106,23 +108,23 @@ def lancedb(chunks: list[tuple[Place, str, bytes]], folder: Path, store: Path) -
     def ask(question: str) -> list[Place]:
         vector = embedder.embed_question(question)
         rows = table.search(query_type="hybrid").vector(vector).text(" ".join(_WORD.findall(question)))
-        return [chunks[row["number"]][0] for row in rows.limit(_HITS).to_list()]
+        return [chunks[row["number"]][0] for row in rows.limit(_MAX_HITS).to_list()]
 
     return ask
 
 
-def ripgrep(texts: Path) -> Ask:
+def ripgrep(texts: Path) -> Engine:
     def ask(question: str) -> list[Place]:
         words = "|".join(_WORD.findall(question))
-        found = subprocess.run(["rg", "-ciw", "-e", words, "."], cwd=texts, capture_output=True, text=True).stdout
-        counts = [line.rpartition(":") for line in found.splitlines()]
+        output = subprocess.run(["rg", "-ciw", "-e", words, "."], cwd=texts, capture_output=True, text=True).stdout
+        counts = [line.rpartition(":") for line in output.splitlines()]
         counts.sort(key=lambda item: (-int(item[2]), item[0]))
-        return [Place(f"knowledge/{_SOURCE}/{path[2:]}") for path, _, _ in counts[:_HITS]]
+        return [Place(f"knowledge/{_SOURCE}/{path[2:]}") for path, _, _ in counts[:_MAX_HITS]]
 
     return ask
 
 
-def measured(ask: Ask, gold: list[Gold]) -> str:
+def measure(ask: Engine, gold: list[Gold]) -> str:
     """Return a row of figures; the first questions run once before, so that no engine pays for a cold start."""
     for item in gold[:10]:
         ask(item.question)
@@ -130,9 +132,9 @@ def measured(ask: Ask, gold: list[Gold]) -> str:
     for item in gold:
         outcome = Outcome(item)
         start = time.perf_counter()
-        found = ask(item.question)
+        positions = ask(item.question)
         outcome.seconds = time.perf_counter() - start
-        score_hits(outcome, list(found))
+        score_hits(outcome, list(positions))
         outcomes.append(outcome)
     figures = summarise(outcomes)
     return " | ".join(f"{figures[name]:.3f}" for name in ("ndcg@10", "recall@1", "recall@10")) + (
@@ -142,22 +144,22 @@ def measured(ask: Ask, gold: list[Gold]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=list(MAKE))
+    parser.add_argument("--only", choices=list(COLLECTIONS))
     parser.add_argument("--keep", type=Path, help="keep the stores here, and use them if they are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ctxfs-peers-") as scratch:
-        for name in [arguments.only] if arguments.only else list(MAKE):
+        for name in [arguments.only] if arguments.only else list(COLLECTIONS):
             root = (arguments.keep or Path(scratch)) / name
             texts = root / _SOURCE
             texts.mkdir(parents=True, exist_ok=True)
-            gold = MAKE[name](texts, 150 if name == "functions" else 1500)[1::2]
+            gold = COLLECTIONS[name](texts, 150 if name == "functions" else 1500)[1::2]
             store = make_store(root, {_SOURCE: texts})
             chunks = chunks_of(store)
             print(
                 f"\n| {name}: {len(gold)} questions, {len(chunks)} chunks | nDCG@10 | recall@1 | recall@10 | p50 / p95 |"
             )
             print("|---|---|---|---|---|")
-            peers: dict[str, Callable[[], Ask]] = {
+            peers: dict[str, Callable[[], Engine]] = {
                 "ctxfs": lambda store=store: ctxfs(store, "hybrid"),  # type: ignore[misc]
                 "ctxfs, words alone": lambda store=store: ctxfs(store, "words"),  # type: ignore[misc]
                 "ctxfs, meaning alone": lambda store=store: ctxfs(store, "meaning"),  # type: ignore[misc]
@@ -167,7 +169,7 @@ def main() -> None:
                 "ripgrep (files)": lambda: ripgrep(texts),  # noqa: B023
             }
             for peer, build in peers.items():
-                print(f"| {peer} | {measured(build(), gold)}", flush=True)
+                print(f"| {peer} | {measure(build(), gold)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ _PATHS = 20_000
 def make_rules(count: int) -> str:
     lines = ['[groups]\nteam = ["agent:alice", "agent:bob"]\n']
     for number in range(count):
-        who = ("agent:alice", "agent:*", "group:team", f"agent:other{number}")[number % 4]
+        principal = ("agent:alice", "agent:*", "group:team", f"agent:other{number}")[number % 4]
         path = (
             f"memory/a{number}/**",
             f"knowledge/src{number}/*.key",
@@ -33,7 +33,7 @@ def make_rules(count: int) -> str:
             f"pad/t{number}/x/y.md",
         )[number // 4 % 4]
         effect = "deny" if number % 3 == 0 else "allow"
-        lines.append(f'[[rule]]\nprincipal = "{who}"\npath = "{path}"\nverbs = "rw"\neffect = "{effect}"\n')
+        lines.append(f'[[rule]]\nprincipal = "{principal}"\npath = "{path}"\nverbs = "rw"\neffect = "{effect}"\n')
     return "".join(lines)
 
 
@@ -61,37 +61,41 @@ def main() -> None:
         )
     report(rows)
     if arguments.mount:
-        with bench() as made:
-            report(on_a_mount(made, arguments.files, make_rules(arguments.rules)))
+        with bench() as setup:
+            report(on_a_mount(setup, arguments.files, make_rules(arguments.rules)))
 
 
-def on_a_mount(made: Bench, files: int, rules: str) -> dict[str, object]:
+def on_a_mount(setup: Bench, files: int, rules: str) -> dict[str, object]:
     """Compare mounts of an unrestricted person and of an agent, and measure the delay of a revocation."""
-    make_corpus(made.corpus, files)
-    made.ctxfs("init")
-    config = made.store / "ctxfs.toml"
+    make_corpus(setup.corpus, files)
+    setup.ctxfs("init")
+    config = setup.store / "ctxfs.toml"
     config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false") + rules)
-    made.ctxfs("add", str(made.corpus), "--name", "corpus")
-    agents = made.at.parent / "mnt-agent"
-    made.ctxfs("mount", str(made.at))
-    made.ctxfs("mount", str(agents), "--as", "agent:alice")
-    made.wait(300, lambda index: index["state"] == "idle")
+    setup.ctxfs("add", str(setup.corpus), "--name", "corpus")
+    agent_mountpoint = setup.mountpoint.parent / "mnt-agent"
+    setup.ctxfs("mount", str(setup.mountpoint))
+    setup.ctxfs("mount", str(agent_mountpoint), "--as", "agent:alice")
+    setup.wait(300, lambda index: index["state"] == "idle")
     rg = ["rg", "-c", "import", "--no-ignore", "--hidden", "-j", "2"]
-    free, ruled = ([*rg, str(at / "knowledge" / "corpus")] for at in (made.at, agents))
-    timed(free), timed(ruled)
-    found = interleaved(21, free=lambda: timed(free), ruled=lambda: timed(ruled))
+    unrestricted, restricted = (
+        [*rg, str(mountpoint / "knowledge" / "corpus")] for mountpoint in (setup.mountpoint, agent_mountpoint)
+    )
+    timed(unrestricted), timed(restricted)
+    seconds = interleaved(21, free=lambda: timed(unrestricted), ruled=lambda: timed(restricted))
     rows: dict[str, object] = {
-        "rg -c import, warm": f"{found['ruled'] / found['free']:.3f} × no policy"
-        f" ({found['ruled'] * 1000:.0f} / {found['free'] * 1000:.0f} ms)",
+        "rg -c import, warm": f"{seconds['ruled'] / seconds['free']:.3f} × no policy"
+        f" ({seconds['ruled'] * 1000:.0f} / {seconds['free'] * 1000:.0f} ms)",
     }
     times, text = [], config.read_text()
     denial = '\n[[rule]]\nprincipal = "agent:*"\npath = "knowledge/corpus"\nverbs = "lrwxa"\neffect = "deny"\n'
     for _ in range(10):
         config.write_text(text)
-        while not (agents / "knowledge" / "corpus").exists():
+        while not (agent_mountpoint / "knowledge" / "corpus").exists():
             time.sleep(0.01)
         file = next(
-            path for path in (agents / "knowledge" / "corpus").rglob("*") if path.is_file() and path.stat().st_size
+            path
+            for path in (agent_mountpoint / "knowledge" / "corpus").rglob("*")
+            if path.is_file() and path.stat().st_size
         )
         fd = os.open(file, os.O_RDONLY)
         os.pread(fd, 1, 0)
@@ -102,7 +106,7 @@ def on_a_mount(made: Bench, files: int, rules: str) -> dict[str, object]:
                 pass
         times.append(time.perf_counter() - start)
         os.close(fd)
-        while (agents / "knowledge" / "corpus").exists():
+        while (agent_mountpoint / "knowledge" / "corpus").exists():
             pass
     rows["a revoke reaches an open file after, median / most"] = (
         f"{statistics.median(times) * 1000:.0f} / {max(times) * 1000:.0f} ms"

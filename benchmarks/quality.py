@@ -34,7 +34,7 @@ from ctxfs.store.layout import find_store
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SOURCE = "library"
 _MANUALS = Path("/usr/share/man")
-_FAMILY = 10
+_MAX_FAMILY_PAGES = 10
 _NAME = re.compile(r"^(?:.*\S\s)?\\?-+\s+(\S.*)$", re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:f[BIRP]|f\(..|s[+-]?\d|\*\(..|[&/,|^]|e)|\\(?=[-.'])")
 
@@ -54,19 +54,19 @@ def functions(tree: ast.Module) -> Iterator[tuple[str, Function | ast.ClassDef]]
 def without_docstrings(source: str) -> tuple[str, dict[str, str]]:
     """Return (the source without docstrings, qualified name of each function → first line of its docstring)."""
     tree, lines = ast.parse(source), source.split("\n")
-    said: dict[str, str] = {}
+    summaries: dict[str, str] = {}
     for name, node in [("", tree), *functions(tree)]:
         text = ast.get_docstring(node)
         if not text or not node.body:
             continue
         if isinstance(node, Function):
-            said[name] = text.split("\n")[0].strip()
+            summaries[name] = text.split("\n")[0].strip()
         first = node.body[0]
-        for at in range(first.lineno - 1, first.end_lineno or first.lineno):
-            lines[at] = ""
+        for index in range(first.lineno - 1, first.end_lineno or first.lineno):
+            lines[index] = ""
         if len(node.body) == 1 and not isinstance(node, ast.Module):
             lines[first.lineno - 1] = " " * first.col_offset + "pass"
-    return "\n".join(lines), said
+    return "\n".join(lines), summaries
 
 
 def make_collection(folder: Path, modules: int) -> list[Gold]:
@@ -77,27 +77,27 @@ def make_collection(folder: Path, modules: int) -> list[Gold]:
         for path in sorted(library.rglob("*.py"))
         if not {"test", "tests", "site-packages", "idlelib", "lib2to3"} & set(path.parts)
     ]
-    found: list[tuple[str, Place]] = []
+    questions: list[tuple[str, Place]] = []
     for path in files[:: max(1, len(files) // modules)]:
         try:
-            text, said = without_docstrings(path.read_text(encoding="utf-8"))
-            places = dict(functions(ast.parse(text)))
+            text, summaries = without_docstrings(path.read_text(encoding="utf-8"))
+            nodes = dict(functions(ast.parse(text)))
         except (SyntaxError, UnicodeDecodeError, ValueError):
             continue
         name = path.relative_to(library)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-        for function, question in said.items():
-            node = places.get(function)
+        for function, question in summaries.items():
+            node = nodes.get(function)
             if node is not None and len(question.split()) >= 4:
-                found.append(
+                questions.append(
                     (question, Place(f"knowledge/{_SOURCE}/{name}", node.lineno, node.end_lineno or node.lineno))
                 )
-    often = Counter(question for question, _ in found)
-    return [Gold(question.replace('"', " "), (place,)) for question, place in found if often[question] == 1]
+    counts = Counter(question for question, _ in questions)
+    return [Gold(question.replace('"', " "), (position,)) for question, position in questions if counts[question] == 1]
 
 
-def plain(page: str) -> str:
+def to_markdown(page: str) -> str:
     """Convert the source of a manual page to Markdown: its headings and its words."""
     out = []
     for line in page.split("\n"):
@@ -117,7 +117,7 @@ def plain(page: str) -> str:
 
 def make_manuals(folder: Path, limit: int) -> list[Gold]:
     """Write manual pages below `folder`, without their NAME sections; return the questions."""
-    found: list[tuple[str, Place]] = []
+    questions: list[tuple[str, Place]] = []
     files = sorted(
         path
         for section in ("man1", "man5", "man7", "man8")
@@ -128,74 +128,77 @@ def make_manuals(folder: Path, limit: int) -> list[Gold]:
     for path in files:
         family = re.split(r"[_.-]", path.name)[0]
         families[family] += 1
-        if families[family] > _FAMILY or sum(min(count, _FAMILY) for count in families.values()) > limit:
+        if (
+            families[family] > _MAX_FAMILY_PAGES
+            or sum(min(count, _MAX_FAMILY_PAGES) for count in families.values()) > limit
+        ):
             continue
-        text = plain(gzip.decompress(path.read_bytes()).decode("utf-8", "replace"))
+        text = to_markdown(gzip.decompress(path.read_bytes()).decode("utf-8", "replace"))
         before, _, rest = text.partition("\n## NAME\n")
-        said, heading, after = rest.partition("\n## ")
-        name = _NAME.match(" ".join(said.split()))
+        name_section, heading, after = rest.partition("\n## ")
+        name = _NAME.match(" ".join(name_section.split()))
         if not rest or name is None or not after:
             continue
         target = folder / path.parent.name / f"{path.name.removesuffix('.gz')}.md"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(before + heading + after, encoding="utf-8")
         if len(name[1].split()) >= 4:
-            found.append((name[1], Place(f"knowledge/{_SOURCE}/{path.parent.name}/{target.name}")))
-    often = Counter(question for question, _ in found)
-    return [Gold(question.replace('"', " "), (place,)) for question, place in found if often[question] == 1]
+            questions.append((name[1], Place(f"knowledge/{_SOURCE}/{path.parent.name}/{target.name}")))
+    counts = Counter(question for question, _ in questions)
+    return [Gold(question.replace('"', " "), (position,)) for question, position in questions if counts[question] == 1]
 
 
-MAKE = {"functions": make_collection, "manuals": make_manuals}
+COLLECTIONS = {"functions": make_collection, "manuals": make_manuals}
 
 
-def asked(opened: LocalSession, gold: list[Gold], mode: str) -> list[Outcome]:
+def run_questions(session: LocalSession, gold: list[Gold], mode: str) -> list[Outcome]:
     """Run every question in one mode."""
-    return measure(opened, [Gold(f"mode:{mode} {item.question}", item.relevant) for item in gold], (), "bound")[0]
+    return measure(session, [Gold(f"mode:{mode} {item.question}", item.relevant) for item in gold], (), "bound")[0]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modules", type=int, default=150)
     parser.add_argument("--pages", type=int, default=1500)
-    parser.add_argument("--only", choices=list(MAKE))
+    parser.add_argument("--only", choices=list(COLLECTIONS))
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--embedded", type=lambda text: [float(part) for part in text.split(",")])
     parser.add_argument("--keep", type=Path, help="keep the stores here, and use them if they are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ctxfs-quality-") as scratch:
-        for name in [arguments.only] if arguments.only else list(MAKE):
+        for name in [arguments.only] if arguments.only else list(COLLECTIONS):
             root = (arguments.keep or Path(scratch)) / name
             texts = root / _SOURCE
             texts.mkdir(parents=True, exist_ok=True)
-            gold = MAKE[name](texts, arguments.modules if name == "functions" else arguments.pages)
-            opened = LocalSession(find_store(str(make_store(root, {_SOURCE: texts}))))
+            gold = COLLECTIONS[name](texts, arguments.modules if name == "functions" else arguments.pages)
+            session = LocalSession(find_store(str(make_store(root, {_SOURCE: texts}))))
             even, odd = gold[0::2], gold[1::2]
             if arguments.embedded:
-                partly_embedded(opened, name, odd, arguments.embedded)
+                partly_embedded(session, name, odd, arguments.embedded)
                 continue
             if arguments.sweep:
-                sweep(opened, "code" if name == "functions" else "prose", even)
+                sweep(session, "code" if name == "functions" else "prose", even)
                 continue
             for mode in ("words", "meaning", "hybrid"):
-                show(f"{name} {mode}", asked(opened, odd, mode))
+                show(f"{name} {mode}", run_questions(session, odd, mode))
 
 
-def partly_embedded(opened: LocalSession, name: str, gold: list[Gold], percentages: list[float]) -> None:
+def partly_embedded(session: LocalSession, name: str, gold: list[Gold], percentages: list[float]) -> None:
     """Print nDCG@10 while only a part of the chunks has a vector."""
-    catalog = Catalog(opened.app.layout.index)
+    catalog = Catalog(session.app.layout.index)
     vectors = dict(catalog._db.execute("SELECT id, vector FROM chunks WHERE vector IS NOT NULL"))
     try:
         catalog._db.execute("UPDATE chunks SET vector=NULL")
         queue = catalog.embeddings.queue()
-        show(f"{name} words", asked(opened, gold, "words"))
+        show(f"{name} words", run_questions(session, gold, "words"))
         for percentage in percentages:
             first = queue[: round(len(queue) * percentage / 100)]
             with catalog.transaction():
                 catalog._db.execute("UPDATE chunks SET vector=NULL")
                 catalog._db.executemany("UPDATE chunks SET vector=? WHERE id=?", [(vectors[n], n) for n in first])
                 catalog._db.execute("INSERT INTO changes(file) VALUES(0)")
-            opened.app.searcher.refresh()
-            show(f"{name} {percentage:g} %", asked(opened, gold, "hybrid"))
+            session.app.searcher.refresh()
+            show(f"{name} {percentage:g} %", run_questions(session, gold, "hybrid"))
     finally:
         with catalog.transaction():
             catalog._db.executemany("UPDATE chunks SET vector=? WHERE id=?", [(v, n) for n, v in vectors.items()])
@@ -203,11 +206,11 @@ def partly_embedded(opened: LocalSession, name: str, gold: list[Gold], percentag
         catalog.close()
 
 
-def sweep(opened: LocalSession, profile: ranking.Profile, gold: list[Gold]) -> None:
+def sweep(session: LocalSession, profile: ranking.Profile, gold: list[Gold]) -> None:
     """Print the score of each weight for vectors."""
     for share in (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95):
         ranking.WEIGHTS = {**ranking.WEIGHTS, profile: {"words": 1 - share, "meaning": share}}
-        figures = summarise(asked(opened, gold, "hybrid"))
+        figures = summarise(run_questions(session, gold, "hybrid"))
         print(f"meaning {share:.2f}: nDCG@10 {figures['ndcg@10']:.4f}, recall@10 {figures['recall@10']:.4f}")
 
 

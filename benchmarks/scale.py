@@ -33,10 +33,10 @@ from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.path import ROOT
 from ctxfs.model.path import Path as TreePath
 
-_PASSAGE = 250
+_PASSAGE_CHARS = 250
 _SECTIONS = 5
 _NOTE_CHUNKS = 6  # some sections are longer than a chunk
-_TEXTS = {".py", ".md", ".rst", ".txt", ".html", ".json", ".h", ".pyi", ""}
+_TEXT_SUFFIXES = {".py", ".md", ".rst", ".txt", ".html", ".json", ".h", ".pyi", ""}
 _WORD = re.compile(r"[a-z]{3,}")
 _DIMENSIONS = 384
 _BATCH = 2000
@@ -68,19 +68,7 @@ class WordProjection:
         return row
 
 
-class _StandInEmbedder(QuestionEmbedder):
-    """A question embedder that opens one given embedder."""
-
-    def __init__(self, embedder: Embedder, spec: EmbedderSpec) -> None:
-        super().__init__(spec)
-        self._stand_in = embedder
-
-    def open(self, spec: EmbedderSpec) -> Embedder:
-        """Return the given embedder."""
-        return self._stand_in
-
-
-class Asked(Searcher):
+class StandInSearcher(Searcher):
     """A searcher that embeds with the stand-in."""
 
     def __init__(self, folder: Path, embedder: WordProjection) -> None:
@@ -102,19 +90,19 @@ class Asked(Searcher):
 
 def passages(limit: int) -> list[str]:
     """Return runs of whole lines of real files, about 250 characters each."""
-    found: list[str] = []
+    texts: list[str] = []
     for _, path in real_files():
-        if path.suffix not in _TEXTS:
+        if path.suffix not in _TEXT_SUFFIXES:
             continue
         part: list[str] = []
         for line in path.read_bytes().decode("utf-8", "ignore").split("\n"):
             part.append(line[:200])
-            if sum(map(len, part)) > _PASSAGE:
-                found.append("\n".join(part))
+            if sum(map(len, part)) > _PASSAGE_CHARS:
+                texts.append("\n".join(part))
                 part = []
-        if len(found) >= limit:
+        if len(texts) >= limit:
             break
-    return found
+    return texts
 
 
 def make_notes(folder: Path, chunks: int) -> None:
@@ -125,23 +113,25 @@ def make_notes(folder: Path, chunks: int) -> None:
         tenth, hundredth = number % 10, number // 10 % 10
         inside = folder / f"{tenth}" / f"{hundredth}"
         inside.mkdir(parents=True, exist_ok=True)
-        sections = (f"## Part {at}\n\n{chance.choice(texts)}\n\n{chance.choice(texts)}\n" for at in range(_SECTIONS))
+        sections = (
+            f"## Part {section}\n\n{chance.choice(texts)}\n\n{chance.choice(texts)}\n" for section in range(_SECTIONS)
+        )
         (inside / f"note-{number}.md").write_text("\n".join(sections))
 
 
 def questions() -> list[str]:
     """Return word runs of documentation that the notes contain, as real questions are about existing content."""
     chance = random.Random(9)
-    found = []
+    sentences = []
     for text in chance.sample(passages(20_000), 20 * _QUESTIONS):
         words = re.findall(r"[A-Za-z]{2,}", text)
         if len(words) > 20:
             start = chance.randrange(len(words) - 10)
-            found.append(" ".join(words[start : start + chance.randrange(4, 9)]))
-    return found[:_QUESTIONS]
+            sentences.append(" ".join(words[start : start + chance.randrange(4, 9)]))
+    return sentences[:_QUESTIONS]
 
 
-def give_vectors(index: Path, embedder: WordProjection) -> None:
+def store_vectors(index: Path, embedder: WordProjection) -> None:
     """Store a vector for every chunk, and build the graph."""
     catalog = Catalog(index)
     stored = catalog.embeddings
@@ -160,44 +150,47 @@ def give_vectors(index: Path, embedder: WordProjection) -> None:
     catalog.close()
 
 
-def kept_store(root: Path, chunks: int) -> Asked:
+def open_store(root: Path, chunks: int) -> StandInSearcher:
     """Return a searcher of the store in `root`, which is created if absent."""
     root.mkdir(parents=True, exist_ok=True)
     embedder = WordProjection()
     if not (root / "store").exists():
         make_notes(root / "notes", chunks)
         make_store(root, {"notes": root / "notes"}, meaning=False)
-        give_vectors(root / "store" / "index", embedder)
-    return Asked(root / "store" / "index", embedder)
+        store_vectors(root / "store" / "index", embedder)
+    return StandInSearcher(root / "store" / "index", embedder)
 
 
-def graph_recall(searcher: Asked, asked: list[str]) -> float:
-    """Share of the ten nearest vectors of all that the graph finds."""
+def graph_recall(searcher: StandInSearcher, queries: list[str]) -> float:
+    """Return the share of the ten nearest vectors that the graph finds."""
     view = searcher._open_view()
     assert view is not None
     assert view.vectors is not None
     graph = view.vectors._graph
     assert graph is not None
-    found = 0
-    for question in asked[:20]:
+    count = 0
+    for question in queries[:20]:
         vector = searcher._stand_in.embed_question(question)
         cosines = np.concatenate(
-            [graph.matrix[at : at + 20_000].astype(np.float32) @ vector for at in range(0, len(graph.matrix), 20_000)]
+            [
+                graph.matrix[start : start + 20_000].astype(np.float32) @ vector
+                for start in range(0, len(graph.matrix), 20_000)
+            ]
         )
         best = graph.numbers[np.argsort(-cosines)[:10]]
-        found += len(set(best.tolist()) & set(view.vectors.search(vector, 400)[0].tolist()))
-    return found / 200
+        count += len(set(best.tolist()) & set(view.vectors.search(vector, 400)[0].tolist()))
+    return count / 200
 
 
-def latencies(searcher: Asked, asked: list[str], below: TreePath) -> str:
+def latencies(searcher: StandInSearcher, queries: list[str], below: TreePath) -> str:
     """Return median and 95th percentile in milliseconds, and the number of questions without hits."""
     times = []
     empty = 0
-    for question in asked:
+    for question in queries:
         start = time.perf_counter()
-        answer = searcher.search(parse_query(question), below, 20)
+        result = searcher.search(parse_query(question), below, 20)
         times.append(time.perf_counter() - start - searcher.vector_seconds)
-        empty += not answer.hits
+        empty += not result.hits
     p50, p95 = statistics.median(times) * 1000, statistics.quantiles(times, n=20)[18] * 1000
     return f"{p50:.1f} / {p95:.1f} ms" + (f" ({empty} found nothing)" if empty else "")
 
@@ -209,26 +202,26 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ctxfs-scale-", dir="/dev/shm") as scratch:
         root = arguments.keep or Path(scratch)
-        searcher = kept_store(root, arguments.chunks)
-        asked = questions()
+        searcher = open_store(root, arguments.chunks)
+        queries = questions()
         before = memory_mb(os.getpid())["rss"]
         start = time.perf_counter()
         searcher.refresh()
-        opened = time.perf_counter() - start
-        for question in asked[:20]:
+        open_seconds = time.perf_counter() - start
+        for question in queries[:20]:
             searcher.search(parse_query(question), ROOT, 20)
         counts = searcher.state().counts
         assert counts is not None
-        rows: dict[str, object] = {"chunks": counts.chunks, "opened in": f"{opened:.1f} s"}
+        rows: dict[str, object] = {"chunks": counts.chunks, "opened in": f"{open_seconds:.1f} s"}
         for name, below in (
             ("no filter", ROOT),
             ("100 % pass", TreePath.parse("knowledge/notes")),
             ("10 % pass", TreePath.parse("knowledge/notes/0")),
             ("1 % pass", TreePath.parse("knowledge/notes/0/0")),
         ):
-            rows[f"p50 / p95, {name}"] = latencies(searcher, asked, below)
+            rows[f"p50 / p95, {name}"] = latencies(searcher, queries, below)
         rows["resident memory"] = f"{memory_mb(os.getpid())['rss']:.0f} MB, {before:.0f} before the index was opened"
-        rows["ten nearest found by the graph"] = f"{graph_recall(searcher, asked):.3f}"
+        rows["ten nearest found by the graph"] = f"{graph_recall(searcher, queries):.3f}"
         report(rows)
 
 

@@ -23,25 +23,25 @@ QUESTIONS = (
 )  # fmt: skip
 
 
-def grow(made: Bench, chunks: int) -> tuple[dict[str, Any], float, int]:
+def grow(setup: Bench, chunks: int) -> tuple[dict[str, Any], float, int]:
     """Add files until there are `chunks` chunks; return (index status, embedding seconds, embedded chunks)."""
     files = 500
     while True:
-        make_corpus(made.corpus, files)
+        make_corpus(setup.corpus, files)
         time.sleep(2)
-        made.wait(600, lambda index: index["state"] in ("embedding", "idle") and "/" in index.get("words", "/"))
-        index = made.status()["index"]
+        setup.wait(600, lambda index: index["state"] in ("embedding", "idle") and "/" in index.get("words", "/"))
+        index = setup.status()["index"]
         if index["chunks"] >= chunks or files > 60_000:
             break
         files = min(int(files * max(1.1, chunks / max(index["chunks"], 1) * 1.02)), files * 3)
     start, waiting = time.perf_counter(), index["waiting_for_meaning"]
-    made.wait(3600, lambda index: index["waiting_for_meaning"] == 0)
+    setup.wait(3600, lambda index: index["waiting_for_meaning"] == 0)
     embedding = time.perf_counter() - start
-    made.wait(600, lambda index: index["state"] == "idle")
-    return made.status()["index"], embedding, waiting
+    setup.wait(600, lambda index: index["state"] == "idle")
+    return setup.status()["index"], embedding, waiting
 
 
-def direct_rate(made: Bench) -> float:
+def direct_rate(setup: Bench) -> float:
     """Return the chunks per second of the embedder alone, on chunks of this corpus, with the indexer's settings."""
     from ctxfs.index.engines.catalog import Catalog
     from ctxfs.index.engines.embedders import open_embedder
@@ -49,42 +49,44 @@ def direct_rate(made: Bench) -> float:
     from ctxfs.index.ingest.embed_worker import EMBED_BATCH
     from ctxfs.index.options import EmbedderSpec
 
-    catalog = Catalog(made.store / "index", read_only=True)
+    catalog = Catalog(setup.store / "index", read_only=True)
     rows = catalog._db.execute("SELECT heading, text FROM chunks WHERE id % 25 = 0 ORDER BY id LIMIT 1920").fetchall()
     texts = [f"{heading}\n{text}" if heading else text for heading, text in rows]
     embedder = open_embedder(EmbedderSpec(folder=str(default_model_folder())), 2)
     embedder.embed(texts[:32])
     start = time.perf_counter()
-    for at in range(0, len(texts), EMBED_BATCH):
-        embedder.embed(texts[at : at + EMBED_BATCH])
+    for offset in range(0, len(texts), EMBED_BATCH):
+        embedder.embed(texts[offset : offset + EMBED_BATCH])
     return len(texts) / (time.perf_counter() - start)
 
 
-def ls_times(made: Bench, rounds: int) -> list[float]:
+def ls_times(setup: Bench, rounds: int) -> list[float]:
     """Return the seconds of `ls 'search/<question>'`, each question new to the cache."""
-    found = []
+    seconds = []
     for number in range(rounds):
         for question in QUESTIONS:
             start = time.perf_counter()
-            subprocess.run(["ls", f"{made.at}/search/{question} {number}"], stdout=subprocess.DEVNULL, check=True)
-            found.append(time.perf_counter() - start)
-    return found
+            subprocess.run(
+                ["ls", f"{setup.mountpoint}/search/{question} {number}"], stdout=subprocess.DEVNULL, check=True
+            )
+            seconds.append(time.perf_counter() - start)
+    return seconds
 
 
-def run(made: Bench, chunks: int) -> dict[str, object]:
-    made.ctxfs("init")
-    made.corpus.mkdir()
-    made.ctxfs("add", str(made.corpus), "--name", "corpus")
-    made.ctxfs("mount", str(made.at))
-    made.wait(60, lambda index: index["state"] == "idle")
-    index, embedding, embedded = grow(made, chunks)
+def run(setup: Bench, chunks: int) -> dict[str, object]:
+    setup.ctxfs("init")
+    setup.corpus.mkdir()
+    setup.ctxfs("add", str(setup.corpus), "--name", "corpus")
+    setup.ctxfs("mount", str(setup.mountpoint))
+    setup.wait(60, lambda index: index["state"] == "idle")
+    index, embedding, embedded = grow(setup, chunks)
     rate = embedded / embedding
-    direct = direct_rate(made)
-    ls_times(made, 1)
-    times = ls_times(made, 5)
+    direct = direct_rate(setup)
+    ls_times(setup, 1)
+    times = ls_times(setup, 5)
     quantiles = statistics.quantiles(times, n=20)
     time.sleep(5)
-    processes = processes_of(made.store)
+    processes = processes_of(setup.store)
     before = {name: cpu_seconds(pid) for name, pid in processes.items()}
     time.sleep(60)
     idle = sum(cpu_seconds(pid) - before[name] for name, pid in processes.items()) / 60
@@ -97,9 +99,9 @@ def run(made: Bench, chunks: int) -> dict[str, object]:
         "ls 'search/<question>' p50": f"{statistics.median(times) * 1000:.1f} ms",
         "ls 'search/<question>' p95": f"{quantiles[18] * 1000:.1f} ms",
         "idle CPU, all processes": f"{idle:.2%} of a core",
-        **{f"RSS {name}": f"{found['rss']:.0f} MB (PSS {found['pss']:.0f})" for name, found in memory.items()},
-        "RSS, all processes": f"{sum(found['rss'] for found in memory.values()):.0f} MB",
-        "PSS, all processes": f"{sum(found['pss'] for found in memory.values()):.0f} MB",
+        **{f"RSS {name}": f"{sizes['rss']:.0f} MB (PSS {sizes['pss']:.0f})" for name, sizes in memory.items()},
+        "RSS, all processes": f"{sum(sizes['rss'] for sizes in memory.values()):.0f} MB",
+        "PSS, all processes": f"{sum(sizes['pss'] for sizes in memory.values()):.0f} MB",
     }
 
 
@@ -107,8 +109,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=50_000)
     arguments = parser.parse_args()
-    with bench() as made:
-        report(run(made, arguments.chunks))
+    with bench() as setup:
+        report(run(setup, arguments.chunks))
 
 
 if __name__ == "__main__":

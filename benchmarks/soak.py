@@ -21,20 +21,20 @@ from benchmarks.corpus import make_corpus
 from benchmarks.harness import Bench, bench, memory_mb, processes_of, report
 
 _SAMPLE_SECONDS = 10.0
-_MOST_SLOPE = 1.0  # MB per minute
+_MAX_SLOPE = 1.0  # MB per minute
 _NOTES = 300
 
 
 class Soak:
     """The shared state of the clients: the existing files with their expected checksums."""
 
-    def __init__(self, made: Bench, end: float) -> None:
-        self.made, self.end = made, end
-        self.mounts = (made.at, made.folder / "mnt-2")
-        self.known: dict[str, str] = {}
+    def __init__(self, setup: Bench, end: float) -> None:
+        self.setup, self.end = setup, end
+        self.mounts = (setup.mountpoint, setup.folder / "mnt-2")
+        self.checksums: dict[str, str] = {}
         self.lock = threading.Lock()
         self.counts: dict[str, int] = {}
-        self.wrong: list[str] = []
+        self.faults: list[str] = []
         self.samples: dict[str, list[tuple[float, float, int]]] = {}
 
     def client(self, name: str, act: Callable[[random.Random], None], pause: float) -> threading.Thread:
@@ -47,7 +47,7 @@ class Soak:
                     act(chance)
                     self.counts[name] = self.counts.get(name, 0) + 1
                 except Exception as error:
-                    self.wrong.append(f"{name}: {type(error).__name__}: {error}")
+                    self.faults.append(f"{name}: {type(error).__name__}: {error}")
                 time.sleep(pause)
 
         return threading.Thread(target=run, name=name, daemon=True)
@@ -58,30 +58,30 @@ class Soak:
             f"The {chance.choice(('key', 'window', 'rule', 'deadline'))} is {chance.randrange(10**6)}.\n"
             for _ in range(chance.randrange(1, 60))
         )
-        place = chance.choice(self.mounts) / path
+        file = chance.choice(self.mounts) / path
         with self.lock:
             kind = chance.random()
-            if kind < 0.2 and path in self.known:
-                place.unlink()
-                del self.known[path]
+            if kind < 0.2 and path in self.checksums:
+                file.unlink()
+                del self.checksums[path]
                 return
             if kind < 0.4:
-                new = place.with_name(f".{place.name}.new")
+                new = file.with_name(f".{file.name}.new")
                 new.write_text(text)
-                os.replace(new, place)
+                os.replace(new, file)
             else:
-                place.write_text(text)
-            self.known[path] = hashlib.sha256(text.encode()).hexdigest()
+                file.write_text(text)
+            self.checksums[path] = hashlib.sha256(text.encode()).hexdigest()
 
     def check(self, chance: random.Random) -> None:
         with self.lock:
-            if not self.known:
+            if not self.checksums:
                 return
-            path = chance.choice(list(self.known))
+            path = chance.choice(list(self.checksums))
             for mount in self.mounts:
-                found = hashlib.sha256((mount / path).read_bytes()).hexdigest()
-                if found != self.known[path]:
-                    self.wrong.append(f"'{mount / path}' is not what was written")
+                digest = hashlib.sha256((mount / path).read_bytes()).hexdigest()
+                if digest != self.checksums[path]:
+                    self.faults.append(f"'{mount / path}' is not what was written")
 
     def ask(self, chance: random.Random) -> None:
         word = chance.choice(("key", "window", "rule", "deadline", "import", "socket"))
@@ -91,48 +91,48 @@ class Soak:
                 (folder / name).read_bytes()
 
     def use_tool(self, chance: random.Random) -> None:
-        table = self.made.folder / "table.csv"
+        table = self.setup.folder / "table.csv"
         table.write_text("a,b\n1,2\n")
         run = chance.choice(self.mounts) / "tools" / "table" / "run"
         self.command([str(run), str(table), "--sql", "SELECT sum(b) FROM data"])
 
     def roll_back(self, chance: random.Random) -> None:
         """Change a file of its own and roll it back."""
-        place = self.mounts[0] / "memory" / "shared" / "rolled.md"
-        place.write_text("first")
-        self.made.ctxfs("commit")
-        place.write_text("second")
-        self.made.ctxfs("commit")
-        self.made.ctxfs("undo", "memory/shared/rolled.md")
+        file = self.mounts[0] / "memory" / "shared" / "rolled.md"
+        file.write_text("first")
+        self.setup.ctxfs("commit")
+        file.write_text("second")
+        self.setup.ctxfs("commit")
+        self.setup.ctxfs("undo", "memory/shared/rolled.md")
         for mount in self.mounts:
             if (mount / "memory" / "shared" / "rolled.md").read_text() != "first":
-                self.wrong.append("a rollback is not seen when it returned")
+                self.faults.append("a rollback is not seen when it returned")
 
     def build_context(self, chance: random.Random) -> None:
-        self.made.ctxfs("context", f"what is the deadline {chance.randrange(20)}", "--budget", "2000")
+        self.setup.ctxfs("context", f"what is the deadline {chance.randrange(20)}", "--budget", "2000")
 
     def read_corpus(self, chance: random.Random) -> None:
         self.command(["rg", "-c", "import", str(chance.choice(self.mounts) / "knowledge" / "corpus")])
 
     @staticmethod
     def command(words: list[str]) -> None:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
-        if done.returncode:
-            raise RuntimeError(f"{words}: {done.returncode} {done.stderr[-300:]}")
+        process = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        if process.returncode:
+            raise RuntimeError(f"{words}: {process.returncode} {process.stderr[-300:]}")
 
     def sample(self, start: float) -> None:
-        for name, pid in all_processes(self.made.store).items():
+        for name, pid in all_processes(self.setup.store).items():
             try:
-                found = memory_mb(pid)["rss"], len(os.listdir(f"/proc/{pid}/fd"))
+                usage = memory_mb(pid)["rss"], len(os.listdir(f"/proc/{pid}/fd"))
             except OSError:
                 continue  # the process has ended
-            self.samples.setdefault(name, []).append((time.monotonic() - start, *found))
+            self.samples.setdefault(name, []).append((time.monotonic() - start, *usage))
 
-    def say(self) -> None:
+    def print_progress(self) -> None:
         """Print the progress for the waiting user."""
         now = [f"{name} {samples[-1][1]:.0f} MB, {samples[-1][2]}" for name, samples in self.samples.items()]
         print(
-            f"{self.end - time.monotonic():5.0f} s left; {'; '.join(now)}; wrong {len(self.wrong)}",
+            f"{self.end - time.monotonic():5.0f} s left; {'; '.join(now)}; wrong {len(self.faults)}",
             file=sys.stderr,
             flush=True,
         )
@@ -142,14 +142,14 @@ def all_processes(store: Path) -> dict[str, int]:
     """Return the pids of daemon, indexer, and each mount process by its number."""
     from ctxfs.rpc.client import Client
 
-    found = {role: pid for role, pid in processes_of(store).items() if role != "mount"}
+    pids = {role: pid for role, pid in processes_of(store).items() if role != "mount"}
     client = Client(store / "run")
     try:
         for index, mount in enumerate(client.call("status")["mounts"]):
-            found[f"mount {index + 1}"] = int(mount["pid"])
+            pids[f"mount {index + 1}"] = int(mount["pid"])
     finally:
         client.close()
-    return found
+    return pids
 
 
 def slope(points: list[tuple[float, float]]) -> float:
@@ -162,18 +162,18 @@ def slope(points: list[tuple[float, float]]) -> float:
     return 60 * sum((p[0] - x) * (p[1] - y) for p in points) / spread if spread else 0.0
 
 
-def run(made: Bench, minutes: float) -> tuple[dict[str, object], list[str]]:
-    make_corpus(made.corpus, 500)
-    made.ctxfs("init")
-    config = made.store / "ctxfs.toml"
+def run(setup: Bench, minutes: float) -> tuple[dict[str, object], list[str]]:
+    make_corpus(setup.corpus, 500)
+    setup.ctxfs("init")
+    config = setup.store / "ctxfs.toml"
     config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
-    made.ctxfs("add", str(made.corpus), "--name", "corpus")
-    soak = Soak(made, time.monotonic() + 60 * minutes)
-    for at in soak.mounts:
-        made.ctxfs("mount", str(at))
+    setup.ctxfs("add", str(setup.corpus), "--name", "corpus")
+    soak = Soak(setup, time.monotonic() + 60 * minutes)
+    for mountpoint in soak.mounts:
+        setup.ctxfs("mount", str(mountpoint))
     for area in ("pad", "memory/shared"):
-        (made.at / area / "soak").mkdir(parents=True)
-    made.wait(120, lambda index: index["state"] == "idle")
+        (setup.mountpoint / area / "soak").mkdir(parents=True)
+    setup.wait(120, lambda index: index["state"] == "idle")
     clients = [
         soak.client("write", soak.write, 0.02),
         soak.client("check", soak.check, 0.02),
@@ -188,7 +188,7 @@ def run(made: Bench, minutes: float) -> tuple[dict[str, object], list[str]]:
         client.start()
     while time.monotonic() < soak.end:
         soak.sample(start)
-        soak.say()
+        soak.print_progress()
         time.sleep(min(_SAMPLE_SECONDS, 60 * minutes / 40))
     for client in clients:
         client.join(120)
@@ -197,34 +197,34 @@ def run(made: Bench, minutes: float) -> tuple[dict[str, object], list[str]]:
 
 def summary(soak: Soak, minutes: float) -> tuple[dict[str, object], list[str]]:
     rows: dict[str, object] = {"minutes": minutes, **{f"{name}: done": count for name, count in soak.counts.items()}}
-    wrong = soak.wrong[:10]
+    faults = soak.faults[:10]
     for name, samples in soak.samples.items():
         late = [sample for sample in samples if sample[0] > 30 * minutes]
-        rising = slope([(at, rss) for at, rss, _ in late])
+        rising = slope([(seconds, rss) for seconds, rss, _ in late])
         descriptors = [count for _, _, count in late]
         course = [f"{samples[int(part * (len(samples) - 1))][1]:.0f}" for part in (0, 0.25, 0.5, 0.75, 1)]
         rows[name] = (
             f"RSS {', '.join(course)} MB, {rising:+.2f} MB/min; descriptors {min(descriptors)} to {max(descriptors)}"
         )
-        if rising >= _MOST_SLOPE:
-            wrong.append(f"{name} grows by {rising:.2f} MB a minute")
-    errors = soak.made.store / "run" / "errors.jsonl"
+        if rising >= _MAX_SLOPE:
+            faults.append(f"{name} grows by {rising:.2f} MB a minute")
+    errors = soak.setup.store / "run" / "errors.jsonl"
     logged = errors.read_text().splitlines() if errors.exists() else []
-    wrong += [f"logged: {line[:200]}" for line in logged[:10]]
-    rows["wrong checksums, failed operations"] = len(soak.wrong)
+    faults += [f"logged: {line[:200]}" for line in logged[:10]]
+    rows["wrong checksums, failed operations"] = len(soak.faults)
     rows["lines in errors.jsonl"] = len(logged)
-    return rows, wrong
+    return rows, faults
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20)
     arguments = parser.parse_args()
-    with bench() as made:
-        rows, wrong = run(made, arguments.minutes)
+    with bench() as setup:
+        rows, faults = run(setup, arguments.minutes)
         report(rows)
-    if wrong:
-        sys.exit("\n".join(wrong))
+    if faults:
+        sys.exit("\n".join(faults))
 
 
 if __name__ == "__main__":

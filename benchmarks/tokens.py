@@ -22,7 +22,7 @@ def blocks(count: int, chance: random.Random) -> Iterator[tuple[str, str]]:
     """Yield (origin, text)."""
     files = [path for _, path in zip(range(20_000), (path for _, path in real_files()), strict=False)]
     chance.shuffle(files)
-    done = 0
+    file_count = 0
     for path in files:
         try:
             text = path.read_text(encoding="utf-8")
@@ -32,8 +32,8 @@ def blocks(count: int, chance: random.Random) -> Iterator[tuple[str, str]]:
             continue
         start, size = chance.randrange(max(1, len(text) - 1500)), chance.choice((200, 800, 1500, 6000))
         yield str(path), text[start : start + size]
-        done += 1
-        if done >= count:
+        file_count += 1
+        if file_count >= count:
             break
     for _ in range(30):
         yield "base64", base64.b64encode(chance.randbytes(900)).decode()
@@ -50,8 +50,8 @@ def main() -> None:
     oracles = [FileTokenizer(file) for file in arguments.tokenizers]
     ratios = []
     for origin, text in blocks(arguments.blocks, random.Random(arguments.seed)):
-        most = max(oracle.count(text) for oracle in oracles)
-        ratios.append((upper_bound(text) / most, origin))
+        max_count = max(oracle.count(text) for oracle in oracles)
+        ratios.append((upper_bound(text) / max_count, origin))
     ratios.sort()
     values = [ratio for ratio, _ in ratios]
     report(

@@ -42,68 +42,71 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=60)
     arguments = parser.parse_args()
-    with bench() as made:
-        made.ctxfs("init")
-        config = made.store / "ctxfs.toml"
+    with bench() as setup:
+        setup.ctxfs("init")
+        config = setup.store / "ctxfs.toml"
         config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
-        folder = made.store / "tools" / "cat"
+        folder = setup.store / "tools" / "cat"
         folder.mkdir(parents=True)
         (folder / "tool.toml").write_text(_TOML)
-        made.ctxfs("mount", str(made.at))
-        made.ctxfs("tools", "approve", "cat", "--yes")
-        made.ctxfs("tools", "add", "small", "--yes", "--", *server())
-        made.wait(60, lambda index: index["state"] == "idle")
-        report(anyio.run(calls, made, arguments.rounds, backend="trio"))
-        made.ctxfs("unmount", "--all")
+        setup.ctxfs("mount", str(setup.mountpoint))
+        setup.ctxfs("tools", "approve", "cat", "--yes")
+        setup.ctxfs("tools", "add", "small", "--yes", "--", *server_command())
+        setup.wait(60, lambda index: index["state"] == "idle")
+        report(anyio.run(measure_calls, setup, arguments.rounds, backend="trio"))
+        setup.ctxfs("unmount", "--all")
         config.write_text(config.read_text().replace("# walls = true", "walls = false"))
-        made.ctxfs("mount", str(made.at))
-        made.wait(60, lambda index: index["state"] == "idle")
-        found = anyio.run(calls, made, arguments.rounds, backend="trio")
-        report({f"{name}, not shut in": value for name, value in found.items()})
-        report(many(made))
+        setup.ctxfs("mount", str(setup.mountpoint))
+        setup.wait(60, lambda index: index["state"] == "idle")
+        rows = anyio.run(measure_calls, setup, arguments.rounds, backend="trio")
+        report({f"{name}, not shut in": value for name, value in rows.items()})
+        report(measure_servers(setup))
 
 
-def server(**said: Any) -> list[str]:
-    return [sys.executable, "-IS", _SMALL, json.dumps(said)]
+def server_command(**settings: Any) -> list[str]:
+    return [sys.executable, "-IS", _SMALL, json.dumps(settings)]
 
 
-async def calls(made: Bench, rounds: int) -> dict[str, object]:
+async def measure_calls(setup: Bench, rounds: int) -> dict[str, object]:
     times: dict[str, list[float]] = {"program": [], "run": [], "flags": [], "exec": [], "sdk": [], "mounted": []}
-    words, socket = {"word": "x" * 40}, Client(made.store / "run")
-    said = json.dumps(words).encode()
+    arguments, socket = {"word": "x" * 40}, Client(setup.store / "run")
+    payload = json.dumps(arguments).encode()
 
     def program(command: list[str]) -> None:
-        subprocess.run(command, input=said, capture_output=True, check=True)
+        subprocess.run(command, input=payload, capture_output=True, check=True)
 
-    ours = [sys.executable, "-m", "ctxfs", "--store", str(made.store), "mcp"]
-    small = server()
+    command = [sys.executable, "-m", "ctxfs", "--store", str(setup.store), "mcp"]
+    small = server_command()
     async with (
-        McpClient(StdioServerParameters(command=ours[0], args=ours[1:])) as tree,
+        McpClient(StdioServerParameters(command=command[0], args=command[1:])) as tree,
         McpClient(StdioServerParameters(command=small[0], args=small[1:])) as direct,
     ):
-        for turn in range(rounds + 10):
-            if turn == 10:  # everything is warm
-                for each in times.values():
-                    each.clear()
+        for round_number in range(rounds + 10):
+            if round_number == 10:  # everything is warm
+                for samples in times.values():
+                    samples.clear()
             for name, call in (
                 ("program", lambda: program(["cat"])),
-                ("run", lambda: program([str(made.at / "tools" / "cat" / "run")])),
-                ("flags", lambda: program([str(made.at / "tools" / "cat" / "run"), "--word", words["word"]])),
-                ("mounted", lambda: socket.call("call_tool", name="small/echo", arguments=words)),
+                ("run", lambda: program([str(setup.mountpoint / "tools" / "cat" / "run")])),
+                (
+                    "flags",
+                    lambda: program([str(setup.mountpoint / "tools" / "cat" / "run"), "--word", arguments["word"]]),
+                ),
+                ("mounted", lambda: socket.call("call_tool", name="small/echo", arguments=arguments)),
             ):
-                begun = time.perf_counter()
+                start_time = time.perf_counter()
                 call()
-                times[name].append(time.perf_counter() - begun)
-            for name, client, tool, given in (
-                ("exec", tree, "ctx_exec", {"tool": "cat", "arguments": words}),
-                ("sdk", direct, "echo", words),
+                times[name].append(time.perf_counter() - start_time)
+            for name, client, tool, tool_arguments in (
+                ("exec", tree, "ctx_exec", {"tool": "cat", "arguments": arguments}),
+                ("sdk", direct, "echo", arguments),
             ):
-                begun = time.perf_counter()
-                done = await client.call_tool(tool, given)
-                times[name].append(time.perf_counter() - begun)
-                assert not done.is_error
+                start_time = time.perf_counter()
+                result = await client.call_tool(tool, tool_arguments)
+                times[name].append(time.perf_counter() - start_time)
+                assert not result.is_error
     socket.close()
-    median = {name: statistics.median(each) * 1000 for name, each in times.items()}
+    median = {name: statistics.median(samples) * 1000 for name, samples in times.items()}
     return {
         "through run": f"{median['run'] - median['program']:.1f} ms more than the program ({median['program']:.1f} ms)",
         "through run, by flags": f"{median['flags'] - median['program']:.1f} ms more",
@@ -112,7 +115,7 @@ async def calls(made: Bench, rounds: int) -> dict[str, object]:
     }
 
 
-def many(made: Bench) -> dict[str, object]:
+def measure_servers(setup: Bench) -> dict[str, object]:
     """Measure twenty servers beside one that never responds, all started at once."""
     tools = [
         {
@@ -122,42 +125,44 @@ def many(made: Bench) -> dict[str, object]:
         }
         for n in range(_TOOLS - 15)  # the server has fifteen of its own
     ]
-    made.ctxfs("unmount", "--all")
-    config = made.store / "ctxfs.toml"
-    entries = [(f"server-{n:02d}", server(tools=tools)) for n in range(_SERVERS)] + [("hangs", server(mood="silent"))]
+    setup.ctxfs("unmount", "--all")
+    config = setup.store / "ctxfs.toml"
+    entries = [(f"server-{n:02d}", server_command(tools=tools)) for n in range(_SERVERS)] + [
+        ("hangs", server_command(mood="silent"))
+    ]
     config.write_text(
         config.read_text()
         + "".join(f'\n[[server]]\nname = "{name}"\ncommand = {json.dumps(command)}\n' for name, command in entries)
     )
-    begun = time.perf_counter()
-    made.ctxfs("mount", str(made.at))
-    mounted = time.perf_counter() - begun
-    first = ready = 0.0
-    while not ready:
-        states = [(made.at / "tools" / name / "status").read_text().strip() for name, _ in entries[:-1]]
-        first = first or (time.perf_counter() - begun if "ready" in states else 0.0)
-        ready = time.perf_counter() - begun if set(states) == {"ready"} else 0.0
+    start_time = time.perf_counter()
+    setup.ctxfs("mount", str(setup.mountpoint))
+    mount_seconds = time.perf_counter() - start_time
+    first_seconds = ready_seconds = 0.0
+    while not ready_seconds:
+        states = [(setup.mountpoint / "tools" / name / "status").read_text().strip() for name, _ in entries[:-1]]
+        first_seconds = first_seconds or (time.perf_counter() - start_time if "ready" in states else 0.0)
+        ready_seconds = time.perf_counter() - start_time if set(states) == {"ready"} else 0.0
     listed = []
     for _ in range(30):
-        began = time.perf_counter()
-        names = os.listdir(made.at / "tools")
+        list_start = time.perf_counter()
+        names = os.listdir(setup.mountpoint / "tools")
         for name in names:
-            os.stat(made.at / "tools" / name)
-        listed.append((time.perf_counter() - began) * 1000)
+            os.stat(setup.mountpoint / "tools" / name)
+        listed.append((time.perf_counter() - list_start) * 1000)
     command = []
     for _ in range(10):
-        began = time.perf_counter()
-        subprocess.run(["ls", "-l", made.at / "tools"], capture_output=True, check=True)
-        command.append((time.perf_counter() - began) * 1000)
-    index = (made.at / "tools" / "server-00" / "index.md").read_text()
+        list_start = time.perf_counter()
+        subprocess.run(["ls", "-l", setup.mountpoint / "tools"], capture_output=True, check=True)
+        command.append((time.perf_counter() - list_start) * 1000)
+    index = (setup.mountpoint / "tools" / "server-00" / "index.md").read_text()
     tokens = upper_bound(index)
     return {
-        "ctxfs mount with 21 servers": f"{mounted:.2f} s",
-        "first server ready, all twenty": f"{first:.2f}, {ready:.2f} s after the command began",
+        "ctxfs mount with 21 servers": f"{mount_seconds:.2f} s",
+        "first server ready, all twenty": f"{first_seconds:.2f}, {ready_seconds:.2f} s after the command began",
         "ls tools/ (names and attributes)": f"{statistics.median(listed):.1f} ms, most {max(listed):.1f}",
         "ls -l tools/, the command": f"{statistics.median(command):.1f} ms",
         "index.md of a server of fifty": f"at most {tokens / _TOOLS:.1f} tokens a tool, by the bound that holds for every tokenizer",
-        "the one that hangs": (made.at / "tools" / "hangs" / "status").read_text().strip(),
+        "the one that hangs": (setup.mountpoint / "tools" / "hangs" / "status").read_text().strip(),
     }
 
 

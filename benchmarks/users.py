@@ -17,21 +17,21 @@ from benchmarks.filesystem import Side, drop_caches, read_large, write_large
 from benchmarks.harness import Bench, bench, processes_of, report
 from benchmarks.mount import set_affinity
 
-_USER = 65534
+_USER_ID = 65534
 
 
 class UsersBench(Bench):
     """A Bench whose commands run as the user. The interpreter may be in a folder that only root can read."""
 
     def ctxfs(self, *arguments: str) -> str:
-        words = [sys.executable, "-m", "ctxfs", "--store", str(self.store), *arguments]
+        command = [sys.executable, "-m", "ctxfs", "--store", str(self.store), *arguments]
         if os.getuid() == 0:
             rights = [f"--{kind}-caps=-all,+dac_read_search" for kind in ("inh", "ambient")]
-            words = ["setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups", *rights, *words]
-        done = subprocess.run(words, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"{arguments}: {done.stderr}")
-        return done.stdout
+            command = ["setpriv", f"--reuid={_USER_ID}", f"--regid={_USER_ID}", "--clear-groups", *rights, *command]
+        process = subprocess.run(command, capture_output=True, text=True)
+        if process.returncode:
+            raise RuntimeError(f"{arguments}: {process.stderr}")
+        return process.stdout
 
 
 def as_user(work: Callable[[Side], float], side: Side) -> float:
@@ -42,8 +42,8 @@ def as_user(work: Callable[[Side], float], side: Side) -> float:
     def run() -> None:
         if os.getuid() == 0:
             os.setgroups([])
-            os.setgid(_USER)
-            os.setuid(_USER)
+            os.setgid(_USER_ID)
+            os.setuid(_USER_ID)
         sending.send(work(side))
 
     process = context.Process(target=run)
@@ -54,31 +54,31 @@ def as_user(work: Callable[[Side], float], side: Side) -> float:
     return float(receiving.recv())
 
 
-def run(made: Bench, rounds: int) -> dict[str, object]:
-    native = made.folder / "native"
+def run(setup: Bench, rounds: int) -> dict[str, object]:
+    native = setup.folder / "native"
     native.mkdir()
     if os.getuid() == 0:
-        for folder in (made.folder, native):
-            os.chown(folder, _USER, _USER)
-    made.ctxfs("init")
-    made.ctxfs("mount", str(made.at))
-    one = {min(os.sched_getaffinity(0))}
-    server = processes_of(made.store)["mount"]
+        for folder in (setup.folder, native):
+            os.chown(folder, _USER_ID, _USER_ID)
+    setup.ctxfs("init")
+    setup.ctxfs("mount", str(setup.mountpoint))
+    processor = {min(os.sched_getaffinity(0))}
+    server = processes_of(setup.store)["mount"]
     for pid in (0, server):
-        set_affinity(pid, one)
-    sides = [Side("native", made.folder, native), Side("ctxfs", made.at, made.at / "pad")]
+        set_affinity(pid, processor)
+    sides = [Side("native", setup.folder, native), Side("ctxfs", setup.mountpoint, setup.mountpoint / "pad")]
     rows: dict[str, object] = {}
-    for what, work, wanted in (("write of 1 GB", write_large, 3), ("read of 1 GB, cold", read_large, 3)):
+    for title, work, target in (("write of 1 GB", write_large, 3), ("read of 1 GB, cold", read_large, 3)):
         times: dict[str, list[float]] = {side.name: [] for side in sides}
-        for turn in range(rounds + 1):
+        for round_number in range(rounds + 1):
             for side in sides:
                 if work is read_large and os.getuid() == 0:
                     drop_caches([server])
-                taken = as_user(work, side)
-                if turn:
-                    times[side.name].append(taken)
+                seconds = as_user(work, side)
+                if round_number:
+                    times[side.name].append(seconds)
         ratio = statistics.median(times["ctxfs"]) / statistics.median(times["native"])
-        rows[f"{what}, as a user"] = f"{ratio:.2f} × native (wanted ≤ {wanted})"
+        rows[f"{title}, as a user"] = f"{ratio:.2f} × native (wanted ≤ {target})"
     return rows
 
 

@@ -25,7 +25,7 @@ from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.recording.journal import JournalWriter
 from ctxfs.versions.recording.maintenance import loose_count
-from ctxfs.versions.recording.pathindex import EVERYTHING as EVERY
+from ctxfs.versions.recording.pathindex import EVERYTHING
 
 ME = Actor("agent:bench", "bench", "benchmark")
 
@@ -68,10 +68,10 @@ class Store:
 
     def commit(self) -> float:
         start = time.perf_counter()
-        made = self.archive.commit()
-        took = (time.perf_counter() - start) * 1000
-        assert len(made) == 1, made
-        return took
+        commits = self.archive.commit()
+        milliseconds_taken = (time.perf_counter() - start) * 1000
+        assert len(commits) == 1, commits
+        return milliseconds_taken
 
 
 def small_commits(folder: Path, files: int) -> dict[str, object]:
@@ -79,27 +79,27 @@ def small_commits(folder: Path, files: int) -> dict[str, object]:
     make_tree(store.layout.tree / "memory", files)
     start = time.perf_counter()
     store.archive.open()
-    opened = time.perf_counter() - start
+    open_seconds = time.perf_counter() - start
     times = []
     for number in range(300):
         store.write(f"memory/agent-00/{number % 100:02}/note-{number:06}.md", f"changed {number}\n")
         times.append(store.commit())
-    many = []
+    thousand_times = []
     for round_number in range(5):
         for number in range(1000):
             store.write(f"pad/round-{round_number}/{number // 100}/{number:04}.md", f"new {round_number} {number}\n")
-        many.append(store.commit())
+        thousand_times.append(store.commit())
     store.archive.close()
-    again = Archive(store.layout, "human:bench", 1_000_000)
+    second_archive = Archive(store.layout, "human:bench", 1_000_000)
     start = time.perf_counter()
-    again.open()
-    reopened = time.perf_counter() - start
-    again.close()
+    second_archive.open()
+    reopen_seconds = time.perf_counter() - start
+    second_archive.close()
     rows: dict[str, object] = {
-        f"first commit of {files} files": f"{opened:.1f} s",
-        f"opening the store again ({files} files looked at)": f"{reopened:.2f} s",
+        f"first commit of {files} files": f"{open_seconds:.1f} s",
+        f"opening the store again ({files} files looked at)": f"{reopen_seconds:.2f} s",
         f"commit of one small change among {files} files": shown(times),
-        "commit of 1,000 new files": shown(many),
+        "commit of 1,000 new files": shown(thousand_times),
     }
     rows |= porcelain(folder, store.layout.tree, files)
     return rows
@@ -132,12 +132,12 @@ def soak(folder: Path, commits: int) -> dict[str, object]:
     store.archive.open()
     make_tree(store.layout.tree / "pad", 10_000)
     store.archive.commit([b"pad"])
-    most, done = 0, threading.Event()
+    max_loose, is_done = 0, threading.Event()
 
     def keep_up() -> None:
-        nonlocal most
-        while not done.wait(0.05):
-            most = max(most, loose_count(store.archive.ledger.repo))
+        nonlocal max_loose
+        while not is_done.wait(0.05):
+            max_loose = max(max_loose, loose_count(store.archive.ledger.repo))
             store.archive.upkeep()
 
     upkeep = threading.Thread(target=keep_up)
@@ -149,34 +149,34 @@ def soak(folder: Path, commits: int) -> dict[str, object]:
         )
         store.write(f"memory/a/{number % 50:02}/note-{number % 500:03}.md", text)
         store.commit()
-    took = time.perf_counter() - start
-    done.set()
+    seconds = time.perf_counter() - start
+    is_done.set()
     upkeep.join()
     rows: dict[str, object] = {
-        f"{commits} commits with upkeep beside them": f"{commits / took:.0f} commits/s",
-        "most loose objects meanwhile": most,
+        f"{commits} commits with upkeep beside them": f"{commits / seconds:.0f} commits/s",
+        "most loose objects meanwhile": max_loose,
     }
-    rows |= the_past(store, commits)
+    rows |= old_versions(store, commits)
     store.archive.upkeep(full=True)
     rows |= size(store, folder)
     store.archive.close()
     return rows | on_a_mount(Bench(folder), commits)
 
 
-def on_a_mount(made: Bench, commits: int) -> dict[str, object]:
+def on_a_mount(setup: Bench, commits: int) -> dict[str, object]:
     """Measure the same queries through the kernel, as `ls -l` and `cat` make them."""
-    config = made.store / "ctxfs.toml"
+    config = setup.store / "ctxfs.toml"
     config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
-    made.ctxfs("mount", str(made.at))
+    setup.ctxfs("mount", str(setup.mountpoint))
     try:
-        made.wait(120, lambda index: index["state"] == "idle")
-        past = made.at / "memory" / "a" / "07" / ".versions" / "note-007.md"
+        setup.wait(120, lambda index: index["state"] == "idle")
+        past = setup.mountpoint / "memory" / "a" / "07" / ".versions" / "note-007.md"
         names = [name for name in os.listdir(past) if name[0].isdigit()]
         listing = milliseconds(lambda: [entry.stat() for entry in os.scandir(past)], 20)
         reading = [t for name in names for t in milliseconds(lambda name=name: (past / name).read_bytes(), 1)]  # type: ignore[misc]
         plain = milliseconds(lambda: os.listdir(past), 20)
     finally:
-        made.ctxfs("unmount", "--all")
+        setup.ctxfs("unmount", "--all")
     return {
         f"mount: names in .versions/<file> ({len(names)} of {commits} commits)": shown(plain),
         "mount: names and attributes of each": shown(listing),
@@ -184,19 +184,19 @@ def on_a_mount(made: Bench, commits: int) -> dict[str, object]:
     }
 
 
-def the_past(store: Store, commits: int) -> dict[str, object]:
+def old_versions(store: Store, commits: int) -> dict[str, object]:
     archive, path = store.archive, "memory/a/07/note-007.md"
     versions = archive.versions(path)
-    some = versions[:: max(1, len(versions) // 20)]
+    sample = versions[:: max(1, len(versions) // 20)]
     rows: dict[str, object] = {
         f"one old revision read ({commits} commits)": shown(
-            [t for version in some for t in milliseconds(partial(archive.content_of, version), 1)]
+            [t for version in sample for t in milliseconds(partial(archive.content_of, version), 1)]
         ),
         f"versions of a file ({len(versions)} of {commits} commits)": shown(
             milliseconds(lambda: archive.versions(path), 20)
         ),
-        "log of a file": shown(milliseconds(lambda: archive.log(path, EVERY, 100), 20)),
-        "log of a directory, 100 newest": shown(milliseconds(lambda: archive.log("memory/a", EVERY, 100), 5)),
+        "log of a file": shown(milliseconds(lambda: archive.log(path, EVERYTHING, 100), 20)),
+        "log of a directory, 100 newest": shown(milliseconds(lambda: archive.log("memory/a", EVERYTHING, 100), 5)),
     }
     archive.snapshot("before")
     for number in range(100):
@@ -218,20 +218,20 @@ def the_past(store: Store, commits: int) -> dict[str, object]:
 def rollback(store: Store, path: str) -> str:
     start = time.perf_counter()
     outcome, _ = store.archive.restore(path, "before", ME)
-    took = (time.perf_counter() - start) * 1000
+    milliseconds_taken = (time.perf_counter() - start) * 1000
     native = write_again(store, [change.path for change in outcome.changes])
-    return f"{took:.0f} ms, of it {native:.0f} ms for writing {len(outcome.changes)} files"
+    return f"{milliseconds_taken:.0f} ms, of it {native:.0f} ms for writing {len(outcome.changes)} files"
 
 
 def write_again(store: Store, paths: list[bytes]) -> float:
     """Return the milliseconds of writing these files to temporary names and renaming them."""
     contents = [(os.path.join(os.fsencode(store.layout.tree), path), b"x" * 40) for path in paths]
     start = time.perf_counter()
-    for place, data in contents:
-        kept = Path(os.fsdecode(place)).read_bytes()
-        with open(place + b".new", "wb") as file:
-            file.write(kept or data)
-        os.rename(place + b".new", place)
+    for path, data in contents:
+        old_data = Path(os.fsdecode(path)).read_bytes()
+        with open(path + b".new", "wb") as file:
+            file.write(old_data or data)
+        os.rename(path + b".new", path)
     return (time.perf_counter() - start) * 1000
 
 
@@ -239,9 +239,9 @@ def size(store: Store, folder: Path) -> dict[str, object]:
     copy = folder / "aggressive.git"
     subprocess.run(["git", "clone", "-q", "--mirror", str(store.layout.repo), str(copy)], check=True)
     subprocess.run(["git", f"--git-dir={copy}", "gc", "-q", "--aggressive", "--prune=now"], check=True)
-    mine, theirs = (packed(place / "objects") for place in (store.layout.repo, copy))
+    own_bytes, gc_bytes = (packed(folder / "objects") for folder in (store.layout.repo, copy))
     return {
-        "store after upkeep": f"{mine / theirs:.2f} × git gc --aggressive ({mine / 1e6:.1f} / {theirs / 1e6:.1f} MB)"
+        "store after upkeep": f"{own_bytes / gc_bytes:.2f} × git gc --aggressive ({own_bytes / 1e6:.1f} / {gc_bytes / 1e6:.1f} MB)"
     }
 
 
@@ -249,45 +249,45 @@ def packed(objects: Path) -> int:
     return sum(file.stat().st_size for file in objects.rglob("*") if file.is_file() and file.suffix not in (".graph",))
 
 
-def writers(made: Bench) -> dict[str, object]:
+def writers(setup: Bench) -> dict[str, object]:
     """Measure write and close on the mount while another process writes continuously: with and without commits."""
-    found = {}
+    times_by_label = {}
     for label, window in (("without", 3_600_000), ("with", 150)):
-        made.ctxfs("init")
-        config = made.store / "ctxfs.toml"
+        setup.ctxfs("init")
+        config = setup.store / "ctxfs.toml"
         config.write_text(
             config.read_text()
             .replace("[versions]", f"[versions]\nwindow_ms = {window}")
             .replace("[index]", "[index]\nmeaning = false")
         )
-        made.ctxfs("mount", str(made.at))
-        made.wait(60, lambda index: index["state"] == "idle")
+        setup.ctxfs("mount", str(setup.mountpoint))
+        setup.wait(60, lambda index: index["state"] == "idle")
         for folder in ("mine", "theirs"):
-            (made.at / "pad" / folder).mkdir()
-        other = subprocess.Popen([sys.executable, "-c", _OTHER, str(made.at / "pad" / "theirs")])
+            (setup.mountpoint / "pad" / folder).mkdir()
+        other = subprocess.Popen([sys.executable, "-c", _OTHER_WRITER, str(setup.mountpoint / "pad" / "theirs")])
         time.sleep(1)
         times = []
         for number in range(4000):
             start = time.perf_counter()
-            with open(made.at / "pad" / "mine" / f"{number % 200}.md", "w") as file:
+            with open(setup.mountpoint / "pad" / "mine" / f"{number % 200}.md", "w") as file:
                 file.write(f"text {number}\n")
             times.append((time.perf_counter() - start) * 1000)
             if number % 50 == 0:
                 time.sleep(0.02)
         other.kill()
         other.wait()
-        found[label] = times
-        made.ctxfs("unmount", "--all")
-        shutil.rmtree(made.store)
-    p99 = {label: sorted(times)[len(times) * 99 // 100] for label, times in found.items()}
+        times_by_label[label] = times
+        setup.ctxfs("unmount", "--all")
+        shutil.rmtree(setup.store)
+    p99 = {label: sorted(times)[len(times) * 99 // 100] for label, times in times_by_label.items()}
     return {
-        "write+close on the mount, no commits": shown(found["without"]),
-        "write+close on the mount, committer busy": shown(found["with"]),
+        "write+close on the mount, no commits": shown(times_by_label["without"]),
+        "write+close on the mount, committer busy": shown(times_by_label["with"]),
         "p99, ratio": f"{p99['with'] / p99['without']:.2f} ×",
     }
 
 
-_OTHER = """
+_OTHER_WRITER = """
 import sys, time, itertools
 for number in itertools.count():
     with open(f"{sys.argv[1]}/{number % 100}.md", "w") as file:
@@ -316,8 +316,8 @@ def main() -> None:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     if arguments.only in (None, "writers"):
-        with bench() as made:
-            rows |= writers(made)
+        with bench() as setup:
+            rows |= writers(setup)
     report(rows)
 
 
