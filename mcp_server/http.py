@@ -110,7 +110,7 @@ class TokenSessions:
         digest = hashlib.sha256(token.encode()).hexdigest()[:32]
         return AccessToken(token=token, client_id=digest, scopes=[], subject=client.principal)
 
-    async def of(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
+    async def session_for(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
         """Return the session and the notifications for the sender of the request.
 
         Raises MCPError for a missing or invalid credential.

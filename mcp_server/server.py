@@ -63,7 +63,7 @@ Context = ServerRequestContext[Any, Any]
 class TreeSessions(Protocol):
     """A lookup of the tree session and the notifications for the sender of a request."""
 
-    async def of(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
+    async def session_for(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
         """Return both. Raises MCPError for a client without access."""
         ...
 
@@ -140,7 +140,7 @@ class TreeServer:
         self, function: Callable[[TreeSession, Any], Awaitable[Any]]
     ) -> Callable[[Context, Any], Awaitable[Any]]:
         async def handle(context: Context, params: Any) -> Any:
-            tree, _ = await self._sessions.of(context)
+            tree, _ = await self._sessions.session_for(context)
             return await function(tree, params)
 
         return handle
@@ -149,11 +149,11 @@ class TreeServer:
         return ListToolsResult(tools=self._tools.tools)
 
     async def _call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
-        tree, _ = await self._sessions.of(context)
+        tree, _ = await self._sessions.session_for(context)
         return await self._tools.call(Call(tree, context, params), params.name, params.arguments or {})
 
     async def _list_resources(self, context: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
-        tree, _ = await self._sessions.of(context)
+        tree, _ = await self._sessions.session_for(context)
         return await resources.list_resources(tree, params.cursor if params else None, self._additions.resources)
 
     async def _list_templates(
@@ -165,21 +165,21 @@ class TreeServer:
         uri = str(params.uri)
         if (addition := self._additions.read(uri)) is not None:
             return ReadResourceResult(contents=[addition])
-        tree, _ = await self._sessions.of(context)
+        tree, _ = await self._sessions.session_for(context)
         return await resources.read_resource(tree, uri)
 
     async def _subscribe(self, context: Context, params: SubscribeRequestParams) -> Any:
         if self._additions.read(str(params.uri)) is not None:
             return EmptyResult()
-        _, notifications = await self._sessions.of(context)
+        _, notifications = await self._sessions.session_for(context)
         return await resources.subscribe(notifications, context, params)
 
     async def _unsubscribe(self, context: Context, params: UnsubscribeRequestParams) -> Any:
-        _, notifications = await self._sessions.of(context)
+        _, notifications = await self._sessions.session_for(context)
         return await resources.unsubscribe(notifications, context, params)
 
     async def _listen(self, context: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
-        _, notifications = await self._sessions.of(context)
+        _, notifications = await self._sessions.session_for(context)
         return await notifications.listen(context, params)
 
     async def _list_prompts(self, context: Context, params: PaginatedRequestParams | None) -> ListPromptsResult:
@@ -188,13 +188,13 @@ class TreeServer:
     async def _get_prompt(
         self, context: Context, params: GetPromptRequestParams
     ) -> GetPromptResult | InputRequiredResult:
-        tree, _ = await self._sessions.of(context)
+        tree, _ = await self._sessions.session_for(context)
         return await self._prompts.get(tree, params)
 
     async def _complete(self, context: Context, params: CompleteRequestParams) -> CompleteResult:
         if (addition := self._additions.complete(params)) is not None:
             return addition
-        tree, _ = await self._sessions.of(context)
+        tree, _ = await self._sessions.session_for(context)
         if isinstance(params.ref, ResourceTemplateReference) or params.argument.name == "path":
             return await resources.complete_path(tree, params.argument.value)
         return resources.make_completion([])
@@ -206,7 +206,7 @@ class SingleSession:
     def __init__(self, tree: TreeSession, notifications: ResourceNotifications) -> None:
         self._pair = tree, notifications
 
-    async def of(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
+    async def session_for(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
         """Return the session."""
         return self._pair
 

@@ -144,24 +144,24 @@ class ToolTable:
         return CallToolResult(content=[text(answer)] if isinstance(answer, str) else [*answer])
 
 
-def text(words: str) -> TextContent:
+def text(string: str) -> TextContent:
     """Return a text as content, without lone surrogates."""
-    return TextContent(type="text", text=replace_surrogates(words))
+    return TextContent(type="text", text=replace_surrogates(string))
 
 
-def replace_surrogates(words: str) -> str:
-    """Return `words` with every lone surrogate replaced; those that encode bytes are escaped if there are no others."""
-    if words.isascii():
-        return words
+def replace_surrogates(string: str) -> str:
+    """Return `string` with every lone surrogate replaced; those that encode bytes are escaped if there are no others."""
+    if string.isascii():
+        return string
     try:
-        words.encode()
+        string.encode()
     except UnicodeEncodeError:
-        return words.encode("utf-8", "replace").decode() if not _is_escaped(words) else printable(words)
-    return words
+        return string.encode("utf-8", "replace").decode() if not _is_escaped(string) else printable(string)
+    return string
 
 
-def _is_escaped(words: str) -> bool:
-    return all(not 0xD800 <= ord(character) <= 0xDFFF or 0xDC80 <= ord(character) <= 0xDCFF for character in words)
+def _is_escaped(string: str) -> bool:
+    return all(not 0xD800 <= ord(character) <= 0xDFFF or 0xDC80 <= ord(character) <= 0xDCFF for character in string)
 
 
 def failure(message: str) -> CallToolResult:
