@@ -68,6 +68,18 @@ class WordProjection:
         return row
 
 
+class _StandInEmbedder(QuestionEmbedder):
+    """A question embedder that opens one given embedder."""
+
+    def __init__(self, embedder: Embedder, spec: EmbedderSpec) -> None:
+        super().__init__(spec)
+        self._stand_in = embedder
+
+    def open(self, spec: EmbedderSpec) -> Embedder:
+        """Return the given embedder."""
+        return self._stand_in
+
+
 class StandInSearcher(Searcher):
     """A searcher that embeds with the stand-in."""
 
