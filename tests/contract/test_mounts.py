@@ -1,4 +1,4 @@
-"""What every provider owes: run on each of them, and on the namespace that is made of them."""
+"""Test the contract of `Mount` on each provider and on the namespace that combines them."""
 
 import contextlib
 import errno
@@ -26,7 +26,7 @@ SOME_QUESTION = Path.parse("how to rotate keys")
 
 @pytest.fixture
 def app(layout: Layout, corpus: HostPath, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    """An opened store with one source; nothing is indexed."""
+    """Yield an opened store with one source and no index."""
     add_source(layout.config, Source("handbook", str(corpus)))
     add_source(layout.config, ServerSource("wiki", ("true",)))
     add_sqlite_provider(layout, corpus.parent, monkeypatch)
@@ -140,7 +140,7 @@ def test_listing_and_stat_say_the_same_and_a_read_has_the_size_they_say(mount: M
         for path, listed in await every_entry(mount):
             entry = await mount.stat(path)
             if path.name == "status":
-                continue  # describes the process itself, which changes while it is looked at
+                continue  # it describes the running process, so it changes between two reads
             assert (entry.name, entry.kind) == (path.name, listed.kind)  # type: ignore[attr-defined]
             assert listed.size in (None, entry.size)  # type: ignore[attr-defined]
             if entry.kind == "file":
