@@ -1,6 +1,6 @@
-"""SIGKILL of the mount process, of the daemon, and of both, while programs write: nothing acknowledged lies outside the store.
+"""Test that acknowledged writes lie in the store after a SIGKILL of the mount process, the daemon, or both.
 
-`CTXFS_CRASH_ROUNDS` sets how often (a few without it, two hundred by `make test-crash`).
+`CTXFS_CRASH_ROUNDS` sets the number of rounds: a few by default, 200 in `make test-crash`.
 """
 
 import contextlib
@@ -23,19 +23,22 @@ pytestmark = pytest.mark.fuse
 ROUNDS = int(os.environ.get("CTXFS_CRASH_ROUNDS", "5"))
 SEED = int(os.environ.get("CTXFS_CRASH_SEED", "11"))
 WRITERS = 3
-# What a client may see of a mount process that died: never a success that was none.
+# Errors that a client may get from a dead mount process. It must never get a false success.
 REFUSALS = {errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ESTALE}
 
 
 class Writer(threading.Thread):
-    """Makes, replaces, renames and removes files, each path looked up anew as scripts do; `model` is what was acknowledged."""
+    """A writer that makes, replaces, renames and removes files; `model` contains the acknowledged state.
+
+    Each operation looks its path up anew, as scripts do.
+    """
 
     def __init__(self, folder: Path, seed: int) -> None:
         super().__init__(daemon=True)
         self.folder = folder
         self.chance = random.Random(seed)
         self.model: dict[str, bytes] = {}
-        self.unknown: set[str] = set()  # an operation failed: it may have been done or not
+        self.unknown: set[str] = set()  # an operation failed: its effect is undetermined
         self.refusals: Counter[int] = Counter()
         self.acknowledged = 0
         self.longest = 0.0
@@ -58,7 +61,7 @@ class Writer(threading.Thread):
         touched = {"write": [name], "replace": [old], "rename": [old, name], "remove": [old]}[action]
         began = time.monotonic()
         try:
-            for folder in (self.folder.parent, self.folder):  # as `mkdir -p` does: where there is no tree it makes one
+            for folder in (self.folder.parent, self.folder):  # as `mkdir -p` does: without a tree, it makes one
                 with contextlib.suppress(FileExistsError):
                     folder.mkdir()
             if action in ("write", "replace"):
@@ -89,7 +92,7 @@ class Writer(threading.Thread):
 
 
 def pids_of(live: Live) -> tuple[int, int]:
-    """(daemon, mount process), once both serve."""
+    """Return (daemon, mount process), once both serve."""
     found: list[tuple[int, int]] = []
 
     def serve() -> bool:
@@ -127,7 +130,7 @@ def test_nothing_acknowledged_lies_outside_the_store_however_often_the_mount_pro
         for number in range(ROUNDS):
             victim = ("mount", "mount", "both", "daemon", "mount")[number % 5]
             daemon, mount = pids_of(live)
-            threading.Event().wait(chance.uniform(0.0, 0.3))  # the moment of the kill is what is random
+            threading.Event().wait(chance.uniform(0.0, 0.3))  # the moment of the kill is random
             before = [writer.acknowledged for writer in writers]
             killed = time.monotonic()
             if victim != "mount":

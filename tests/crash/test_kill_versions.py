@@ -1,6 +1,6 @@
-"""SIGKILL of the daemon while files are written, renamed and labelled, and while it rolls back, packs and forgets.
+"""Test that a SIGKILL of the daemon during writes, renames, labels, rollback, packing and erasure loses nothing.
 
-`CTXFS_VERSIONS_ROUNDS` sets how often (a few without it, two hundred by `make test-crash`).
+`CTXFS_VERSIONS_ROUNDS` sets the number of rounds: a few by default, 200 in `make test-crash`.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ Model = dict[str, tuple[bytes | str | None, dict[str, bytes]]]
 
 
 class Writer(threading.Thread):
-    """Works on the mount and knows what must be there: `model` is what its finished operations made."""
+    """A writer on the mount; `model` contains the results of its finished operations."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         super().__init__(daemon=True)
@@ -95,7 +95,7 @@ class Writer(threading.Thread):
 
 
 class Meddler(threading.Thread):
-    """Asks the daemon to go back, to pack and to forget, again and again."""
+    """A client that requests rollbacks, packing and erasures from the daemon in a loop."""
 
     def __init__(self, live: Live, seed: int) -> None:
         super().__init__(daemon=True)
@@ -113,7 +113,7 @@ class Meddler(threading.Thread):
             while not self.stop.is_set():
                 with self.turn:
                     rolled = self.live.at / "memory" / "rolled" / f"{self.chance.randrange(10)}.md"
-                    rolled.parent.mkdir(exist_ok=True)  # an undo may go back to before it was
+                    rolled.parent.mkdir(exist_ok=True)  # an undo may restore a state from before this directory
                     rolled.write_text(os.urandom(20).hex())
                 with contextlib.suppress(CommandError, OSError):
                     client = Client(self.live.store / "run", timeout=20)
@@ -194,13 +194,16 @@ def check_files(folder: Path, model: Model) -> None:
 def kill_daemon(live: Live) -> None:
     with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):
         pid = live.daemon_pid()
-        # The number may be that of an earlier daemon, or of this test, which holds the lock too; numbers are used again.
+        # The pid may belong to an earlier daemon, or to this test, which holds the lock too; pids are reused.
         if str(live.store) in Path(f"/proc/{pid}/cmdline").read_text():
             os.kill(pid, signal.SIGKILL)
 
 
 def kill_git(live: Live) -> None:
-    """What git has begun for a daemon that was killed may go on for a moment, and remove its files: a power cut ends it, too."""
+    """Kill the git processes of a killed daemon.
+
+    They may run on for a moment and remove their files. A power cut would end them, too.
+    """
 
     def mine() -> list[int]:
         found = []
@@ -252,7 +255,7 @@ def test_nothing_is_lost_however_often_the_daemon_is_killed(own_live: Live, tmp_
         worker.start()
     try:
         for round_number in range(ROUNDS):
-            threading.Event().wait(chance.uniform(0.05, 0.6))  # the moment of the kill is what is random
+            threading.Event().wait(chance.uniform(0.05, 0.6))  # the moment of the kill is random
             kill_daemon(live)
             with contextlib.ExitStack() as paused:
                 for worker in workers:
@@ -289,7 +292,7 @@ def check_files_on_mount(writer: Writer) -> None:
 
 
 def check_search(live: Live, tmp_path: Path) -> None:
-    """What is indexed is what an index made from nothing holds."""
+    """Check that the index contains the same rows as an index built from nothing."""
 
     def listed(folder: Path) -> set[tuple[str, bytes | None, str, tuple[tuple[str, str], ...]]]:
         catalog = Catalog(folder, read_only=True)

@@ -1,4 +1,4 @@
-"""SIGKILL of the indexer and the daemon in the middle of indexing: nothing is lost, nothing is doubled."""
+"""Test that a SIGKILL of the indexer and the daemon during indexing loses and duplicates nothing."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.fuse
 
 def indexer_of(live: Live) -> int | None:
     for child in children_of(live.daemon_pid()):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # git's processes come and go
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # git's processes start and end at any time
             if "ctxfs.daemon.index_process" in Path(f"/proc/{child}/cmdline").read_text():
                 return int(child)
     return None

@@ -1,6 +1,7 @@
-"""A power cut: the store lies on an ext4 image, and what had not reached the image at a random moment is lost.
+"""Test recovery from a power cut that loses all data that had not reached the disk at a random moment.
 
-The image is copied while the file system on it is mounted and at work: whatever the kernel holds back is not in the copy.
+The store lies on an ext4 image. The image is copied while its file system is mounted and in use, so the copy lacks the
+data that the kernel still holds back.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ ROUNDS = int(os.environ.get("CTXFS_CRASH_ROUNDS", "2"))
 
 
 def can_mount_images(folder: Path) -> str:
-    """Empty, or why not."""
+    """Return an empty string, or the reason why images cannot be mounted."""
     if os.geteuid() != 0:
         return "mounting an image needs root"
     if shutil.which("mkfs.ext4") is None:
@@ -49,7 +50,7 @@ def mounted(image: Path, at: Path) -> Iterator[Path]:
 
 
 class Life(threading.Thread):
-    """Writes, sometimes with fsync, commits, and says every so often that it is on the disk."""
+    """A writer that sometimes calls fsync, commits, and regularly records which writes are on the disk."""
 
     def __init__(self, past: Past, seed: int) -> None:
         super().__init__(daemon=True)
@@ -100,7 +101,7 @@ def test_what_fsync_acknowledged_survives_and_history_is_whole(tmp_path: Path) -
             past = Past(at / "store")
             life = Life(past, round_number)
             life.start()
-            threading.Event().wait(chance.uniform(0.3, 2.5))  # the moment of the cut is what is random
+            threading.Event().wait(chance.uniform(0.3, 2.5))  # the moment of the cut is random
             with life.turn:
                 acknowledged = dict(life.acknowledged)
                 subprocess.run(["cp", "--sparse=always", str(image), str(cut)], check=True)
@@ -113,7 +114,7 @@ def test_what_fsync_acknowledged_survives_and_history_is_whole(tmp_path: Path) -
             store = after / "store"
             assert (store / "ctxfs.toml").exists() or not acknowledged
             if not (store / "tree" / "memory").exists():
-                continue  # the cut came before anything had reached the disk
+                continue  # the cut came before any data had reached the disk
             for path, data in acknowledged.items():
                 assert (store / "tree" / path).read_bytes() == data, f"{path} was acknowledged"
             again = Past(store)
@@ -130,7 +131,7 @@ def test_what_fsync_acknowledged_survives_and_history_is_whole(tmp_path: Path) -
 
 
 def test_a_checkpoint_promises_only_what_is_on_the_disk(tmp_path: Path) -> None:
-    """Straight after a checkpoint the copy has that version, whatever came before."""
+    """Check the copy directly after a checkpoint, in any state before it."""
     if reason := can_mount_images(tmp_path):
         pytest.skip(reason)
     image = tmp_path / "disk"

@@ -1,7 +1,7 @@
-"""Restore, undo, redo and pull while a file is appended to: through two mounts, on the host folder and over MCP, all at once.
+"""Test restore, undo, redo and pull during appends through two mounts, on the host folder and over MCP.
 
-Every line whose write returned is in some version, or in the file. `CTXFS_RACE_ROUNDS` sets how often (a few without it,
-`make test-crash` many).
+Every line whose write has returned must be in some version or in the file. `CTXFS_RACE_ROUNDS` sets the number of
+rounds: a few by default, many in `make test-crash`.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ OLD = "".join(f"old {number}\n" for number in range(40))
 
 
 class Appender(threading.Thread):
-    """Appends lines until it is stopped; `said` are those whose write has returned."""
+    """A thread that appends lines until it is stopped; `said` are the lines whose write has returned."""
 
     def __init__(self, name: str) -> None:
         super().__init__(daemon=True, name=name)
@@ -54,7 +54,7 @@ class Appender(threading.Thread):
 
 
 class FileAppender(Appender):
-    """By a new open for each line, as `echo >>` does."""
+    """An appender that opens the file anew for each line, as `echo >>` does."""
 
     def __init__(self, name: str, file: Path) -> None:
         super().__init__(name)
@@ -69,7 +69,7 @@ class FileAppender(Appender):
 
 
 class McpAppender(Appender):
-    """By `ctx_write`, which reads, and replaces what it has read."""
+    """An appender that uses `ctx_write`, which reads the file and replaces it."""
 
     def __init__(self, name: str, store: Path) -> None:
         super().__init__(name)
@@ -84,7 +84,7 @@ class McpAppender(Appender):
                 line = self.line()
                 arguments = {"path": FILE, "content": f"{line}\n", "mode": "append"}
                 done = await client.call_tool("ctx_write", arguments)
-                if not done.is_error:  # others may have been faster each time, and it says so
+                if not done.is_error:  # another writer may be faster each time, which the response reports
                     self.said.append(line)
                 await anyio.sleep(PAUSE)
 
@@ -106,7 +106,7 @@ def appending(live: Live, *, with_mcp: bool = True) -> Iterator[list[Appender]]:
         for writer in writers[:3]:
             writer.done.set()
         for writer in writers:
-            # Whoever replaces what it has read comes to it at the latest when the others are gone.
+            # A writer that replaces the file succeeds at the latest when the other writers have ended.
             eventually(f"{writer.name} has appended", lambda writer=writer: writer.said or writer.failure, 60)
             writer.done.set()
             writer.join(timeout=60)
@@ -142,7 +142,10 @@ def ask(live: Live, method: str, **arguments: object) -> dict[str, object]:
 
 
 def answering_pid(live: Live) -> int:
-    """The daemon that answers, 0 if none does: until the next one has it, the lock names the one that was killed."""
+    """Return the pid of the daemon that responds, 0 without one.
+
+    Until a new daemon holds the lock, the lock file contains the pid of the killed one.
+    """
     try:
         return int(str(ask(live, "ping")["pid"]))
     except (CommandError, OSError):
@@ -150,7 +153,7 @@ def answering_pid(live: Live) -> int:
 
 
 def check_all_kept(live: Live, writers: list[Appender]) -> None:
-    """Every line is in a version, and the newest version is the file."""
+    """Check that every line is in a version, and that the newest version equals the file."""
     live.run("commit")
     eventually(
         "the newest version is the file", lambda: live.run("show", FILE) == (live.store / "tree" / FILE).read_text()
@@ -175,7 +178,7 @@ def test_no_line_is_lost_by_a_restore(raced: Live) -> None:
 def test_no_line_is_lost_by_undo_and_redo(raced: Live) -> None:
     with appending(raced) as writers:
         for number in range(ROUNDS):
-            with contextlib.suppress(CommandError):  # nothing is left to redo: a line came between
+            with contextlib.suppress(CommandError):  # nothing is left to redo: another line came first
                 ask(raced, "redo" if number % 2 else "undo", path=FILE)
     check_all_kept(raced, writers)
 
@@ -189,7 +192,7 @@ def test_no_line_is_lost_by_restoring_the_directory(raced: Live) -> None:
     check_all_kept(raced, writers)
 
 
-# Writers that are not held back add the more the longer a pull takes: every few turns begin with a new file.
+# Writers without a pause append more lines the longer a pull takes, so every few turns begin with a new file.
 @pytest.mark.parametrize("run", range(max(1, ROUNDS // 13)))
 def test_a_pull_under_writers_keeps_what_both_machines_did(run: int, raced: Live, tmp_path: Path) -> None:
     del run
@@ -235,7 +238,7 @@ def test_no_line_is_lost_when_the_daemon_is_killed_while_it_restores(raced: Live
             stop = threading.Event()
             thread = threading.Thread(target=restore, args=(stop,), daemon=True)
             thread.start()
-            threading.Event().wait(0.05 + 0.013 * (number % 20))  # the moment of the kill is what varies
+            threading.Event().wait(0.05 + 0.013 * (number % 20))  # the moment of the kill varies
             os.kill(daemon, signal.SIGKILL)
             stop.set()
             thread.join(timeout=60)
