@@ -1,4 +1,4 @@
-"""The tools that come with ctxfs: what each answers, run as programs on real mounts, and as programs of their own."""
+"""Test the built-in tools, run as programs on real mounts and as standalone programs."""
 
 import http.server
 import json
@@ -20,7 +20,7 @@ TOOLS = Path(__file__).parent.parent.parent / "tools"
 
 
 def ask(tool: str, **arguments: Any) -> subprocess.CompletedProcess[str]:
-    """Run a tool by itself, as ctxfs would."""
+    """Run a tool by itself, with the command that ctxfs uses."""
     return subprocess.run(
         [sys.executable, TOOLS / tool / "run.py"],
         input=json.dumps(arguments),
@@ -45,7 +45,7 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two commits: the second concerns docs/ and secret.txt."""
+    """Return a repository with two commits; the second changes docs/ and secret.txt."""
     folder = tmp_path_factory.mktemp("repository")
     git(folder, "init", "-q", "-b", "main")
     (folder / "docs").mkdir()

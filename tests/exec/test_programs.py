@@ -1,4 +1,4 @@
-"""`run` and `call` on a real mount: tools as programs of a shell, and as files that answer."""
+"""Test `run` and `call` on a real mount: tools as shell programs, and as transaction files."""
 
 import json
 import os
@@ -179,7 +179,9 @@ def test_files_are_named_as_the_shell_names_them(live: Live) -> None:
     assert run(live, "size", "--file", "mnt/pad/five.txt").stdout == "5\n"
     assert run(live, "size", "--file", "pad/five.txt").stdout == "5\n"
     assert run(live, "size", "--file", str(live.at / "pad" / "five.txt")).stdout == "5\n"
-    assert run(live, "size", "--file", "seven.txt").stdout == "7\n"  # it is not in the tree, and goes along
+    assert (
+        run(live, "size", "--file", "seven.txt").stdout == "7\n"
+    )  # it is outside the tree, so its content is sent along
     missing = run(live, "size", "--file", "pad/six.txt")
     assert (missing.returncode, "No such file" in missing.stderr) == (127, True)
     (live.at / "memory" / "bob").mkdir(exist_ok=True)
@@ -202,7 +204,7 @@ def test_progress_shows_on_a_terminal_only(live: Live) -> None:
 
 
 def test_ctrl_c_gives_the_call_up(live: Live) -> None:
-    # A shell's background jobs, as this test may be part of one, are deaf to SIGINT.
+    # Background jobs of a shell ignore SIGINT, and this test may be part of one.
     command = ["env", "--default-signal=INT", str(live.at / "tools/hang/run")]
     hanging = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     eventually("it runs", lambda: _children("sleep 600"))
@@ -261,7 +263,7 @@ def test_a_handle_that_is_closed_before_its_answer_gives_the_call_up(live: Live)
 
 
 def _read_once(descriptor: int) -> bytes:
-    """One `read` of the kernel's: Python itself tries again when one is interrupted."""
+    """Read once by the system call, because Python retries an interrupted read."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -299,7 +301,7 @@ def test_a_program_that_says_itself_what_it_is_is_asked_when_it_is_approved(live
     place = folder(live, "letters", run=SELF)
     (place / "run").chmod(0o755)
     assert "Not approved yet" in (live.at / "tools/letters/README.md").read_text()
-    assert run(live, "letters", "abc").returncode == 2  # nobody knows what it takes
+    assert run(live, "letters", "abc").returncode == 2  # its arguments are undeclared
     assert '+ "description": "Count the letters of a word"' in live.run("tools", "approve", "letters", "--yes")
     assert run(live, "letters", "abc").stdout == "3\n"
     assert run(live, "letters", "abc", at="mnt-alice").stdout == "3\n"
@@ -342,7 +344,7 @@ def test_a_python_function_is_a_tool_by_its_hints() -> None:
     approved["printable"] = shelf.definition(unasked)
     tool = shelf.tools()[0]["printable"]
     assert tool.schema["required"] == ["text"]
-    assert tool.destructive  # nothing says that it is not
+    assert tool.destructive  # no hint declares it harmless
     assert len(shelf.digest(tool)) == 64
     done = subprocess.run(tool.command, input='{"text": "w\\u00f6rd"}', capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "wörd")

@@ -1,4 +1,4 @@
-"""Tools: what they are, who may run them, that they keep their limits, and that nothing of them is left."""
+"""Test tools: definitions, permissions to run them, resource limits, and cleanup after each call."""
 
 import json
 import os
@@ -32,7 +32,7 @@ RUN = 'description = "For a test"\ncommand = ["sh", "run.sh"]\ntimeout_seconds =
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store with a daemon and mounts for its owner and for alice, and tools of its own."""
+    """Yield a store with a daemon, mounts for its owner and for alice, and its own tools."""
     made = Live(tmp_path_factory.mktemp("tools"))
     made.run("init")
     made.run("mount", str(made.at))
