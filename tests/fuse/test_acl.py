@@ -1,4 +1,4 @@
-"""ACLs, capabilities and other attributes of the host through the kernel: copied by programs, and callers are judged by them."""
+"""Test ACLs, capabilities and other attributes through the kernel: copies keep them, and access checks use them."""
 
 import errno
 import os
@@ -37,13 +37,13 @@ def getfacl(path: Path) -> list[str]:
 
 @pytest.fixture(scope="module", params=["direct", "plain"])
 def live(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Live]:
-    """A mount that lets other users in, with a writable source; over each way to the kernel."""
+    """Yield a mount that admits other users, with a writable source, for each transport to the kernel."""
     yield from made_in(tmp_path_factory.mktemp("acl"), 'allow_users = ["*"]', f'loop = "{request.param}"')
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A mount for root alone, where the kernel is spared the modes."""
+    """Yield a mount for root alone, where the kernel does not check the mode bits."""
     yield from made_in(tmp_path_factory.mktemp("alone"))
 
 
@@ -66,7 +66,7 @@ def made_in(folder: Path, *settings: str) -> Iterator[Live]:
 
 
 def both(live: Live, name: str) -> tuple[Path, Path]:
-    """A file of the source in the folder and on the mount."""
+    """Return one file of the source, in the host folder and on the mount."""
     real, seen = live.corpus / name, live.at / "knowledge" / "work" / name
     real.write_text("text")
     eventually("it is there", seen.exists)
@@ -74,7 +74,7 @@ def both(live: Live, name: str) -> tuple[Path, Path]:
 
 
 def allowed(path: Path, uid: int, *groups: int) -> str:
-    """What a user may do to a file, by trying: `rw`, `r`, `w` or nothing."""
+    """Return the access that a user has to a file, by trying: `rw`, `r`, `w` or an empty string."""
 
     let_in(path.parents[3] if path.parts[-3] == "knowledge" else path.parents[1])
 
@@ -92,7 +92,7 @@ def allowed(path: Path, uid: int, *groups: int) -> str:
 
 
 def let_in(folder: Path) -> None:
-    """Others may come as far as this folder of pytest's, which another run of pytest may just have closed."""
+    """Let other users search this temporary folder, which another run of pytest may just have closed."""
     temporary = Path(tempfile.gettempdir())
     for each in (folder, *folder.parents):
         if temporary in each.parents:
@@ -142,7 +142,7 @@ def test_callers_are_judged_by_the_acl(live: Live, case: str) -> None:
         natively, here = allowed(real, *who), allowed(seen, *who)
         if is_native:
             assert here == natively, name
-        else:  # pyfuse3 hands on no ACLs: nobody gets more than they give
+        else:  # pyfuse3 passes no ACLs on: no user gets more than the ACL grants
             assert set(here) <= set(natively), name
 
 

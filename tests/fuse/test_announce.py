@@ -1,4 +1,4 @@
-"""A project's AGENTS.md says where the tree is while it is mounted, if that is asked for, and what people wrote in it stays."""
+"""Test that a project's AGENTS.md names the mount point while it is mounted, on request, and keeps people's text."""
 
 from pathlib import Path
 

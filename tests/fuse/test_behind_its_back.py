@@ -1,4 +1,4 @@
-"""Changes that do not come through the mount are seen through it within a second, in content and in search."""
+"""Test that external changes are visible through the mount within a second, in content and in search."""
 
 import os
 import time
@@ -118,7 +118,7 @@ def test_a_source_that_is_added_appears_and_one_removed_disappears(live: Live, t
 
 
 def test_a_source_may_contain_the_store_and_the_mount_point(tmp_path: Path) -> None:
-    """As in `cd project; ctxfs add .; ctxfs mount ./context`: the tree must not contain itself."""
+    """Mount as in `cd project; ctxfs add .; ctxfs mount ./context`: the tree must not contain itself."""
     live = Live(tmp_path)
     (tmp_path / "notes.md").write_text("the ocelot note")
     live.run("init")

@@ -1,4 +1,4 @@
-"""The folders behind a mount fail: the errno says how, and when the cause is gone everything goes on."""
+"""Test failures of the host folders behind a mount: the errno names the failure, and service resumes after its end."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fuse
 
 @pytest.fixture
 def disk(own_live: Live, tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, shown as a source that can be written."""
+    """Yield a file system of its own, served as a writable source."""
     folder = tmp_path / "disk"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(folder)], check=True)
@@ -51,7 +51,7 @@ def test_a_disk_that_becomes_read_only_says_so_and_may_recover(own_live: Live, d
 
 
 def test_a_file_that_may_not_be_changed_says_so_and_may_recover(own_live: Live) -> None:
-    """Root writes where modes forbid it, but not what is immutable."""
+    """Use an immutable file, because mode bits do not stop root."""
     seen, real = own_live.at / "pad" / "f", own_live.store / "tree" / "pad" / "f"
     seen.write_text("before")
     if subprocess.run(["chattr", "+i", str(real)], capture_output=True).returncode:

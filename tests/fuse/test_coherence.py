@@ -1,4 +1,7 @@
-"""What changes one way is seen every other way at the next operation after it returned; in the folders themselves within 50 ms."""
+"""Test coherence: a change by one way is visible by every other at the next operation after it returned.
+
+Changes in the host folders are visible within 50 ms.
+"""
 
 import mmap
 import os
@@ -18,7 +21,7 @@ ROUNDS = 20
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store with two mount points, the second at `<live.at>-2`."""
+    """Yield a store with two mount points, the second at `<live.at>-2`."""
     made = Live(tmp_path_factory.mktemp("coherence"))
     made.run("init")
     made.run("mount", str(made.at))
@@ -33,7 +36,7 @@ def other_of(live: Live) -> Path:
 
 @pytest.fixture
 def place(live: Live, request: pytest.FixtureRequest) -> Path:
-    """A directory of this test alone, below the tree."""
+    """Return a directory for this test alone, relative to the tree."""
     name = Path("memory", "shared", request.node.name.replace("[", "-").replace("]", "")[:60])
     (live.at / name).mkdir()
     return name
@@ -49,7 +52,7 @@ def by_other_mount(live: Live) -> "Doer":
 
 
 def by_rpc(live: Live) -> "Doer":
-    """As the command line and MCP do it: a request to the daemon."""
+    """Return a client that changes the tree by requests to the daemon, as the command line and MCP do."""
 
     def apply(*change: object) -> None:
         client = Client(Layout(live.store).run)
@@ -66,7 +69,7 @@ def by_rpc(live: Live) -> "Doer":
 
 
 class Doer:
-    """One way to change the tree; each call returns when it is done."""
+    """One way to change the tree; each call returns when the change is done."""
 
     def __init__(
         self,
@@ -107,7 +110,10 @@ def test_content_of_the_same_size_is_seen(live: Live, place: Path, way: str) -> 
 
 
 def test_a_file_that_is_held_open_shows_it_too(live: Live, place: Path) -> None:
-    """Of another mount point; a request replaces the file, and who has the old one open keeps it, as anywhere."""
+    """Write through the other mount point.
+
+    A request replaces the file, and an open file description keeps the old one.
+    """
     seen, other = live.at / place / "f", other_of(live) / place / "f"
     seen.write_text("000")
     with open(seen, "rb", buffering=0) as held:
@@ -220,12 +226,12 @@ def test_memory_that_is_mapped_is_what_was_written(live: Live, place: Path) -> N
 
 
 def test_names_in_the_folder_itself_are_seen_within_fifty_milliseconds(live: Live, place: Path) -> None:
-    """Also by who has listed it before, when the kernel has kept what it was told."""
+    """Use a directory that has been listed before, so that the kernel has cached its entries."""
     seen, real = live.at / place, live.store / "tree" / place
     names = {f"{turn}" for turn in range(ROUNDS)}
     slow = []
     for turn in range(2 * ROUNDS):
-        os.utime(real, (1, 1))  # it has not changed for long
+        os.utime(real, (1, 1))  # an old modification time
         eventually("so it is kept", lambda: seen.stat().st_mtime == 1)
         assert len(os.listdir(seen)) == len(os.listdir(seen)) == min(turn, 2 * ROUNDS - turn)
         name = f"{turn % ROUNDS}"

@@ -1,4 +1,4 @@
-"""context/ and human/ on a real mount: built, delivered bit by bit, answered, reviewed."""
+"""Test context/ and human/ on a real mount: build, delivery in parts, response and review."""
 
 import errno
 import json
@@ -25,7 +25,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture
 def task(live: Live, request: pytest.FixtureRequest) -> Path:
-    """A task of its own for each test."""
+    """Return a new task for each test."""
     place = live.at / "context" / f"t{abs(hash(request.node.name)) % 10**9}"
     place.mkdir()
     (place / "request.toml").write_text(
@@ -120,7 +120,7 @@ def test_windows_of_two_readers_are_apart(live: Live, task: Path) -> None:
     other = live.at.parent / "mnt-agent"
     live.run("mount", str(other), "--as", "agent:alice")
     rule = f'[[rule]]\nprincipal = "agent:alice"\npath = "context/{task.name}/**"\nverbs = "r"\n'
-    (live.store / "policy.toml").write_text(rule)  # a task is its owner's
+    (live.store / "policy.toml").write_text(rule)  # a task belongs to its owner
     eventually("the rule holds", (other / "context" / task.name).exists)
     mine, hers = task / "stream", other / "context" / task.name / "stream"
     assert mine.read_text() == hers.read_text()
@@ -134,7 +134,7 @@ def test_a_delta_tells_what_to_replace_when_a_source_changes(live: Live, task: P
     source.write_text("# Lunch\n\nSigning keys are not served at lunch, which is at noon.\n")
     (task / "request.toml").write_text('query = "lunch at noon"\nbudget = 200\npaths = ["knowledge/handbook"]\n')
     eventually("the new file is found", lambda: "at noon" in (task / "context.md").read_text())
-    live.wait_idle()  # what is embedded meanwhile may change the order
+    live.wait_idle()  # embedding in the meantime may change the order
     assert "at noon" in (task / "delta.md").read_text()
     assert "Nothing has changed" in (task / "delta.md").read_text()
     source.write_text("# Lunch\n\nSigning keys are not served at lunch, which is at one.\n")
@@ -201,7 +201,7 @@ def test_agents_do_not_decide(live: Live, task: Path) -> None:
     (name,) = found["reviews"]
     other = live.at.parent / "mnt-agent2"
     live.run("mount", str(other), "--as", "agent:bob")
-    with pytest.raises(FileNotFoundError):  # for an agent there is nothing to decide
+    with pytest.raises(FileNotFoundError):  # agents have no decisions to take
         (other / "human" / "review" / name / "verdict").write_text("accept\n")
     assert json.loads(live.run("review", "--json"))
     live.run("review", name, "reject")

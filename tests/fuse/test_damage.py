@@ -1,4 +1,4 @@
-"""Everything derived can be damaged while it is in use: search says so, never lies, and heals by itself."""
+"""Test that damage to any derived file during use is reported by search, never returns false results, and heals."""
 
 import os
 import random
@@ -14,7 +14,7 @@ QUESTION = "rotate signing keys"
 
 
 def flip(file: Path, share: float = 0.02) -> None:
-    """Other bytes in many places of a file, written in place."""
+    """Overwrite random bytes of a file in place."""
     chance = random.Random(4)
     with open(file, "r+b") as opened:
         size = os.fstat(opened.fileno()).st_size
@@ -24,7 +24,7 @@ def flip(file: Path, share: float = 0.02) -> None:
 
 
 def flip_all(pattern: str) -> Callable[[Path], None]:
-    """Damage to every file that matches."""
+    """Return a function that damages every matching file."""
 
     def run(index: Path) -> None:
         for file in index.glob(pattern):
@@ -34,7 +34,7 @@ def flip_all(pattern: str) -> Callable[[Path], None]:
 
 
 def delete(pattern: str) -> Callable[[Path], None]:
-    """Every file that matches is gone."""
+    """Return a function that deletes every matching file."""
 
     def run(index: Path) -> None:
         for file in index.glob(pattern):
@@ -44,7 +44,7 @@ def delete(pattern: str) -> Callable[[Path], None]:
 
 
 def truncate_catalog(index: Path) -> None:
-    """The end of the catalog is lost."""
+    """Cut off the end of the catalog."""
     os.truncate(index / "catalog.db", 8192)
 
 
@@ -73,7 +73,7 @@ def test_search_heals_by_itself(own_live: Live, damage: str) -> None:
         found = live.try_run("search", QUESTION, "-n", "1")
         if "rotation.md" in found.stdout:
             return True
-        # An empty answer has to say that something could not be looked at.
+        # An empty answer must report that a part of the index was unavailable.
         assert found.stderr.strip(), (found.returncode, found.stdout)
         return False
 

@@ -1,4 +1,4 @@
-"""System calls on the kernel mount, in pad/ and memory/, and what they owe on the rest of the tree."""
+"""Test system calls on the kernel mount, in pad/ and memory/, and their errors on the rest of the tree."""
 
 import ctypes
 import errno
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.fuse
 
 @pytest.fixture
 def pad(live: Live, request: pytest.FixtureRequest) -> Path:
-    """A directory in pad/ for one test."""
+    """Return a directory in pad/ for one test."""
     folder = live.at / "pad" / request.node.name.replace("/", "-")[:120]
     folder.mkdir()
     return folder
@@ -150,7 +150,7 @@ def test_extended_attributes_are_kept_and_follow_a_rename(pad: Path, live: Live)
     assert code_of(lambda: os.getxattr(pad / "g", "user.none")) == errno.ENODATA
     os.removexattr(pad / "g", "user.mine")
     assert os.listxattr(pad / "g") == ["user.ctx.kind"]
-    for name in ("system.mine", "mine"):  # namespaces that no file system keeps
+    for name in ("system.mine", "mine"):  # namespaces that no file system stores
         assert code_of(lambda name=name: os.setxattr(pad / "g", name, b"1")) == errno.EOPNOTSUPP  # type: ignore[misc]
     if os.geteuid() == 0:
         os.setxattr(pad / "g", "trusted.x", b"1")
@@ -234,7 +234,7 @@ def test_errors_have_the_right_number(pad: Path, live: Live) -> None:
 
 
 def test_no_link_leads_out_of_a_root_on_the_mounts_side(live: Live, tmp_path: Path) -> None:
-    """The kernel resolves links for the caller, by the caller's own rights; the mount itself follows none."""
+    """The kernel resolves links with the rights of the calling process; the mount itself follows none."""
     link = live.at / "knowledge" / "handbook" / "outside-link"
     assert os.readlink(link) == "/etc/hostname"
     assert code_of(lambda: os.open(link, os.O_RDONLY | os.O_NOFOLLOW)) == errno.ELOOP

@@ -1,4 +1,4 @@
-"""history/ through the kernel: it takes what is added and nothing else."""
+"""Test that history/ on the kernel mount accepts appended records and no other change."""
 
 import errno
 import json

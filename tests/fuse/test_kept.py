@@ -1,4 +1,4 @@
-"""What stays open for whoever opens it next, through the kernel: nobody but a clock sees a difference."""
+"""Test the open file cache through the kernel: results do not differ from those of a mount without it."""
 
 import contextlib
 import errno
@@ -28,19 +28,19 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture
 def place(live: Live, request: pytest.FixtureRequest) -> Path:
-    """A directory of the test's own in `pad`, on the mount."""
+    """Return a directory for one test in `pad`, on the mount."""
     made = live.at / "pad" / request.node.name
     made.mkdir()
     return made
 
 
 def behind(live: Live, path: Path) -> Path:
-    """The same file in the folder behind the mount."""
+    """Return the same file in the host folder behind the mount."""
     return live.store / "tree" / path.relative_to(live.at)
 
 
 def held(live: Live) -> list[str]:
-    """The files that the mount process has open."""
+    """Return the files that the mount process has open."""
     folder, found = Path(f"/proc/{live.mount_pid()}/fd"), []
     for entry in folder.iterdir():
         try:
@@ -66,7 +66,7 @@ def test_much_at_once_is_what_is_in_the_file(place: Path) -> None:
     for _ in range(3):
         with open(place / "f", "rb") as file:
             for offset, size in ((0, 200_001), (65_536, 131_072), (100_000, 100_001), (1, 80_000), (150_000, 100_000)):
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that it is asked for
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that the kernel requests the data
                 assert os.pread(file.fileno(), size, offset) == data[offset : offset + size]
     with open(place / "f", "r+b") as file:
         os.truncate(place / "f", 100_000)
@@ -78,7 +78,7 @@ def test_what_was_changed_behind_it_is_read_at_the_next_open(live: Live, place: 
     (place / "f").write_text("turn 0")
     for turn in range(1, 6):
         assert [read(place / "f") for _ in range(2)] == [f"turn {turn - 1}"] * 2
-        with open(behind(live, place / "f"), "r+") as file:  # of the same size, in place
+        with open(behind(live, place / "f"), "r+") as file:  # same size, in place
             file.write(f"turn {turn}")
         assert read(place / "f") == f"turn {turn}"
     new = behind(live, place / "f").with_name("new")
@@ -88,7 +88,7 @@ def test_what_was_changed_behind_it_is_read_at_the_next_open(live: Live, place: 
 
 
 def test_what_is_deleted_or_replaced_is_not_kept(live: Live, place: Path) -> None:
-    """Its room on the disk is free at once."""
+    """Check that the disk space of a deleted or replaced file is free at once."""
     for name in ("deleted", "replaced", "moved", "elsewhere"):
         (place / name).write_text(name)
         assert [read(place / name) for _ in range(2)] == [name] * 2
@@ -136,7 +136,7 @@ def test_who_reads_again_is_in_the_audit_under_the_name_of_then(live: Live, plac
 
 
 def test_few_descriptors_are_enough_for_many_files(tmp_path: Path) -> None:
-    """What is only kept makes way for what somebody opens."""
+    """Check that cached files are closed in favour of new opens."""
     live = Live(tmp_path)
     live.run("init")
 
@@ -164,7 +164,7 @@ def test_few_descriptors_are_enough_for_many_files(tmp_path: Path) -> None:
 
 @pytest.fixture
 def beside(live: Live) -> Iterator[list[int]]:
-    """The mount process and this one on the first of these processors."""
+    """Run the mount process and this one on the first of these processors."""
     mount = live.mount_pid()
     processors = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(mount, processors[:1])
@@ -204,7 +204,7 @@ def test_a_loop_that_waits_for_the_kernel_hears_of_everything_else(live: Live, p
         reads_until(live, place / "f", os.SCHED_BATCH)
         with open(behind(live, place / "f"), "a") as file:
             file.write("more")
-        # The kernel answers from what it keeps: no request wakes the loop.
+        # The kernel answers from its caches: no request wakes the loop.
         eventually("the change is seen", lambda size=8 + 4 * turn: os.stat(place / "f").st_size == size)
         os.listdir(live.at / "search" / f"question {turn}")  # answered by the daemon
 

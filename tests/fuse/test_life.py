@@ -1,4 +1,4 @@
-"""Mounting, unmounting, dying: what is in the way is said, what was closed is kept."""
+"""Test the lifecycle of mounts: obstacles are reported, closed files survive every kill."""
 
 import os
 import signal
@@ -73,7 +73,7 @@ def test_a_mount_process_that_dies_is_replaced(own_live: Live) -> None:
 
 
 def test_adopted_mount_process_that_dies_is_replaced(own_live: Live) -> None:
-    """Of a daemon that was replaced the mount processes are no children."""
+    """Mount processes of a replaced daemon are not children of the new one."""
     live = own_live
     daemon, pid = live.daemon_pid(), live.mount_pid()
     os.kill(daemon, signal.SIGKILL)
@@ -129,7 +129,7 @@ def test_who_waits_for_an_answer_can_be_killed(own_live: Live) -> None:
 
 
 def _waits(pid: int) -> bool:
-    """In a request to a file system: the kernel has asked, and was not answered."""
+    """Return True while a process waits for the response to a FUSE request."""
     return "request_wait_answer" in Path(f"/proc/{pid}/wchan").read_text()
 
 
@@ -153,7 +153,7 @@ def test_the_daemon_ends_after_the_last_unmount(own_live: Live) -> None:
 def test_foreground_stays_until_it_is_interrupted(own_live: Live) -> None:
     live = own_live
     at = live.at.parent / "mnt-foreground"
-    # A shell's background jobs, as this test may be part of one, are deaf to SIGINT.
+    # Background jobs of a shell ignore SIGINT, and this test may be part of one.
     command = ["env", "--default-signal=INT", *live.command("mount", str(at), "--foreground")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
@@ -169,14 +169,16 @@ def test_foreground_stays_until_it_is_interrupted(own_live: Live) -> None:
 
 def test_a_dead_mount_is_recognised_and_replaced(own_live: Live) -> None:
     live = own_live
-    assert "pad" in os.listdir(live.at)  # so that the kernel has attributes of the root to answer from
+    assert "pad" in os.listdir(live.at)  # so that the kernel has cached attributes of the root
     os.kill(live.daemon_pid(), signal.SIGSTOP)
     daemon, pid = live.daemon_pid(), mount_pid_offline(live)
     os.kill(pid, signal.SIGKILL)
     os.kill(daemon, signal.SIGKILL)
     with pytest.raises(OSError, match=r"not connected|connection abort"):
         eventually("the mount is dead", lambda: os.listdir(live.at) and False)
-    live.run("mount", str(live.at))  # the daemon that this starts may have replaced it before it is asked to
+    live.run(
+        "mount", str(live.at)
+    )  # the daemon that this starts may have replaced the mount before the request arrives
     assert "pad" in os.listdir(live.at)
     again = live.try_run("mount", str(live.at))
     assert (again.returncode, "already a mount point" in again.stderr) == (5, True)
@@ -271,7 +273,7 @@ def test_a_folder_that_vanishes_is_reported_and_the_rest_goes_on(own_live: Live)
 
 
 def test_the_other_request_loop_serves_the_same(tmp_path: Path) -> None:
-    """`mount.loop = "trio"`: pyfuse3's own way, kept as the fallback."""
+    """Check `mount.loop = "trio"`, the loop of pyfuse3, which is the fallback."""
     live = Live(tmp_path)
     live.run("init")
     config = live.store / "ctxfs.toml"

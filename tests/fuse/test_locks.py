@@ -1,4 +1,4 @@
-"""Locks and mappings: what one mount point holds, other mount points and the folder behind a source meet, as programs see it."""
+"""Test locks and mappings between mount points and the folder behind a source, as programs see them."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ from tests.live import Live, code_of, eventually
 
 pytestmark = pytest.mark.fuse
 
-# A process that does what each line says and prints what came of it: locks belong to processes.
+# A process that evaluates each line and prints the result, because locks belong to processes.
 _CALLER = """
 import errno, fcntl, os, signal, struct, sys
 
@@ -47,7 +47,7 @@ for line in sys.stdin:
 
 
 class Caller:
-    """A process of its own that opens and locks files."""
+    """A separate process that opens and locks files."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -55,13 +55,13 @@ class Caller:
         )
 
     def begin(self, line: str) -> None:
-        """Have it do something that may take long."""
+        """Send a line that may take long to evaluate."""
         assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
     def end(self) -> str:
-        """What came of it."""
+        """Return the result of the line."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
@@ -73,7 +73,7 @@ class Caller:
         return int(self.do(f"os.open({str(path)!r}, {flags})"))
 
     def is_waiting(self) -> bool:
-        """True while it waits in the kernel for an answer."""
+        """Return True while the process waits for a response in the kernel."""
         return Path(f"/proc/{self.process.pid}/wchan").read_text() in ("request_wait_answer", "fuse_simple_request")
 
     def kill(self) -> None:
@@ -102,7 +102,7 @@ def callers() -> Iterator[Callable[[], Caller]]:
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store with a writable source and two mount points of its owner, the second at `mnt-2`."""
+    """Yield a store with a writable source and two mount points of its owner, the second at `mnt-2`."""
     made = Live(tmp_path_factory.mktemp("locks"))
     made.run("init")
     made.corpus.mkdir()
@@ -115,7 +115,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture(scope="module")
 def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """The same for two agents, whose files the kernel does not move by itself."""
+    """Yield a store with mount points of two agents, whose data the kernel does not pass through."""
     made = Live(tmp_path_factory.mktemp("agents"))
     made.run("init")
     made.corpus.mkdir()
@@ -129,7 +129,7 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def doors(live: Live, name: str) -> dict[str, Path]:
-    """One file of a writable source, by each way to it."""
+    """Return one file of a writable source, by each path to it."""
     (live.corpus / name).write_bytes(b"x" * 100)
     tree = Path("knowledge", "work", name)
     at = {"mount": live.at / tree, "other mount": live.at.with_name("mnt-2") / tree, "folder": live.corpus / name}
@@ -185,7 +185,7 @@ def test_owner_of_a_lock_is_named(live: Live, callers: Callable[[], Caller]) -> 
 def test_open_files_that_share_a_descriptor_do_not_share_their_locks(
     live: Live, callers: Callable[[], Caller], mode: int
 ) -> None:
-    """A file that is read again stays open in the mount process: each of its readers is an owner nevertheless."""
+    """Check files in the open file cache: each reader is a separate lock owner."""
     at = doors(live, f"shared-{mode}")
     for _ in range(3):
         at["mount"].read_bytes()
@@ -300,7 +300,7 @@ def test_locks_of_synthetic_files_are_those_of_the_mount_point(live: Live, calle
 
 
 def test_who_locks_a_file_reads_what_was_written_before(agents: Live, callers: Callable[[], Caller]) -> None:
-    """A native program writes under a lock: no notice of it may be needed."""
+    """A native program writes under a lock, and the reader must not depend on a change notification."""
     at = doors(agents, "read-locked")
     one, native = callers(), callers()
     held, writes = one.open(at["mount"], os.O_RDONLY), native.open(at["folder"])
@@ -411,7 +411,7 @@ def test_mapping_that_would_be_apart_is_refused(agents: Live, area: str, access:
 
 
 def test_mapping_made_before_the_second_mount_point_is_never_apart(own_live: Live) -> None:
-    """An agent has mapped a file while it was alone: who comes later may not map it."""
+    """An agent has mapped a file while its mount was the only one; a later mount point must not map it."""
     agent, person = own_live.at.with_name("mnt-agent"), own_live.at
     own_live.run("unmount", str(person))
     own_live.run("mount", str(agent), "--as", "agent:alice")

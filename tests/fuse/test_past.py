@@ -1,4 +1,4 @@
-"""The past on a real mount, through programs and the command line."""
+"""Test versions on a real mount, through programs and the command line."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.fuse
 
 @pytest.fixture
 def place(live: Live, request: pytest.FixtureRequest) -> Path:
-    """A directory in memory that only this test uses."""
+    """Return a directory in memory for this test alone."""
     made = live.at / "memory" / "past" / request.node.name[:60].replace("[", "-").replace("]", "")
     made.mkdir(parents=True)
     return made
@@ -203,7 +203,7 @@ def test_commit_takes_in_what_is_still_open(live: Live, place: Path) -> None:
 
 @pytest.fixture
 def patient(tmp_path: Path) -> Iterator[Live]:
-    """A store that waits a minute before it commits by itself."""
+    """Yield a store that waits a minute before it commits by itself."""
     made = Live(tmp_path)
     made.run("init")
     config = made.store / "ctxfs.toml"

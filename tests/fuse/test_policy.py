@@ -1,4 +1,4 @@
-"""The policy through the kernel: other rules hold at once, and nothing can be carried out of where it belongs."""
+"""Test the policy through the kernel: changed rules apply at once, and no operation escapes them."""
 
 import contextlib
 import errno
@@ -31,7 +31,7 @@ LIST_ONLY = '\n[[rule]]\nprincipal = "agent:*"\npath = "knowledge/handbook/*.key
 
 @pytest.fixture(scope="module")
 def own_live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """One store for these tests, each of which begins with the same rules."""
+    """Yield one store for these tests, each of which begins with the same rules."""
     made = Live(tmp_path_factory.mktemp("policy"))
     made.corpus = make_corpus(made.store.parent / "corpus")
     (made.corpus / "prod.key").write_text("secret\n")
@@ -46,7 +46,7 @@ def own_live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture
 def alice(own_live: Live) -> Path:
-    """A mount point of agent:alice, who may write what is shared."""
+    """Return a mount point of agent:alice, who may write shared files."""
     (own_live.store / "ctxfs.toml").write_text((own_live.store / "default.toml").read_text())
     rule(own_live, ALLOW + LIST_ONLY)
     for place, text in (("shared/area/x.md", "x" * 300_000), ("bob/b.md", "bob's\n")):

@@ -1,4 +1,4 @@
-"""The programs that people run: they must work in pad/ as anywhere."""
+"""Test that common programs work in pad/ as on any file system."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def pad(live: Live, request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def sources(pad: Path) -> Path:
-    """Real Python files in the pad."""
+    """Return a directory in the pad with real Python files."""
     shutil.copytree(Path(os.__file__).parent / "json", pad / "json", ignore=shutil.ignore_patterns("__pycache__"))
     return pad
 

@@ -1,4 +1,4 @@
-"""`ctxfs mount --read-only`: nothing can be changed through it; it reads what every other mount point reads, at the kernel's speed."""
+"""Test `ctxfs mount --read-only`: it refuses changes, and reads as other mount points do, at the kernel's speed."""
 
 import errno
 import os
@@ -15,7 +15,10 @@ pytestmark = pytest.mark.fuse
 
 @pytest.fixture(scope="module", params=["reads are noted", "reads are not noted"])
 def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """One mount point to write at, one at `<live.at>-view` to read at: where reads need not be noted nothing is opened there."""
+    """Yield a store with a writable mount point and a read-only one at `<live.at>-view`.
+
+    With `audit_reads = false` the read-only mount needs no OPEN requests.
+    """
     made = Live(tmp_path_factory.mktemp("readonly"))
     made.run("init")
     config = made.store / "ctxfs.toml"
@@ -83,7 +86,7 @@ def test_questions_are_answered_anew(live: Live) -> None:
 
 
 def test_the_state_of_things_is_not_an_old_one(live: Live) -> None:
-    """A file that is made when it is read is not kept by the kernel, although nothing says that it is opened."""
+    """The kernel must not cache a synthetic file, although the mount process receives no OPEN for it."""
     status = view_of(live) / ".ctxfs" / "status"
     assert str(view_of(live)) in status.read_text()
     third = live.at.with_name("mnt-third")

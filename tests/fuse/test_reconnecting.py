@@ -1,4 +1,4 @@
-"""A mount process whose daemon does not come."""
+"""Test a mount process whose daemon does not come up."""
 
 import itertools
 from pathlib import Path
@@ -27,7 +27,7 @@ class Absent:
 
 
 def starts_within(minutes: int, seconds: float) -> list[float]:
-    """When a mount process has started daemons, each of which lives for so many seconds without listening."""
+    """Return the start times of daemons that each live for `seconds` without listening."""
     begun: list[float] = []
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""`ctxfs service`: the unit is one that systemd takes, and what it starts mounts until it is told to stop."""
+"""Test `ctxfs service`: systemd accepts the unit, and its process mounts until it is stopped."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""A process may stand in any directory of the tree: whatever changes elsewhere, its working directory stays."""
+"""Test that a process keeps its working directory in the tree during changes elsewhere."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.live import Live, eventually, make_corpus
 
 pytestmark = pytest.mark.fuse
 
-# Answers each line with where it is, or why it does not know.
+# Answers each line with its working directory, or the error.
 _STANDS = """
 import os, sys
 os.chdir(sys.argv[1])
@@ -56,7 +56,7 @@ class Stander:
         return self._process.stdout.readline().rstrip("\n")
 
     def where(self) -> str:
-        """Its working directory, or the error."""
+        """Return its working directory, or the error."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -68,7 +68,7 @@ class Stander:
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store with a mount of the owner and one of an agent."""
+    """Yield a store with a mount of the owner and one of an agent."""
     made = Live(tmp_path_factory.mktemp("cwd"))
     made.corpus = make_corpus(made.store.parent / "corpus")
     make_corpus(made.store.parent / "second")
@@ -88,13 +88,13 @@ def agents(live: Live) -> Path:
 
 @contextmanager
 def standing(*directories: Path) -> Iterator[None]:
-    """Processes in all of them, which still know where they are at its end."""
+    """Hold a process in each directory, and check at the end that it still has its working directory."""
     standers = [Stander(at) for at in directories]
     try:
         yield
         check(standers)
         for stander in standers:
-            os.stat(stander.at)  # a name that has expired is looked up by now
+            os.stat(stander.at)  # the kernel looks an expired name up now
         check(standers)
     finally:
         for stander in standers:
@@ -103,7 +103,10 @@ def standing(*directories: Path) -> Iterator[None]:
 
 @contextmanager
 def bound(folder: Path, there: Path) -> Iterator[None]:
-    """A bind mount of `folder`, with something mounted inside, which stays; only root mounts, others do without."""
+    """Hold a bind mount of `folder` with a mount inside it, and check that it stays.
+
+    Only root can mount; for other users it does nothing.
+    """
     if os.getuid():
         yield
         return
@@ -132,7 +135,7 @@ def everywhere(live: Live) -> list[Path]:
         top / name
         for top in (live.at, agents(live))
         for name in DIRECTORIES
-        if (top / name).exists()  # contexts of one are not there for another
+        if (top / name).exists()  # an agent cannot see the contexts of another
     ]
 
 
@@ -150,7 +153,7 @@ def call(live: Live, method: str, **arguments: object) -> None:
 
 
 def settle(live: Live) -> None:
-    """All that the mounts were to be told they have told the kernel: a commit waits for it."""
+    """Wait until the mounts have sent all notifications to the kernel, which a commit waits for."""
     call(live, "commit")
 
 
@@ -191,7 +194,7 @@ def kill_the_daemon(live: Live) -> None:
     before, directories = live.daemon_pid(), everywhere(live)
     os.kill(before, signal.SIGKILL)
     for at in directories:
-        os.stat(at)  # whoever looks meanwhile must not be told that it is gone
+        os.stat(at)  # a concurrent lookup must not get ENOENT
 
     def is_back() -> bool:
         try:
@@ -252,7 +255,7 @@ def test_working_directories_and_mounts_inside_stay(
 
 
 def test_a_directory_that_went_is_gone_for_who_stands_in_it(live: Live) -> None:
-    """As anywhere: by the mount itself, beside it, and by a denial."""
+    """Check a removal by the mount itself, an external one, and a denial."""
     by_mount, beside, denied = (
         live.at / "pad" / "by-mount",
         live.at / "pad" / "beside",
