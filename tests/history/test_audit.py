@@ -1,4 +1,4 @@
-"""The audit: complete, each event once, in a chain, whoever is killed when."""
+"""Test the audit: complete, each event once, in a chain, also after a kill at any moment."""
 
 import errno
 import json
@@ -26,7 +26,7 @@ def paths(audit: Audit) -> list[str]:
 def test_every_event_is_kept_once_and_in_order(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
-    for number in range(2500):  # more than are held, less than all that is flushed at once
+    for number in range(2500):  # more than the spool holds, fewer than one flush writes
         spool.note(ALICE, "read", f"a/{number}")
     assert audit.collect() == 2000
     spool.close()
@@ -79,7 +79,7 @@ def test_the_same_in_a_row_is_one_record_that_counts(tmp_path: Path) -> None:
 
 
 def test_another_process_takes_in_only_what_is_new(tmp_path: Path) -> None:
-    """As after a kill between the chain and the spool: what is in the chain already does not come again."""
+    """Collect as after a kill between the chain and the spool: records in the chain are not added again."""
     audit = Audit(tmp_path)
     spool = audit.spool()
     spool.note(ALICE, "read", "first")
@@ -136,7 +136,7 @@ def test_an_edited_audit_is_found_out(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store with a mount of its owner and one of alice."""
+    """Yield a store with a mount of its owner and one of alice."""
     live = Live(tmp_path_factory.mktemp("audit"))
     live.run("init")
     live.run("mount", str(live.at))
@@ -154,7 +154,7 @@ def audited(live: Live, *options: str) -> list[dict[str, Any]]:
 
 
 def done_to(live: Live, path: str, *options: str) -> list[tuple[str, str]]:
-    """(op, outcome) of everything that was done to a path."""
+    """Return (op, outcome) of every operation on a path."""
     return [(record["op"], record["outcome"]) for record in audited(live, path, *options)]
 
 
@@ -168,7 +168,7 @@ def test_what_is_done_through_the_mount_is_in_the_audit(served: Live) -> None:
     file.rename(file.with_name("b.md"))
     os.truncate(file.with_name("b.md"), 0)
     file.with_name("b.md").unlink()
-    wanted = ["create", "write", "read", "meta", "rename"]  # what was labelled twice in a row is one record
+    wanted = ["create", "write", "read", "meta", "rename"]  # two labels in a row are one record
     ops = eventually(
         "everything is there", lambda: (found := [op for op, _ in done_to(served, "pad/a.md")])[4:] and found
     )

@@ -1,4 +1,4 @@
-"""The history keeps what it was given, and notices what was done to its files behind its back."""
+"""Test that the event log keeps its records, and detects external changes of its files."""
 
 import gzip
 import json
