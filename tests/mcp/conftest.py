@@ -1,4 +1,4 @@
-"""A store of its own for the tests of MCP, with a mount of its owner."""
+"""Provide one store with an owner's mount to the tests of MCP."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from tests.live import Live, make_corpus
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """Indexed, mounted for its owner and for agent:alice at `mnt-alice`."""
+    """Yield an indexed store, mounted for its owner and for agent:alice at `mnt-alice`."""
     live = Live(tmp_path_factory.mktemp("mcp"))
     live.corpus = make_corpus(live.store.parent / "corpus")
     live.run("init")

@@ -1,6 +1,6 @@
-"""What the conformance suite expects a server to have, added to the tree's own server: run as a program, `STORE HOST:PORT`.
+"""Serve the tree with the additions that the conformance suite requires: run as a program, `STORE HOST:PORT`.
 
-Only for tests. Sampling, elicitation and logging are asked for by tools here, since none of the tree's own needs them.
+Only for tests. Its tools request sampling, elicitation and logging, since none of the tree's own tools needs them.
 """
 
 import base64
@@ -163,7 +163,7 @@ _ENUMS = {
     },
 }
 
-# What a tool needs to be told, in the era in which servers ask by their results.
+# The inputs that a tool requires, in the revision in which servers request input by their results.
 
 
 def _elicit(message: str, **properties: Mapping[str, Any]) -> ElicitRequest:
@@ -307,7 +307,7 @@ _HEADER = {"region": {"type": "string", "x-mcp-header": "Region"}, "query": {"ty
 
 
 def tools() -> list[Entry]:
-    """By the names that the suite calls them by."""
+    """Return the tools, by the names that the suite calls."""
     plain = {
         "test_simple_text": _simple,
         "test_image_content": _image,
@@ -349,7 +349,7 @@ def _given(params: GetPromptRequestParams, name: str) -> str:
 
 
 def prompts() -> list[PromptReply]:
-    """By the names that the suite calls them by."""
+    """Return the prompts, by the names that the suite calls."""
 
     async def simple(door: Any, params: GetPromptRequestParams) -> GetPromptResult:
         return _user(text("This is a simple prompt for testing."))
@@ -393,7 +393,7 @@ def prompts() -> list[PromptReply]:
 
 
 def read(uri: str) -> TextResourceContents | BlobResourceContents | None:
-    """The resources that the suite reads."""
+    """Return the resources that the suite reads."""
     if uri == "test://static-text":
         words = "This is the content of the static text resource."
         return TextResourceContents(uri=uri, mime_type="text/plain", text=words)
@@ -409,7 +409,7 @@ def read(uri: str) -> TextResourceContents | BlobResourceContents | None:
 
 
 def complete(params: CompleteRequestParams) -> CompleteResult | None:
-    """Of the arguments of its prompts."""
+    """Return completions for the arguments of the suite's prompts."""
     if isinstance(params.ref, PromptReference) and params.ref.name == "test_prompt_with_arguments":
         return CompleteResult(completion=Completion(values=["paris", "park", "party"], total=3, has_more=False))
     return None
@@ -420,7 +420,7 @@ async def _set_level(context: Any, params: SetLevelRequestParams) -> EmptyResult
 
 
 def everything() -> Additions:
-    """All of it."""
+    """Return all additions for the suite."""
     return Additions(
         tools=tools(),
         prompts=prompts(),

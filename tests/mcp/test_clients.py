@@ -1,4 +1,4 @@
-"""Real clients over real transports, of both eras: nobody gets what is another's, and nothing they do ends the server."""
+"""Test real clients of both protocol eras over real transports: isolation between them, and a server that survives."""
 
 import contextlib
 import json
@@ -150,7 +150,7 @@ def free_port() -> int:
 
 
 class Http:
-    """`ctxfs mcp --http`, and clients of it."""
+    """A running `ctxfs mcp --http`, and its clients."""
 
     def __init__(self, live: Live, address: str, url: str, *options: str) -> None:
         self.url = url
@@ -300,7 +300,7 @@ def test_a_session_that_has_heard_enough_silences_no_other_of_the_same_token(htt
             await anyio.to_thread.run_sync(path.write_text, "after\n")
             with anyio.fail_after(20):
                 await events[1].wait()
-            await staying.call_tool("ctx_list", {})  # what was sent before it has arrived
+            await staying.call_tool("ctx_list", {})  # earlier notifications have arrived
         return heard
 
     silent, told = anyio.run(follow, backend="asyncio")
@@ -402,7 +402,7 @@ def test_what_is_in_the_way_is_said_and_left_alone(served: Live, http: Http, tmp
     assert "Traceback" not in taken.stderr
 
 
-# life
+# lifecycle
 
 
 @pytest.fixture
@@ -505,7 +505,7 @@ def test_a_server_without_a_daemon_that_has_looked_at_the_past_lets_others_mount
             made = {"path": "memory/shared/x.md", "content": "still here\n"}
             assert not (await one.call_tool("ctx_write", made)).is_error
             said = [words(await one.call_tool("ctx_history", {"mode": "log", "path": made["path"]}))]
-            with trio.fail_after(20):  # it has the store for a moment only
+            with trio.fail_after(20):  # the server holds the store for a moment only
                 while (done := await other.call_tool("ctx_history", {"mode": "log", "path": made["path"]})).is_error:
                     assert "belongs to another" in words(done)
             said.append(words(done))

@@ -1,4 +1,4 @@
-"""Clients are told of the server without losing anything that was in their files."""
+"""Test that registration with a client keeps the rest of its configuration files."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ JSON = (
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Live:
-    """A store beside a project, which is the folder that commands run in; the home folder is another one."""
+    """Return a store beside a project, which is the current directory; the home folder is another one."""
     live = Live(tmp_path)
     live.run("init")
     (tmp_path / "project").mkdir()

@@ -1,4 +1,4 @@
-"""Claude's memory tool: ours says what the published implementation says, which in turn runs on a mount as on a disk."""
+"""Test the memory tool: same responses as Claude's published implementation, which also runs on a mount."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from anthropic.tools.memory import BetaLocalFilesystemMemoryTool
 
 from tests.live import Live, mcp_call
 
-# Each command with its arguments, in an order in which later ones depend on earlier ones.
+# Each command with its arguments; later commands depend on earlier ones.
 COMMANDS: list[dict[str, Any]] = [
     {"command": "view", "path": "/memories"},
     {"command": "create", "path": "/memories/notes.md", "file_text": "one\ntwo\nthree two\nfour\nfive\nsix\n"},
@@ -70,7 +70,7 @@ def theirs(tool: BetaLocalFilesystemMemoryTool, arguments: dict[str, Any]) -> st
 
 
 def compared(text: str) -> str:
-    """Without the sizes of directories, which are the file system's."""
+    """Remove the sizes of directories, which depend on the file system."""
     return re.sub(r"^[\d.]+[BKMG]\t(\S*/|/memories(?:/deep)?)$", r"DIR\t\1", text, flags=re.MULTILINE)
 
 

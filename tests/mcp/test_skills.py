@@ -1,4 +1,4 @@
-"""Skills are found where they lie, at three depths, for whoever may see them; what is none says why."""
+"""Test that skills are listed at three depths, for principals that may see them, and rejected with a reason."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ SKILL = "---\nname: {name}\ndescription: {words}\nsince: 2026-01-01\n---\n\n# Ho
 
 @pytest.fixture(scope="module")
 def skilled(served: Live) -> Live:
-    """A skill in a source, one in alice's memory, one that is none."""
+    """Yield a store with a skill in a source, one in alice's memory, and an invalid one."""
     for place, name, words in (
         (served.corpus / "skills" / "deploy", "deploy", "Ship a release"),
         (served.store / "tree" / "memory" / "alice" / "skills" / "notes", "notes", "Take notes"),

@@ -1,4 +1,4 @@
-"""The tools, through a real client: what they do, and that what cannot be meant is refused with a remedy and changes nothing."""
+"""Test the MCP tools through a real client: results, and refusals that name a remedy and change nothing."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def ask(served: Live) -> Ask:
 
 @pytest.fixture
 def refuse(served: Live) -> Ask:
-    """Call a tool as agent:alice; it must fail, and what it says is the answer."""
+    """Call a tool as agent:alice, which must fail, and return its error text."""
 
     def call(tool: str, **arguments: object) -> str:
         text, failed = mcp_call(served, tool, arguments, principal="agent:alice")
@@ -132,7 +132,7 @@ def test_an_image_is_shown_and_other_bytes_are_linked_to(served: Live) -> None:
 
 def test_of_two_who_edit_one_version_the_second_is_shown_what_changed(ask: Ask, refuse: Ask) -> None:
     old = revision(ask("ctx_write", path="memory/alice/shared.md", content="one\ntwo\nthree\n"))
-    ask("ctx_history", mode="log", path="memory/alice")  # what was written is a version now
+    ask("ctx_history", mode="log", path="memory/alice")  # the file has a version now
     new = revision(ask("ctx_write", path="memory/alice/shared.md", content="one\n2\nthree\n", if_revision=old))
     for tool, more in (
         ("ctx_write", {"content": "mine\n"}),
