@@ -1,4 +1,4 @@
-"""Real tokenizers to count by. `make test-budget` fetches them; they are no part of ctxfs and nothing else needs them."""
+"""Provide real tokenizers, which `make test-budget` fetches; ctxfs itself does not need them."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ FILES = ("anthropic_tokenizer.json", "deepseek_tokenizer.json")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Fail loudly when they are asked for and not there."""
+    """Fail if tests of this folder are selected and the tokenizers are missing."""
     mine = [item for item in items if Path(__file__).parent in Path(item.fspath).parents]
     if mine and not ORACLES.is_dir():
         raise pytest.UsageError(f"no tokenizers in {ORACLES}: run `make test-budget`")
@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def oracles() -> Mapping[str, Callable[[str], int]]:
-    """Name, as a request gives it → tokens of a text."""
+    """Return the token counter for each tokenizer name, as a request contains it."""
     os.environ["TIKTOKEN_CACHE_DIR"] = str(ORACLES)
     from ctxfs.context.build.tokens import open_tokenizer
 

@@ -1,4 +1,7 @@
-"""A budget is a ceiling: ten thousand random requests over real texts, counted by real tokenizers. `make test-budget`."""
+"""Test that a budget is a ceiling: ten thousand random requests over real texts, counted by real tokenizers.
+
+`make test-budget` runs these tests.
+"""
 
 import json
 import os
@@ -23,7 +26,7 @@ from ctxfs.index.extract.formats import UnreadableFile, chunks_of
 from mounts.agents_guide import render_guide
 
 ROUNDS = int(os.environ.get("CTXFS_BUDGET_ROUNDS", "10000"))
-_SHARES = 4  # the rounds are dealt to so many tests
+_SHARES = 4  # the rounds are divided among this many tests
 _TEXTS = (".py", ".txt", ".md", ".json", ".html", ".rst", ".cfg")
 
 Oracles = Mapping[str, Callable[[str], int]]
@@ -48,7 +51,7 @@ ODD = (
 
 @pytest.fixture(scope="session")
 def pieces() -> list[Piece]:
-    """Units of Python's own library and help, and odd ones."""
+    """Return units of Python's own library and help, and odd texts."""
     library = Path(sysconfig.get_path("stdlib"))
     sources = {f"help/{name}.txt": text.encode() for name, text in pydoc_data.topics.topics.items()}
     files = sorted(
@@ -72,7 +75,7 @@ def pieces() -> list[Piece]:
 
 
 def request_of(chance: random.Random, names: list[str]) -> dict[str, Any]:
-    """Anything that somebody may ask for."""
+    """Return a random valid request."""
     budget = int(10 ** chance.uniform(0, 4.2))
     request: dict[str, Any] = {
         "query": chance.choice(

@@ -1,4 +1,4 @@
-"""The same request over the same tree gives the same bytes: in any process, after a rebuild, on any number of processors."""
+"""Test that equal requests over equal trees give equal bytes, in any process, after a rebuild, on any CPU count."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
 
 
 def lived(live: Live) -> list[str]:
-    """Contexts after files were rewritten, moved and deleted again and again while the index followed."""
+    """Return contexts after repeated rewrites, moves and deletions of files that the index followed."""
     source = live.store.parent / "source"
     for turn in range(12):
         text = (source / "docs" / "reference.md").read_text()
