@@ -1,4 +1,7 @@
-"""Drives `ctxfs mcp` over stdio by the client of `mcp` 1.x: argv is the server's command. Run with that version on PYTHONPATH."""
+"""Drive `ctxfs mcp` over stdio with the client of `mcp` 1.x: argv is the server's command.
+
+Run it with that version on PYTHONPATH.
+"""
 
 import asyncio
 import json

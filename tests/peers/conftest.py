@@ -1,4 +1,4 @@
-"""Clients and suites that others publish. `make test-mcp` fetches them; they are no part of ctxfs and nothing else needs them."""
+"""Provide published clients and suites, which `make test-mcp` fetches; ctxfs itself does not need them."""
 
 import contextlib
 import os
@@ -26,14 +26,14 @@ See references/STEPS.md.
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Fail loudly when they are asked for and not there."""
+    """Fail if tests of this folder are selected and the peers are missing."""
     mine = [item for item in items if Path(__file__).parent in Path(item.fspath).parents]
     if mine and not (PEERS / "node_modules").is_dir():
         raise pytest.UsageError(f"no peers in {PEERS}: run `make test-mcp`")
 
 
 def node(program: str, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run a program of the peers by their Node."""
+    """Run a program of the peers with their Node."""
     found = PEERS / "node_modules" / ".bin" / program
     command = [PEERS / "node_modules" / ".bin" / "node", found if found.exists() else program, *arguments]
     return subprocess.run(command, cwd=PEERS, capture_output=True, text=True, timeout=timeout)
@@ -41,7 +41,7 @@ def node(program: str, *arguments: str, timeout: float = 300) -> subprocess.Comp
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store with a daemon, a source, and a skill with a folder in it."""
+    """Yield a store with a daemon, a source, and a skill with a folder in it."""
     live = Live(tmp_path_factory.mktemp("peers"))
     live.corpus = make_corpus(live.store.parent / "corpus")
     skill = live.corpus / "skills" / "key-rotation"
@@ -58,7 +58,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture(scope="session")
 def url(served: Live) -> Iterator[str]:
-    """The tree's server over HTTP, with what the conformance suite expects besides, for whoever comes."""
+    """Yield the address of the tree's HTTP server, with the additions for the conformance suite, for any client."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]

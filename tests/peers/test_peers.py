@@ -1,4 +1,4 @@
-"""Real clients find nothing to complain about: the conformance suite, the inspector, the TypeScript SDKs, `mcp` 1.x."""
+"""Test with real clients: the conformance suite, the inspector, the TypeScript SDKs, `mcp` 1.x."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.peers.conftest import PEERS, node
 HERE = Path(__file__).parent
 TOOLS = "ctx_list ctx_read ctx_write ctx_edit ctx_search ctx_move ctx_delete ctx_exec ctx_context ctx_history ctx_record memory".split()
 SKILLS = ("sep-2640-skills-enumeration", "sep-2640-skills-manifest", "sep-2640-skills-directory")
-# Skipped checks are those that the suite itself calls optional for a server like this one.
+# The skipped checks are those that the suite itself declares optional for such a server.
 _SCORE = re.compile(r"^Total: (\d+) passed, (\d+) failed", re.MULTILINE)
 
 
@@ -33,7 +33,7 @@ def test_every_required_scenario_of_a_revision_passes(revision: str, least: int,
     assert failed == [], told[-3000:]
     score = _SCORE.search(scored)
     assert score and int(score[1]) >= least, summary
-    # Tasks are an extension that is not offered.
+    # Tasks are an extension that the server does not offer.
     assert {name for name in re.findall(r"✗ (\S+) \(", others) if not name.startswith("tasks-")} == set(), others
 
 

@@ -1,4 +1,4 @@
-"""Servers that others publish, mounted and used through a shell on a real mount: three of npm, two of PyPI."""
+"""Test published servers, mounted and used through a shell on a real mount: three of npm, two of PyPI."""
 
 import json
 import os
