@@ -1,4 +1,4 @@
-"""Rules are taken up from their files as they change, never half of them."""
+"""Test that rules are reloaded from their files as these change, whole files only."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ DENIAL = '[[rule]]\nprincipal = "agent:*"\npath = "knowledge/*/secret"\nverbs = 
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    """The settings, which exist, and a file of rules alone, which need not."""
+    """Return the settings file, which exists, and a file with rules alone, which is optional."""
     (tmp_path / "ctxfs.toml").write_text('[groups]\nteam = ["agent:alice"]\n')
     return tmp_path / "ctxfs.toml", tmp_path / "policy.toml"
 

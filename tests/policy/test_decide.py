@@ -1,4 +1,4 @@
-"""One function decides: denials win, then the most specific, then nothing is allowed."""
+"""Test the decision function: denials win, then the most specific rule; the default is no permission."""
 
 import tomllib
 
@@ -155,7 +155,7 @@ rules = st.lists(
 
 
 def matches(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
-    """The meaning of a pattern, written down as simply as it goes."""
+    """Match a pattern by its definition, without optimisation."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
@@ -190,7 +190,7 @@ def test_patterns_of_rules_can_be_parsed_again() -> None:
 
 
 def test_an_expired_rule_leads_nowhere() -> None:
-    """Not even the directories on the way to what it allowed are there any more."""
+    """The directories on the way to the expired permission disappear, too."""
     allow = Rule("agent:alice", ("memory", "bob", "**"), Verb(255), "allow", "test", NOW)
     made = Policy((*default_rules(), allow))
     paths = [Path(parts) for parts in (("memory", "bob"), ("memory", "bob", "x"), ("memory", "bob", "x", "y"))]

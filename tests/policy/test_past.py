@@ -1,4 +1,4 @@
-"""The past is judged by the rules of now and of then, whichever allow less."""
+"""Test that versions are checked against the rules of today and of their time, and the stricter ones apply."""
 
 import json
 import os
@@ -73,7 +73,11 @@ def test_an_unwritable_file_stops_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """plan.md was shared, then sealed and written to, then shared again; moved.md was written in bob's memory and moved out."""
+    """Yield a store with two files whose rules have changed.
+
+    plan.md was shared, then sealed and written to, then shared again; moved.md was written in bob's memory and moved
+    out.
+    """
     live = Live(tmp_path_factory.mktemp("past"))
     live.run("init")
     config = live.store / "ctxfs.toml"

@@ -1,4 +1,4 @@
-"""Rules are read strictly: what could be misread is refused, with the place and what to write instead."""
+"""Test that rules are parsed strictly: an ambiguous rule is refused with its position and a correction."""
 
 import tomllib
 

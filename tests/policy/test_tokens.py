@@ -1,4 +1,4 @@
-"""Tokens: what they are good for, when they are not, and that they only ever narrow."""
+"""Test credentials: validity, expiry, and that they only ever narrow the permissions of their principal."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ NOW = 1_800_000_000_000_000_000
 
 
 def rights(path: str, *allow: str, now_ns: int = NOW, seconds: float | None = None) -> Verb:
-    """What alice may do with a token that allows this."""
+    """Return the permissions of alice with a credential that allows `allow`."""
     token, _ = make_token(ALICE, allow, NOW, seconds)
     policy = Policy(default_rules(), {}, grants_by_id([token]))
     return policy.rights(token.bound, TreePath.parse(path), now_ns).verbs
@@ -109,7 +109,7 @@ def test_a_broken_file_makes_no_token_good(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store with a mount of its owner, and something in it."""
+    """Yield a store with a mount of its owner, and some notes."""
     live = Live(tmp_path_factory.mktemp("tokens"))
     live.run("init")
     live.run("mount", str(live.at))
