@@ -1,6 +1,6 @@
-"""The kernel's side of the FUSE protocol for tests: packs requests, counts references as the kernel does, unpacks answers.
+"""Play the kernel's side of the FUSE protocol: pack requests, count lookups as the kernel does, unpack responses.
 
-Its layouts are written down here a second time, from <linux/fuse.h>, so that a mistake in ours shows.
+The layouts are written down a second time here, from <linux/fuse.h>, so that an error in the product's shows.
 """
 
 import os
@@ -37,7 +37,7 @@ class Failed(Exception):
 
 
 class _Nothing(Mount):
-    """A tree with nothing in it but the way to the area."""
+    """A tree that contains only the directory of the area."""
 
     async def stat(self, path: TreePath) -> Entry:
         if path.parts in ((), ("pad",)):
@@ -52,7 +52,7 @@ class _Nothing(Mount):
 
 
 class _AtOnce:
-    """A loop in which whatever waits is waited for."""
+    """An event loop that runs each coroutine to its end at once."""
 
     async def call(self, function: Any, *args: object) -> Any:
         return trio.run(function, *args)
@@ -66,7 +66,7 @@ class _AtOnce:
 
 @dataclass(frozen=True)
 class Seen:
-    """Attributes as answered."""
+    """The attributes in a response."""
 
     number: int
     mode: int
@@ -78,7 +78,7 @@ class Seen:
 
 
 class PretendKernel:
-    """One mount, its `pad` in the host folder `top`."""
+    """One mount, with its `pad` in the host folder `top`."""
 
     def __init__(self, top: Path, journal: Path) -> None:
         self.top = top
@@ -106,7 +106,7 @@ class PretendKernel:
         agreed = mine.recv(_PLACE)
         assert struct.unpack_from("=II", agreed, 16) == (7, 40)
         self.references: dict[int, int] = {}
-        self.dropped: list[int] = []  # what was to be dropped: numbers of files
+        self.dropped: list[int] = []  # numbers of files whose entries are to be dropped
 
     def close(self) -> None:
         self.journal.close()
@@ -117,13 +117,13 @@ class PretendKernel:
         return struct.pack("=IIQQIIIHH", 40 + len(body), opcode, unique, number, uid, uid, 1, 0, 0) + body
 
     def raw(self, packet: bytes, unique: int) -> bytes:
-        """Send this, and whatever is answered."""
+        """Send a packet and return the response."""
         self._mine.send(packet)
         self.direct.serve_next()
         answer = self._mine.recv(_PLACE)
         while not any(
             answer[8:16]
-        ):  # a notice: before the answer, or the kernel would begin to keep what it is to drop
+        ):  # a notice: before the response, or the kernel would begin to cache the entries that it must drop
             kind, dropped = struct.unpack_from("=i8xQ", answer, 4)
             assert kind == 2
             self.dropped.append(dropped)
@@ -141,7 +141,7 @@ class PretendKernel:
         return self.raw(self._packed(opcode, number, body, self._unique), self._unique)
 
     def tell(self, opcode: int, number: int, body: bytes) -> None:
-        """What is not answered."""
+        """Send a request that has no response."""
         self._mine.send(self._packed(opcode, number, body, 0))
         self.direct.serve_next()
 
@@ -194,7 +194,7 @@ class PretendKernel:
         return self._entry(self.ask(13, parent, struct.pack("=Q", number) + name + b"\0"))
 
     def open(self, number: int, flags: int) -> tuple[int, bool]:
-        """(handle, whether what has been read before is still good)"""
+        """Return the handle, and True if the cached data of the file is still valid."""
         fh, answered = struct.unpack_from("=QI", self.ask(14, number, struct.pack("=II", flags, 0)))
         return fh, bool(answered & 2)
 
@@ -237,7 +237,7 @@ class PretendKernel:
         self.ask(24, number, name + b"\0")
 
     def names(self, number: int, size: int) -> dict[bytes, Seen]:
-        """All names but `.` and `..`, in pieces of `size` bytes."""
+        """Return all names but `.` and `..`, read in pieces of `size` bytes."""
         found: dict[bytes, Seen] = {}
         place = 0
         while piece := self.piece(number, place, size):
@@ -248,7 +248,10 @@ class PretendKernel:
         return found
 
     def piece(self, number: int, place: int, size: int) -> list[tuple[bytes, int, Seen | None]]:
-        """(name, its place, what it is) of those behind a place that fit into `size` bytes; nothing is said of `.` and `..`."""
+        """Return (name, cookie, attributes) of the entries behind a cookie that fit into `size` bytes.
+
+        `.` and `..` have no attributes.
+        """
         answer = self.ask(44, number, struct.pack("=QQIIQII", 0, place, size, 0, 0, 0, 0))
         assert len(answer) <= size
         found, at = [], 0

@@ -1,6 +1,7 @@
-"""What POSIX and Linux promise of files, a function a rule: each is given an empty directory, and fails if the promise is broken.
+"""Define the rules of POSIX and Linux for files, one function a rule.
 
-The same rules run on the host's own file system, so that a wrong rule shows, and on mounts. A rule that needs root says so (`as_root`).
+Each gets an empty directory, and fails if the system breaks the rule. The same rules run on the host's own file system,
+which shows wrong rules, and on mounts. A rule that needs root is marked (`as_root`).
 """
 
 import contextlib
@@ -38,7 +39,7 @@ def as_user(function: Callable[[Path], None]) -> Callable[[Path], None]:
 
 @contextlib.contextmanager
 def refused(*codes: int) -> Iterator[None]:
-    """What happens inside fails with one of these numbers."""
+    """Check that the block fails with one of these error numbers."""
     try:
         yield
     except OSError as error:
@@ -152,7 +153,7 @@ def direct_io_reads_and_writes_whole_blocks(at: Path) -> None:
     try:
         descriptor = os.open(at / "f", os.O_CREAT | os.O_RDWR | os.O_DIRECT)
     except OSError as error:
-        assert error.errno == errno.EINVAL, error  # tmpfs of older kernels has none
+        assert error.errno == errno.EINVAL, error  # tmpfs of older kernels does not support it
         return
     try:
         assert os.writev(descriptor, [block]) == 4096
@@ -186,7 +187,7 @@ def truncate_extends_with_zeros_and_cuts(at: Path) -> None:
 
 @rule
 def times_of_other_centuries_are_those_of_the_host(at: Path) -> None:
-    """What the file system does not hold it cuts to what it holds, and files with such times are read and written like others."""
+    """Allow the host to clamp such times; files with them are read and written as others are."""
     centuries = (10_413_792_000, -5_000_000_000, 2**33, -(2**31), 2**40, 2**62)
     for seconds in centuries:
         (at / "f").write_bytes(b"x" * 3000)
@@ -610,7 +611,7 @@ def a_directory_with_the_group_bit_hands_its_group_on(at: Path) -> None:
 
 
 def _by_a_user(act: Callable[[], object]) -> int:
-    """The errno with which it fails for an ordinary user, 0 if it does not."""
+    """Return the errno of `act` for an ordinary user, 0 if it succeeds."""
     child = os.fork()
     if not child:
         code = 0
@@ -730,7 +731,7 @@ def a_removed_directory_that_is_open_lists_nothing(at: Path) -> None:
 
 
 def _locked_elsewhere(path: Path, how: Callable[[int], None]) -> bool:
-    """True if another process cannot take the lock."""
+    """Return True if another process cannot take the lock."""
     child = os.fork()
     if not child:
         code = 2
@@ -785,7 +786,7 @@ def record_locks_are_of_ranges_and_end_with_a_close(at: Path) -> None:
         assert not _locked_elsewhere(at / "f", from_10)
 
 
-# the rest
+# other rules
 
 
 @rule
@@ -947,7 +948,7 @@ def what_root_makes_with_another_group_belongs_to_it(at: Path) -> None:
     assert (at / "shared" / "folder").stat().st_mode & stat.S_ISGID
 
 
-# descriptors of what has lost its name
+# descriptors of files that have lost their name
 
 
 def _path_of(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""What the kernel is told of changes that it has not made: as much as needed, and of nothing that it knows."""
+"""Test the invalidations for external changes: the kernel gets as many as it needs, and none for its own changes."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from tests.posix.kernel import ROOT, PretendKernel
 
 
 class Caches:
-    """Writes down what it is told."""
+    """A recorder of invalidations."""
 
     can_expire = True
 
@@ -35,7 +35,7 @@ class Caches:
 
 
 class Told(Notifier):
-    """Tells at once."""
+    """A notifier that sends at once."""
 
     def __init__(self, caches: Caches) -> None:
         super().__init__(caches)
@@ -60,7 +60,7 @@ class Place:
         self._tell(places, gone=False)
 
     def gone(self, *places: list[str]) -> None:
-        """The last that was heard of them is that they were deleted."""
+        """Report paths whose last event was a deletion."""
         self._tell(places, gone=True)
 
     def _tell(self, places: Iterable[list[str]], *, gone: bool) -> None:
@@ -130,7 +130,7 @@ def test_a_name_that_was_gone_and_is_there_again_is_told_when_that_is_heard_of(p
 def test_a_directory_has_other_names_even_when_its_time_is_the_same(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Older kernels count time in steps of milliseconds: two changes may have the same."""
+    """Older kernels count time in steps of milliseconds: two changes may have the same time stamp."""
     monkeypatch.setattr("ctxfs.fuse.attributes.version_of", lambda found: (0, 0, 0, 0))
     place.kernel.names(place.pad, 4096)
     for node in place.kernel.state.nodes:
@@ -141,7 +141,7 @@ def test_a_directory_has_other_names_even_when_its_time_is_the_same(
 
 
 def test_in_a_new_directory_every_name_is_looked_at(place: Place) -> None:
-    """Nobody watched it when it was made: files came and went in it unseen."""
+    """A new directory is not watched at first: files may come and go in it without an event."""
     (place.top / "d").mkdir()
     folder = place.kernel.lookup(place.pad, b"d")
     assert folder is not None
@@ -167,7 +167,7 @@ def test_when_too_much_changed_at_once_nothing_that_was_kept_is_trusted(place: P
 
 
 def test_where_names_cannot_be_expired_directories_in_place_keep_theirs(place: Place) -> None:
-    """Before Linux 6.2: a name that is dropped takes the working directories in it along."""
+    """Before Linux 6.2, dropping an entry also drops the working directories below it."""
     place.caches.can_expire = False
     (place.top / "f").write_text("x")
     for name in (b"stays", b"goes"):

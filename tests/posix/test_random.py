@@ -1,6 +1,6 @@
-"""Random sequences of operations do the same on a mount as on the host's own file system: results, errors, and the tree that is left.
+"""Compare random operations on a mount with the host's own file system: results, errors, and the final tree.
 
-$CTXFS_FUZZ_STEPS says how many (2,000 by default), $CTXFS_FUZZ_SEED which.
+$CTXFS_FUZZ_STEPS sets their number (2,000 by default), $CTXFS_FUZZ_SEED the seed.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Side:
-    """One of the two places: what is done there, and what comes of it."""
+    """One of the two directories, the operations on it, and their results."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
@@ -57,7 +57,7 @@ def rename2(old: Path, new: Path, flags: int) -> None:
 
 
 def step(chance: random.Random) -> tuple[str, Callable[[Side], Any]]:
-    """(what it is, the same for both sides)."""
+    """Return the description of an operation, and the operation to run on both sides."""
 
     def path() -> str:
         return "/".join(chance.choice(NAMES) for _ in range(chance.choice((1, 1, 2, 2, 3))))

@@ -1,6 +1,7 @@
-"""The handlers, driven directly: random requests do what a file system in memory does, hostile ones are refused, none ends anything.
+"""Drive the request handlers directly with random requests, compared with a model in memory, and with hostile ones.
 
-$CTXFS_REQUESTS says how many a seed (6,000 by default, 100,000 in `make test-programs`), $CTXFS_FUZZ_SEED which.
+Hostile requests are refused, and none ends the mount. $CTXFS_REQUESTS sets the number for each seed (6,000 by default,
+100,000 in `make test-programs`), $CTXFS_FUZZ_SEED the seed.
 """
 
 import contextlib
@@ -51,7 +52,10 @@ def refuse(code: int) -> Any:
 
 
 class Model:
-    """What POSIX says comes of a request, on files in memory. The caller is root, so that modes forbid nothing."""
+    """The results that POSIX defines for requests, on files in memory.
+
+    The caller is root, so that modes forbid nothing.
+    """
 
     def __init__(self) -> None:
         self.top = File(stat.S_IFDIR, 0o755)
@@ -126,7 +130,7 @@ class Model:
 
 @pytest.fixture(params=["compiled", "python"])
 def pretend(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendKernel]:
-    """With the compiled loop and without; where it was not compiled, though there is a compiler, something is wrong."""
+    """Yield a kernel for each loop, compiled and in Python; a missing compiled loop is an error."""
     assert devfuse.fastpath is not None, "ctxfs/fuse/transports/fastpath.c has not been built"
     if request.param == "python":
         monkeypatch.setattr(devfuse, "fastpath", None)
@@ -143,7 +147,7 @@ def pretend(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.
 
 
 class Run:
-    """The same done to both; the kernel knows some files of the model by number."""
+    """A run of random requests on the handlers and the model; `known` are the files that the kernel has by number."""
 
     def __init__(self, kernel: PretendKernel, seed: int) -> None:
         self.kernel, self.model, self.chance = kernel, Model(), random.Random(seed)
@@ -151,18 +155,16 @@ class Run:
         assert top is not None
         self.top = top.number
         self.known: dict[int, File] = {top.number: self.model.top}
-        self.paths: dict[tuple[int, bytes], int] = {}  # the names that the kernel has been told
-        self.places: dict[int, set[tuple[int, bytes]]] = {}  # the same the other way round, and what was once
-        self.held: list[
-            tuple[int, int, File, int]
-        ] = []  # handle, number, file, how it was opened; a handle may be given out again
-        self.read: dict[int, bytes] = {}  # what a page cache would hold
+        self.paths: dict[tuple[int, bytes], int] = {}  # the names that the kernel has received
+        self.places: dict[int, set[tuple[int, bytes]]] = {}  # the reverse, with former names
+        self.held: list[tuple[int, int, File, int]] = []  # handle, number, file, open flags; handles are reused
+        self.read: dict[int, bytes] = {}  # the content of a page cache
 
     def number(self) -> int:
         return self.top if self.chance.random() < 0.1 else self.chance.choice(list(self.known))
 
     def folder(self) -> int:
-        """A directory that is there: of others the kernel answers itself."""
+        """Return an existing directory: requests for others the kernel answers itself."""
         while True:
             number = self.number()
             if self.known[number].is_dir and self.is_there(number):
@@ -190,7 +192,7 @@ class Run:
             assert seen.size == (len(file.target) if file.kind == stat.S_IFLNK else len(file.data))
 
     def both(self, ask: Callable[[], Any], expect: Callable[[], Any]) -> tuple[Any, Any] | None:
-        """(answer, what it should be), or None where both refuse alike."""
+        """Return (response, expected response), or None if both refuse with the same error."""
         try:
             expected = expect()
         except Failed as refused:
@@ -269,7 +271,7 @@ class Run:
         number, parent, name = self.number(), self.folder(), self.name()
         file = self.known[number]
         if file.names == 0 or file.is_dir or not self.is_there(number):
-            return  # the kernel does not ask
+            return  # the kernel sends no request
         done = self.both(
             lambda: self.kernel.link(number, parent, name), lambda: self.model.link(file, self.known[parent], name)
         )
@@ -283,7 +285,10 @@ class Run:
             self.check(self.kernel.getattr(number), file)
 
     def is_there(self, number: int) -> bool:
-        """What the kernel knows by no name is only asked about while it is open."""
+        """Return True if the kernel may send requests for a file.
+
+        It sends none for a file without a name, unless the file is open.
+        """
         named = any(self.paths.get(place) == number for place in self.places.get(number, ()))
         return named or number == self.top or self.is_open(number)
 
@@ -291,7 +296,7 @@ class Run:
         return any(held[1] == number for held in self.held)
 
     def wrote(self, number: int, file: File) -> None:
-        """What the kernel writes it has in its page cache."""
+        """Update the page cache, in which the kernel keeps the data that it writes."""
         if number in self.read:
             self.read[number] = bytes(file.data)
 
@@ -376,7 +381,7 @@ class Run:
             self.held.remove(held)
 
     def elsewhere(self) -> None:
-        """Somebody writes into the folder behind the mount, and nobody tells us."""
+        """Write to a file in the folder behind the mount, without a notification."""
         number = self.number()
         file = self.known[number]
         if file.kind != stat.S_IFREG or not self.is_there(number) or file.names == 0:
@@ -431,7 +436,7 @@ class Run:
         if not folder.is_dir or folder.names == 0:
             return
         if self.chance.random() < 0.5 and self.is_there(number):
-            self.kernel.setattr(number, mtime_ns=10**9)  # what has just changed is told otherwise
+            self.kernel.setattr(number, mtime_ns=10**9)  # a recent change is reported by other means
         found = self.kernel.names(number, self.chance.choice((500, 1000, 4096, 65536)))
         assert set(found) == set(folder.entries)
         for name, seen in found.items():
@@ -448,7 +453,7 @@ class Run:
         if number == self.top or self.is_open(number):
             return
         if any(parent == number for parent, _ in self.paths):
-            return  # the kernel keeps a directory as long as anything in it
+            return  # the kernel keeps a directory as long as it keeps any entry in it
         self.kernel.forget(number, self.kernel.references[number])
         del self.known[number]
         self.read.pop(number, None)
@@ -456,7 +461,7 @@ class Run:
         self.paths = {place: known for place, known in self.paths.items() if known != number}
 
     def hostile(self) -> None:
-        """Anything at all: it is answered, with an error or with nothing that matters, and nothing changes."""
+        """Send an invalid request: it is refused or has no effect, and nothing changes."""
         kernel, chance = self.kernel, self.chance
         what = chance.randrange(5)
         number = chance.choice(_NO_SUCH)
@@ -494,7 +499,7 @@ class Run:
                 with pytest.raises(Failed):
                     ask()
         elif what == 3:
-            # statfs is of no file; the others are not answered, or said once only
+            # statfs concerns no file; the others get no response, or are sent once only
             opcode = chance.choice([code for code in range(3, 64) if code not in (17, 26, 36, 38, 42)])
             with pytest.raises(Failed):
                 raise AssertionError(opcode, kernel.ask(opcode, number, chance.randbytes(chance.choice((0, 1, 7, 15)))))
@@ -554,14 +559,14 @@ def test_random_requests_do_what_they_do_in_memory(
         )
 
 
-# Where numbers change their sign or no longer fit, and what is near.
+# Values where numbers change their sign or no longer fit, and their neighbours.
 EXTREMES = tuple(
     (at + near) % (1 << 64) for at in (0, 1 << 31, 1 << 32, 1 << 40, 1 << 62, 1 << 63) for near in (-2, -1, 0, 1)
 )
 
 
 def extreme_requests(number: int, fh: int, chance: random.Random) -> list[tuple[int, bytes]]:
-    """(opcode, body) of every request that has a number in it, each with any of the extremes."""
+    """Return (opcode, body) of every request that contains a number, each with random extreme values."""
 
     def long() -> int:
         return chance.choice(EXTREMES)
@@ -570,7 +575,10 @@ def extreme_requests(number: int, fh: int, chance: random.Random) -> list[tuple[
         return chance.choice(EXTREMES) % (1 << 32)
 
     def length() -> int:
-        """Bytes that are really allocated or copied: few, or more than any file may have. Between them is the whole disk."""
+        """Return a length that is really allocated or copied: few bytes, or more than any file may have.
+
+        Lengths in between would fill the disk.
+        """
         return chance.choice([number for number in EXTREMES if number <= 1 or number >= (1 << 62) - 2])
 
     valid = chance.choice((1, 2, 4, 8, 16, 32, 16 | 32, 8 | 64, 8 | 2048, 2 | 4))
@@ -601,7 +609,7 @@ def extreme_requests(number: int, fh: int, chance: random.Random) -> list[tuple[
 def test_numbers_that_do_not_fit_are_refused_as_what_they_are(
     pretend: PretendKernel, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not as an input or output error, with an exception that nobody foresaw."""
+    """The error must not be EIO, which stands for an unexpected exception."""
     chance = random.Random(seed)
     pad = pad_of(pretend)
     seen, fh = pretend.create(pad, b"f", 0o644, os.O_RDWR)
@@ -628,7 +636,7 @@ def test_numbers_that_do_not_fit_are_refused_as_what_they_are(
 
 
 def test_of_removed_files_no_more_than_a_bound_stays_open(pretend: PretendKernel) -> None:
-    """Whoever holds descriptors of them without end would take those of everybody; the kernel holds the others by number alone."""
+    """Unbounded descriptors would take those of all other files; the kernel holds the rest by number alone."""
     pad, descriptors = pad_of(pretend), len(os.listdir("/proc/self/fd"))
     pretend.state.directories.max_removed = 10
     seen = [pretend.symlink(pad, b"%d" % number, b"text %d" % number) for number in range(30)]
@@ -646,7 +654,7 @@ def test_of_removed_files_no_more_than_a_bound_stays_open(pretend: PretendKernel
 
 
 def test_what_nobody_takes_is_given_back(pretend: PretendKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asked has gone when the answer comes: no file, handle or name stays for them."""
+    """The requester has gone when the response arrives: no file, handle or name may stay for it."""
     (pretend.top / "d").mkdir()
     for name in ("a", "b", "c"):
         (pretend.top / "d" / name).write_text("x")
@@ -664,7 +672,7 @@ def test_what_nobody_takes_is_given_back(pretend: PretendKernel, monkeypatch: py
 
 
 def found(pretend: PretendKernel, name: bytes, *, by_listing: bool) -> Seen:
-    """A file of `pad` that the kernel has learnt of."""
+    """Return a file of `pad` after the kernel has looked it up or listed it."""
     pad = pretend.lookup(ROOT, b"pad")
     assert pad is not None
     seen = pretend.names(pad.number, 4096).get(name) if by_listing else pretend.lookup(pad.number, name)
@@ -673,7 +681,7 @@ def found(pretend: PretendKernel, name: bytes, *, by_listing: bool) -> Seen:
 
 
 def answered(pretend: PretendKernel) -> int:
-    """How many requests never came to Python."""
+    """Return the number of requests that never reached Python."""
     keeper = pretend.direct.keeper
     return keeper.answered if devfuse.fastpath and isinstance(keeper, devfuse.fastpath.Loop) else 0
 
@@ -713,7 +721,7 @@ def a_fifo(at: Path) -> None:
 def test_what_is_there_instead_is_not_opened_for_it(pretend: PretendKernel, put_there: Callable[[Path], None]) -> None:
     (pretend.top / "f").write_text("text")
     seen = found(pretend, b"f", by_listing=True)
-    with open(pretend.top / "f"):  # so that its inode is not given again
+    with open(pretend.top / "f"):  # so that its inode is not reused
         put_there(pretend.top / "f")
         with pytest.raises(Failed) as failed:
             pretend.open(seen.number, os.O_RDONLY)
@@ -736,7 +744,7 @@ def test_what_may_not_be_read_any_more_is_not_opened(pretend: PretendKernel) -> 
 
 
 def test_a_file_is_found_in_its_own_directory_when_descriptors_are_given_again(pretend: PretendKernel) -> None:
-    """More directories than are kept open, each with a file of the same name."""
+    """Use more directories than stay open, each with a file of the same name."""
     count = 700
     pad = pretend.lookup(ROOT, b"pad")
     assert pad is not None
@@ -755,7 +763,7 @@ def test_a_file_is_found_in_its_own_directory_when_descriptors_are_given_again(p
 
 
 def test_what_nobody_opens_is_read_where_it_was_found(pretend: PretendKernel) -> None:
-    """As on read-only mounts; from the file that is there."""
+    """Read without open, as on read-only mounts, from the current file."""
     data = os.urandom(300_000)
     (pretend.top / "f").write_bytes(data)
     pretend.state.unopened = True
@@ -776,7 +784,7 @@ def test_what_nobody_opens_is_read_where_it_was_found(pretend: PretendKernel) ->
 def test_a_number_that_is_somebody_elses_is_not_given_in_a_listing(
     pretend: PretendKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of a host inode that is too large to be part of one."""
+    """Such as the number of a host inode that is too large to be encoded."""
     monkeypatch.setattr("ctxfs.fuse.inodes._INODE_BITS", 1)
     for name in ("a", "b", "c"):
         (pretend.top / name).write_text(name)
@@ -815,7 +823,7 @@ def test_a_listing_ends_where_the_names_do_and_not_where_many_have_vanished(pret
 
 
 def test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes(pretend: PretendKernel) -> None:
-    """Also when so many others have been read meanwhile that nothing is remembered of it. Names that stay come, and come once."""
+    """Remaining names appear, and appear once, even after so many other listings that the stream has been evicted."""
     for number in range(200):
         (pretend.top / f"{number:03}").touch()
     (pretend.top / "others").mkdir()
@@ -824,7 +832,7 @@ def test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes(pretend: Pre
     found, place, turn = list[bytes](), 0, 0
     while piece := pretend.piece(pad, place, _SIX):
         found += [name for name, _, _ in piece]
-        place = chance.choice(piece)[1]  # what comes behind it did not fit into what the program gave
+        place = chance.choice(piece)[1]  # the entries behind it did not fit into the program's buffer
         del found[found.index(next(name for name, at, _ in piece if at == place)) + 1 :]
         for name in [name for name, _, _ in piece if name not in kept and name != b"others"]:
             (pretend.top / os.fsdecode(name)).unlink(missing_ok=True)
@@ -844,7 +852,7 @@ def test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes(pretend: Pre
 
 
 def test_the_kernel_keeps_no_names_that_may_be_others_at_the_same_time(pretend: PretendKernel) -> None:
-    """It compares times: those of ticks, before Linux 6.13, are the same for two changes at once."""
+    """The kernel compares times: those of ticks, before Linux 6.13, are equal for two simultaneous changes."""
     pad = pad_of(pretend)
     (pretend.top / "f").touch()
     assert list(pretend.names(pad, 4096)) == [b"f"]
@@ -865,9 +873,9 @@ def test_the_kernel_keeps_no_names_that_the_tree_makes(pretend: PretendKernel) -
 
 
 def test_a_directory_lists_itself_and_the_one_above(pretend: PretendKernel) -> None:
-    """Empty ones, too: with nothing to keep of them the kernel could not be told to drop it."""
+    """Check empty directories, too: without an entry the mount could not invalidate the listing."""
     pad = pad_of(pretend)
-    os.utime(pretend.top)  # it has just changed, however long this machine took until here
+    os.utime(pretend.top)  # a fresh time stamp, however long this machine took to get here
     answer = pretend.ask(44, pad, struct.pack("=QQIIQII", 0, 0, 4096, 0, 0, 0, 0))
     dots = [(*struct.unpack_from("=QQII", answer, at + 128), answer[at + 152 : at + 160]) for at in (0, 160)]
     assert dots == [(pad, 1, 1, 4, b".".ljust(8, b"\0")), (ROOT, 2, 2, 4, b"..".ljust(8, b"\0"))]
@@ -877,7 +885,7 @@ def test_a_directory_lists_itself_and_the_one_above(pretend: PretendKernel) -> N
 
 
 def test_attributes_that_nobody_has_are_refused_without_asking(pretend: PretendKernel) -> None:
-    """The kernel asks for one at the first write of every file."""
+    """The kernel requests one at the first write to every file."""
     (pretend.top / "f").write_text("x")
     seen, before = found(pretend, b"f", by_listing=False), answered(pretend)
     pretend.setxattr(seen.number, b"user.a", b"value", 0)
@@ -894,7 +902,7 @@ def test_attributes_that_nobody_has_are_refused_without_asking(pretend: PretendK
 
 
 def test_what_the_kernel_has_forgotten_is_not_opened(pretend: PretendKernel) -> None:
-    """No kernel asks for it; who does must not end the mount."""
+    """The kernel sends no such request, and such a request must not end the mount."""
     (pretend.top / "f").write_text("text")
     seen = found(pretend, b"f", by_listing=False)
     pretend.forget(seen.number, 1)
@@ -922,7 +930,7 @@ def test_the_end_of_a_listing_is_told_without_asking(pretend: PretendKernel) -> 
 
 
 def test_module_of_another_version_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An old build beside new sources: files are served in Python, and `ctxfs doctor` says why."""
+    """With an old build beside new sources, Python serves files, and `ctxfs doctor` gives the reason."""
     module, reason = load_fastpath()
     assert (module, reason) == (devfuse.fastpath, "")
     monkeypatch.setattr(module, "INTERFACE", INTERFACE - 1)

@@ -1,4 +1,4 @@
-"""The rules of POSIX, on the host's own file system, in `pad/` and in `memory/`; as root and as an ordinary user."""
+"""Run the rules of POSIX on the host's own file system, in `pad/` and in `memory/`, as root and as an ordinary user."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A mount that lets other users of the machine in."""
+    """Yield a store with a mount that admits other users of the machine."""
     made = Live(tmp_path_factory.mktemp("posix"))
     made.run("init")
     config = made.store / "ctxfs.toml"
@@ -43,7 +43,10 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture(scope="module")
 def owned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store and a mount of an ordinary user, for nobody else. The device is open to all, as udev makes it."""
+    """Yield a store and a mount of an ordinary user, for this user alone.
+
+    The device is open to all users, as udev makes it.
+    """
     folder = tmp_path_factory.mktemp("owned")
     let_in(folder)
     os.chown(folder, NOBODY, NOBODY)
@@ -68,7 +71,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def let_in(folder: Path) -> None:
-    """Others may come as far as this folder of pytest's."""
+    """Let other users search this temporary folder."""
     temporary = Path(tempfile.gettempdir())
     for each in (folder, *folder.parents):
         if temporary in each.parents:
@@ -76,7 +79,7 @@ def let_in(folder: Path) -> None:
 
 
 def as_user(check: Callable[[Path], None], at: Path, uid: int) -> None:
-    """Run it in a process of that user; what fails there fails here."""
+    """Run a check in a process of that user; a failure there fails here."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -101,7 +104,7 @@ def as_user(check: Callable[[Path], None], at: Path, uid: int) -> None:
 
 @pytest.mark.parametrize(("place", "who", "name"), CASES, ids=["-".join(case) for case in CASES])
 def test_a_promise_of_posix_is_kept(place: str, who: str, name: str, live: Live, owned: Live, native: Path) -> None:
-    """As root and as a user on a mount of root's that lets others in, and as a user on one that is theirs."""
+    """Run as root and as a user on root's mount that admits others, and as a user on the user's own mount."""
     mount = owned.at if who == "owner" else live.at
     top = {"native": native, "pad": mount / "pad", "memory": mount / "memory" / "shared"}[place]
     at = top / f"{name[:60]}-{who}"
@@ -118,7 +121,7 @@ def test_a_promise_of_posix_is_kept(place: str, who: str, name: str, live: Live,
 
 
 def test_a_mount_of_a_user_is_for_nobody_else(owned: Live) -> None:
-    """Not even for root, unless it was asked for."""
+    """Even root is refused, unless the mount admits it."""
     for at in (owned.at, owned.at / "pad"):
         with pytest.raises(PermissionError) as refused:
             os.listdir(at)
