@@ -1,4 +1,4 @@
-"""Programs that are hard on a file system, inside a mount: `make test-programs`. What they need is installed by it."""
+"""Run programs that are hard on a file system, inside a mount: `make test-programs`, which installs them."""
 
 import base64
 import csv
@@ -42,7 +42,7 @@ def place(live: Live, request: pytest.FixtureRequest) -> Path:
 
 
 def done(command: list[str], at: Path, seconds: float = 300, **environment: str) -> str:
-    """Run it there; it must succeed."""
+    """Run a command in a directory and return its output; it must succeed."""
     ended = subprocess.run(
         command, cwd=at, capture_output=True, text=True, timeout=seconds, env={**os.environ, **environment}
     )
@@ -53,7 +53,7 @@ def done(command: list[str], at: Path, seconds: float = 300, **environment: str)
 def test_stress_ng_finds_nothing_wrong(live: Live) -> None:
     at = live.at / "pad" / "stress"
     at.mkdir()
-    # What is left out stresses the kernel elsewhere: binder, /proc, the notices of the whole machine.
+    # The omitted stressors test other parts of the kernel: binder, /proc, the notices of the whole machine.
     stress = ["stress-ng", "--class", "filesystem", "--exclude", "binderfs,procfs,fanotify", "--sequential", "1"]
     done([*stress, "--timeout", "1s", "--verify", "--temp-path", str(at)], at)
     assert os.listdir(at) == []
@@ -128,7 +128,7 @@ def test_sqlite_is_whole_after_its_writer_was_killed(place: Path, mode: str) -> 
 
 
 def test_a_c_project_is_built_and_runs(place: Path) -> None:
-    """SQLite itself, from the sources that an npm package ships."""
+    """Build SQLite itself, from the sources that an npm package ships."""
     done(["npm", "pack", "--silent", "better-sqlite3@12.4.1"], place)
     done(["tar", "xf", next(place.glob("*.tgz")).name], place)
     source = place / "package" / "deps" / "sqlite3"
