@@ -1,6 +1,6 @@
-"""A small MCP server of the handshake's era for tests, in the standard library alone: it starts fast, and misbehaves when told to.
+"""Serve a small MCP server of the handshake era for tests, with the standard library alone: it starts fast.
 
-`python small.py '{"tools": [...], "mood": "..."}'`; a tool does what it is called.
+It misbehaves on request: `python small.py '{"tools": [...], "mood": "..."}'`; a tool does as it is called.
 """
 
 import json
@@ -90,7 +90,7 @@ def call(number: Any, params: dict[str, Any]) -> dict[str, Any] | None:  # noqa:
                         "params": {"progressToken": token, "progress": step, "total": 4},
                     }
                 )
-                time.sleep(0.1)  # as work that can be followed does
+                time.sleep(0.1)  # as a call that reports progress does
             return text("done")
         case "edit":
             EDITS.append(1)

@@ -1,4 +1,4 @@
-"""MCP servers as directories: real programs on a real mount, used from a shell; none of them can harm another, or the tree."""
+"""Test MCP servers as directories: real programs on a real mount, used from a shell, isolated from each other."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def add(live: Live, name: str, **said: Any) -> str:
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store with a daemon, a mount for its owner and one for alice, and the server `small`."""
+    """Yield a store with a daemon, a mount for its owner and one for alice, and the server `small`."""
     made = Live(tmp_path_factory.mktemp("servers"))
     made.run("init")
     made.run("mount", str(made.at))
@@ -133,7 +133,7 @@ def test_looking_calls_nothing(live: Live) -> None:
 def test_a_tool_that_changes_is_refused_until_somebody_has_seen_how(live: Live) -> None:
     assert run(live, "small/changing/run").stdout == "as ever\n"
     (live.at.parent / "about").write_text("Now it deletes everything")
-    run(live, "small/flood/run")  # it says that its tools have changed
+    run(live, "small/flood/run")  # it reports a change of its tools
     about = live.at / "tools/small/changing"
     eventually("it is noticed", lambda: "changed since it was approved" in (about / "README.md").read_text())
     for file in (about / "README.md", about / "tool.json", about.parent / "index.md"):
@@ -151,7 +151,7 @@ def test_a_tool_that_changes_is_refused_until_somebody_has_seen_how(live: Live) 
     assert run(live, "small/changing/run").stdout == "as ever\n"
     assert (
         run(live, "small/echo/run", "x").returncode == 2
-    )  # others were not touched: `word` is optional, so no value goes there
+    )  # the other arguments are untouched: `word` is optional, so no value is sent for it
 
 
 def test_what_cannot_be_taken_back_needs_exec_or_a_person(live: Live) -> None:
@@ -163,11 +163,11 @@ def test_what_cannot_be_taken_back_needs_exec_or_a_person(live: Live) -> None:
     name = refused.stderr.strip().rsplit("/", 1)[-1]
     assert "agent:alice wants to run tools/small/drop" in (live.at / "human" / "review" / name / "claim.md").read_text()
     again = run(live, "small/drop/run", "-y", "--table", "users", at="mnt-alice")
-    assert name in again.stderr  # it is not asked twice
+    assert name in again.stderr  # it gets no second request
     (live.at / "human" / "review" / name / "verdict").write_text("accept\n")
     assert run(live, "small/drop/run", "--table", "users", at="mnt-alice").stdout == "drop was called\n"
     once_more = run(live, "small/drop/run", "--table", "users", at="mnt-alice")
-    assert once_more.returncode == 126  # a verdict is for one call
+    assert once_more.returncode == 126  # a decision holds for one call
     other = once_more.stderr.strip().rsplit("/", 1)[-1]
     assert other != name
     (live.at / "human" / "review" / other / "verdict").write_text("reject\n")
@@ -191,12 +191,12 @@ def test_answers_that_cannot_be_used_are_failures_of_that_call_alone(live: Live)
     assert broken.returncode == 1
     assert "schema" in broken.stderr
     assert run(live, "small/latin/run").returncode == 0
-    for size in (20_000_000, 100_000_000):  # more than a call may say, more than a line may hold
+    for size in (20_000_000, 100_000_000):  # more than a call may print, more than a line may contain
         big = run(live, "small/big/run", "--bytes", str(size))
         assert (big.returncode, "more than" in big.stderr) == (1, True), big.stderr
     pid = run(live, "small/pid/run").stdout
     assert run(live, "small/flood/run").stdout == "told\n"
-    assert run(live, "small/pid/run").stdout == pid  # it was never lost
+    assert run(live, "small/pid/run").stdout == pid  # the connection was never lost
 
 
 def test_progress_is_heard_and_a_call_can_be_given_up(live: Live) -> None:
@@ -321,7 +321,7 @@ def test_calls_are_listed_and_replayed(live: Live) -> None:
 
 
 def test_another_store_is_mounted_over_stdio_and_over_http(live: Live, tmp_path: Path) -> None:
-    """ctxfs itself as a server of the protocol's later era: its documents are followed, its templates lead to any file."""
+    """Mount ctxfs itself as a server of the later era: changed documents arrive, its templates lead to any file."""
     other = Live(tmp_path)
     other.run("init")
     other.run("mount", str(other.at))
