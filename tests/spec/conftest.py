@@ -1,4 +1,4 @@
-"""The three shells through which every promise is kept: the daemon's VFS, the kernel mount, MCP."""
+"""Provide the three shells that every promise is tested through: the daemon's VFS, the kernel mount, MCP."""
 
 import hashlib
 import os
@@ -16,7 +16,10 @@ from tests.live import Live, mcp_call
 
 
 class Shell(Protocol):
-    """What every way into the tree can do. A failure is an OSError (its errno may be lost on the way, as in MCP)."""
+    """The operations of every access path to the tree; a failure is an OSError.
+
+    Its errno may be lost on the way, as in MCP.
+    """
 
     def names(self, path: str) -> set[str]: ...
     def read(self, path: str) -> str: ...
@@ -71,7 +74,7 @@ class FuseShell:
 
     def mkdir(self, path: str) -> None:
         place = self._at / path
-        # Every question exists, so the kernel refuses mkdir by itself: touch keeps it.
+        # Every query exists as a path, so the kernel itself refuses mkdir: touch saves the query.
         place.touch() if path.startswith("search/") else place.mkdir()
 
     def remove(self, path: str) -> None:
@@ -80,7 +83,7 @@ class FuseShell:
 
 
 class McpShell(VfsShell):
-    """A real MCP client; what its tools do not offer goes through the VFS."""
+    """A real MCP client; operations without a tool go through the VFS."""
 
     def __init__(self, live: Live) -> None:
         super().__init__(live)
@@ -122,5 +125,5 @@ def shell(request: pytest.FixtureRequest, live: Live) -> Iterator[Shell]:
 
 @pytest.fixture
 def place(request: pytest.FixtureRequest) -> str:
-    """A name that only this test uses."""
+    """Return a name that only this test uses."""
     return f"t{hashlib.sha256(request.node.name.encode()).hexdigest()[:20]}"

@@ -1,11 +1,12 @@
-"""What an agent may not see has no effect on anything that it can see.
+"""Test that files that an agent may not see have no effect on anything that it can see.
 
-Two stores are alike but for files that the agent may not read. Whatever it asks of both, on the mount, over the socket, through MCP,
-must be answered alike: existence, names, sizes, counts, scores, snippets, versions, errors. Answers that differ are leaks.
-A planted leak shows that each probe would see one: the same probes by somebody who may see the files do differ.
+Two stores are alike but for files that the agent may not read. Every request of it, on the mount, over the socket and
+through MCP, must get the same response from both: existence, names, sizes, counts, scores, snippets, versions, errors.
+Different responses are leaks. A planted leak shows that each probe detects one: for a caller that may see the files the
+responses do differ.
 
-A third of the questions is asked here, by one role; with CTXFS_LEAK_ROLES=all all of them by all roles (`make test-leaks`, more
-than 2,000 trials).
+By default one role sends a third of the requests; with CTXFS_LEAK_ROLES=all all roles send all of them (`make
+test-leaks`, more than 2,000 trials).
 """
 
 import contextlib
@@ -59,8 +60,8 @@ RULES = '\n[groups]\ntrusted = ["agent:trent"]\nguests = []\n' + "".join(
         ("agent:oscar", "memory/mallory/**", "r", ""),
     )
 )
-# Who asks: a plain agent, the same with a token, with one that allows less, a group, a member of one that may do more, and
-# somebody who once might have seen it.
+# The requesting roles: a plain agent, the same with a token, with one that allows less, a group, a member of one that
+# may do more, and an agent that was once allowed to see the files.
 ROLES = {
     "agent": (AGENT, None),
     "token": (AGENT, []),
@@ -79,7 +80,10 @@ QUESTIONS = (
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]]:
-    """(a store without the hidden files, one with them), mounted for each role at `mnt-<role>` and for a person at `mnt-ada`."""
+    """Yield (a store without the hidden files, one with them), mounted for each role at `mnt-<role>`.
+
+    A person's mount is at `mnt-ada`.
+    """
     made = []
     for name in ("without", "with"):
         live = Live(tmp_path_factory.mktemp(name))
@@ -151,7 +155,7 @@ MADE += ("/window-agent-bob.json", "/response.context.json")
 
 
 def derive(live: Live) -> None:
-    """Another agent's context, in every form, and a question that it keeps."""
+    """Build another agent's context, in every form, and save a query of it."""
     client = Client(live.store / "run", timeout=30)
     client.call("join", principal="agent:bob")
     for change in (
@@ -168,7 +172,10 @@ def derive(live: Live) -> None:
 
 
 class Asker:
-    """Somebody's way into one store: a mount point, a socket session. `proof` is how they join; nothing for a person."""
+    """One principal's access to one store: a mount point and a socket session.
+
+    `proof` holds the arguments of `join`; it is empty for a person.
+    """
 
     def __init__(self, live: Live, at: Path, **proof: str) -> None:
         self.at = at
@@ -358,7 +365,10 @@ PROBES["context task"] = lambda asker: _task(asker)
 
 
 def _guessed(asker: Asker, text: str) -> Any:
-    """Whoever writes what is hidden is not told that it is there; they are of what they may see."""
+    """Write the hidden text as a guess: the writer must not learn that it exists.
+
+    The metadata of the file may depend on visible files only.
+    """
     place = TreePath.parse("memory/mallory/guess.md")
     said = asker.change(Put(place, (text + "Signing keys are known to everybody.\n").encode()))
     told = asker.call("metadata", path=str(place))
@@ -425,12 +435,12 @@ def _task(asker: Asker) -> Any:
 
 
 def observe(probe: Probe, asker: Asker) -> str:
-    """What a probe tells, without what differs between any two stores."""
+    """Return the result of a probe, without the parts that differ between any two stores."""
     try:
         told = probe(asker)
     except OSError as error:
         told = f"{errno.errorcode.get(error.errno or 0, error.errno)} {error.strerror}"
-    except Exception as error:  # a CommandError tells something too
+    except Exception as error:  # a CommandError contains information, too
         told = f"{type(error).__name__} {getattr(error, 'message', error)}"
     text = (
         told
@@ -469,7 +479,7 @@ def test_there_are_many_surfaces() -> None:
 @pytest.mark.parametrize("role", ASKED)
 def test_nothing_tells_of_what_may_not_be_seen(role: str, name: str, askers: dict[str, tuple[Asker, Asker]]) -> None:
     without, with_them = (observe(PROBES[name], asker) for asker in askers[role])
-    if with_them != without:  # what the probes before it wrote may be indexed in one store, and not yet in the other
+    if with_them != without:  # one store may have indexed the writes of earlier probes when the other has not
         for asker in askers[role]:
             asker.live.wait_idle()
         without, with_them = (observe(PROBES[name], asker) for asker in askers[role])
@@ -486,8 +496,8 @@ def test_a_denied_file_is_still_there_for_people(pair: tuple[Live, Live]) -> Non
         asker.change(Put(TreePath.parse("pad/by-people/x"), b"x"))
 
 
-# What a person's probes cannot tell apart: sources have no past and take no changes, human/ is another file system than memory/, an
-# area's folder with something in it stays, and some answers are about the store.
+# Probes that cannot distinguish the stores even for a person: sources have no versions and take no changes, human/ is
+# another file system than memory/, an area's folder with content stays, and some responses concern the store.
 BLIND = re.compile(
     r"mount (versions?|versions from above|snapshot( stat)?) knowledge/"
     r"|rpc (log|show|diff|blame|restore|undo|remove|label|move) knowledge/"
@@ -503,12 +513,12 @@ def _changes(name: str) -> bool:
 
 
 def test_the_probes_would_see_a_leak(pair: tuple[Live, Live]) -> None:
-    """By a person, who may see everything, the probes do tell the two stores apart, but for those that are named above."""
+    """The probes of a person, who may see everything, distinguish the two stores, except for those listed above."""
     with contextlib.ExitStack() as stack:
         one, two = (stack.enter_context(contextlib.closing(Asker(live, live.at.parent / "mnt-ada"))) for live in pair)
         blind = []
         for name in sorted(PROBES, key=_changes):
-            if _changes(name):  # what the last one did is undone
+            if _changes(name):  # undo the changes of the last probe
                 hide(pair[1])
                 for asker in (one, two):
                     (asker.at / "pad" / "t").mkdir(exist_ok=True)
@@ -518,7 +528,7 @@ def test_the_probes_would_see_a_leak(pair: tuple[Live, Live]) -> None:
     assert [name for name in blind if not BLIND.match(name)] == []
 
 
-# What is there and hidden takes as long as what is not there: (what is asked of it, what is asked of nothing, how often).
+# A hidden path must take as long as a missing one: (request for it, request for a missing path, repetitions).
 TIMED: dict[str, tuple[Probe, Probe, int]] = {
     "stat": (lambda a: a.call("stat", path=_SHUT), lambda a: a.call("stat", path=_ABSENT), 150),
     "read": (lambda a: a.call("read", path=_SHUT), lambda a: a.call("read", path=_ABSENT), 150),

@@ -1,4 +1,4 @@
-"""What users may rely on, whichever way they come in."""
+"""Test the guarantees to users, through each access path to the tree."""
 
 import contextlib
 import json
@@ -49,7 +49,7 @@ def test_a_writable_source_takes_changes(shell: Shell, live: Live, place: str) -
 
 
 def test_a_path_can_be_a_question(shell: Shell, live: Live) -> None:
-    live.wait_idle()  # while meaning is behind, the status says so
+    live.wait_idle()  # while vectors are behind, the status reports it
     names = shell.names("search/rotating the signing keys")
     assert {"results.jsonl", "context.md"} <= names
     assert any(name.startswith("01 rotation.md") for name in names)
@@ -111,7 +111,7 @@ def test_the_same_request_gives_the_same_bytes(shell: Shell, place: str) -> None
         )
     assert shell.read(f"context/{place}-one/context.md") == shell.read(f"context/{place}-two/context.md")
     one, two = (json.loads(shell.read(f"context/{place}-{name}/manifest.json")) for name in ("one", "two"))
-    # Making the second task was a version itself.
+    # The creation of the second task was a version itself.
     assert {**one, "revision": ""} == {**two, "revision": ""}
 
 
@@ -242,4 +242,4 @@ def test_the_guide_is_short_and_names_the_sources(shell: Shell) -> None:
     assert "`handbook`" in guide
     assert (
         upper_bound(guide) <= 690
-    )  # a fifth too much here: the tokenizers published for GPT and Claude 2 say under 600
+    )  # a fifth too much here: the tokenizers published for GPT and Claude 2 count under 600
