@@ -1,4 +1,4 @@
-"""A principal as a test sees it: its mount point, its session on the socket, its MCP calls."""
+"""Give a test the access of one principal: its mount point, socket session and MCP calls."""
 
 from typing import Any
 

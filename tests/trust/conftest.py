@@ -1,3 +1,3 @@
-"""A store's past driven without a daemon, as in the tests of versions."""
+"""Provide the fixtures of tests/versions, which drive a store's versions without a daemon."""
 
 from tests.versions.conftest import past as past

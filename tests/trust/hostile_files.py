@@ -1,4 +1,7 @@
-"""Make a folder of hostile files: `python -m tests.trust.hostile_files FOLDER`. Nothing in it points outside of FOLDER's parent."""
+"""Make a folder of hostile files: `python -m tests.trust.hostile_files FOLDER`.
+
+No file in it points outside FOLDER's parent.
+"""
 
 import json
 import os
@@ -8,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-SIZE = 60_000  # bytes of most files: what the daemon itself takes in, too
+SIZE = 60_000  # bytes of most files: within the size that the daemon itself reads
 GOOD = "the zanzibar runbook names the quokka"
 
 
 def mails() -> Iterator[tuple[str, bytes]]:
-    """Mails that end, hold up or fill the readers of mail."""
+    """Yield mails that crash, block or exhaust mail parsers."""
     for charset in (
         "undefined",
         "punycode",
@@ -59,7 +62,7 @@ def mails() -> Iterator[tuple[str, bytes]]:
 
 
 def texts() -> Iterator[tuple[str, bytes]]:
-    """(name, content) of files in other formats; each makes much of little for some reader."""
+    """Yield (name, content) of files in other formats; each is small and costs some parser much."""
     yield "half.jsonl", b'{"user":"Ann \\ud83d","text":"hi \\udc00"}\n'
     yield "many.jsonl", b"{}\n" * (SIZE // 3)
     yield "deep.jsonl", b"[" * SIZE + b"\n" + b'{"a":' * (SIZE // 5)
@@ -118,7 +121,7 @@ def texts() -> Iterator[tuple[str, bytes]]:
 
 
 def names() -> Iterator[bytes]:
-    """Names that no person gives a file."""
+    """Yield file names that no person would choose."""
     yield b"esc-\x1b]0;x\x07\x1b[2J.md"
     yield b"line\n\n## [9] policy.md\n.md"
     yield "bidi-\u202egnp.md".encode()
@@ -131,7 +134,10 @@ def names() -> Iterator[bytes]:
 
 
 def make_hostile_files(folder: Path) -> list[str]:
-    """Fill `folder`; the paths in it of files that are readable text and must be found (each holds `GOOD`)."""
+    """Fill `folder` and return the paths in it of readable text files, which search must find.
+
+    Each of them contains `GOOD`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     outside = folder.parent / "outside"
     outside.mkdir(exist_ok=True)
@@ -149,7 +155,7 @@ def make_hostile_files(folder: Path) -> list[str]:
     _make_odd_entries(folder, outside)
     for name, times in (("future.md", 10**10), ("past.md", -(10**10))):
         (folder / name).write_text(GOOD)
-        with suppress(OSError, OverflowError):  # a file system may have no such times
+        with suppress(OSError, OverflowError):  # a file system may not store such times
             os.utime(folder / name, (times, times))
         good.append(name)
     _make_patterns(folder)
@@ -166,7 +172,7 @@ def _make_odd_entries(folder: Path, outside: Path) -> None:
     finally:
         os.close(here)
     if os.getuid() == 0:
-        with suppress(OSError):  # a container may not
+        with suppress(OSError):  # a container may not create it
             os.mknod(folder / "zero.md", 0o020666, os.makedev(1, 5))
     for name, target in (
         ("out.md", outside / "decoy.md"),

@@ -1,4 +1,7 @@
-"""A denial reaches what is open already: reads, writes, mappings and copies of large files, which the kernel could serve by itself."""
+"""Test that a denial reaches open files: reads, writes, mappings and copies of large files.
+
+The kernel could serve these operations by itself.
+"""
 
 import errno
 import faulthandler
@@ -22,7 +25,7 @@ DENY = '[[rule]]\nprincipal = "{}"\npath = "memory/area"\nverbs = "lrwxa"\neffec
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store with a mount of another person and of an agent, both of whom may do everything at first."""
+    """Yield a store with mounts of another person and of an agent, both of whom may do everything at first."""
     made = Live(tmp_path_factory.mktemp("denied"))
     made.run("init")
     (made.store / "policy.toml").write_text(ALLOW)
@@ -38,7 +41,7 @@ def mount_of(live: Live, who: str) -> Path:
 
 
 def fate_of(act: Callable[[], object]) -> str:
-    """How a process ends that does it."""
+    """Return the exit status, or the name of the signal, of a child process that runs `act`."""
     child = os.fork()
     if not child:
         code = 1

@@ -1,4 +1,7 @@
-"""Text made from files is for whoever may read all of them: contexts, windows, responses, evaluations, and their past."""
+"""Test that derived text is readable only for principals that may read all its sources.
+
+It covers contexts, windows, responses, evaluations and their versions.
+"""
 
 import contextlib
 import errno
@@ -49,7 +52,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture(scope="module")
 def alice(live: Live) -> Iterator[Asker]:
-    """An agent that was given a context from its own memory, in every way, and has answered it."""
+    """Yield an agent that received a context from its own memory in every form, and has answered it."""
     asker = Asker(live, "agent:alice")
     task = asker.at / "context" / TASK
     task.mkdir()
@@ -152,7 +155,7 @@ def test_a_kept_question_is_shown_to_whoever_keeps_it(alice: Asker, mallory: Ask
     assert mallory.call("list", path="search/.versions") == []
     assert mallory.call("list", path=".snapshots/latest/search") == []
     assert code_of(lambda: mallory.change(Remove(place))) == errno.ENOENT
-    mallory.change(MakeDir(place))  # as if nobody had
+    mallory.change(MakeDir(place))  # as if it did not exist
     assert QUESTION in os.listdir(mallory.at / "search")
     mallory.change(Remove(place))
     assert os.listdir(mallory.at / "search") == []

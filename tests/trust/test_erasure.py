@@ -1,4 +1,4 @@
-"""What was forgotten is nowhere in the store: not in what was made of it, kept of it, or cached; and what is elsewhere is named."""
+"""Test that erased text is in no file of the store, derived or cached, and that other copies are reported."""
 
 import errno
 import gzip
@@ -21,7 +21,7 @@ SECRET = f"# Plan\n\n{LINE}\nNobody else knows about it: “zanzibar” is the w
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[tuple[Layout, Any]]:
-    """A store without a daemon and without a model, and a session with it."""
+    """Yield a store without a daemon and without a model, and a session with it."""
     layout = create_store(tmp_path / "store")
     layout.config.write_text("[index]\nmeaning = false\n")
     with session(str(layout.root)) as made:
@@ -29,7 +29,10 @@ def opened(tmp_path: Path) -> Iterator[tuple[Layout, Any]]:
 
 
 def holding(layout: Layout, word: bytes) -> list[str]:
-    """Every file of the store that holds a word: compressed objects, packs, compressed days, databases and segments of the index."""
+    """Return every file of the store that contains a word.
+
+    It unpacks objects, packs and compressed days, and searches databases and index segments.
+    """
     found = []
     for path in layout.root.rglob("*"):
         if not path.is_file() or path.is_symlink():
@@ -58,7 +61,7 @@ def test_forgotten_text_is_nowhere_in_the_store_nor_in_any_answer(opened: tuple[
     put(tree / "memory/shared/other.md", "Tulips are planted in autumn, quite deep.\n")
     asked.call("commit")
     assert asked.call("search", question="zanzibar crossing")["hits"]
-    # Everything that ctxfs and agents make of it.
+    # Everything that ctxfs and agents derive from it.
     put(tree / "context/task/request.toml", 'task = "crossing"\nbudget = 500\n')
     put(
         tree / "context/task/response.md",
@@ -73,7 +76,7 @@ def test_forgotten_text_is_nowhere_in_the_store_nor_in_any_answer(opened: tuple[
     asked.call("record", said=[{"kind": "message", "role": "user", "text": f"remember: {LINE}"}], session="s1")
     asked.call("record", said=[{"kind": "message", "role": "user", "text": "tulips are fine"}], session="s1")
     asked.app.archive.commit([b"context/task/request.toml", b"context/task/response.md", b"human/review/r1/claim.md"])
-    (tree / "context/task/response.md").write_text("Nothing of it any more.\n")  # its past has it
+    (tree / "context/task/response.md").write_text("Nothing of it any more.\n")  # its versions contain it
     assert len(holding(layout, b"zanzibar")) > 5
 
     found = asked.call("forget", path="memory/alice/secret.md")
@@ -104,7 +107,7 @@ def cut_off(*_: object, **__: object) -> None:
 def test_an_erasure_that_was_interrupted_can_be_asked_for_again(
     opened: tuple[Layout, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was made of a text is found by the text, so it goes while versions still have that."""
+    """Derived text is found by the erased text, so it is deleted while versions still contain that text."""
     layout, asked = opened
     put(layout.tree / "memory/alice/secret.md", SECRET)
     delivery = layout.root / "deliveries/task/window-agent-alice.json"

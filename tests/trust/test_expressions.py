@@ -1,4 +1,4 @@
-"""No regular expression of ours takes more than linear time over a text that anybody may write."""
+"""Test that every regular expression of the packages takes linear time over hostile text."""
 
 import ast
 import functools
@@ -52,7 +52,7 @@ def _values_of(thing: object, depth: int = 0) -> Iterator[re.Pattern[Any]]:
 
 
 def _written_in(source: str) -> Iterator[str | bytes]:
-    """Expressions that are given to `re` where they are used."""
+    """Yield the expressions that calls of `re` contain as literals."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
             first = node.args[0]
@@ -63,7 +63,7 @@ def _written_in(source: str) -> Iterator[str | bytes]:
 
 @functools.cache
 def patterns() -> dict[tuple[str | bytes, int], str]:
-    """(expression, flags) → where it is, of everything in the packages."""
+    """Return {(expression, flags): location} of all expressions in the packages."""
     found: dict[tuple[str | bytes, int], str] = {}
     for package in PACKAGES:
         for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
@@ -92,7 +92,7 @@ def _give_up(*_: object) -> None:
 
 
 def seconds(pattern: re.Pattern[Any], seed: str, size: int, *, matched: bool) -> float:
-    """Processor seconds to find all matches in `size` characters of a seed, and then something that fits nowhere."""
+    """Return the CPU seconds for all matches in `size` characters of a seed, followed by a text that never matches."""
     text: Any = seed * (size // len(seed)) + "\x01"
     if isinstance(pattern.pattern, bytes):
         text = text.encode()
@@ -113,7 +113,7 @@ def seconds(pattern: re.Pattern[Any], seed: str, size: int, *, matched: bool) ->
 
 
 def _is_only_matched(place: str) -> bool:
-    """True for an expression that its module tries at one place of a text, never all along it."""
+    """Return True for an expression that its module tries at one position of a text only."""
     module, _, name = place.rpartition(".")
     if place.startswith("secrets") or module not in sys.modules:
         return False

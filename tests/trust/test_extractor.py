@@ -1,4 +1,4 @@
-"""A file that breaks a parser costs that file: in time, in memory, and in what is said of it."""
+"""Test that a file that breaks a parser affects that file alone, in time, memory and error reports."""
 
 import os
 import signal
@@ -70,7 +70,7 @@ def test_title_is_not_repeated_whole_in_each_unit_below_it() -> None:
 
 
 def _slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
-    """Have workers read files called `hostile.*` by `body`."""
+    """Have workers read files called `hostile.*` with the statement `body`."""
     (tmp_path / "sitecustomize.py").write_text(
         "import ctxfs.index.extract.formats as formats\n"
         "real = formats.chunks_of\n"

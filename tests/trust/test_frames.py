@@ -1,4 +1,4 @@
-"""What a peer on the daemon's socket may send: whatever it is, the daemon and its other peers go on."""
+"""Test the daemon's socket with arbitrary bytes of a peer: the daemon and its other peers go on."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def send(live: Live, data: bytes) -> bytes:
-    """The first bytes of the answer, none if the connection ended."""
+    """Return the first bytes of the response, none if the connection ended."""
     with socket.socket(socket.AF_UNIX) as one:
         one.connect(str(live.store / "run" / "socket"))
         one.settimeout(0.2)
@@ -121,7 +121,7 @@ NAMES = ["path", "below", "limit", "query", "pattern", "principal", "session", "
 
 
 def test_random_requests_are_answered_or_refused(served: Live) -> None:
-    """Requests of the methods that change nothing, with arguments of every type; some of the frames are damaged."""
+    """Send requests of read-only methods with arguments of every type; some of the frames are damaged."""
     chance = random.Random(os.environ.get("CTXFS_FUZZ_SEED", "25"))
     pid, end, sent = served.daemon_pid(), time.monotonic() + FUZZ_SECONDS, 0
     while time.monotonic() < end:
@@ -136,7 +136,7 @@ def test_random_requests_are_answered_or_refused(served: Live) -> None:
             one.sendall(damaged)
             one.shutdown(socket.SHUT_WR)
             one.settimeout(10)
-            while one.recv(65536):  # until the daemon is done with it
+            while one.recv(65536):  # until the daemon closes it
                 pass
             sent += 1
     assert sent > 10
@@ -145,7 +145,7 @@ def test_random_requests_are_answered_or_refused(served: Live) -> None:
 
 
 def test_client_that_asks_without_end_does_not_fill_the_memory(served: Live) -> None:
-    """Unread answers are bounded: the client is dropped."""
+    """The daemon bounds unread responses and drops the client."""
     with socket.socket(socket.AF_UNIX) as one:
         one.connect(str(served.store / "run" / "socket"))
         one.settimeout(5)
@@ -173,7 +173,7 @@ def test_reader_of_frames_raises_nothing_but_its_own_error(data: bytes) -> None:
 
 
 def test_request_that_nothing_waits_for_any_more_is_ended(served: Live) -> None:
-    """Of the methods that only look."""
+    """Use a method that changes nothing, because only such requests are cancelled."""
     (served.at / "pad" / "frames").mkdir()
     (served.at / "pad" / "frames" / "evil.txt").write_text("a" * 5000 + "!\n")
     eventually("it is found", lambda: served.try_run("grep", "a", "pad/frames").returncode == 0, 60)

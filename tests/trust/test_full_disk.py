@@ -1,4 +1,4 @@
-"""On a full disk the past can be read and gone back to; what has no version yet is said, and left as it is."""
+"""Test versions on a full disk: reads and rollback work, and files without a version are reported and left alone."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ SIZE = "32m"
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own."""
+    """Yield a file system of its own."""
     folder = tmp_path / "disk"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=700", "tmpfs", str(folder)], check=True)
@@ -30,7 +30,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """Take all the room that is left."""
+    """Use all free space."""
     file = folder / "fill"
     with open(file, "wb", buffering=0) as out:
         for size in (1 << 20, 4096, 1):
@@ -48,7 +48,7 @@ def test_the_past_is_read_and_gone_back_to_on_a_full_disk(disk: Path) -> None:
     past.write("memory/a/x.md", "first")
     past.archive.commit()
     fill(disk)
-    os.rename(past.tree / "memory/a/x.md", past.tree / "memory/a/y.md")  # it needs no room, and its version does
+    os.rename(past.tree / "memory/a/x.md", past.tree / "memory/a/y.md")  # it needs no space, and its version does
     past.note("move", "memory/a/x.md", "memory/a/y.md")
     assert past.archive.commit_if_room() == []
     assert os.strerror(errno.ENOSPC) in past.archive.unrecorded

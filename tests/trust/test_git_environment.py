@@ -1,4 +1,4 @@
-"""git is started in one place, and sees neither the caller's environment nor anybody's configuration, hooks and templates."""
+"""Test that git starts in one module, without the caller's environment, configuration, hooks and templates."""
 
 import ast
 import os
@@ -20,7 +20,7 @@ HOOKS = ("pre-receive", "update", "post-receive", "post-update", "reference-tran
 
 @pytest.fixture
 def canary(tmp_path: Path) -> Iterator[Path]:
-    """A program that leaves a mark when anything starts it: there must be none in the end."""
+    """Yield a program that leaves a mark when it is started, and check that it was not."""
     program, mark = tmp_path / "canary", tmp_path / "mark"
     program.write_text(f'#!/bin/sh\necho "$0 $*" >> {mark}\nexit 0\n')
     program.chmod(0o755)
@@ -30,7 +30,7 @@ def canary(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def foreign(tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's own repository and configuration, with an environment as git gives it to hooks; the folder of that repository."""
+    """Return the user's own repository, with a hostile configuration and the environment that git gives to hooks."""
     repo = tmp_path / "own"
     subprocess.run(["git", "init", "-q", "-b", "main", repo], check=True)
     home = tmp_path / "home"
@@ -76,7 +76,7 @@ def picture(repo: Path) -> dict[str, bytes]:
 
 
 def plain_git(*arguments: str | Path) -> str:
-    """git as a person runs it, away from what the tests set."""
+    """Run git as a person does, without the settings of the tests."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     return subprocess.run(
@@ -85,7 +85,7 @@ def plain_git(*arguments: str | Path) -> str:
 
 
 def work_with(past: Past, remote: Path, other: Past) -> None:
-    """Use everything that starts git."""
+    """Use every operation that starts git."""
     past.version("memory/a/x.md", "one\ntwo\nthree\n")
     past.version("memory/a/x.md", "one\ntwo\nthree, changed\n", BOB)
     past.move("memory/a/x.md", "memory/a/y.md")
@@ -165,11 +165,11 @@ def test_every_start_of_git_has_an_environment_of_ours(
     for start in starts:
         arguments, *lines = start.splitlines()
         if arguments == "version" or arguments.startswith("config --"):
-            continue  # GitPython's look at git; the look at the user's configuration, of which keys are chosen
+            continue  # GitPython's look-up of git, and the read of the user's configuration, of which some keys are chosen
         assert str(foreign) not in start, arguments
         assert "GIT_NAMESPACE" not in start and "GIT_EXTERNAL_DIFF" not in start, arguments
         if any(service in arguments for service in ("receive-pack", "upload-pack")) and "--git-dir" not in arguments:
-            continue  # started by git itself for a remote in a folder, which takes its configuration away
+            continue  # git itself starts it for a remote in a folder, and removes its configuration
         assert "GIT_CONFIG_GLOBAL=/dev/null" in lines and "GIT_CONFIG_NOSYSTEM=1" in lines, arguments
 
 

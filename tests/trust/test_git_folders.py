@@ -1,4 +1,4 @@
-"""A repository inside a source shows nothing that rules keep back, and takes nothing that would run as its owner."""
+"""Test a repository inside a source: it reveals no denied content and accepts no file that runs as its owner."""
 
 import os
 import subprocess
@@ -72,7 +72,7 @@ def test_nothing_of_a_repository_is_indexed(tmp_path: Path) -> None:
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
-    """A writable source that is a repository, mounted for its owner and for alice."""
+    """Yield a writable source that is a repository, mounted for its owner and for alice."""
     made = Live(tmp_path)
     source = tmp_path / "project"
     source.mkdir()

@@ -1,4 +1,4 @@
-"""The tool `git` reads objects and refs of a repository, and nothing that its owner can make git run, follow or believe."""
+"""Test that the tool `git` reads a hostile repository, and runs, follows or trusts nothing in it."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def commit(folder: Path, text: str) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Two commits."""
+    """Return a repository with two commits."""
     folder = tmp_path / "hostile"
     folder.mkdir()
     git(folder, "init", "-q", "-b", "main")
@@ -52,7 +52,7 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def private(tmp_path: Path) -> Path:
-    """A repository that lies outside of everything that the tool is given."""
+    """Return a repository outside all paths that the tool receives."""
     folder = tmp_path / "private"
     folder.mkdir()
     git(folder, "init", "-q", "-b", "main")
@@ -61,7 +61,7 @@ def private(tmp_path: Path) -> Path:
 
 
 def write_object(git_folder: Path, kind: str, body: bytes) -> str:
-    """Write a loose object without git; its name."""
+    """Write a loose object without git and return its name."""
     data = f"{kind} {len(body)}\0".encode() + body
     name = hashlib.sha1(data).hexdigest()
     place = git_folder / "objects" / name[:2] / name[2:]

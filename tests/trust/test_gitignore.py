@@ -1,4 +1,4 @@
-"""A `.gitignore` is data that anybody writes: it costs bounded time, is no way out, and a bad line costs that line."""
+"""Test that a hostile `.gitignore` costs bounded time, leads to no other file, and loses only its invalid lines."""
 
 import os
 import random
@@ -146,7 +146,11 @@ def _random_line(chance: random.Random) -> str:
         ("****/[\\]a]*[[:alpha:]]", "A/b/1/ab", True),
         ("***/b", "a/c/b", True),
         ("a/***", "a/c/b", True),
-        ("/a**/b", "ax/y/b", True),  # the text before the first star is compared alone, so the stars are a whole name
+        (
+            "/a**/b",
+            "ax/y/b",
+            True,
+        ),  # the text before the first star is compared by itself, so the stars are a whole name
         ("/?a**/b", "xax/y/b", False),
         ("a/**\\/b", "a/b", False),
         ("a/**\\/b", "a/c/d/b", True),

@@ -1,4 +1,4 @@
-"""What a chain alone cannot show is found by its anchors: a cut end, a chain written again, a history that was deleted."""
+"""Test that anchors reveal tampering that a chain alone cannot: a cut end, a rewritten chain, a deleted log."""
 
 import json
 import os
@@ -32,7 +32,7 @@ class Recorded:
         self._count = 0
 
     def work(self) -> None:
-        """Records in both chains, then a version."""
+        """Append a record to both chains and commit a version."""
         self._count += 1
         for log in self.logs.values():
             log.append("s1", [{"kind": "note", "text": f"note {self._count}"}])
@@ -60,7 +60,7 @@ def store(tmp_path: Path) -> Recorded:
 
 
 def cut_end(store: Recorded, chain: str) -> None:
-    """The last record goes, and the head with it."""
+    """Remove the last record, and the head with it."""
     (file,) = store.files(chain)
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(lines[:-1]))
@@ -69,7 +69,7 @@ def cut_end(store: Recorded, chain: str) -> None:
 
 
 def write_again(store: Recorded, chain: str) -> None:
-    """Every record follows from a forged first one."""
+    """Rewrite the chain, so that every record follows from a forged first one."""
     (file,) = store.files(chain)
     link, out = Link(), b""
     for line in file.read_bytes().splitlines():
@@ -154,7 +154,7 @@ def test_remote_tells_of_versions_that_were_written_again_here(store: Recorded, 
     store.archive.add_remote("hub", str(hub), is_trusted=True)
     store.archive.push("hub")
     assert store.compare("hub").faults == []
-    # The forger writes chain and versions again: here everything agrees.
+    # The forger rewrites chain and versions: on this machine everything agrees.
     write_again(store, "events")
     repo = store.layout.repo
     head = subprocess.run(

@@ -1,4 +1,4 @@
-"""A folder of hostile files is indexed to its end, what is left out is named, and mutated files cost no more than that."""
+"""Test that a folder of hostile files is indexed completely, skipped files have a reason, and mutated files do, too."""
 
 import os
 import random
@@ -35,7 +35,7 @@ def test_folder_of_hostile_files_is_indexed_to_its_end_and_what_is_left_out_is_n
 
 
 def _mutated(data: bytes, chance: random.Random) -> bytes:
-    """A copy with some bytes changed, a piece repeated, cut out or taken to another place."""
+    """Return a copy with some bytes changed, or a piece repeated, cut out or moved."""
     out = bytearray(data)
     for _ in range(chance.randint(1, 6)):
         at = chance.randrange(len(out) + 1)

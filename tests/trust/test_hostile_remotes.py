@@ -1,4 +1,4 @@
-"""What a remote sends is parsed strictly: it reaches no file outside, and neither lifts a mark nor speaks for principals here."""
+"""Test strict parsing of remote objects: they reach no file outside, lift no mark and impersonate no principal."""
 
 import contextlib
 import hashlib
@@ -28,7 +28,7 @@ FUZZ_SECONDS = float(os.environ.get("CTXFS_FUZZ_SECONDS", "2"))
 
 
 class Hub:
-    """A bare repository that somebody else writes, object by object."""
+    """A bare repository that an attacker writes, object by object."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,7 +54,7 @@ class Hub:
         )
 
     def directory(self, names: list[bytes], *entries: Entry) -> Entry:
-        """Entries below directories of these names."""
+        """Return an entry of nested directories of these names, with `entries` in the innermost."""
         oid = self.tree(*entries)
         for name in reversed(names[1:]):
             oid = self.tree(("40000", oid, name))
@@ -74,11 +74,11 @@ class Hub:
         file.write_text(f"{oid}\n")
 
     def hold(self, *entries: Entry, **options: str) -> str:
-        """A version with these entries in memory/a."""
+        """Commit a version with these entries in memory/a."""
         return self.commit(self.tree(self.directory([b"memory", b"a"], *entries)), **options)
 
     def file(self, name: bytes, data: bytes = b"text", side: object = None) -> list[Entry]:
-        """A file, with the bytes of a side-car or what they say."""
+        """Return the entries of a file and its side-car, which `side` gives as bytes or as JSON data."""
         entries = [("100644", self.blob(data), name)]
         if side is not None:
             text = side if isinstance(side, bytes) else json.dumps(side).encode()
@@ -93,7 +93,7 @@ class Hub:
 
 @pytest.fixture
 def hub(past: Past, tmp_path: Path) -> Hub:
-    """A remote of `past` that is not trusted; there is a file of the host that nothing may touch."""
+    """Return an untrusted remote of `past`, beside a host file that must not be changed."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "victim").write_bytes(SECRET)
     past.version("memory/own/x.md", "our own")
@@ -103,7 +103,7 @@ def hub(past: Past, tmp_path: Path) -> Hub:
 
 
 def check_refused(past: Past, hub: Hub, words: str) -> None:
-    """The pull says why; nothing has changed, and the store works as before."""
+    """Check that the pull fails with the reason, that nothing has changed, and that the store works as before."""
     before, head, files = past.picture(), past.archive.newest, sorted(past.layout.root.parent.rglob("*"))
     outside = past.layout.root.parent / "outside" / "victim"
     with pytest.raises(CommandError) as caught:
@@ -193,7 +193,7 @@ def test_attributes_that_no_store_has_written_are_refused(past: Past, hub: Hub) 
             with pytest.raises(ValueError):
                 decode_sidecar(data)
         if name not in (*WELL_FORMED, "a path as hash", "capabilities", "very deep", "a number without end"):
-            continue  # each pull takes a while, and refuses what the parser does
+            continue  # each pull takes a while, and refuses the same input as the parser does
         hub.head = ""
         hub.hold(*hub.file(b"x.md", side=side))
         check_refused(past, hub, "'memory/a/x.md': ")
@@ -217,7 +217,7 @@ def test_links_are_kept_as_data_and_their_targets_bounded(past: Past, hub: Hub, 
     hub.head = ""
     outside = str(tmp_path / "outside").encode()
     hub.hold(("120000", hub.blob(outside), b"out"))
-    # Then a directory of the same name with something in it: it must not be written through the link.
+    # Then a directory of the same name with content: it must not be written through the link.
     hub.hold(hub.directory([b"out"], ("100644", hub.blob(b"OWNED"), b"victim")), ("120000", hub.blob(outside), b"z"))
     past.archive.pull("hub", ALICE)
     assert (tmp_path / "outside" / "victim").read_bytes() == SECRET
@@ -364,7 +364,7 @@ def test_trailers_of_a_remote_speak_for_no_principal_here(past: Past, hub: Hub) 
     with pytest.raises(OSError):
         past.archive.restore("memory/a/x.md", past.archive.log("memory/alice", EVERYTHING, 9)[-1].commit.oid, ALICE)
     check_sound(past)
-    past.archive.forget("memory/own/x.md", "", ALICE)  # versions are written again: they stay the remote's
+    past.archive.forget("memory/own/x.md", "", ALICE)  # rewritten versions remain the remote's
     principals = {step.commit.actor.principal for step in past.archive.log("memory/a/x.md", EVERYTHING, 99)}
     assert "agent:alice@hub" in principals and "agent:alice" in principals
 
@@ -391,7 +391,7 @@ MUTATIONS: list[Callable[[random.Random, bytearray], None]] = [
 
 
 def test_no_side_car_tree_or_commit_breaks_its_parser() -> None:
-    """Mutated objects are refused or read, and what is read fits everything that it goes into; `CTXFS_FUZZ_SECONDS` long."""
+    """Read or refuse mutated objects for `CTXFS_FUZZ_SECONDS`; parsed values must fit all their uses."""
     chance = random.Random(time.time_ns())
     side = encode_sidecar(decode_sidecar(json.dumps({"mode": "0600", "xattrs": {"user.a": "x"}}).encode()))
     large = json.dumps({"large": {"sha256": "ab" * 32, "size": 5}}).encode()

@@ -1,4 +1,4 @@
-"""A huge file holds up nobody: it is read without the lock, or has no version and is named."""
+"""Test that a huge file blocks no other work: it is read without the lock, or is reported without a version."""
 
 import os
 import threading
@@ -91,7 +91,7 @@ def test_large_file_that_is_written_while_it_is_read_is_captured_whole_later(
     past.archive.prepare_large()
     past.archive.commit_nowait()
     past.version("memory/a/x.md", "x", BOB)
-    past.archive.undo("memory/a/x.md", BOB)  # nothing that was written is without a version before something is undone
+    past.archive.undo("memory/a/x.md", BOB)  # before an undo, all written content gets a version
     assert past.archive.show("pad/large.bin", "latest") == (past.tree / "pad/large.bin").read_bytes()
     check_sound(past)
 

@@ -1,4 +1,7 @@
-"""The index always comes back, and every surface says while it is behind: "nothing found" and "not known" are two answers."""
+"""Test that the index always recovers, and that every interface reports while it is behind.
+
+An empty result differs from an unavailable one.
+"""
 
 import itertools
 import json
@@ -29,7 +32,7 @@ from tests.unit.test_index import Index
 
 
 def service(searcher: Searcher) -> tuple[IndexService, dict[str, object]]:
-    """The daemon's handle on an indexer of which the processes are the test's."""
+    """Return the daemon's service for an indexer whose processes the test controls."""
     progress: dict[str, object] = {}
     app = SimpleNamespace(searcher=searcher, daemon=SimpleNamespace(progress=progress), layout=None)
     return IndexService(cast(App, app)), progress
@@ -115,7 +118,7 @@ def test_large_file_that_was_just_written_makes_nothing_found_not_known(index: I
 
 
 class Other:
-    """Somebody who may see one file only."""
+    """A principal that may read one file only."""
 
     key = "other"
     sees_quarantined = False

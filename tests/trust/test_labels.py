@@ -1,4 +1,4 @@
-"""A text that is not to be trusted says so wherever a model gets it over MCP, in the same words."""
+"""Test that an untrusted text has the same warning in every MCP response that contains it."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ PATH = "memory/shared/page.md"
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each way of getting a text answers, for a file with a label and for one without."""
+    """Return the response of each way to read a text, for a file with a label and one without."""
     live = Live(tmp_path_factory.mktemp("labels"))
     live.run("init")
     found: dict[str, str] = {}

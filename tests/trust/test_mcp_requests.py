@@ -1,4 +1,4 @@
-"""Requests of MCP clients that cannot be read, and many at once."""
+"""Test malformed requests of MCP clients, and many simultaneous ones."""
 
 import json
 import subprocess
@@ -18,14 +18,14 @@ from tests.live import Live
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store that no daemon serves."""
+    """Yield a store that no daemon serves."""
     made = Live(tmp_path_factory.mktemp("requests"))
     made.run("init")
     yield made
 
 
 def answers(store: Live, lines: list[str], count: int) -> list[dict[str, Any]]:
-    """The first answers of a server on stdio to lines."""
+    """Return the first responses of a server on stdio to some lines."""
     with subprocess.Popen(store.command("mcp"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
         assert server.stdout is not None
@@ -56,7 +56,7 @@ def test_message_that_cannot_be_read_is_answered_with_its_id(store: Live) -> Non
 
 
 def in_parallel(store: Live, name: str, calls: list[dict[str, Any]]) -> list[str]:
-    """The texts of tool calls that one client sends at once; each must succeed."""
+    """Return the texts of simultaneous tool calls of one client; each call must succeed."""
     texts: list[str] = []
 
     async def main() -> None:

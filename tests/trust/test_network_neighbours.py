@@ -1,4 +1,4 @@
-"""A neighbour on the network, with or without a token: limits, and bytes that are no HTTP."""
+"""Test limits for network clients, with or without a token, and bytes that are no HTTP."""
 
 import contextlib
 import json
@@ -23,7 +23,10 @@ FUZZ_SECONDS = float(os.environ.get("CTXFS_FUZZ_SECONDS", "2"))
 
 
 class Application:
-    """Answers like the server of MCP: 401 for what is not good, a session for a request without one."""
+    """An application with the responses of the MCP server.
+
+    It returns 401 for an invalid token, and a new session for a request without one.
+    """
 
     def __init__(self, good: str = "") -> None:
         self.good = good
@@ -53,7 +56,7 @@ class Application:
 async def ask(
     limits: Limits, token: str, address: str = "10.0.0.1", receive: Receive | None = None, **more: str
 ) -> int:
-    """The status of a request."""
+    """Return the status of a request."""
     statuses: list[int] = []
     headers = [(b"authorization", f"Bearer {token}".encode())]
     headers += [(name.replace("_", "-").encode(), value.encode()) for name, value in more.items()]
@@ -142,7 +145,7 @@ def test_body_that_does_not_come_is_not_waited_for() -> None:
 
 @pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
-    """A server of a store with a daemon."""
+    """Yield the HTTP server of a store with a daemon."""
     live = Live(tmp_path_factory.mktemp("net"))
     live.run("init")
     live.run("mount", str(live.at))
@@ -165,7 +168,10 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
 
 
 def opened(client: httpx2.Client, http: Http, token: str) -> str:
-    """Return the id of a new session. After wrong tokens an address waits, even with a valid token that it has not used before."""
+    """Return the id of a new session.
+
+    After wrong tokens an address has to wait, even with a valid token that it has not used before.
+    """
     headers = {**PLAIN, "Authorization": f"Bearer {token}"}
     answers: list[httpx2.Response] = []
 
@@ -217,7 +223,7 @@ def test_one_token_does_not_take_every_session(http: Http) -> None:
 
 
 def mutations(chance: random.Random) -> bytes:
-    """A request, or what is left of one."""
+    """Return a request in which parts are wrong, damaged or missing."""
     body = json.dumps(request("initialize", HELLO)).encode()
     lines = [
         b"POST /mcp HTTP/1.1",

@@ -1,4 +1,4 @@
-"""One odd file (its times, depth, size, name) costs that file: everything else has versions, and it is named."""
+"""Test that a file with odd times, depth, size or name affects itself alone and is reported."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ DAYS = (10**10 * 10**9, -(10**10) * 10**9, 2**62 * 4, (1 << 63) - 1, -(1 << 63),
 
 
 def odd_stat(path: Path, **numbers: int) -> os.stat_result:
-    """A stat whose numbers a file system may have and this one may not."""
+    """Return a stat result with numbers that some file systems have and this one may not."""
     real = path.stat()
     fields = {name: getattr(real, name) for name in dir(real) if name.startswith("st_")}
     fields |= numbers
@@ -35,7 +35,9 @@ def odd_stat(path: Path, **numbers: int) -> os.stat_result:
 def test_files_of_any_year_have_versions_and_stop_nothing(past: Past) -> None:
     for number, when in enumerate(DAYS):
         past.write(f"pad/odd-{number}.md", f"odd {number}")
-        with contextlib.suppress(OverflowError, OSError):  # what this file system cannot hold comes below
+        with contextlib.suppress(
+            OverflowError, OSError
+        ):  # the values that this file system cannot store are tested below
             os.utime(past.tree / f"pad/odd-{number}.md", ns=(when, when))
     past.write("memory/a/plain.md", "plain")
     past.archive.commit()
@@ -112,7 +114,7 @@ def test_numbers_of_the_host_are_read_in_one_place() -> None:
 
 
 def make_deep(folder: Path, depth: int) -> None:
-    """Directories below one another, deeper than a path can say."""
+    """Make nested directories, deeper than a path can express."""
     fd = os.open(folder, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir("d", dir_fd=fd)
@@ -124,7 +126,7 @@ def make_deep(folder: Path, depth: int) -> None:
 
 
 def remove_deep(folder: Path) -> None:
-    """Without recursion: each directory is moved up before it is removed."""
+    """Remove them without recursion: each directory moves up before it is removed."""
     while (folder / "d").exists():
         (folder / "d").rename(folder / "old")
         for inner in (folder / "old").iterdir():

@@ -1,4 +1,4 @@
-"""Files that others can write are opened through `store/rooted_fs.py` alone; every other open is listed here with its reason."""
+"""Check that `store/rooted_fs.py` alone opens files that others can write; other opens are listed with a reason."""
 
 import ast
 import os
@@ -104,7 +104,7 @@ _OF_LIBRARIES = {
 
 
 def opens_in(path: Path) -> Iterator[int]:
-    """Lines that open a file, or go through folders, otherwise than by `beneath`."""
+    """Yield the lines that open a file or walk folders without `rooted_fs`."""
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call):
             continue

@@ -1,4 +1,4 @@
-"""What a daemon has started does not outlive it, and what did is ended by the next one."""
+"""Test that child processes end with their daemon, and that the next daemon ends any survivor."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fuse
 
 
 def descendants_of(pid: int) -> list[int]:
-    """Its children and theirs, without mount processes, which lead sessions of their own."""
+    """Return all descendants of a process but mount processes, which lead sessions of their own."""
     found = []
     for child in children_of(pid):
         with contextlib.suppress(ProcessLookupError):
@@ -25,7 +25,7 @@ def descendants_of(pid: int) -> list[int]:
 
 def indexer_of(live: Live) -> int:
     for child in children_of(live.daemon_pid()):
-        with contextlib.suppress(OSError):  # others come and go
+        with contextlib.suppress(OSError):  # other processes start and end meanwhile
             if "ctxfs.daemon.index_process" in Path(f"/proc/{child}/cmdline").read_text():
                 return child
     return 0
@@ -44,13 +44,13 @@ def test_no_worker_outlives_a_daemon_that_was_killed(own_live: Live) -> None:
     eventually("the indexer runs", lambda: lock.exists() and lock.read_text() == f"{indexer_of(live)}\n", 60)
     workers = descendants_of(live.daemon_pid())
     assert indexer_of(live) in workers
-    os.kill(indexer_of(live), signal.SIGSTOP)  # as one that is too busy to see that its orders have ended
+    os.kill(indexer_of(live), signal.SIGSTOP)  # as an indexer that is too busy to notice that its pipe has closed
     os.kill(live.daemon_pid(), signal.SIGKILL)
     eventually("they have ended", lambda: not any(map(is_running, workers)), 60)
 
 
 def running_with(word: str) -> list[int]:
-    """Processes that run and whose last argument is `word`, but for commands of ctxfs."""
+    """Return running processes whose last argument is `word`, except commands of ctxfs."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -61,7 +61,7 @@ def running_with(word: str) -> list[int]:
 
 
 def test_no_tool_or_server_outlives_a_daemon_that_was_killed(own_live: Live) -> None:
-    """They sleep, and are deaf to the end of their stdin."""
+    """They sleep, and ignore the end of their stdin."""
     live = own_live
     mark = f"86400.{os.getpid()}"
     tool = live.store / "tools" / "sleeper"

@@ -1,4 +1,4 @@
-"""Another Unix user of the machine sees nothing of a mount unless its owner has listed them, and never runs tools as the owner."""
+"""Test that other Unix users see a mount only if its owner lists them, and never run tools as the owner."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ else:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A mount of root's that lets one other user in."""
+    """Yield a mount of root's that admits one other user."""
     live = Live(tmp_path_factory.mktemp("users"))
     live.run("init")
     config = live.store / "ctxfs.toml"
@@ -49,9 +49,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def as_user(uid: int, act: str, path: Path) -> int:
-    """The errno that a process of this user gets; 0 for none."""
+    """Return the errno that a process of this user gets, 0 for none."""
     identity = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-    # The interpreter of the tests may lie where only root can look.
+    # The interpreter of the tests may lie in a directory that only root can search.
     python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
     done = subprocess.run([*identity, python, "-c", _TRY, act, str(path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -62,7 +62,7 @@ def as_user(uid: int, act: str, path: Path) -> int:
     ("act", "path"), [("list", ""), ("list", "pad"), ("stat", "pad/note.md"), ("read", "pad/note.md")]
 )
 def test_unlisted_user_gets_eacces_of_what_the_kernel_has_cached_too(shared: Live, act: str, path: str) -> None:
-    assert as_user(LISTED, act, shared.at / path) == 0  # from now on the kernel has it
+    assert as_user(LISTED, act, shared.at / path) == 0  # from now on it is in the kernel's caches
     assert as_user(UNLISTED, act, shared.at / path) == 13
     assert as_user(0, act, shared.at / path) == 0
 

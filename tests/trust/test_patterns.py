@@ -1,4 +1,4 @@
-"""Patterns of agents, servers and sources: none holds up others, whatever it is matched against."""
+"""Test that patterns of agents, servers and sources block no other client, for any input text."""
 
 import subprocess
 import time
@@ -25,7 +25,7 @@ HOSTILE = "a" * 5000 + "!"
 
 
 def cpu_seconds(act: Callable[[], object]) -> float:
-    """Processor time of this thread: what others on the machine do does not count."""
+    """Return the CPU time of `act` in this thread, which excludes other processes of the machine."""
     begun = time.thread_time()
     act()
     return time.thread_time() - begun
@@ -147,7 +147,7 @@ def _named(pattern: str, name: str) -> bool:
 
 
 def references(depth: int) -> dict[str, Any]:
-    """A schema whose check doubles with each of its definitions."""
+    """Return a schema whose check doubles with each of its definitions."""
     parts: dict[str, Any] = {"d0": {"type": "object"}}
     for number in range(1, depth):
         parts[f"d{number}"] = {"allOf": [{"$ref": f"#/$defs/d{number - 1}"}] * 2}

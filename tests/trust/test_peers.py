@@ -1,4 +1,4 @@
-"""No peer on the socket ends the daemon, however it leaves."""
+"""Test that the daemon survives every way in which a peer leaves its socket."""
 
 import socket
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A tool runs as what was approved, on what was accepted, and reaches nothing of the machine beside the call."""
+"""Test that a tool runs as approved, with confirmed arguments, and without access to the rest of the machine."""
 
 import contextlib
 import json
@@ -207,7 +207,7 @@ def test_program_that_is_asked_what_it_is_is_shut_in(tmp_path: Path) -> None:
 
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[tuple[LocalSession, Layout]]:
-    """A store with a destructive tool that reads a file, opened here."""
+    """Yield a session in this process, of a store with a destructive tool that reads a file."""
     layout = create_store(tmp_path / "store")
     folder = layout.tools / "deploy"
     folder.mkdir(parents=True)

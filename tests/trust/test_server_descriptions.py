@@ -1,4 +1,4 @@
-"""What an MCP server says of itself reaches a model in the words that a person approved, or not at all."""
+"""Test that a model sees the descriptions of an MCP server as a person approved them, or not at all."""
 
 import json
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ def state(*tools: Mapping[str, Any], **more: Any) -> dict[str, Any]:
 
 
 class Store:
-    """The tools of a store with one server, as the daemon puts them together."""
+    """The tools of a store with one server, composed as in the daemon."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ class Store:
         self.catalog.approve(list(self.shelf.known()["small"].tools))
 
     def words(self) -> str:
-        """Everything that can be read or listed below tools/."""
+        """Return all names and contents below tools/."""
         found: list[str] = []
 
         async def walk(path: TreePath) -> None:
@@ -127,7 +127,7 @@ def test_words_that_changed_are_shown_to_no_model(news: dict[str, Any], store: S
     assert "IMPORTANT" not in store.words()
     shown = json.dumps([each.record for each in store.catalog.tools()[0].values()])
     assert EVIL not in shown.replace("%20", " ") or "more" not in shown
-    again = Store(store.folder)  # a daemon that starts reads what was kept
+    again = Store(store.folder)  # a new daemon reads the stored lists
     assert "IMPORTANT" not in again.words()
 
 

@@ -1,4 +1,4 @@
-"""A session is whose began it, and news is of what one may see: nobody speaks in another's log, or hears of its files."""
+"""Test that a session belongs to its creator, and that notifications concern visible files only."""
 
 import contextlib
 import errno
@@ -42,7 +42,7 @@ def said(text: str) -> list[dict[str, str]]:
 
 def test_nobody_speaks_in_the_session_of_another(live: Live) -> None:
     asked(live, "agent:alice", "record", said=said("mine"), session="work-1")
-    for session in ("work-1", "alice"):  # one that was begun, and the one that bears another agent's name
+    for session in ("work-1", "alice"):  # an existing one, and one with the name of another agent
         refused = code_of(lambda s=session: asked(live, "agent:mallory", "record", said=said("forged"), session=s))
         assert refused == errno.EPERM
         told, failed = mcp_call(live, "ctx_record", {"text": "forged", "session": session}, principal="agent:mallory")
@@ -95,7 +95,7 @@ def test_nobody_subscribes_to_what_it_may_not_see(live: Live, path: str) -> None
 
 
 class Sight:
-    """A door through which `visible` paths are seen; directories in `whole` are seen with all that is in them."""
+    """A client of the daemon that sees the paths in `visible`; in a directory in `whole` it sees all entries."""
 
     def __init__(self, visible: set[str], whole: set[str]) -> None:
         self.visible, self.whole = visible, whole

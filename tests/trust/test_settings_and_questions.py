@@ -1,4 +1,4 @@
-"""Request files, policy files and questions of others: refused with a sentence, in bounded time."""
+"""Test request files, policy files and queries of others: errors are sentences, and parsing takes bounded time."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""A `.ctxfs` folder is a store only for whoever made or confirmed it: nothing that another wrote starts a program."""
+"""Test that `.ctxfs` is a store only for the user that made or confirmed it, so that others' files start no program."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ NOBODY = 65534
 
 
 class Person:
-    """Somebody with a home of their own, who runs `ctxfs` in folders."""
+    """A user with a home folder, who runs `ctxfs` in folders."""
 
     def __init__(self, home: Path) -> None:
         home.mkdir(exist_ok=True)
@@ -37,7 +37,7 @@ def person(tmp_path: Path) -> Person:
 
 
 def hostile_store(folder: Path) -> tuple[Path, Path]:
-    """(a store below `folder` whose settings start a program, the file that the program makes)."""
+    """Return a store below `folder` whose settings start a program, and the file that the program makes."""
     made = create_store(folder / ".ctxfs").root
     trace = folder.parent / f"{folder.name}-ran"
     (made / CONFIG_NAME).write_text(f"[context]\nsummariser = \"sh -c 'touch {trace}'\"\n")

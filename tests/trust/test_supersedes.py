@@ -1,4 +1,4 @@
-"""What an agent says of its own file takes no file of others away: a `supersedes` binds by the rights of who set it."""
+"""Test that `supersedes` applies by the rights of the principal that set it."""
 
 import contextlib
 import json
@@ -67,7 +67,7 @@ def test_a_claim_of_an_agent_takes_nobody_elses_file_away(live: Live) -> None:
         assert "knowledge/hb/hand.md" in items(live, asker)
     told = manifest(live, "agent:alice")["notes"]
     assert "'pad/claim0.md' only claims to supersede 'knowledge/hb/hand.md'" in told
-    # For itself an agent may say what it likes.
+    # An agent may set any `supersedes` among its own files.
     assert superseded(live, "agent:mallory") == {"knowledge/hb/hand.md": "pad/claim0.md"}
 
 

@@ -1,4 +1,4 @@
-"""Files are replaced with their writers held off: what is written in the moment of the swap has a version, or is left alone."""
+"""Test that files are replaced with their writers blocked: concurrent writes are in a version, or are left alone."""
 
 import errno
 import fcntl
@@ -36,13 +36,13 @@ def past(tmp_path: Path) -> Iterator[Past]:
 
 
 def is_wanted(inode: int) -> bool:
-    """True if an open for writing waits for the lease on a file."""
+    """Return True if an open for writing waits for the lease on a file."""
     lines = Path("/proc/locks").read_text().splitlines()
     return any("BREAKING" in line and f":{inode} " in line for line in lines)
 
 
 class LateWriter:
-    """Opens a file for writing in the moment in which it is replaced, and appends to it when the open returns."""
+    """A writer that opens a file in the moment of its replacement, and appends to it when the open returns."""
 
     def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch, *, begins: str = "exchange") -> None:
         self.file = file
@@ -64,7 +64,7 @@ class LateWriter:
 
 
 def contents(past: Past, path: str = LOG) -> str:
-    """Every version of a file, one after the other."""
+    """Return every version of a file, one after the other."""
     return past.git("log", "-p", "-m", "--all", "--", path)
 
 
@@ -133,7 +133,7 @@ def test_a_file_saved_by_renaming_in_the_moment_of_a_restore_is_in_a_version(
 
 
 def test_what_is_appended_long_after_its_open_is_in_a_version(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing says that a file is open for writing: a file system without leases."""
+    """A file system without leases cannot report that a file is open for writing."""
     first = past.version(LOG, "first\n")
     past.version(LOG, "second\n")
     real = fcntl.fcntl

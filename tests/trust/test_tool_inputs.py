@@ -1,4 +1,4 @@
-"""What a built-in tool is given is data: its name, its content and its arguments reach nothing else, and cost bounded time."""
+"""Test that inputs of a built-in tool are data: they reach no other file and cost bounded time."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ TOOLS = Path(__file__).parent.parent.parent / "tools"
 
 
 def ask(tool: str, **arguments: Any) -> subprocess.CompletedProcess[str]:
-    """Run a tool by itself, as ctxfs would, within the time that it is given."""
+    """Run a tool by itself, with the command and the time limit that ctxfs uses."""
     command = [sys.executable, "-I", TOOLS / tool / "run.py"]
     return subprocess.run(command, input=json.dumps(arguments), capture_output=True, text=True, timeout=30)
 
@@ -30,7 +30,7 @@ def failed_in_words(done: subprocess.CompletedProcess[str]) -> bool:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A database that lies outside of everything that the tool is given."""
+    """Return a database outside all paths that the tool receives."""
     place = tmp_path / "outside" / "cookies.db"
     place.parent.mkdir()
     with sqlite3.connect(place) as db:
@@ -91,7 +91,7 @@ def test_write_ahead_log_beside_a_database_is_not_opened(tmp_path: Path) -> None
     with sqlite3.connect(file) as db:
         db.execute("CREATE TABLE t (a)")
     for suffix in ("-wal", "-journal", "-shm"):
-        os.mkfifo(f"{file}{suffix}")  # whoever opened it would wait
+        os.mkfifo(f"{file}{suffix}")  # an open of it would block
     assert "## t: 0 rows" in ask("table", file=str(file)).stdout
 
 
