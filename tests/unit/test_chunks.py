@@ -13,7 +13,7 @@ REAL = sorted(Path(ctxfs.__file__).parent.rglob("*.py")) + sorted(Path(ctxfs.__f
 
 
 def covered(name: str, text: str) -> None:
-    """Every line with something on it is in exactly one chunk, as it is in the file."""
+    """Check that every line with text is in exactly one chunk, unchanged."""
     lines = text.split("\n")
     seen: set[int] = set()
     for chunk in split_into_chunks(name, text):

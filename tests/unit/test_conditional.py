@@ -1,4 +1,4 @@
-"""Of two who edit the same version of a file the second is refused, whatever they write."""
+"""Test that the second of two edits of one file version is refused, for any content."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""Requests, selection, packing with quotas, formats, compression, manifests: the parts of a context that are pure."""
+"""Test the pure parts of a context: requests, selection, packing with quotas, formats, compression, manifests."""
 
 import hashlib
 import json

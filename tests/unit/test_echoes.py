@@ -1,4 +1,4 @@
-"""What only repeats others is told by its words, whatever their form."""
+"""Test that copies of other texts are detected by their words, in any format."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Models in folders, servers that embed, and the change from one to another while questions go on."""
+"""Test models in folders, embedding endpoints, and the change of a model during searches."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ def make_model(
     pooling: dict[str, bool] | None = None,
     prompts: dict[str, str] | None = None,
 ) -> EmbedderSpec:
-    """A model as sentence-transformers exports one: token vectors out of a table, to be pooled by whoever runs it."""
+    """Write a model as sentence-transformers exports one: token vectors from a table, pooled by the caller."""
     inner = folder / "onnx"
     inner.mkdir(parents=True)
     table = np.random.default_rng(seed).normal(size=(len(WORDS), dimensions)).astype(np.float32)
@@ -70,7 +70,7 @@ def make_model(
 
 
 def expected(texts: list[str], seed: int = 1, dimensions: int = 8) -> Any:
-    """What the mean of the tokens' vectors is."""
+    """Return the normalised means of the tokens' vectors."""
     table = np.random.default_rng(seed).normal(size=(len(WORDS), dimensions)).astype(np.float32)
     rows = [table[[WORDS.index(word) if word in WORDS else 1 for word in text.split()]].mean(axis=0) for text in texts]
     return np.array([row / np.linalg.norm(row) for row in rows])
@@ -78,7 +78,7 @@ def expected(texts: list[str], seed: int = 1, dimensions: int = 8) -> Any:
 
 def test_any_sentence_model_in_a_folder_is_run_as_it_says(tmp_path: Path) -> None:
     embedder = open_embedder(make_model(tmp_path / "mean"), 1)
-    texts = ["rotate keys", "deploy", "banana banana keys otter days"]  # of different lengths: one batch is padded
+    texts = ["rotate keys", "deploy", "banana banana keys otter days"]  # different lengths: one batch is padded
     assert embedder.dimensions == 8
     assert np.allclose(embedder.embed(texts), expected(texts), atol=1e-5)
     first = open_embedder(make_model(tmp_path / "first", pooling={"pooling_mode_cls_token": True}), 1)
@@ -111,7 +111,7 @@ def test_a_model_is_known_by_its_weights(tmp_path: Path) -> None:
 
 
 class _Server(BaseHTTPRequestHandler):
-    """Speaks as OpenAI's API does; what goes wrong is up to the test."""
+    """An endpoint with OpenAI's API; the test sets its failures."""
 
     seen: ClassVar[list[tuple[str, Any]]] = []
     failures: ClassVar[list[int]] = []
@@ -128,7 +128,7 @@ class _Server(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, *arguments: object) -> None:
-        """Says nothing."""
+        """Log nothing."""
 
 
 def _words(text: str) -> list[float]:
@@ -173,7 +173,7 @@ def test_a_busy_server_is_asked_again_and_one_that_refuses_is_not(
     assert "CTXFS_TEST_KEY" in refused.value.remedy
     _Server.failures = [503]
     with pytest.raises(CommandError, match="503"):
-        embedder.embed_question("keys")  # nobody waits for a question
+        embedder.embed_question("keys")  # a query has no retries
     assert len(_Server.seen) == 5
 
 
@@ -238,7 +238,7 @@ def test_another_model_embeds_everything_while_the_old_one_answers(store: Store,
     answers = []
 
     def in_between() -> bool:
-        # It is asked between batches, as it would be by the work on words.
+        # It runs between batches, as indexing of words does.
         answers.append((store.ask(new, "keys"), half._embeddings.serving))
         return len(answers) > 2
 

@@ -1,4 +1,4 @@
-"""Claims against sources: what is supported, what is contradicted, what cannot be told."""
+"""Test the verdicts on claims against sources: supported, contradicted, undecided."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Commands that people configure to think for ctxfs."""
+"""Test the external commands that people configure as judge or summariser."""
 
 import pytest
 import trio

@@ -1,4 +1,4 @@
-"""What is read from source code, HTML, mail and PDF, and from files that are not what they say."""
+"""Test the text from source code, HTML, mail and PDF, and from files whose name belies their content."""
 
 import time
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ SOURCES = {
 
 
 def named(found: Sequence[Definition], trail: str = "") -> list[tuple[str, int, int]]:
-    """(trail of names, first line, last line), from 1."""
+    """Return (trail of names, first line, last line), from 1."""
     out = []
     for item in found:
         out.append((trail + item.name, item.start + 1, item.end))
@@ -211,7 +211,7 @@ def test_mail_that_is_none_does_no_harm(data: bytes) -> None:
 
 
 def a_pdf(*pages: str) -> bytes:
-    """A small PDF with a line of text a page."""
+    """Return a small PDF with a line of text a page."""
     objects = ["<< /Type /Catalog /Pages 2 0 R >>"]
     kids = " ".join(f"{4 + 2 * at} 0 R" for at in range(len(pages)))
     objects.append(f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>")

@@ -1,4 +1,4 @@
-"""Search says what is there: at once after a change, and, once the index has caught up, what a new index would say."""
+"""Test that search shows changes at once, and that an ingested index gives the results of a new one."""
 
 import os
 import tempfile
@@ -34,7 +34,7 @@ QUESTIONS = (
 
 
 class Live:
-    """A folder, its index driven by hand, and a searcher that is told of changes as the daemon tells it."""
+    """A folder, its index driven by hand, and a searcher that receives changes as the daemon sends them."""
 
     def __init__(self, folder: Path) -> None:
         self.corpus = folder / "corpus"
@@ -75,7 +75,7 @@ def answers(searcher: Searcher, question: str) -> set[tuple[str, int, str]]:
 
 
 def exact(searcher: Searcher, question: str) -> list[tuple[float, str, int]]:
-    """The answer that contexts are made of, with its scores."""
+    """Return the hits that contexts are built from, with their scores."""
     hits = searcher.search(parse_query(f"mode:words {question}"), ROOT, 100, exact=True).hits
     return sorted((round(hit.score, 6), hit.path, hit.chunk.first) for hit in hits)
 
@@ -95,7 +95,7 @@ changes = st.tuples(
 
 
 def carry_out(live: Live, op: str, name: str, other: str, text: str) -> list[str]:
-    """Change the folder; the places that the kernel would report."""
+    """Change the folder and return the paths that the kernel would report."""
     file = live.corpus / name
     if op == "write":
         file.write_text(text)
@@ -181,7 +181,7 @@ def test_what_is_in_a_folder_that_has_just_come_is_found_at_once(live: Live) -> 
     new = live.corpus / "new" / "deeper"
     new.mkdir(parents=True)
     (new / "w.md").write_text("a walrus\n")
-    live.told("new")  # the kernel tells of the folder only: it came before anybody could watch it
+    live.told("new")  # the kernel reports only the folder, which was created before it could be watched
     assert {hit[0] for hit in live.found("walrus")} == {"knowledge/c/new/deeper/w.md"}
 
 
@@ -231,7 +231,7 @@ def test_what_was_rewritten_again_and_again_weighs_as_in_a_new_index(live: Live,
     (live.corpus / "many").mkdir()
     for turn in range(
         8
-    ):  # each time one file is left as it is, so that its neighbours in the index stay as deleted ones
+    ):  # each time one file stays unchanged, so that its neighbours in the index stay as deleted ones
         for name in range(turn, 9):
             (live.corpus / "many" / f"{name}.md").write_text(f"an otter {'swims ' * (turn + name)}\n")
         live.catch_up("many")
@@ -256,7 +256,7 @@ def test_a_file_whose_place_a_folder_takes_is_gone_and_the_other_way_round(live:
         assert {hit[0] for hit in live.found("walrus")} == {"knowledge/c/place/in.md"}
         place.rename(live.corpus.parent / f"away-{caught_up}")
         place.write_text("the otter\n")
-        live.told("place")  # the watcher tells of the name only
+        live.told("place")  # the watcher reports the name only
         if caught_up:
             live.catch_up("place")
         assert {hit[0] for hit in live.found("walrus")} == set()
@@ -300,9 +300,9 @@ def test_what_has_changed_in_a_source_is_not_found_when_that_is_no_source_any_mo
     live.searcher.changed(removed, [("a.md",)])
     live.told("b.md")
     assert {path for path, *_ in live.found("quokka")} == {"knowledge/other/a.md", "knowledge/c/b.md"}
-    live.searcher.changed(removed, [("a.md",)])  # not looked at yet
+    live.searcher.changed(removed, [("a.md",)])  # not read yet
     live.searcher.set_roots([kept])
-    live.searcher.changed(removed, [("a.md",)])  # by somebody who has not heard of it
+    live.searcher.changed(removed, [("a.md",)])  # from a client that has not received the change
     assert {path for path, *_ in live.found("quokka")} == {"knowledge/c/b.md"}
     live.searcher.set_roots([kept, removed])
     live.searcher.changed(removed, [("a.md",)])

@@ -1,4 +1,4 @@
-"""Patterns of paths mean what they mean in a shell."""
+"""Test that patterns of paths have the meaning of shell globs."""
 
 import pytest
 

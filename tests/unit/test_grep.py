@@ -1,4 +1,4 @@
-"""Exact search: what a line must contain, and the same lines as a search of every file."""
+"""Test exact search: the literals that an expression requires, and equality with a scan of every file."""
 
 import re
 import subprocess
@@ -147,7 +147,7 @@ KEYWORDS = st.lists(
 def test_keywords_find_the_files_that_a_scan_finds(
     live: Live, every: list[str], some: list[str], none: list[str]
 ) -> None:
-    """All of `every`, or else one of `some`, and nothing of `none`: as whole words, in what is indexed of the file."""
+    """Check all of `every`, or else one of `some`, and none of `none`, as whole words in the indexed part of a file."""
     question = " ".join(
         ["mode:exact", *(f'+"{w}"' for w in every), *(w for w in some if " " not in w), *(f'-"{w}"' for w in none)]
     )

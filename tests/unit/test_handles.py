@@ -12,7 +12,7 @@ from ctxfs.vfs.handles import Handles
 
 
 class Shelf(Mount):
-    """Takes every Put, or refuses each with EINVAL."""
+    """A mount that accepts every Put, or refuses each with EINVAL."""
 
     def __init__(self, refuse: bool = False) -> None:
         self.refuse = refuse

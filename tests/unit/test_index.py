@@ -1,4 +1,4 @@
-"""The catalog, the word index and the vectors, over real folders."""
+"""Test the catalog, the full-text index and the vectors, over real folders."""
 
 import os
 import threading
@@ -43,7 +43,7 @@ class Index:
         self.searcher = Searcher(folder, self.spec)
 
     def embed(self) -> None:
-        """Give every chunk its vector."""
+        """Embed every chunk."""
         meaning = EmbedWorker(IndexerOptions(self.folder, self.spec, 2, 10**6, 20_000), lambda _: None)
         meaning.run_pending()
         meaning.close()
@@ -69,7 +69,7 @@ def index(tmp_path: Path, corpus: Path) -> Iterator[Index]:
 
 @pytest.fixture
 def embedded(tmp_path: Path, corpus: Path) -> Iterator[Index]:
-    """An index with a model, which has to be asked to embed."""
+    """Yield an index with a model, which embeds on request."""
     model = default_model_folder()
     assert (model / "model.json").exists(), "install the model first: ctxfs model install"
     made = Index(tmp_path / "index", corpus, model=model)
@@ -98,7 +98,7 @@ def test_what_changed_is_replaced_in_the_word_index_not_added_to_it(index: Index
 def test_an_index_that_is_opened_again_now_and_then_says_the_same(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Writer and readers are, so that what the library remembers of files that are gone does not grow for ever."""
+    """Writer and readers are reopened, so that the library's records of deleted files do not grow without bound."""
     monkeypatch.setattr(fulltext, "REOPEN_AFTER_COMMITS", 3)
     file = index.corpus / "rotation.md"
     opened = index.words._index
@@ -114,7 +114,10 @@ def test_an_index_that_is_opened_again_now_and_then_says_the_same(
 
 
 def test_two_that_make_the_catalog_at_once_both_get_it(tmp_path: Path) -> None:
-    """As the indexer's two threads do at the first start; SQLite itself says `locked` at once in one case of thirty."""
+    """The indexer's two threads do so at the first start.
+
+    SQLite itself returns `locked` at once in one case of thirty.
+    """
     faults: list[Exception] = []
 
     def make(folder: Path, together: threading.Barrier) -> None:
@@ -249,7 +252,7 @@ def test_an_unchanged_file_is_not_read_again_and_a_touched_one_keeps_its_chunks(
 
 def test_what_a_kill_left_pending_is_finished_at_the_next_start(tmp_path: Path, corpus: Path) -> None:
     made = Index(tmp_path / "index", corpus)
-    # As if killed between the catalog's transaction and the word index's commit.
+    # The state after a kill between the catalog's transaction and the full-text commit.
     made.catalog._db.execute("UPDATE files SET state='pending'")
     made.follower._writer.clear()
     made.follower._writer.commit()
@@ -393,7 +396,7 @@ def unit_vectors(count: int, seed: int = 1) -> "np.ndarray[tuple[int, int], np.d
 
 
 class Rows:
-    """Stands for the catalog's vectors; the catalog's own method is tested above."""
+    """A stand-in for the catalog's vectors; the catalog's own method is tested above."""
 
     def __init__(self, vectors: "np.ndarray[tuple[int, int], np.dtype[np.float32]]") -> None:
         self.rows = [(number, pack_vector(vector)) for number, vector in enumerate(vectors, 1)]
@@ -403,7 +406,7 @@ class Rows:
 
 
 def loaded(folder: Path) -> VectorTable:
-    """A table that uses the graph in a folder, if it is sound."""
+    """Return a table that uses the graph in a folder, if it is sound."""
     table, about = VectorTable(1, 16), read_side_car(folder)
     graph = read_graph(folder, about) if about else None
     if graph is not None:
@@ -414,7 +417,7 @@ def loaded(folder: Path) -> VectorTable:
 def test_the_graph_and_the_tail_are_searched_as_one(tmp_path: Path) -> None:
     vectors = unit_vectors(3000)
     build_graph(tmp_path, 1, 16, Rows(vectors[:2000]), 2000, 1)
-    build_graph(tmp_path, 1, 16, Rows(vectors[:2500]), 2500, 1)  # what has come is added
+    build_graph(tmp_path, 1, 16, Rows(vectors[:2500]), 2500, 1)  # the new vectors are added
     table = loaded(tmp_path)
     assert table.last == table.count == 2500
     assert table.load(Rows(vectors)) == 500
@@ -432,7 +435,7 @@ def test_the_graph_and_the_tail_are_searched_as_one(tmp_path: Path) -> None:
 
 
 def test_among_very_many_every_table_answers_alike(tmp_path: Path) -> None:
-    """With a graph, with another one, without any, and whatever is there that does not live."""
+    """Compare tables with a graph, with another graph and without one, also after deletions."""
     vectors = unit_vectors(12_000)
     tables = []
     for name, in_graph in (("most", 11_000), ("few", 2000), ("none", 0)):
@@ -496,7 +499,7 @@ def test_ignore_rules_nest_and_negate(tmp_path: Path) -> None:
 def test_what_changes_together_is_taken_in_together(
     index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit of the words takes as long as a hundred files."""
+    """A full-text commit takes as long as a hundred files."""
     commits: list[int] = []
     commit = FullTextWriter.commit
     monkeypatch.setattr(FullTextWriter, "commit", lambda writer: (commits.append(1), commit(writer)))
@@ -578,7 +581,7 @@ def test_the_columns_say_what_the_catalog_says_whatever_happens_to_it(
         embedded.follower.scan_all()
         check()
     for _ in range(5):
-        embedded.follower.rebuild()  # enough rows are gone that the columns are made smaller
+        embedded.follower.rebuild()  # so many rows are deleted that the columns are compacted
         check()
     embedded.embed()
     check()

@@ -88,7 +88,7 @@ def test_exchanged_files_change_places() -> None:
 
 
 def test_what_was_forgotten_takes_no_memory() -> None:
-    """A hundred thousand files were looked up, ten are still known."""
+    """Look up 100,000 files, of which the kernel still has ten."""
     tracemalloc.start()
     try:
         table = NodeTable()

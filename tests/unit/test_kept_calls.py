@@ -1,4 +1,4 @@
-"""What is kept of calls, and for how long."""
+"""Test the storage and retention of tool calls."""
 
 import json
 from pathlib import Path

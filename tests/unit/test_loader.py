@@ -1,4 +1,4 @@
-"""Streams and windows: what is delivered, what is replaced, what goes."""
+"""Test streams and windows: delivered, replaced and dropped pieces."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The figures of `ctxfs eval`, on cases small enough to count by hand."""
+"""Test the metrics of `ctxfs eval`, on cases small enough to count by hand."""
 
 import math
 

@@ -16,7 +16,7 @@ from ctxfs.index.search.rank_fusion import WEIGHTS, fuse, mixed_weights
 def columns(
     **signals: dict[int, float],
 ) -> tuple[list[int], dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.float64]]"]]:
-    """(chunks, signals) as `fuse` takes them, from what each signal found."""
+    """Return (chunks, signals) in the form of `fuse`, from the scores of each signal."""
     chunks = sorted({chunk for found in signals.values() for chunk in found})
     return chunks, {name: np.array([found.get(c, np.nan) for c in chunks]) for name, found in signals.items()}
 

@@ -1,4 +1,4 @@
-"""Words of texts, as contexts weigh them."""
+"""Test the split of texts into words, as contexts weigh them."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from ctxfs.index.extract.batch_split import split_texts
 
 
 def words(texts: list[str]) -> list[list[str]]:
-    """The words of each text, whatever they begin with."""
+    """Return the words of each text, for any first character."""
     split = split_texts(texts)
     found: list[list[str]] = [[] for _ in texts]
     for text, begin, end in zip(split.texts.tolist(), split.begins.tolist(), split.ends.tolist(), strict=True):

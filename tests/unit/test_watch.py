@@ -1,4 +1,4 @@
-"""What the watcher of folders reports: real directories, real inotify."""
+"""Test the reports of the folder watcher, with real directories and inotify."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from ctxfs.daemon.watch import Changes, Watcher, by_directory
 
 
 def seen(top: Path, act: Callable[[], object]) -> Changes:
-    """What is reported of what `act` does."""
+    """Return the report of the changes that `act` makes."""
     reported: Changes = {}
 
     async def run() -> None:
