@@ -1,4 +1,4 @@
-"""A store's past driven without a daemon: changes are made in the work tree and noted in a journal, as the mount does."""
+"""Drive a store's versions without a daemon: change the work tree and write a journal, as the mount does."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ LARGE = 100_000
 
 
 class Past:
-    """One store and its archive; `reopen` is what a crash and a new start are."""
+    """One store and its archive; `reopen` stands for a restart."""
 
     def __init__(self, folder: Path, large_from: int = LARGE) -> None:
         self.layout: Layout = create_store(folder)
@@ -29,7 +29,10 @@ class Past:
         self._writers: dict[Actor, JournalWriter] = {}
 
     def _recovered(self) -> tuple[Archive, list[Commit]]:
-        """An archive and what its recovery commits; as in the daemon, large files are read after that, for the commit that follows."""
+        """Return an archive and the commits of its recovery.
+
+        As in the daemon, large files are read afterwards, for the commit that follows.
+        """
         archive = Archive(self.layout, "human:owner", self._large_from)
         return archive, [*archive.open(), *archive.commit()]
 
@@ -40,13 +43,13 @@ class Past:
         self.archive.close()
 
     def crash(self) -> None:
-        """Let go of everything without the clean end."""
+        """Release all resources without a clean shutdown."""
         self.archive.index.close()
         self.archive.ledger.repo.close()
         self.archive._store_lock.release()
 
     def reopen(self) -> list[Commit]:
-        """A new archive; the commits that its recovery made."""
+        """Open a new archive and return the commits of its recovery."""
         self.archive, made = self._recovered()
         return made
 
@@ -62,7 +65,7 @@ class Past:
         self.note("write", path, who=who)
 
     def version(self, path: str, data: str | bytes, who: Actor = ALICE) -> Commit:
-        """Write and commit."""
+        """Write a file and commit it."""
         self.write(path, data, who)
         (made,) = self.archive.commit()
         return made
@@ -82,7 +85,7 @@ class Past:
         self.note("write", path, who=who)
 
     def subjects(self, path: str = "") -> list[str]:
-        """Oldest first."""
+        """Return the subjects of the commits, oldest first."""
         return [step.commit.subject for step in reversed(self.archive.log(path, EVERYTHING, 1000))]
 
     def git(self, *arguments: str) -> str:
@@ -90,7 +93,7 @@ class Past:
         return subprocess.run(command, capture_output=True, text=True, check=True, errors="surrogateescape").stdout
 
     def picture(self) -> dict[str, object]:
-        """Everything below the work tree that versions keep."""
+        """Return the state of the work tree that versions record."""
         found: dict[str, object] = {}
         for folder, names, files in os.walk(self.tree):
             for name in names + files:
@@ -114,7 +117,10 @@ def past(tmp_path: Path) -> Iterator[Past]:
 
 
 def check_sound(past: Past, *, rebuild: bool = True) -> None:
-    """git is content, the newest version is the work tree, and (with `rebuild`) the path index is what git says."""
+    """Check that git finds no fault, and that the newest version equals the work tree.
+
+    With `rebuild`, the path index must equal one that is rebuilt from git.
+    """
     assert past.git("fsck", "--full", "--no-dangling") == ""
     archive = past.archive
     assert archive._committer.commit_everything(BOB, "check") is None, "the newest version is not the work tree"

@@ -1,4 +1,4 @@
-"""What becomes a version, and whose it is."""
+"""Test the content and the author of versions."""
 
 import contextlib
 import os
@@ -150,7 +150,7 @@ def test_what_is_written_under_one_name_of_a_hard_link_is_a_version_of_the_other
 
 
 def test_many_removals_at_once_are_one_version_and_what_came_again_stays(past: Past) -> None:
-    """Names that are missing are not looked for one by one: who else changes the directory would have to wait."""
+    """Missing names are not looked up one by one: other writers to the directory would have to wait."""
     names = [f"pad/many/{number:03}.txt" for number in range(120)]
     for name in names:
         past.write(name, name)
@@ -251,7 +251,7 @@ def test_a_large_file_with_holes_takes_no_more_room_in_the_past_and_when_it_come
 
 
 def test_objects_are_written_while_packing_removes_their_folders(past: Past) -> None:
-    """`git repack -d` deletes folders that it has emptied, between any two steps of a writer."""
+    """`git repack -d` deletes emptied folders, between any two steps of a writer."""
     repo, done = past.archive.ledger.repo, threading.Event()
 
     def prune() -> None:

@@ -1,4 +1,4 @@
-"""Erasure, and histories shared between stores."""
+"""Test erasure, and histories shared between stores."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ SECRET = b"the zanzibar password is hunter2"
 
 
 def traces(past: Past, secret: bytes) -> list[str]:
-    """Every file of the store that holds `secret`, compressed objects and packs included."""
+    """Return every file of the store that contains `secret`, including compressed objects and packs."""
     found = []
     for path in past.layout.root.rglob("*"):
         if not path.is_file():
@@ -139,7 +139,7 @@ def test_a_dry_run_names_the_places_and_erases_nothing(past: Past) -> None:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Past, Past]]:
-    """Two stores and a bare repository between them, called hub."""
+    """Yield two stores and a bare repository between them, called hub."""
     subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "hub.git")], check=True)
     stores = Past(tmp_path / "one"), Past(tmp_path / "two")
     for store in stores:
@@ -150,7 +150,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[Past, Past]]:
 
 
 def share(one: Past, two: Past) -> None:
-    """Until both have everything."""
+    """Push and pull until both stores have everything."""
     one.archive.push("hub")
     two.archive.pull("hub", BOB)
     two.archive.push("hub")

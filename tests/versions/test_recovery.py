@@ -1,4 +1,4 @@
-"""After a crash, a power cut, damage, a full disk."""
+"""Test recovery after a crash, a power cut, damage, or a full disk."""
 
 import errno
 import json
@@ -94,7 +94,7 @@ def test_locks_and_half_written_files_of_a_killed_process_are_cleared(past: Past
 
 
 def test_an_empty_object_does_not_poison_its_content(past: Past) -> None:
-    """After a power cut an object may be an empty file; later writes of the same content would be taken for done."""
+    """After a power cut an object may be an empty file; later writes of the same content would skip it as present."""
     past.version("memory/a/x.md", "one")
     oid = past.git("rev-parse", "HEAD:memory/a/x.md").strip()
     past.crash()
@@ -107,7 +107,7 @@ def test_an_empty_object_does_not_poison_its_content(past: Past) -> None:
 
 
 def damage_newest(past: Past) -> None:
-    """What a power cut leaves: the branch moved, and what it leads to is not there."""
+    """Leave the state after a power cut: the branch has moved, and the commit's object is missing."""
     head = past.git("rev-parse", "HEAD").strip()
     past.crash()
     (past.layout.repo / "objects" / head[:2] / head[2:]).unlink()
@@ -128,7 +128,7 @@ def test_after_a_power_cut_history_goes_on_from_the_last_whole_version(past: Pas
 
 
 def test_two_checkpoints_at_a_time_do_not_meet(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One is made now and then, another by whoever erases something."""
+    """One is made regularly, another by an erasure."""
     past.version("memory/a/x.md", "one")
     arrived, second = threading.Event(), list[threading.Thread]()
     done: list[bool] = []
@@ -194,7 +194,7 @@ def test_without_the_repository_the_files_are_kept_and_history_begins(past: Past
 def test_a_helper_that_dies_costs_nothing(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     assert past.archive.show("memory/a/x.md", "latest") == b"one"
-    # Only children of this process: whoever else has these words in a command line is none of ours.
+    # Only children of this process: other processes may have these words in a command line.
     helpers = {child: Path(f"/proc/{child}/cmdline").read_text() for child in children_of(os.getpid())}
     assert [command for command in helpers.values() if "cat-file" in command]
     assert [command for command in helpers.values() if f"{past.layout.repo}\0update-ref" in command]
@@ -220,7 +220,7 @@ def test_the_branch_is_never_moved_to_nothing(past: Past) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Past]:
-    """A store on a file system that is soon full."""
+    """Yield a store on a file system that is soon full."""
     at = tmp_path / "small"
     at.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,nr_inodes=4000", "tmpfs", str(at)], check=True)
@@ -318,7 +318,7 @@ def test_a_file_that_cannot_be_read_keeps_its_last_version_and_holds_up_nobody(
 
 
 def test_what_its_owner_may_not_read_is_not_taken_for_removed() -> None:
-    """As an ordinary user, whom modes bind; in a child, for there is no way back to root."""
+    """Run as an ordinary user, whom modes bind, in a child process, because it cannot become root again."""
     if os.geteuid() != 0:
         pytest.skip("becoming an ordinary user needs root")
     with tempfile.TemporaryDirectory(prefix="ctxfs-test-", dir="/tmp") as folder:
@@ -327,7 +327,7 @@ def test_what_its_owner_may_not_read_is_not_taken_for_removed() -> None:
         child = os.fork()
         if child == 0:
             try:
-                Past(Path(folder) / "warm").close()  # whatever is imported late comes from places of root's
+                Past(Path(folder) / "warm").close()  # a late import would read root's directories
                 os.setgid(65534)
                 os.setuid(65534)
                 os.write(write_end, shut_out(Path(folder) / "store"))
@@ -342,7 +342,7 @@ def test_what_its_owner_may_not_read_is_not_taken_for_removed() -> None:
 
 
 def shut_out(store: Path) -> bytes:
-    """Versions of a file in a closed directory, of a closed file, and of one that is open to all."""
+    """Return the versions of a file in a closed directory, of a closed file, and of an open one."""
     past = Past(store)
     past.version("pad/closed/x.md", "one")
     past.version("pad/secret.md", "one")

@@ -1,4 +1,4 @@
-"""Going back, and forward again."""
+"""Test restore, undo and redo."""
 
 import os
 from datetime import UTC, datetime

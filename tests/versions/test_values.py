@@ -1,4 +1,4 @@
-"""The formats: what goes in comes out, and git agrees."""
+"""Test the formats: encoded values decode to equal values, and git agrees."""
 
 import subprocess
 from datetime import UTC, datetime
