@@ -1,4 +1,4 @@
-"""Fixtures: a corpus, stores, and one daemon with a real mount that most mount tests share."""
+"""Provide a corpus, stores, and one shared daemon with a real mount to the tests."""
 
 import os
 import tempfile
@@ -12,8 +12,8 @@ from ctxfs.store.layout import Layout, create_store
 from tests.live import Live, make_corpus
 
 HERE = Path(__file__).parent
-# Modules and folders that take long. They are left out unless the command line names files or a mark (`-m long`), so that the default
-# run stays below seven minutes; `make test-long`, `test-leaks` and `test-crash` run them.
+# Slow modules and folders. They run only if the command line names files or a mark (`-m long`), so that the default run
+# stays below seven minutes. `make test-long`, `test-leaks` and `test-crash` run them.
 LONG = [
     HERE / name
     for name in (
@@ -57,14 +57,14 @@ LONG = [
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out what takes long by default."""
+    """Skip the modules and folders of `LONG` by default."""
     is_named = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.markexpr
     return True if collection_path in LONG and not is_named else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of `LONG`."""
+    """Add the mark `long` to the tests of `LONG`."""
     for item in items:
         if any(item.path.is_relative_to(place) for place in LONG):
             item.add_marker("long")
@@ -72,7 +72,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_leftovers() -> None:
-    """A run that was killed, its daemons with it, leaves dead mounts in its temporary folders, and `ctxfs doctor` says so."""
+    """Remove dead mounts of an earlier run that was killed with its daemons, because `ctxfs doctor` reports them."""
     for at in dead_mounts():
         if at.is_relative_to(tempfile.gettempdir()) and not _is_of_running_session(at):
             clear_dead(at)
@@ -80,14 +80,17 @@ def _no_leftovers() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Stores of tests are not among those that the user has confirmed."""
+    """Keep the stores of tests out of the user's list of confirmed stores."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 def _is_of_running_session(at: Path) -> bool:
-    """True below the folder of a session whose process lives: its tests may have killed the mount to look at it dead."""
+    """Return True for a path of a pytest run that is still alive.
+
+    Its tests may have killed the mount in order to examine a dead one.
+    """
     for folder in at.parents:
-        lock = folder / ".lock"  # pytest's, with its pid
+        lock = folder / ".lock"  # pytest's lock file, with its pid
         if lock.exists():
             return Path(f"/proc/{lock.read_text().strip() or 0}").exists()
     return False
@@ -95,19 +98,19 @@ def _is_of_running_session(at: Path) -> bool:
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    """An empty store."""
+    """Return an empty store."""
     return create_store(tmp_path / "store")
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """A small folder of real kinds of files."""
+    """Return a small folder with real kinds of files."""
     return make_corpus(tmp_path / "corpus")
 
 
 @pytest.fixture(scope="session")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store with a corpus, its daemon and a mount point; shared, so tests use places of their own in it."""
+    """Yield a shared store with a corpus, its daemon and a mount point; each test uses its own paths in it."""
     folder = tmp_path_factory.mktemp("live")
     made = Live(folder)
     made.corpus = make_corpus(folder / "corpus")
@@ -125,7 +128,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture
 def own_live(tmp_path: Path) -> Iterator[Live]:
-    """A store, daemon and mount point of the test's own, for tests that break things."""
+    """Yield a store, daemon and mount point of the test's own, for tests that break things."""
     made = Live(tmp_path)
     made.corpus = make_corpus(tmp_path / "corpus")
     made.run("init")
@@ -139,7 +142,7 @@ def own_live(tmp_path: Path) -> Iterator[Live]:
 
 @pytest.fixture
 def offline(tmp_path: Path) -> Live:
-    """A store with a source and no daemon."""
+    """Return a store with a source and without a daemon."""
     made = Live(tmp_path)
     made.corpus = make_corpus(tmp_path / "corpus")
     made.run("init")

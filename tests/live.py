@@ -1,4 +1,4 @@
-"""A running ctxfs for tests: the real command line, daemon and kernel mount, each in processes of their own."""
+"""Run a real ctxfs for tests: the command line, daemon and kernel mount, each in its own process."""
 
 import json
 import os
@@ -22,7 +22,7 @@ BOUND = 20.0
 
 
 def make_corpus(folder: Path) -> Path:
-    """Markdown, code, a dialogue, records, a binary, an ignored file, odd names, links."""
+    """Write Markdown, code, a dialogue, records, a binary, an ignored file, odd names and links into a folder."""
     files = {
         "rotation.md": "# Keys\n\nIntro.\n\n## Rotating keys\n\nRotate the signing keys every ninety days with `keyctl`.\n",
         "deploy.md": "# Deploying\n\nPush to main; the pipeline builds an image.\n\n## Rollback\n\nUse the previous tag.\n",
@@ -45,7 +45,10 @@ def make_corpus(folder: Path) -> Path:
 
 
 def eventually(what: str, attempt: Callable[[], Result], bound: float = BOUND) -> Result:
-    """The first true result of `attempt` within `bound` seconds; there is no event to wait for across processes."""
+    """Return the first true result of `attempt` within `bound` seconds.
+
+    It polls, because no event crosses process boundaries.
+    """
     end = time.monotonic() + bound
     while True:
         result = attempt()
@@ -57,7 +60,7 @@ def eventually(what: str, attempt: Callable[[], Result], bound: float = BOUND) -
 
 
 def code_of(act: Callable[[], object]) -> int:
-    """The errno that it fails with; 0 if it does not."""
+    """Return the errno that `act` fails with, 0 if it succeeds."""
     try:
         act()
     except OSError as error:
@@ -66,7 +69,7 @@ def code_of(act: Callable[[], object]) -> int:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that any thread of a process has started."""
+    """Return the processes that any thread of a process has started."""
     found: list[int] = []
     for thread in Path(f"/proc/{pid}/task").glob("*/children"):
         found.extend(map(int, thread.read_text().split()))
@@ -81,32 +84,32 @@ class Live:
         self.store = folder / "store"
         self.at = folder / "mnt"
         self.corpus = folder / "corpus"
-        self.tokens: dict[str, str] = {}  # by role, where a test needs some
+        self.tokens: dict[str, str] = {}  # by role, for tests that use roles
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line of `ctxfs`."""
+        """Return the command line of `ctxfs`."""
         words = [sys.executable, "-m", "ctxfs", "--store", str(self.store), *arguments]
         if self.user is None:
             return words
-        # The interpreter may be where only root can look.
+        # The interpreter may lie in a directory that only root can search.
         identity = [f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
         rights = [f"--{kind}-caps=-all,+dac_read_search" for kind in ("inh", "ambient")]
         return ["setpriv", *identity, *rights, *words]
 
     def try_run(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002 - as in subprocess
-        """Run `ctxfs`; the caller looks at the exit code."""
+        """Run `ctxfs`; the caller checks the exit code."""
         return subprocess.run(
             self.command(*arguments), capture_output=True, text=True, input=input, timeout=60, errors="surrogateescape"
         )
 
     def run(self, *arguments: str) -> str:
-        """Run `ctxfs`, which must succeed; its output."""
+        """Run `ctxfs`, which must succeed, and return its output."""
         done = self.try_run(*arguments)
         assert done.returncode == 0, f"ctxfs {arguments}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def status(self) -> dict[str, Any]:
-        """The daemon's status."""
+        """Return the daemon's status."""
         client = Client(self.store / "run", timeout=10)
         try:
             found: dict[str, Any] = client.call("status")
@@ -115,7 +118,7 @@ class Live:
             client.close()
 
     def wait_idle(self) -> None:
-        """Everything is indexed, by words and by meaning."""
+        """Wait until everything is indexed, full text and vectors."""
 
         def idle() -> bool:
             index = self.status()["index"]
@@ -124,27 +127,27 @@ class Live:
         eventually("the index is idle", idle, 60)
 
     def errors(self) -> list[dict[str, Any]]:
-        """Lines of errors.jsonl."""
+        """Return the lines of errors.jsonl."""
         file = self.store / "run" / "errors.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def daemon_pid(self) -> int:
-        """The process that owns the store."""
+        """Return the pid of the process that owns the store."""
         return int((self.store / "run" / "lock").read_text())
 
     def mount_pid(self) -> int:
-        """The process that serves `at`."""
+        """Return the pid of the process that serves `at`."""
         return int(next(mount["pid"] for mount in self.status()["mounts"] if mount["at"] == str(self.at)))
 
     def close(self) -> None:
-        """Unmount and end the daemon, whatever state they are in."""
+        """Unmount and end the daemon, in any state of both."""
         self.try_run("unmount", "--all")
         for at in self.at.parent.glob("mnt*"):
             subprocess.run(["fusermount3", "-u", "-z", str(at)], capture_output=True)
 
 
 def run_tool(live: Live, tool: str, *words: str, at: str = "mnt", stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a tool as a program of a mount, from the folder that the mount points are in."""
+    """Run a tool as a program of a mount, from the folder that contains the mount points."""
     program = live.at.parent / at / "tools" / tool / "run"
     return subprocess.run(
         [program, *words], capture_output=True, text=True, input=stdin, timeout=60, cwd=live.at.parent
@@ -152,7 +155,7 @@ def run_tool(live: Live, tool: str, *words: str, at: str = "mnt", stdin: str = "
 
 
 def mcp_call(live: Live, tool: str, arguments: Mapping[str, object], **proof: str) -> tuple[str, bool]:
-    """(what a tool answers to a real client, whether that is an error); `proof`: principal or token."""
+    """Return the response of a tool to a real client and True if it is an error; `proof` is a principal or token."""
 
     async def call() -> tuple[str, bool]:
         async with opened(Layout(live.store), **proof) as server, McpClient(server) as client:

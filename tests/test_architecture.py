@@ -1,4 +1,4 @@
-"""The shape of the code, as ARCHITECTURE.md says it is."""
+"""Check the import structure of the code against ARCHITECTURE.md."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = [path for top in ("ctxfs", "mounts", "mcp_server", "tools") for path in sorted((ROOT / top).rglob("*.py"))]
 
-# library → the one room that may import it (a folder or a file); of the standard library, each file it keeps
+# library → the one package that may import it (a folder or a file); of the standard library, each file with that module
 ROOMS: dict[str, str | tuple[str, ...]] = {
     "pyfuse3": ("ctxfs/fuse/transports/pyfuse.py", "ctxfs/fuse/mounting.py"),
     "tantivy": "ctxfs/index/engines/fulltext.py",
@@ -52,7 +52,7 @@ def imports_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("library", ROOMS)
 def test_a_library_is_imported_in_one_room(library: str) -> None:
-    mine = [path for path in SOURCES if path.relative_to(ROOT).parts[0] != "tools"]  # those are programs of their own
+    mine = [path for path in SOURCES if path.relative_to(ROOT).parts[0] != "tools"]  # those are separate programs
     users = {str(path.relative_to(ROOT)) for path in mine if library in imports_of(path)}
     assert users, f"nobody imports {library} any more"
     assert all(user.startswith(ROOMS[library]) for user in users), users
@@ -89,7 +89,7 @@ def test_the_checkers_have_nothing_to_say(command: list[str]) -> None:
 
 
 def test_the_engines_are_not_loaded_before_somebody_asks() -> None:
-    """A daemon mounts first: they take a seventh of a second."""
+    """A daemon mounts first: the engines take a seventh of a second to load."""
     heavy = {"numpy", "tantivy", "hnswlib", "onnxruntime", "lxml", "tree_sitter", "tokenizers"}
     code = f"import sys, ctxfs.app; print(*({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

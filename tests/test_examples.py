@@ -1,4 +1,4 @@
-"""docs/examples: the two exemplars of the paper, run as scripts over a real mount, with a stand-in for the model."""
+"""Run the two exemplars of docs/examples as scripts over a real mount, with a stand-in for the model."""
 
 import os
 import subprocess

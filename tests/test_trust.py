@@ -1,4 +1,4 @@
-"""What came from elsewhere: marked, left out, taken back; passwords in addresses are shown to nobody."""
+"""Test content from elsewhere: marked, excluded, rolled back; passwords in addresses are never shown."""
 
 import contextlib
 import json
@@ -16,7 +16,10 @@ PAGE = "https://example.org/page"
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A store with a mount; one note is alice's own, one she had from a page, one she had before and the page changed."""
+    """Yield a store with a mount and three notes of alice.
+
+    One is her own, one came from a page, one existed before and was changed from the page.
+    """
     live = Live(tmp_path_factory.mktemp("trust"))
     live.run("init")
     live.run("mount", str(live.at))
@@ -33,7 +36,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def written(live: Live, path: str, content: str, source: str) -> str:
-    """What ctx_write answers to alice."""
+    """Write as alice and return the response of ctx_write."""
     text, failed = mcp_call(
         live, "ctx_write", {"path": path, "content": content, "source": source}, principal="agent:alice"
     )
