@@ -67,7 +67,7 @@ test-programs: system system-programs $(VENV)/.ready ## stress-ng, fio, git, SQL
 
 test-fuzz: system system-test $(VENV)/.ready ## Frames, HTTP, formats, side-cars, requests, policies and .gitignore, damaged at random (two minutes)
 	CTXFS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \
-	    $(addprefix tests/trust/test_,$(addsuffix .py,frames gitignore hostile_files hostile_remotes network_neighbours settings_and_questions))
+	    $(addprefix tests/trust/test_,$(addsuffix .py,frames gitignore hostile_files hostile_remotes network_neighbours settings_and_queries))
 
 # Counting is checked by tokenizers that others publish: the files of cl100k, o200k, Claude 2 and DeepSeek, from one wheel.
 build/oracles/litellm: tests/oracle/oracles.txt | $(VENV)/.ready

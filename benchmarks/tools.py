@@ -23,7 +23,7 @@ from benchmarks.harness import Bench, bench, report
 from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.rpc.client import Client
 
-_SMALL = str(Path(__file__).parent.parent / "tests" / "servers" / "small.py")
+_SMALL = str(Path(__file__).parent.parent / "tests" / "mcp_client" / "small_server.py")
 _TOML = """description = "Say what it was asked"
 command = ["cat"]
 read_only = true

@@ -62,7 +62,7 @@ def url(served: Live) -> Iterator[str]:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
-    command = [sys.executable, "-m", "tests.mcp.everything", str(served.store), f"127.0.0.1:{port}"]
+    command = [sys.executable, "-m", "tests.mcp_server.everything", str(served.store), f"127.0.0.1:{port}"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
 
         def answers() -> bool:

@@ -89,7 +89,7 @@ def test_the_typescript_sdks_drive_the_server(sdk: str, served: Live) -> None:
 def test_the_client_of_before_drives_the_server(served: Live) -> None:
     environment = {**os.environ, "PYTHONPATH": str(PEERS / "mcp1")}
     done = subprocess.run(
-        [sys.executable, str(HERE / "before.py"), *served.command("mcp")],
+        [sys.executable, str(HERE / "mcp1_client.py"), *served.command("mcp")],
         env=environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -171,7 +171,7 @@ def derive(live: Live) -> None:
     live.run("commit")
 
 
-class Asker:
+class PrincipalClient:
     """One principal's access to one store: a mount point and a socket session.
 
     `proof` holds the arguments of `join`; it is empty for a person.
@@ -202,18 +202,18 @@ PAST = (
     ".snapshots .snapshots/now .snapshots/now/memory .snapshots/now/memory/shared .snapshots/first/memory memory/.versions "
     "memory/shared/.versions"
 )
-Probe = Callable[[Asker], Any]
+Probe = Callable[[PrincipalClient], Any]
 PROBES: dict[str, Probe] = {}
 
 
 def on_mount(name: str, act: Callable[[Path], Any]) -> None:
-    PROBES[f"mount {name}"] = lambda asker: act(asker.at)
+    PROBES[f"mount {name}"] = lambda caller: act(caller.at)
 
 
 def shell(name: str, command: str) -> None:
-    def run(asker: Asker) -> str:
+    def run(caller: PrincipalClient) -> str:
         done = subprocess.run(
-            ["bash", "-c", command], cwd=asker.at, capture_output=True, text=True, errors="replace", timeout=60
+            ["bash", "-c", command], cwd=caller.at, capture_output=True, text=True, errors="replace", timeout=60
         )
         return f"{done.returncode}\n{done.stdout}\n{done.stderr}"
 
@@ -221,7 +221,7 @@ def shell(name: str, command: str) -> None:
 
 
 def rpc(probe: str, method: str, **arguments: object) -> None:
-    PROBES[f"rpc {probe}"] = lambda asker: asker.call(method, **arguments)
+    PROBES[f"rpc {probe}"] = lambda caller: caller.call(method, **arguments)
 
 
 def opened(path: Path, flags: int) -> str:
@@ -287,14 +287,14 @@ for path in HIDDEN:
         "label": SetMeta(TreePath.parse(path), "user.ctx.kind", b"fact"),
         "move": Move(TreePath.parse(path), TreePath.parse("memory/mallory/stolen.md")),
     }.items():
-        PROBES[f"rpc {verb} {path}"] = lambda asker, c=change: asker.change(c)
-    PROBES[f"rpc pin {path}"] = lambda asker, p=path: asker.call(
+        PROBES[f"rpc {verb} {path}"] = lambda caller, c=change: caller.change(c)
+    PROBES[f"rpc pin {path}"] = lambda caller, p=path: caller.call(
         "context", request={"query": "keys", "budget": 500, "pins": [p]}
     )["text"]
-    PROBES[f"rpc verify {path}"] = lambda asker, p=path: _verified(asker, p)
-    PROBES[f"rpc guess {path}"] = lambda asker, p=path: _guessed(asker, HIDDEN[p])
-    PROBES[f"mcp read {path}"] = lambda asker, p=path: asker.mcp("ctx_read", path=p)
-    PROBES[f"mcp list {path}"] = lambda asker, p=parent: asker.mcp("ctx_list", path=p)
+    PROBES[f"rpc verify {path}"] = lambda caller, p=path: _verified(caller, p)
+    PROBES[f"rpc guess {path}"] = lambda caller, p=path: _guessed(caller, HIDDEN[p])
+    PROBES[f"mcp read {path}"] = lambda caller, p=path: caller.mcp("ctx_read", path=p)
+    PROBES[f"mcp list {path}"] = lambda caller, p=parent: caller.mcp("ctx_list", path=p)
 for name in MADE:
     path = DERIVED + name
     for method in ("stat", "read", "list", "metadata"):
@@ -312,8 +312,8 @@ for name in MADE:
         rpc(f"{method} {path}", method, path=path, **extra)
     on_mount(f"stat {path}", lambda at, p=path: str(os.lstat(at / p).st_size))
     on_mount(f"open {path}", lambda at, p=path: opened(at / p, os.O_RDONLY))
-    PROBES[f"rpc remove {path}"] = lambda asker, p=path: asker.change(Remove(TreePath.parse(p)))
-    PROBES[f"mcp read {path}"] = lambda asker, p=path: asker.mcp("ctx_read", path=p)
+    PROBES[f"rpc remove {path}"] = lambda caller, p=path: caller.change(Remove(TreePath.parse(p)))
+    PROBES[f"mcp read {path}"] = lambda caller, p=path: caller.mcp("ctx_read", path=p)
 for path in (
     "context",
     "search",
@@ -324,7 +324,7 @@ for path in (
 ):
     on_mount(f"names {path}", lambda at, p=path: sorted(os.listdir(at / p)))
     rpc(f"names {path}", "list", path=path)
-    PROBES[f"mcp names {path}"] = lambda asker, p=path: asker.mcp("ctx_list", path=p, depth=2)
+    PROBES[f"mcp names {path}"] = lambda caller, p=path: caller.mcp("ctx_list", path=p, depth=2)
 rpc("log of contexts", "log", path="context", changes=True)
 rpc("curate", "curate", task=f"{WORD}-task")
 for question in QUESTIONS:
@@ -333,9 +333,9 @@ for question in QUESTIONS:
     rpc(f"search below {question}", "search", question=question, below="memory", limit=100)
     on_mount(f"search {question}", lambda at, q=question: _answers(at / "search" / q))
     on_mount(f"search below {question}", lambda at, q=question: _answers(at / "memory" / ".search" / q))
-    PROBES[f"rpc context {question}"] = lambda asker, q=question: _context(asker, q)
-    PROBES[f"mcp search {question}"] = lambda asker, q=question: asker.mcp("ctx_search", query=q, limit=50)
-    PROBES[f"mcp context {question}"] = lambda asker, q=question: asker.mcp("ctx_context", task=q, budget=600)
+    PROBES[f"rpc context {question}"] = lambda caller, q=question: _context(caller, q)
+    PROBES[f"mcp search {question}"] = lambda caller, q=question: caller.mcp("ctx_search", query=q, limit=50)
+    PROBES[f"mcp context {question}"] = lambda caller, q=question: caller.mcp("ctx_context", task=q, budget=600)
 for filters in ("tag:deploy", "kind:fact", "path:secret", "since:2001-01-01"):
     rpc(f"find {filters}", "find", filters=filters)
 for pattern in ("*.md", "memory/**", "**/*zanzi*"):
@@ -361,18 +361,18 @@ rpc("snapshots", "snapshots")
 rpc("reviews", "reviews")
 rpc("remotes", "remotes")
 rpc("mountpoints", "mountpoints")
-PROBES["context task"] = lambda asker: _task(asker)
+PROBES["context task"] = lambda caller: _task(caller)
 
 
-def _guessed(asker: Asker, text: str) -> Any:
+def _guessed(caller: PrincipalClient, text: str) -> Any:
     """Write the hidden text as a guess: the writer must not learn that it exists.
 
     The metadata of the file may depend on visible files only.
     """
     place = TreePath.parse("memory/mallory/guess.md")
-    said = asker.change(Put(place, (text + "Signing keys are known to everybody.\n").encode()))
-    told = asker.call("metadata", path=str(place))
-    asker.change(Remove(place))
+    said = caller.change(Put(place, (text + "Signing keys are known to everybody.\n").encode()))
+    told = caller.call("metadata", path=str(place))
+    caller.change(Remove(place))
     return said, sorted(name for name in told if "ctx." not in name or "trust" in name or "source" in name)
 
 
@@ -395,8 +395,8 @@ def _answers(folder: Path) -> list[str]:
     ]
 
 
-def _context(asker: Asker, question: str) -> Any:
-    built = asker.call("context", request={"query": question, "budget": 800})
+def _context(caller: PrincipalClient, question: str) -> Any:
+    built = caller.call("context", request={"query": question, "budget": 800})
     manifest = json.loads(built["manifest"])
     return (
         built["text"],
@@ -406,16 +406,16 @@ def _context(asker: Asker, question: str) -> Any:
     )
 
 
-def _verified(asker: Asker, path: str) -> Any:
-    manifest = json.loads(asker.call("context", request={"query": "keys", "budget": 500})["manifest"])
+def _verified(caller: PrincipalClient, path: str) -> Any:
+    manifest = json.loads(caller.call("context", request={"query": "keys", "budget": 500})["manifest"])
     for item in manifest["items"]:
         item["path"], item["sha256"] = path, hashlib.sha256(HIDDEN[path].encode()).hexdigest()
-    found = asker.call("verify_context", manifest=json.dumps(manifest).encode())
+    found = caller.call("verify_context", manifest=json.dumps(manifest).encode())
     return found["same"], found["missing"]
 
 
-def _task(asker: Asker) -> Any:
-    task = asker.at / "context" / "leaky"
+def _task(caller: PrincipalClient) -> Any:
+    task = caller.at / "context" / "leaky"
     with contextlib.suppress(FileExistsError):
         task.mkdir()
     (task / "request.toml").write_text(f'query = "{WORD} signing keys"\nbudget = 900\n')
@@ -424,7 +424,7 @@ def _task(asker: Asker) -> Any:
     stream = (task / "stream").read_text()
     (task / "response.md").write_text(f"The {WORD} lock opens with otter-7741.\n")
     evaluation = json.loads((task / "evaluation.json").read_text())
-    asker.change(Remove(TreePath.parse("context/leaky")))
+    caller.change(Remove(TreePath.parse("context/leaky")))
     return (
         text,
         len(manifest["items"]),
@@ -434,10 +434,10 @@ def _task(asker: Asker) -> Any:
     )
 
 
-def observe(probe: Probe, asker: Asker) -> str:
+def observe(probe: Probe, caller: PrincipalClient) -> str:
     """Return the result of a probe, without the parts that differ between any two stores."""
     try:
-        told = probe(asker)
+        told = probe(caller)
     except OSError as error:
         told = f"{errno.errorcode.get(error.errno or 0, error.errno)} {error.strerror}"
     except Exception as error:  # a CommandError contains information, too
@@ -449,7 +449,7 @@ def observe(probe: Probe, asker: Asker) -> str:
             told, default=lambda data: data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data)
         )
     )
-    text = text.replace(str(asker.live.store.parent), "STORE")
+    text = text.replace(str(caller.live.store.parent), "STORE")
     text = re.sub(r"#[0-9a-f]{8}\b", "#TOKEN", text)
     text = re.sub(r"\b[0-9a-f]{40}\b|\b[0-9a-f]{64}\b|mount-[0-9a-f]{8}|s-[0-9a-f]{8}", "ID", text)
     text = re.sub(r"\b[0-9a-f]{16}-[0-9a-f]+-[0-9a-f]+\b", "VERSION", text)
@@ -458,15 +458,17 @@ def observe(probe: Probe, asker: Asker) -> str:
 
 
 @pytest.fixture(scope="module")
-def askers(pair: tuple[Live, Live]) -> Iterator[dict[str, tuple[Asker, Asker]]]:
+def callers(pair: tuple[Live, Live]) -> Iterator[dict[str, tuple[PrincipalClient, PrincipalClient]]]:
     with contextlib.ExitStack() as stack:
 
-        def asker(live: Live, role: str) -> Asker:
+        def caller(live: Live, role: str) -> PrincipalClient:
             token = live.tokens.get(role)
             proof = {"token": token} if token else {"principal": ROLES[role][0]}
-            return stack.enter_context(contextlib.closing(Asker(live, live.at.parent / f"mnt-{role}", **proof)))
+            return stack.enter_context(
+                contextlib.closing(PrincipalClient(live, live.at.parent / f"mnt-{role}", **proof))
+            )
 
-        yield {role: (asker(pair[0], role), asker(pair[1], role)) for role in ASKED}
+        yield {role: (caller(pair[0], role), caller(pair[1], role)) for role in ASKED}
 
 
 def test_there_are_many_surfaces() -> None:
@@ -477,12 +479,14 @@ def test_there_are_many_surfaces() -> None:
 
 @pytest.mark.parametrize("name", [name for name in PROBES if WHOLE or zlib.crc32(name.encode()) % 3 == 0])
 @pytest.mark.parametrize("role", ASKED)
-def test_nothing_tells_of_what_may_not_be_seen(role: str, name: str, askers: dict[str, tuple[Asker, Asker]]) -> None:
-    without, with_them = (observe(PROBES[name], asker) for asker in askers[role])
+def test_probes_reveal_no_hidden_file(
+    role: str, name: str, callers: dict[str, tuple[PrincipalClient, PrincipalClient]]
+) -> None:
+    without, with_them = (observe(PROBES[name], caller) for caller in callers[role])
     if with_them != without:  # one store may have indexed the writes of earlier probes when the other has not
-        for asker in askers[role]:
-            asker.live.wait_idle()
-        without, with_them = (observe(PROBES[name], asker) for asker in askers[role])
+        for caller in callers[role]:
+            caller.live.wait_idle()
+        without, with_them = (observe(PROBES[name], caller) for caller in callers[role])
     assert with_them == without
 
 
@@ -491,9 +495,9 @@ def test_a_denied_file_is_still_there_for_people(pair: tuple[Live, Live]) -> Non
     for path, text in HIDDEN.items():
         assert (ada / path).read_text().startswith(text)
     assert shutil.which("bash")
-    with contextlib.closing(Asker(pair[1], ada)) as asker:
-        asker.change(MakeDir(TreePath.parse("pad/by-people")))
-        asker.change(Put(TreePath.parse("pad/by-people/x"), b"x"))
+    with contextlib.closing(PrincipalClient(pair[1], ada)) as caller:
+        caller.change(MakeDir(TreePath.parse("pad/by-people")))
+        caller.change(Put(TreePath.parse("pad/by-people/x"), b"x"))
 
 
 # Probes that cannot distinguish the stores even for a person: sources have no versions and take no changes, human/ is
@@ -515,14 +519,16 @@ def _changes(name: str) -> bool:
 def test_the_probes_would_see_a_leak(pair: tuple[Live, Live]) -> None:
     """The probes of a person, who may see everything, distinguish the two stores, except for those listed above."""
     with contextlib.ExitStack() as stack:
-        one, two = (stack.enter_context(contextlib.closing(Asker(live, live.at.parent / "mnt-ada"))) for live in pair)
+        one, two = (
+            stack.enter_context(contextlib.closing(PrincipalClient(live, live.at.parent / "mnt-ada"))) for live in pair
+        )
         blind = []
         for name in sorted(PROBES, key=_changes):
             if _changes(name):  # undo the changes of the last probe
                 hide(pair[1])
-                for asker in (one, two):
-                    (asker.at / "pad" / "t").mkdir(exist_ok=True)
-                    subprocess.run(["rm", "-rf", *asker.at.glob("memory/mallory/stolen*")], check=True)
+                for caller in (one, two):
+                    (caller.at / "pad" / "t").mkdir(exist_ok=True)
+                    subprocess.run(["rm", "-rf", *caller.at.glob("memory/mallory/stolen*")], check=True)
             if observe(PROBES[name], one) == observe(PROBES[name], two):
                 blind.append(name)
     assert [name for name in blind if not BLIND.match(name)] == []
@@ -543,16 +549,16 @@ _SHUT, _ABSENT = "memory/bob/fact/zanzibar.md", "memory/bub/fact/zenzibor.md"
 
 @pytest.mark.parametrize("name", TIMED)
 def test_what_is_hidden_answers_no_slower_than_what_is_not_there(
-    name: str, askers: dict[str, tuple[Asker, Asker]]
+    name: str, callers: dict[str, tuple[PrincipalClient, PrincipalClient]]
 ) -> None:
     hidden, absent, rounds = TIMED[name]
-    asker = askers["agent"][1]
+    caller = callers["agent"][1]
     times: dict[str, list[float]] = {"hidden": [], "absent": []}
     for _ in range(rounds):
         for kind, probe in (("hidden", hidden), ("absent", absent)):
             start = time.perf_counter()
             with contextlib.suppress(OSError):
-                probe(asker)
+                probe(caller)
             times[kind].append(time.perf_counter() - start)
     shut, missing = (statistics.median(times[kind]) for kind in ("hidden", "absent"))
     assert 0.67 < shut / missing < 1.5, f"{shut * 1e6:.0f} µs against {missing * 1e6:.0f}"

@@ -16,7 +16,7 @@ from ctxfs.model.change import MakeDir, Move, Put, Remove
 from ctxfs.model.path import Path as TreePath
 from ctxfs.rpc.client import Client
 from tests.live import Live, code_of, eventually
-from tests.trust.asker import Asker
+from tests.trust.principal import PrincipalClient
 
 pytestmark = pytest.mark.fuse
 
@@ -51,31 +51,31 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 @pytest.fixture(scope="module")
-def alice(live: Live) -> Iterator[Asker]:
+def alice(live: Live) -> Iterator[PrincipalClient]:
     """Yield an agent that received a context from its own memory in every form, and has answered it."""
-    asker = Asker(live, "agent:alice")
-    task = asker.at / "context" / TASK
+    agent = PrincipalClient(live, "agent:alice")
+    task = agent.at / "context" / TASK
     task.mkdir()
     (task / "request.toml").write_text(f'query = "{QUESTION}"\nbudget = 400\n')
     for name in ("context.md", "stream", "delta.md"):
         assert SECRET in (task / name).read_text()
     (task / "response.md").write_text(f"The merger closes on 3 March, code {SECRET} [1].\n")
     assert SECRET in (task / "evaluation.json").read_text()
-    os.mkdir(asker.at / "context" / "draft-merger")
-    asker.change(MakeDir(TreePath.parse(f"search/{QUESTION}")))
+    os.mkdir(agent.at / "context" / "draft-merger")
+    agent.change(MakeDir(TreePath.parse(f"search/{QUESTION}")))
     live.run("commit")
-    with contextlib.closing(asker.client):
-        yield asker
+    with contextlib.closing(agent.client):
+        yield agent
 
 
 @pytest.fixture(scope="module")
-def mallory(live: Live, alice: Asker) -> Iterator[Asker]:
-    asker = Asker(live, "agent:mallory")
-    with contextlib.closing(asker.client):
-        yield asker
+def mallory(live: Live, alice: PrincipalClient) -> Iterator[PrincipalClient]:
+    agent = PrincipalClient(live, "agent:mallory")
+    with contextlib.closing(agent.client):
+        yield agent
 
 
-def test_an_agent_has_all_of_its_own_task(alice: Asker) -> None:
+def test_an_agent_has_all_of_its_own_task(alice: PrincipalClient) -> None:
     names = set(os.listdir(alice.at / "context" / TASK))
     assert names >= {"request.toml", "context.md", "manifest.json", "response.md", "evaluation.json", *RECORDS}
     for name in (*FILES, *RECORDS):
@@ -86,7 +86,7 @@ def test_an_agent_has_all_of_its_own_task(alice: Asker) -> None:
     assert SECRET in alice.call("show", path=f"context/{TASK}/response.md", at="latest").decode()
 
 
-def test_contexts_of_one_agent_do_not_exist_for_another(alice: Asker, mallory: Asker) -> None:
+def test_contexts_of_one_agent_do_not_exist_for_another(alice: PrincipalClient, mallory: PrincipalClient) -> None:
     assert os.listdir(mallory.at / "context") == []
     assert mallory.call("list", path="context") == []
     assert "merger" not in mallory.mcp("ctx_list", path="context", depth=3)
@@ -97,7 +97,7 @@ def test_contexts_of_one_agent_do_not_exist_for_another(alice: Asker, mallory: A
         assert SECRET not in mallory.mcp("ctx_read", path=f"context/{TASK}/{name}")
 
 
-def test_the_past_of_a_context_is_its_owners(alice: Asker, mallory: Asker) -> None:
+def test_the_past_of_a_context_is_its_owners(alice: PrincipalClient, mallory: PrincipalClient) -> None:
     for below in (f"context/{TASK}/.versions", f"context/.versions/{TASK}", f".snapshots/latest/context/{TASK}"):
         found = []
         for name in ("", *FILES, *RECORDS):
@@ -123,7 +123,7 @@ def test_the_past_of_a_context_is_its_owners(alice: Asker, mallory: Asker) -> No
     assert code_of(lambda: mallory.call("undo", path="context", dry_run=True)) == errno.EACCES
 
 
-def test_what_was_delivered_has_no_versions(live: Live, alice: Asker) -> None:
+def test_what_was_delivered_has_no_versions(live: Live, alice: PrincipalClient) -> None:
     client = Client(live.store / "run")
     paths = [
         change["path"] for commit in client.call("log", path="context", changes=True) for change in commit["changes"]
@@ -133,7 +133,9 @@ def test_what_was_delivered_has_no_versions(live: Live, alice: Asker) -> None:
     assert [path for path in paths if path.rpartition("/")[2] in RECORDS] == []
 
 
-def test_an_agent_cannot_delete_write_or_take_a_context_of_another(alice: Asker, mallory: Asker) -> None:
+def test_an_agent_cannot_delete_write_or_take_a_context_of_another(
+    alice: PrincipalClient, mallory: PrincipalClient
+) -> None:
     task = TreePath.parse(f"context/{TASK}")
     for change in (
         Put(task / "response.md", b"forged"),
@@ -149,7 +151,7 @@ def test_an_agent_cannot_delete_write_or_take_a_context_of_another(alice: Asker,
     assert SECRET in (alice.at / "context" / TASK / "response.md").read_text()
 
 
-def test_a_kept_question_is_shown_to_whoever_keeps_it(alice: Asker, mallory: Asker) -> None:
+def test_a_kept_question_is_shown_to_whoever_keeps_it(alice: PrincipalClient, mallory: PrincipalClient) -> None:
     place = TreePath.parse(f"search/{QUESTION}")
     assert os.listdir(mallory.at / "search") == []
     assert mallory.call("list", path="search/.versions") == []
@@ -162,16 +164,18 @@ def test_a_kept_question_is_shown_to_whoever_keeps_it(alice: Asker, mallory: Ask
     assert QUESTION in os.listdir(alice.at / "search")
 
 
-def test_the_same_question_of_two_agents_makes_two_contexts(alice: Asker, mallory: Asker) -> None:
+def test_the_same_question_of_two_agents_makes_two_contexts(alice: PrincipalClient, mallory: PrincipalClient) -> None:
     handles = [
-        asker.mcp("ctx_context", task="who met whom").rpartition("handle: ")[2].partition(";")[0]
-        for asker in (alice, mallory)
+        agent.mcp("ctx_context", task="who met whom").rpartition("handle: ")[2].partition(";")[0]
+        for agent in (alice, mallory)
     ]
     assert handles[0] != handles[1]
     assert "[handle" not in mallory.mcp("ctx_context", task="x", handle=TASK)
 
 
-def test_a_lost_record_of_sources_opens_a_response_to_nobody_else(live: Live, alice: Asker, mallory: Asker) -> None:
+def test_a_lost_record_of_sources_opens_a_response_to_nobody_else(
+    live: Live, alice: PrincipalClient, mallory: PrincipalClient
+) -> None:
     record = live.store / "deliveries" / TASK / "response.context.json"
     data = record.read_bytes()
     record.unlink()
@@ -182,7 +186,7 @@ def test_a_lost_record_of_sources_opens_a_response_to_nobody_else(live: Live, al
         record.write_bytes(data)
 
 
-def test_a_task_without_an_owner_is_for_people(live: Live, alice: Asker) -> None:
+def test_a_task_without_an_owner_is_for_people(live: Live, alice: PrincipalClient) -> None:
     place = live.store / "tree" / "context" / "of-before"
     place.mkdir()
     (place / "request.toml").write_text('query = "merger"\n')
@@ -191,7 +195,7 @@ def test_a_task_without_an_owner_is_for_people(live: Live, alice: Asker) -> None
     assert "of-before" not in os.listdir(alice.at / "context")
 
 
-def test_people_see_every_context(live: Live, alice: Asker) -> None:
+def test_people_see_every_context(live: Live, alice: PrincipalClient) -> None:
     task = live.at / "context" / TASK
     assert TASK in os.listdir(live.at / "context")
     assert SECRET in (task / "response.md").read_text()
@@ -201,7 +205,7 @@ def test_people_see_every_context(live: Live, alice: Asker) -> None:
 
 
 def test_a_rule_opens_a_context_but_not_what_was_made_from_hidden_files(
-    live: Live, alice: Asker, mallory: Asker
+    live: Live, alice: PrincipalClient, mallory: PrincipalClient
 ) -> None:
     config = live.store / "policy.toml"
     task = mallory.at / "context" / TASK
@@ -220,7 +224,7 @@ def test_a_rule_opens_a_context_but_not_what_was_made_from_hidden_files(
         eventually("the rule is gone", lambda: not task.exists())
 
 
-def test_an_owner_that_may_read_less_loses_what_was_made_from_it(live: Live, alice: Asker) -> None:
+def test_an_owner_that_may_read_less_loses_what_was_made_from_it(live: Live, alice: PrincipalClient) -> None:
     config = live.store / "policy.toml"
     task = alice.at / "context" / TASK
     config.write_text(
@@ -237,7 +241,7 @@ def test_an_owner_that_may_read_less_loses_what_was_made_from_it(live: Live, ali
         eventually("the rule is gone", lambda: (task / "response.md").exists())
 
 
-def test_a_name_that_was_anothers_begins_anew(live: Live, alice: Asker, mallory: Asker) -> None:
+def test_a_name_that_was_anothers_begins_anew(live: Live, alice: PrincipalClient, mallory: PrincipalClient) -> None:
     place = TreePath.parse("context/passed-on")
     alice.change(MakeDir(place))
     alice.change(Put(place / "request.toml", f'query = "{SECRET}"\n'.encode()))

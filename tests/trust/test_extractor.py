@@ -11,8 +11,8 @@ import pytest
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor, Limits, SlowFileBudget, TooSlow
 from ctxfs.index.extract.formats import MAX_CHUNKS, UnreadableFile, chunks_of
 from ctxfs.index.search.overlay import MAX_FILE_BYTES
-from tests.unit.test_formats import MAIL, a_pdf
-from tests.unit.test_index import Index
+from tests.unit.index.test_formats import MAIL, a_pdf
+from tests.unit.index.test_index import Index
 
 
 @pytest.fixture

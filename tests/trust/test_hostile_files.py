@@ -8,8 +8,8 @@ from pathlib import Path
 from ctxfs.index.extract.extractor import Extractor, Limits
 from ctxfs.index.extract.formats import UnreadableFile
 from tests.trust.hostile_files import GOOD, mails, make_hostile_files, texts
-from tests.unit.test_formats import ENCODED, MAIL, PAGE, a_pdf
-from tests.unit.test_index import Index
+from tests.unit.index.test_formats import ENCODED, MAIL, PAGE, a_pdf
+from tests.unit.index.test_index import Index
 
 SECONDS = float(os.environ.get("CTXFS_FUZZ_SECONDS", "2"))
 

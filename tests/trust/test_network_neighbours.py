@@ -16,7 +16,7 @@ import trio.testing
 
 from mcp_server.http_limits import HttpLimits, Limits, Message, Receive, Send
 from tests.live import Live, eventually
-from tests.mcp.test_clients import HELLO, PLAIN, Http, free_port, request
+from tests.mcp_server.test_clients import HELLO, PLAIN, Http, free_port, request
 
 TOKEN = "ctx_{:08x}_" + "A" * 43
 FUZZ_SECONDS = float(os.environ.get("CTXFS_FUZZ_SECONDS", "2"))

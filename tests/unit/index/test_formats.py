@@ -286,7 +286,7 @@ def test_long_paragraphs_of_documents_are_split() -> None:
 
 
 def test_the_index_finds_documents_and_says_why_not(tmp_path: Path) -> None:
-    from tests.unit.test_index import Index
+    from tests.unit.index.test_index import Index
 
     corpus = tmp_path / "corpus"
     corpus.mkdir()
@@ -309,7 +309,7 @@ def test_the_index_finds_documents_and_says_why_not(tmp_path: Path) -> None:
 
 
 def test_whatever_lies_in_a_folder_the_rest_is_indexed(tmp_path: Path) -> None:
-    from tests.unit.test_index import Index
+    from tests.unit.index.test_index import Index
 
     corpus = tmp_path / "corpus"
     corpus.mkdir()
@@ -349,7 +349,7 @@ def test_whatever_lies_in_a_folder_the_rest_is_indexed(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_no_question_is_too_strange(question: str, tmp_path: Path) -> None:
-    from tests.unit.test_index import Index
+    from tests.unit.index.test_index import Index
 
     corpus = tmp_path / "corpus"
     corpus.mkdir()

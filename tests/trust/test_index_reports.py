@@ -28,7 +28,7 @@ from ctxfs.model.path import ROOT
 from ctxfs.store.layout import Layout
 from mounts.search import render_results
 from tests.live import Live
-from tests.unit.test_index import Index
+from tests.unit.index.test_index import Index
 
 
 def service(searcher: Searcher) -> tuple[IndexService, dict[str, object]]:

@@ -25,7 +25,7 @@ from ctxfs.index.query import parse_query
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import ROOT
-from tests.unit.test_index import Index
+from tests.unit.index.test_index import Index
 
 WORDS = ["[PAD]", "[UNK]", "keys", "rotate", "signing", "deploy", "banana", "query:", "days", "otter", "?"]
 

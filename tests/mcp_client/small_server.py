@@ -1,6 +1,6 @@
 """Serve a small MCP server of the handshake era for tests, with the standard library alone: it starts fast.
 
-It misbehaves on request: `python small.py '{"tools": [...], "mood": "..."}'`; a tool does as it is called.
+It misbehaves on request: `python small_server.py '{"tools": [...], "mood": "..."}'`; a tool does as it is called.
 """
 
 import json

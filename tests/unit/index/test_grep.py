@@ -14,7 +14,7 @@ from ctxfs.index.query import parse_query
 from ctxfs.index.search.grep import Matcher, places_of, scan
 from ctxfs.index.search.regex_literals import MIN_LITERAL_CHARS, needed_literals
 from ctxfs.model.path import ROOT
-from tests.unit.test_freshness import Live
+from tests.unit.index.test_freshness import Live
 
 
 @pytest.mark.parametrize(

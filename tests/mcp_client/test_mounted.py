@@ -16,7 +16,7 @@ import pytest
 from ctxfs.rpc.client import Client
 from tests.live import Live, eventually, mcp_call
 
-SMALL = str(Path(__file__).parent / "small.py")
+SMALL = str(Path(__file__).parent / "small_server.py")
 
 
 def command(**said: Any) -> list[str]:

@@ -7,7 +7,7 @@ from ctxfs.rpc.wire import change_to_wire
 from tests.live import Live, mcp_call
 
 
-class Asker:
+class PrincipalClient:
     """A principal's mount point and socket session."""
 
     def __init__(self, live: Live, principal: str) -> None:
