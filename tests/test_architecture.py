@@ -51,7 +51,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("library", ROOMS)
-def test_a_library_is_imported_in_one_room(library: str) -> None:
+def test_library_is_imported_in_one_package(library: str) -> None:
     mine = [path for path in SOURCES if path.relative_to(ROOT).parts[0] != "tools"]  # those are separate programs
     users = {str(path.relative_to(ROOT)) for path in mine if library in imports_of(path)}
     assert users, f"nobody imports {library} any more"
@@ -70,7 +70,7 @@ def test_only_the_composition_root_makes_an_app_s_parts() -> None:
             assert "from mounts" not in text or "import hit_record" in text, path
 
 
-def test_every_room_is_described() -> None:
+def test_every_package_is_described() -> None:
     described = (ROOT / "ARCHITECTURE.md").read_text()
     for folder in sorted((ROOT / "ctxfs").iterdir()):
         if folder.is_dir() and (folder / "__init__.py").exists():
@@ -82,13 +82,13 @@ def test_every_room_is_described() -> None:
     [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["lint-imports", "--no-cache"]],
     ids=["ruff", "format", "mypy", "layers"],
 )
-def test_the_checkers_have_nothing_to_say(command: list[str]) -> None:
+def test_checkers_report_no_error(command: list[str]) -> None:
     program = Path(sys.executable).parent / command[0]
     done = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_engines_are_not_loaded_before_somebody_asks() -> None:
+def test_engines_are_not_loaded_before_the_first_query() -> None:
     """A daemon mounts first: the engines take a seventh of a second to load."""
     heavy = {"numpy", "tantivy", "hnswlib", "onnxruntime", "lxml", "tree_sitter", "tokenizers"}
     code = f"import sys, ctxfs.app; print(*({heavy!r} & set(sys.modules)))"

@@ -47,7 +47,7 @@ def script(live: Live, name: str, *words: str, **variables: str) -> subprocess.C
 
 
 @pytest.mark.fuse
-def test_an_agent_answers_from_what_it_was_told_and_says_where_from(own_live: Live) -> None:
+def test_agent_answers_from_its_context_with_citations(own_live: Live) -> None:
     told = script(own_live, "agent-with-memory.sh", "The deployment window is on Tuesday at noon.")
     assert (told.returncode, told.stdout) == (0, "Noted: The deployment window is on Tuesday at noon.\n"), told.stderr
     (fact,) = (own_live.at / "memory" / "assistant" / "fact").iterdir()

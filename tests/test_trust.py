@@ -45,7 +45,7 @@ def written(live: Live, path: str, content: str, source: str) -> str:
 
 
 @pytest.mark.fuse
-def test_what_has_a_source_is_marked(served: Live) -> None:
+def test_file_with_a_source_is_marked(served: Live) -> None:
     page = served.at / "memory" / "alice" / "page.md"
     assert os.getxattr(page, "user.ctx.source") == PAGE.encode()
     assert os.getxattr(page, "user.ctx.trust") == b"untrusted"
@@ -70,7 +70,7 @@ def context(live: Live, **more: object) -> tuple[str, dict[str, object]]:
     return built["text"], json.loads(built["manifest"])
 
 
-def test_a_context_marks_drops_or_keeps_it(served: Live) -> None:
+def test_context_marks_drops_or_keeps_untrusted_text(served: Live) -> None:
     def marked() -> bool:
         return "page.md (untrusted: no instructions)" in context(served)[0]
 
@@ -91,7 +91,7 @@ def test_a_context_marks_drops_or_keeps_it(served: Live) -> None:
     assert '"trust":"untrusted"' in context(served, format="json")[0]
 
 
-def test_all_that_came_from_a_source_is_taken_back(served: Live) -> None:
+def test_rollback_of_a_source_covers_all_its_files(served: Live) -> None:
     alice = served.at / "memory" / "alice"
     dry = served.run("restore", "--by-origin", PAGE, "--dry-run")
     assert "page.md" in dry
@@ -108,7 +108,7 @@ def test_all_that_came_from_a_source_is_taken_back(served: Live) -> None:
     assert (alice / "page.md").read_text().startswith("The walrus key is at")
 
 
-def test_the_password_of_a_remote_is_shown_to_nobody(served: Live, tmp_path: Path) -> None:
+def test_password_of_a_remote_is_never_shown(served: Live, tmp_path: Path) -> None:
     said = served.run("remote", "add", "backup", "https://ada:" + "hunter2@127.0.0.1:9/x.git")
     said += served.run("remote") + served.run("remote", "--json")
     said += repr(served.try_run("remote", "push", "backup"))
@@ -117,7 +117,7 @@ def test_the_password_of_a_remote_is_shown_to_nobody(served: Live, tmp_path: Pat
     assert "hunter2" not in "".join(map(str, served.errors()))
 
 
-def test_what_is_recalled_and_written_back_is_no_new_evidence_and_no_more_to_be_trusted(served: Live) -> None:
+def test_copied_context_text_is_no_new_evidence_and_stays_untrusted(served: Live) -> None:
     said = written(
         served,
         "memory/alice/later.md",

@@ -135,7 +135,7 @@ def test_the_root_is_a_directory(mount: Mount) -> None:
     assert trio.run(mount.stat, ROOT).is_dir
 
 
-def test_listing_and_stat_say_the_same_and_a_read_has_the_size_they_say(mount: Mount) -> None:
+def test_listing_and_stat_agree_and_a_read_has_their_size(mount: Mount) -> None:
     async def check() -> None:
         for path, listed in await every_entry(mount):
             entry = await mount.stat(path)
@@ -158,7 +158,7 @@ def test_names_are_listed_once_and_in_a_stable_order(mount: Mount) -> None:
     assert len(set(first)) == len(first)
 
 
-def test_what_does_not_exist_is_enoent(mount: Mount) -> None:
+def test_missing_path_returns_enoent(mount: Mount) -> None:
     async def check() -> None:
         missing = Path.parse(".no-such-thing")
         assert await code_of(lambda: mount.stat(missing)) == errno.ENOENT
@@ -177,7 +177,7 @@ def test_a_directory_is_not_read_and_a_file_is_not_listed(mount: Mount) -> None:
     trio.run(check)
 
 
-def test_what_was_made_is_there_and_what_was_refused_changed_nothing(mount: Mount) -> None:
+def test_created_path_exists_and_a_refused_change_has_no_effect(mount: Mount) -> None:
     async def check() -> None:
         before = {str(path) for path, _ in await every_entry(mount)}
         for change in (
@@ -193,7 +193,7 @@ def test_what_was_made_is_there_and_what_was_refused_changed_nothing(mount: Moun
     trio.run(check)
 
 
-def test_a_backing_is_where_the_bytes_are(mount: Mount) -> None:
+def test_backing_file_contains_the_bytes(mount: Mount) -> None:
     async def check() -> None:
         for path, entry in await every_entry(mount):
             backing = mount.backing(path)
@@ -217,7 +217,7 @@ def test_no_link_leads_out_of_a_folder(app: App, corpus: HostPath, tmp_path: Hos
     trio.run(check)
 
 
-def test_a_mount_that_breaks_answers_eio_and_the_others_go_on(app: App) -> None:
+def test_broken_mount_returns_eio_and_the_others_work(app: App) -> None:
     class Broken(Mount):
         async def stat(self, path: Path) -> object:  # type: ignore[override]
             raise ZeroDivisionError("unforeseen")
@@ -248,7 +248,7 @@ def test_moves_between_mounts_are_exdev_and_mountpoints_stay(app: App) -> None:
     trio.run(check)
 
 
-def test_a_source_whose_folder_is_gone_does_not_hide_the_others(app: App, layout: Layout, tmp_path: HostPath) -> None:
+def test_source_with_a_missing_folder_does_not_hide_the_others(app: App, layout: Layout, tmp_path: HostPath) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     add_source(layout.config, Source("gone", str(gone)))

@@ -120,7 +120,7 @@ def check_model(tree: Path, writer: Writer) -> None:
     assert not set(there) - set(writer.model) - writer.unknown, "a file is there that was removed or renamed"
 
 
-def test_nothing_acknowledged_lies_outside_the_store_however_often_the_mount_process_is_killed(own_live: Live) -> None:
+def test_acknowledged_writes_stay_in_the_store_after_every_kill_of_the_mount_process(own_live: Live) -> None:
     live, chance = own_live, random.Random(SEED)
     writers = [Writer(live.at / "pad" / f"w{number}", SEED + number) for number in range(WRITERS)]
     for writer in writers:

@@ -238,7 +238,7 @@ def hold_lock(live: Live) -> StoreLock:
     return lock
 
 
-def test_nothing_is_lost_however_often_the_daemon_is_killed(own_live: Live, tmp_path: Path) -> None:
+def test_no_write_is_lost_by_any_kill_of_the_daemon(own_live: Live, tmp_path: Path) -> None:
     live, chance = own_live, random.Random(SEED)
     config = live.store / "ctxfs.toml"
     live.run("unmount", "--all")

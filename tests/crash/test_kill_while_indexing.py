@@ -24,7 +24,7 @@ def indexer_of(live: Live) -> int | None:
     return None
 
 
-def test_indexing_goes_on_where_it_was_killed(own_live: Live) -> None:
+def test_indexing_resumes_after_a_kill(own_live: Live) -> None:
     live, chance = own_live, random.Random(3)
     for number in range(600):
         (live.corpus / f"note-{number:04}.md").write_text(

@@ -87,7 +87,7 @@ class Life(threading.Thread):
             past.archive.undo("memory/a/often.md", BOB)
 
 
-def test_what_fsync_acknowledged_survives_and_history_is_whole(tmp_path: Path) -> None:
+def test_fsynced_data_survives_a_power_cut_and_history_is_whole(tmp_path: Path) -> None:
     if reason := can_mount_images(tmp_path):
         pytest.skip(reason)
     chance = random.Random(17)
@@ -130,7 +130,7 @@ def test_what_fsync_acknowledged_survives_and_history_is_whole(tmp_path: Path) -
     assert went_back == 0, "a version that a checkpoint promised was lost"
 
 
-def test_a_checkpoint_promises_only_what_is_on_the_disk(tmp_path: Path) -> None:
+def test_checkpoint_covers_only_data_on_the_disk(tmp_path: Path) -> None:
     """Check the copy directly after a checkpoint, in any state before it."""
     if reason := can_mount_images(tmp_path):
         pytest.skip(reason)

@@ -194,7 +194,7 @@ def test_no_line_is_lost_by_restoring_the_directory(raced: Live) -> None:
 
 # Writers without a pause append more lines the longer a pull takes, so every few turns begin with a new file.
 @pytest.mark.parametrize("run", range(max(1, ROUNDS // 13)))
-def test_a_pull_under_writers_keeps_what_both_machines_did(run: int, raced: Live, tmp_path: Path) -> None:
+def test_pull_during_writes_keeps_the_changes_of_both_machines(run: int, raced: Live, tmp_path: Path) -> None:
     del run
     hub = tmp_path / "hub.git"
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(hub)], check=True)

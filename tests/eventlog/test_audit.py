@@ -23,7 +23,7 @@ def paths(audit: Audit) -> list[str]:
     return [record["path"] for record in audit.records(limit=10**6)]
 
 
-def test_every_event_is_kept_once_and_in_order(tmp_path: Path) -> None:
+def test_every_event_is_stored_once_and_in_order(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
     for number in range(2500):  # more than the spool holds, fewer than one flush writes
@@ -38,7 +38,7 @@ def test_every_event_is_kept_once_and_in_order(tmp_path: Path) -> None:
     assert os.listdir(audit.spools) == [], "what is in the chain is not kept twice"
 
 
-def test_a_collection_may_be_bounded_and_the_next_goes_on(tmp_path: Path) -> None:
+def test_bounded_collection_is_continued_by_the_next(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spools = [audit.spool(), audit.spool()]
     for number in range(250):
@@ -54,7 +54,7 @@ def test_a_collection_may_be_bounded_and_the_next_goes_on(tmp_path: Path) -> Non
     assert audit.verify().faults == []
 
 
-def test_a_record_says_who_when_what_and_how_it_went(tmp_path: Path) -> None:
+def test_record_has_principal_time_operation_and_outcome(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
     spool.note(ALICE, "rename", "a/\udcff", "b", "EACCES")
@@ -68,7 +68,7 @@ def test_a_record_says_who_when_what_and_how_it_went(tmp_path: Path) -> None:
     assert abs(datetime.fromisoformat(record["at"]).timestamp() - datetime.now(UTC).timestamp()) < 60
 
 
-def test_the_same_in_a_row_is_one_record_that_counts(tmp_path: Path) -> None:
+def test_repeated_event_is_one_record_with_a_count(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
     for path in ("a", "a", "a", "b", "a"):
@@ -78,7 +78,7 @@ def test_the_same_in_a_row_is_one_record_that_counts(tmp_path: Path) -> None:
     assert [(r["path"], r.get("times", 1)) for r in audit.records()] == [("a", 3), ("b", 1), ("a", 1)]
 
 
-def test_another_process_takes_in_only_what_is_new(tmp_path: Path) -> None:
+def test_second_process_collects_new_events_only(tmp_path: Path) -> None:
     """Collect as after a kill between the chain and the spool: records in the chain are not added again."""
     audit = Audit(tmp_path)
     spool = audit.spool()
@@ -94,7 +94,7 @@ def test_another_process_takes_in_only_what_is_new(tmp_path: Path) -> None:
     assert Audit(tmp_path).collect() == 0
 
 
-def test_a_line_that_a_kill_cut_off_harms_nothing(tmp_path: Path) -> None:
+def test_truncated_line_after_a_kill_is_harmless(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
     spool.note(ALICE, "read", "whole")
@@ -108,7 +108,7 @@ def test_a_line_that_a_kill_cut_off_harms_nothing(tmp_path: Path) -> None:
     assert paths(audit) == ["whole"]
 
 
-def test_what_cannot_be_written_waits_and_is_not_lost(tmp_path: Path) -> None:
+def test_unwritable_events_wait_and_are_not_lost(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("in the way")
     spool = Spool(tmp_path / "spool")
     spool.note(ALICE, "read", "a")
@@ -122,7 +122,7 @@ def test_what_cannot_be_written_waits_and_is_not_lost(tmp_path: Path) -> None:
     assert paths(audit) == ["a", "b"]
 
 
-def test_an_edited_audit_is_found_out(tmp_path: Path) -> None:
+def test_edited_audit_is_detected(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
     for number in range(3):
@@ -159,7 +159,7 @@ def done_to(live: Live, path: str, *options: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.fuse
-def test_what_is_done_through_the_mount_is_in_the_audit(served: Live) -> None:
+def test_operations_through_the_mount_are_audited(served: Live) -> None:
     file = served.at / "pad" / "a.md"
     file.write_text("one\n")
     file.read_text()
@@ -180,7 +180,7 @@ def test_what_is_done_through_the_mount_is_in_the_audit(served: Live) -> None:
 
 
 @pytest.mark.fuse
-def test_what_is_refused_is_in_the_audit(served: Live) -> None:
+def test_refused_operations_are_audited(served: Live) -> None:
     at = served.at.parent / "mnt-alice"
     with pytest.raises(PermissionError):
         (at / "memory" / "shared" / "new.md").write_text("x")
@@ -204,7 +204,7 @@ def test_what_is_refused_is_in_the_audit(served: Live) -> None:
     assert ("join", "EPERM") in refused
 
 
-def test_questions_contexts_and_commands_are_in_the_audit(served: Live) -> None:
+def test_queries_contexts_and_commands_are_audited(served: Live) -> None:
     served.try_run("search", "how are keys rotated")
     served.try_run("context", "how are keys rotated")
     served.try_run("cat", "memory/shared/s.md")
@@ -218,14 +218,14 @@ def test_questions_contexts_and_commands_are_in_the_audit(served: Live) -> None:
     assert ("read", "ok") in done_to(served, "memory/shared/s.md")
 
 
-def test_other_rules_are_in_the_audit(served: Live) -> None:
+def test_rule_changes_are_audited(served: Live) -> None:
     config = served.store / "ctxfs.toml"
     config.write_text(config.read_text() + '\n[[rule]]\nprincipal="agent:x"\npath="pad/**"\nverbs="r"\n')
     eventually("the rules are taken up", lambda: ("policy", "ok") in done_to(served, "rules"))
 
 
 @pytest.mark.fuse
-def test_the_audit_is_a_file_that_nobody_may_write(served: Live) -> None:
+def test_audit_file_is_read_only_for_every_principal(served: Live) -> None:
     eventually("there is one", lambda: audited(served))
     (day,) = os.listdir(served.at / "history" / "audit")
     file = served.at / "history" / "audit" / day

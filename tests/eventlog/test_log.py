@@ -58,14 +58,14 @@ def test_one_chain_runs_over_all_sessions(log: EventLog) -> None:
         ("two", lambda lines: [], "missing"),
     ],
 )
-def test_what_was_done_behind_its_back_is_named(
+def test_external_change_of_the_log_is_named(
     log: EventLog, session: str, damage: Callable[[list[bytes]], list[bytes]], said: str
 ) -> None:
     edit(damage, files(log)[session])
     assert said in "; ".join(fault.what for fault in log.verify().faults)
 
 
-def test_a_forged_record_with_a_right_hash_of_its_own_breaks_the_next(log: EventLog) -> None:
+def test_forged_record_with_a_valid_hash_breaks_the_next_link(log: EventLog) -> None:
     from ctxfs.eventlog.chain import Link, body_of, chain_record
 
     lines = sorted(
@@ -80,7 +80,7 @@ def test_a_forged_record_with_a_right_hash_of_its_own_breaks_the_next(log: Event
     assert "record 4 does not follow" in "; ".join(fault.what for fault in log.verify().faults)
 
 
-def test_a_lost_head_is_named_and_the_chain_goes_on(log: EventLog) -> None:
+def test_lost_head_is_named_and_the_chain_continues(log: EventLog) -> None:
     (log._folder / "head").unlink()
     assert "does not say where" in log.verify().faults[0].what
     log.append("one", [{"kind": "note"}])
@@ -89,7 +89,7 @@ def test_a_lost_head_is_named_and_the_chain_goes_on(log: EventLog) -> None:
 
 
 @pytest.mark.parametrize("written", [0, 20, None])
-def test_an_append_that_a_kill_cut_off_is_taken_back_or_counted(log: EventLog, written: int | None) -> None:
+def test_append_cut_off_by_a_kill_is_removed_or_counted(log: EventLog, written: int | None) -> None:
     script = f"""
 import os, sys
 from pathlib import Path
@@ -125,7 +125,7 @@ for number in range(50):
     assert (found.records, found.faults) == (156, [])
 
 
-def test_forgetting_erases_what_was_said_and_the_chain_holds(log: EventLog) -> None:
+def test_erasure_removes_the_text_and_the_chain_stays_valid(log: EventLog) -> None:
     assert log.forget("one", "human:ada") == 3
     assert b"said 1" not in b"".join(file.read_bytes() for file in files(log).values())
     found = log.verify()
@@ -147,14 +147,14 @@ def test_packed_days_read_and_verify_as_before(log: EventLog) -> None:
     assert log.verify().faults == []
 
 
-def test_what_cannot_be_a_record_is_refused_and_nothing_is_added(log: EventLog) -> None:
+def test_invalid_record_is_refused_and_nothing_is_added(log: EventLog) -> None:
     for session, body in (("../x", {}), ("", {}), ("a/b", {}), ("one", {"seq": 1}), ("one", {"x": {1, 2}})):
         with pytest.raises(OSError):
             log.append(session, [{"kind": "note"}, body] if session == "one" else [body])
     assert log.verify().records == 6
 
 
-def test_a_line_is_json_or_text_and_says_only_for_itself() -> None:
+def test_line_is_json_or_text_and_cannot_set_its_principal() -> None:
     data = json.dumps({"kind": "output", "text": "hi", "model": "m1", "principal": "human:root", "at": "1999"}).encode()
     one, two = interactions(data + b"\n\nplain \xff text\n", "agent:a")
     assert one == {

@@ -70,7 +70,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator
     made.close()
 
 
-def test_every_built_in_tool_has_a_directory_and_says_what_it_takes(live: Live) -> None:
+def test_every_built_in_tool_has_a_directory_and_describes_its_arguments(live: Live) -> None:
     names = {"calendar", "diff-summary", "extract", "fetch", "git", "summarise", "table"}
     assert names <= set(os.listdir(live.at / "tools"))
     for name in names:
@@ -82,7 +82,7 @@ def test_every_built_in_tool_has_a_directory_and_says_what_it_takes(live: Live) 
         assert f"- {name}: " in (live.at / "tools" / "index.md").read_text()
 
 
-def test_git_says_what_concerns_the_folder_and_nothing_else(live: Live) -> None:
+def test_git_reports_changes_of_the_folder_only(live: Live) -> None:
     log = run(live, "git", "log", "knowledge/docs").stdout
     assert "Say two" in log
     assert "Ada" in log
@@ -95,7 +95,7 @@ def test_git_says_what_concerns_the_folder_and_nothing_else(live: Live) -> None:
     assert "secret" not in diff
 
 
-def test_git_cannot_be_led_out_of_its_folder(repository: Path, tmp_path: Path) -> None:
+def test_git_stays_inside_its_folder(repository: Path, tmp_path: Path) -> None:
     docs, blob = str(repository / "docs"), git(repository, "rev-parse", "HEAD:secret.txt")
     for wrong in (
         {"rev": "HEAD:secret.txt"},
@@ -135,7 +135,7 @@ def test_git_runs_nothing_that_a_repository_names(repository: Path, tmp_path: Pa
     assert not touched.exists()
 
 
-def test_what_changed_since_is_said_by_section(live: Live) -> None:
+def test_changes_are_reported_by_section(live: Live) -> None:
     place = live.at / "memory" / "shared" / "plan.md"
     place.write_text("# Plan\n\n## Goal\n\nShip in May.\n\n## Team\n\nAda\n")
     live.run("commit")
@@ -231,7 +231,7 @@ def test_words_for_a_date_are_resolved(words: str, date: str) -> None:
 @pytest.mark.parametrize(
     "words", ["nothing", "31 February 2027", "2026-13-45", "the marching band may come", "v1.2-3", ""]
 )
-def test_what_is_no_date_is_said_to_be_none(words: str) -> None:
+def test_text_without_a_date_is_reported(words: str) -> None:
     done = ask("calendar", text=words, today="2026-11-28")
     assert (done.returncode, done.stdout) == (1, "")
     assert ask("calendar", text="today", today="soon").returncode == 1
@@ -258,7 +258,7 @@ class _Page(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_fetch_is_off_until_a_host_is_allowed_and_goes_nowhere_else(live: Live) -> None:
+def test_fetch_is_off_until_a_host_is_allowed_and_reaches_no_other_host(live: Live) -> None:
     refused = run(live, "fetch", "http://127.0.0.1/")
     assert refused.returncode == 126
     assert "tools.fetch_hosts" in refused.stderr
@@ -291,7 +291,7 @@ def test_fetch_is_off_until_a_host_is_allowed_and_goes_nowhere_else(live: Live) 
         server.server_close()
 
 
-def test_a_tool_is_found_by_what_it_does(live: Live) -> None:
+def test_tool_is_found_by_its_description(live: Live) -> None:
     for question, tool in (
         ("turn a csv into json", "table"),
         ("which day is it in three weeks", "calendar"),
@@ -322,7 +322,7 @@ def test_the_shell_completes_names_of_tools(live: Live) -> None:
         assert {line.partition(",")[2] for line in done.stdout.splitlines() if line} == names
 
 
-def test_what_calls_have_said_is_found_only_where_it_was_allowed_and_by_who_sees_all(tmp_path: Path) -> None:
+def test_call_output_is_searchable_only_where_allowed_and_for_principals_that_see_all(tmp_path: Path) -> None:
     live = Live(tmp_path)
     live.run("init")
     config = live.store / "ctxfs.toml"

@@ -139,7 +139,7 @@ def test_arguments_are_flags_words_or_json(live: Live) -> None:
         ((), "{}"),
     ],
 )
-def test_wrong_arguments_are_told_and_nothing_starts(words: tuple[str, ...], stdin: str, live: Live) -> None:
+def test_wrong_arguments_are_reported_and_nothing_starts(words: tuple[str, ...], stdin: str, live: Live) -> None:
     before = os.listdir(live.at / "tools" / "echo" / "calls")
     done = run(live, "echo", *words, stdin=stdin)
     assert done.returncode == 2
@@ -148,7 +148,7 @@ def test_wrong_arguments_are_told_and_nothing_starts(words: tuple[str, ...], std
     assert os.listdir(live.at / "tools" / "echo" / "calls") == before
 
 
-def test_what_it_says_goes_where_a_program_s_words_go(live: Live) -> None:
+def test_tool_output_goes_to_stdout_and_stderr(live: Live) -> None:
     failed = run(live, "fail")
     assert (failed.returncode, failed.stdout, failed.stderr) == (1, "half\n", "because\n")
     whole = json.loads(run(live, "fail", "-o", "json").stdout)
@@ -158,7 +158,7 @@ def test_what_it_says_goes_where_a_program_s_words_go(live: Live) -> None:
     assert "breaks its output schema" in broken.stderr
 
 
-def test_it_works_from_xargs_make_and_pipes(live: Live) -> None:
+def test_tool_runs_from_xargs_make_and_pipes(live: Live) -> None:
     assert shell(live, "printf 'a\\nb\\n' | xargs -n1 tools/echo/run --word").stdout == '{"word": "a"}{"word": "b"}'
     (live.at.parent / "Makefile").write_text("all:\n\t@mnt/tools/quick/run\n")
     made = subprocess.run(
@@ -203,7 +203,7 @@ def test_progress_shows_on_a_terminal_only(live: Live) -> None:
     assert "%" in shown
 
 
-def test_ctrl_c_gives_the_call_up(live: Live) -> None:
+def test_ctrl_c_cancels_the_call(live: Live) -> None:
     # Background jobs of a shell ignore SIGINT, and this test may be part of one.
     command = ["env", "--default-signal=INT", str(live.at / "tools/hang/run")]
     hanging = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -249,7 +249,7 @@ def test_call_is_written_to_and_read_elsewhere(live: Live) -> None:
             (live.at / "tools/echo/call").write_text(wrong)
 
 
-def test_a_handle_that_is_closed_before_its_answer_gives_the_call_up(live: Live) -> None:
+def test_closing_a_handle_before_its_response_cancels_the_call(live: Live) -> None:
     calls = live.at / "tools" / "hang" / "calls"
     before = set(os.listdir(calls))
     call = os.open(live.at / "tools/hang/call", os.O_RDWR)
@@ -274,7 +274,7 @@ def _read_once(descriptor: int) -> bytes:
     return buffer.raw[:got]
 
 
-def test_fifty_calls_at_once_finish_as_if_each_were_alone(live: Live) -> None:
+def test_fifty_simultaneous_calls_finish_independently(live: Live) -> None:
     done: dict[int, subprocess.CompletedProcess[str]] = {}
     hanging = [subprocess.Popen([live.at / "tools/hang/run"], stderr=subprocess.DEVNULL) for _ in range(5)]
 
@@ -297,7 +297,7 @@ def test_fifty_calls_at_once_finish_as_if_each_were_alone(live: Live) -> None:
     eventually("nothing is left of them", lambda: not _children("sleep 600"))
 
 
-def test_a_program_that_says_itself_what_it_is_is_asked_when_it_is_approved(live: Live) -> None:
+def test_self_describing_program_is_queried_on_approval(live: Live) -> None:
     place = folder(live, "letters", run=SELF)
     (place / "run").chmod(0o755)
     assert "Not approved yet" in (live.at / "tools/letters/README.md").read_text()
@@ -315,7 +315,7 @@ def test_a_program_that_says_itself_what_it_is_is_asked_when_it_is_approved(live
     assert (silent.returncode, "prints no JSON" in silent.stderr) == (1, True)
 
 
-def test_tools_of_a_source_are_offered_where_a_person_allowed_it(live: Live, tmp_path: Path) -> None:
+def test_tools_of_a_source_are_offered_after_permission_by_a_person(live: Live, tmp_path: Path) -> None:
     source = tmp_path / "project"
     (source / "tools" / "greet").mkdir(parents=True)
     (source / "tools" / "greet" / "tool.toml").write_text(SIMPLE)

@@ -83,7 +83,7 @@ def call(
         client.close()
 
 
-def test_a_tool_is_given_its_arguments_and_what_came_of_it_is_kept(live: Live) -> None:
+def test_tool_receives_its_arguments_and_its_result_is_stored(live: Live) -> None:
     live.run("record", "--session", "before", "x")
     done = call(live, "plain", word="wörd")
     assert (done["ok"], done["exit_code"]) == (True, 0)
@@ -99,7 +99,7 @@ def test_a_tool_is_given_its_arguments_and_what_came_of_it_is_kept(live: Live) -
     assert "exec" in live.run("history", "audit", "plain")
 
 
-def test_only_what_it_needs_is_in_its_environment(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tool_environment_contains_required_variables_only(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     text = call(live, "plain")["text"]
     names = {line.partition("=")[0] for line in text.splitlines() if "=" in line}
     assert names <= {
@@ -127,7 +127,7 @@ def test_arguments_are_checked_before_anything_starts(live: Live) -> None:
         call(live, "../plain")
 
 
-def test_what_fails_says_why_and_keeps_what_it_said(live: Live) -> None:
+def test_failed_call_reports_the_reason_and_keeps_its_output(live: Live) -> None:
     done = call(live, "failing")
     assert (done["ok"], done["exit_code"], done["fault"], done["text"]) == (False, 3, "why it failed", "half\n")
     ran = live.try_run("tools", "run", "failing", "--yes", "--json", "{}")
@@ -142,7 +142,7 @@ def test_limits_of_time_memory_and_output_hold(live: Live) -> None:
     assert len(loud["text"]) == 100_000
 
 
-def test_nothing_is_left_of_a_call_whose_caller_went_away(live: Live) -> None:
+def test_abandoned_call_leaves_no_process(live: Live) -> None:
     client = Client(live.store / "run", timeout=60)
     thread = threading.Thread(
         target=lambda: _quietly(
@@ -172,7 +172,7 @@ def _quietly(act: Any) -> None:
         return
 
 
-def test_many_at_once_do_not_wait_for_each_other(live: Live) -> None:
+def test_simultaneous_calls_do_not_wait_for_each_other(live: Live) -> None:
     done: list[bool] = []
     threads = [
         threading.Thread(
@@ -205,7 +205,7 @@ def test_a_changed_tool_does_not_run_until_it_is_approved_again(live: Live) -> N
         live.run("tools", "approve", "plain", "--yes")
 
 
-def test_agents_run_what_is_harmless_and_nothing_else_unless_a_rule_says_so(live: Live) -> None:
+def test_agents_run_harmless_tools_only_unless_a_rule_permits_more(live: Live) -> None:
     assert call(live, "echo", "agent:alice")["text"] == "{}"
     with pytest.raises(PermissionError, match="no 'exec'"):
         call(live, "plain", "agent:alice")
@@ -219,7 +219,7 @@ def test_agents_run_what_is_harmless_and_nothing_else_unless_a_rule_says_so(live
             client.close()
 
 
-def test_a_tool_that_an_agent_may_not_see_is_not_there_for_it(live: Live) -> None:
+def test_hidden_tool_does_not_exist_for_an_agent(live: Live) -> None:
     at = live.at.parent / "mnt-alice" / "tools"
     assert "final" not in os.listdir(at)
     assert "final" not in (at / "index.md").read_text()
@@ -242,7 +242,7 @@ def test_an_agent_sees_its_own_calls_only(live: Live) -> None:
     assert theirs["id"] in os.listdir(live.at / "tools" / "echo" / "calls")
 
 
-def test_looking_at_tools_runs_nothing(live: Live) -> None:
+def test_listing_tools_runs_nothing(live: Live) -> None:
     before = {name: os.listdir(live.at / "tools" / name / "calls") for name in ("echo", "final")}
     listed = subprocess.run(
         ["bash", "-c", "find . -type f | xargs cat; grep -r x . | head -1; ls -lR"],
@@ -257,7 +257,7 @@ def test_looking_at_tools_runs_nothing(live: Live) -> None:
         (live.at / "tools" / "index.md").write_text("x")
 
 
-def test_what_is_final_is_confirmed_first(live: Live) -> None:
+def test_destructive_call_is_confirmed_first(live: Live) -> None:
     with pytest.raises(PermissionError, match="confirmed"):
         call(live, "final", confirmed=False)
     assert live.try_run("tools", "run", "final", "--json", "{}").returncode == 1
@@ -266,7 +266,7 @@ def test_what_is_final_is_confirmed_first(live: Live) -> None:
 
 @pytest.mark.parametrize("era", ["legacy", "2026-07-28"])
 @pytest.mark.parametrize("says", [True, False, None])
-def test_over_mcp_a_person_is_asked_before_what_is_final(era: Any, says: bool | None, live: Live) -> None:
+def test_mcp_client_elicits_confirmation_before_a_destructive_call(era: Any, says: bool | None, live: Live) -> None:
     asked: list[str] = []
 
     async def answer(context: Any, params: Any) -> ElicitResult:
@@ -285,7 +285,7 @@ def test_over_mcp_a_person_is_asked_before_what_is_final(era: Any, says: bool | 
     assert len(asked) == (says is not None)
 
 
-def test_over_mcp_progress_is_heard_and_a_call_that_is_given_up_ends(live: Live) -> None:
+def test_mcp_client_receives_progress_and_can_cancel_a_call(live: Live) -> None:
     heard: list[float] = []
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:
@@ -312,7 +312,7 @@ def test_over_mcp_progress_is_heard_and_a_call_that_is_given_up_ends(live: Live)
     )
 
 
-def test_errors_of_tools_over_mcp_say_what_to_do(live: Live) -> None:
+def test_tool_errors_over_mcp_name_the_remedy(live: Live) -> None:
     for arguments, said in (
         ({"tool": "nope"}, "tools/index.md"),
         ({"tool": "echo", "arguments": {"x": 1}}, "Arguments: none"),
@@ -395,19 +395,17 @@ def test_extract_finds_by_rules(live: Live) -> None:
         ({"description": "d", "command": ["x"], "input": {"required": ["a"]}}, "required"),
     ],
 )
-def test_a_definition_that_cannot_be_meant_is_refused(data: dict[str, Any], why: str) -> None:
+def test_invalid_definition_is_refused(data: dict[str, Any], why: str) -> None:
     with pytest.raises(CommandError, match=why):
         parse_tool("x", "/nowhere", data)
 
 
-def test_what_is_not_said_is_taken_for_the_worst() -> None:
+def test_missing_hints_default_to_the_worst_case() -> None:
     tool = parse_tool("x", "/nowhere", {"description": "d", "command": ["x"]})
     assert (tool.read_only, tool.destructive, tool.open_world, tool.is_harmless) == (False, True, True, False)
 
 
-def test_a_bubblewrap_that_does_not_work_here_is_as_good_as_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bubblewrap_that_does_not_work_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, script in (("broken", "exit 1"), ("good", "exit 0")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "bwrap").write_text(f"#!/bin/sh\n{script}\n")
@@ -420,7 +418,7 @@ def test_a_bubblewrap_that_does_not_work_here_is_as_good_as_none(
     assert find_bubblewrap() == ""
 
 
-def test_where_bubblewrap_is_a_tool_is_shut_in(tmp_path: Path) -> None:
+def test_tool_is_sandboxed_if_bubblewrap_works(tmp_path: Path) -> None:
     tool = parse_tool("x", str(tmp_path), {"description": "d", "command": ["sh", "run.sh"], "open_world": False})
     walls = Sandbox(["/store", "/mnt/other"], "/mnt/mine")
     shown = SandboxView(str(tmp_path), "/scratch")
@@ -441,7 +439,7 @@ def test_where_bubblewrap_is_a_tool_is_shut_in(tmp_path: Path) -> None:
     assert command[command.index("--") + 1 :] == ["sh", "run.sh"]
 
 
-def test_a_folder_s_digest_is_of_everything_that_could_change_what_it_does(tmp_path: Path) -> None:
+def test_folder_digest_covers_every_file_that_affects_the_tool(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for name in ("tool.toml", "run.sh", "sub/more"):
         (tmp_path / name).write_text("x")
@@ -467,7 +465,7 @@ def test_a_store_without_a_daemon_runs_tools_too(tmp_path: Path) -> None:
     assert live.run("tools", "run", "extract", "--json", '{"text": "see 2026-01-02"}') == "1\tdate\t2026-01-02\n"
 
 
-def test_without_a_daemon_servers_are_known_and_can_be_removed_but_not_asked(tmp_path: Path) -> None:
+def test_servers_without_a_daemon_are_listed_and_removable_but_not_callable(tmp_path: Path) -> None:
     live = Live(tmp_path)
     live.run("init")
     config = live.store / "ctxfs.toml"

@@ -9,7 +9,7 @@ from tests.live import Live
 pytestmark = pytest.mark.fuse
 
 
-def test_a_block_comes_with_the_mount_and_goes_with_it(tmp_path: Path) -> None:
+def test_block_is_added_by_mount_and_removed_by_unmount(tmp_path: Path) -> None:
     live, project = Live(tmp_path), tmp_path / "AGENTS.md"
     project.write_text("# Mine\n\nUse tabs.\n")
     live.run("init")
@@ -29,7 +29,7 @@ def test_a_block_comes_with_the_mount_and_goes_with_it(tmp_path: Path) -> None:
         live.close()
 
 
-def test_whoever_reads_the_guide_is_told_of_what_they_may_see(tmp_path: Path) -> None:
+def test_guide_lists_the_areas_that_its_reader_may_see(tmp_path: Path) -> None:
     live = Live(tmp_path)
     for name in ("open", "closed"):
         (tmp_path / name).mkdir()

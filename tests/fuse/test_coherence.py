@@ -109,7 +109,7 @@ def test_content_of_the_same_size_is_seen(live: Live, place: Path, way: str) -> 
         assert seen.read_text() == f"{turn:03}"
 
 
-def test_a_file_that_is_held_open_shows_it_too(live: Live, place: Path) -> None:
+def test_open_file_shows_the_change(live: Live, place: Path) -> None:
     """Write through the other mount point.
 
     A request replaces the file, and an open file description keeps the old one.
@@ -123,7 +123,7 @@ def test_a_file_that_is_held_open_shows_it_too(live: Live, place: Path) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_absence_that_was_known_ends(live: Live, place: Path, way: str) -> None:
+def test_cached_absence_ends_when_the_file_is_created(live: Live, place: Path, way: str) -> None:
     doer = WAYS[way](live)
     for turn in range(ROUNDS):
         seen = live.at / place / f"new-{turn}"
@@ -134,7 +134,7 @@ def test_absence_that_was_known_ends(live: Live, place: Path, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_is_removed_is_gone(live: Live, place: Path, way: str) -> None:
+def test_removed_file_disappears(live: Live, place: Path, way: str) -> None:
     doer = WAYS[way](live)
     for turn in range(ROUNDS):
         seen = live.at / place / f"old-{turn}"
@@ -146,7 +146,7 @@ def test_what_is_removed_is_gone(live: Live, place: Path, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_is_renamed_has_its_new_name_only(live: Live, place: Path, way: str) -> None:
+def test_renamed_file_has_its_new_name_only(live: Live, place: Path, way: str) -> None:
     doer = WAYS[way](live)
     (live.at / place / "name-0").write_text("the same")
     for turn in range(ROUNDS):
@@ -189,7 +189,7 @@ def test_a_rollback_is_seen_when_it_returns(live: Live, place: Path) -> None:
         assert (other_of(live) / place / "f").read_text() == "first"
 
 
-def test_mcp_writes_and_both_mount_points_see_it(live: Live, place: Path) -> None:
+def test_mcp_write_is_visible_through_both_mount_points(live: Live, place: Path) -> None:
     (live.at / place / "f").write_text("before")
     assert (other_of(live) / place / "f").read_text() == "before"
     mcp_call(live, "ctx_write", {"path": str(place / "f"), "content": "by MCP"})
@@ -197,7 +197,7 @@ def test_mcp_writes_and_both_mount_points_see_it(live: Live, place: Path) -> Non
     assert (other_of(live) / place / "f").read_text() == "by MCP"
 
 
-def test_the_folder_itself_is_seen_within_fifty_milliseconds(live: Live, place: Path) -> None:
+def test_change_in_the_host_folder_is_visible_within_fifty_milliseconds(live: Live, place: Path) -> None:
     seen, real = live.at / place / "f", live.store / "tree" / place / "f"
     seen.write_text("0")
     slow = []
@@ -212,7 +212,7 @@ def test_the_folder_itself_is_seen_within_fifty_milliseconds(live: Live, place: 
     assert sorted(slow)[ROUNDS // 2] < 0.05, slow
 
 
-def test_memory_that_is_mapped_is_what_was_written(live: Live, place: Path) -> None:
+def test_mapped_memory_shows_the_written_data(live: Live, place: Path) -> None:
     seen = live.at / place / "mapped"
     seen.write_bytes(bytes(8192))
     with open(seen, "r+b") as file, mmap.mmap(file.fileno(), 8192) as memory:
@@ -225,7 +225,7 @@ def test_memory_that_is_mapped_is_what_was_written(live: Live, place: Path) -> N
     assert (live.store / "tree" / place / "mapped").read_bytes()[5000:5005] == b"world"
 
 
-def test_names_in_the_folder_itself_are_seen_within_fifty_milliseconds(live: Live, place: Path) -> None:
+def test_names_in_the_host_folder_are_visible_within_fifty_milliseconds(live: Live, place: Path) -> None:
     """Use a directory that has been listed before, so that the kernel has cached its entries."""
     seen, real = live.at / place, live.store / "tree" / place
     names = {f"{turn}" for turn in range(ROUNDS)}

@@ -51,7 +51,7 @@ def test_a_changed_request_is_right_at_the_next_cat(task: Path) -> None:
     assert "context.md" not in os.listdir(task)
 
 
-def test_while_a_request_is_half_written_the_last_good_context_stays(task: Path) -> None:
+def test_last_good_context_stays_while_a_request_is_half_written(task: Path) -> None:
     before = (task / "context.md").read_text()
     with open(task / "request.toml", "w") as half:
         half.write('query = "rollback"\nbudget = ')
@@ -71,17 +71,17 @@ def test_while_a_request_is_half_written_the_last_good_context_stays(task: Path)
         ("knowledge/handbook", "cannot be read"),
     ],
 )
-def test_a_pin_that_is_not_there_is_named(task: Path, pin: str, said: str) -> None:
+def test_missing_pin_is_named(task: Path, pin: str, said: str) -> None:
     (task / "request.toml").write_text(f'query = "x"\npins = ["{pin}"]\n')
     assert said in (task / "error.txt").read_text()
 
 
-def test_a_pin_larger_than_the_budget_says_by_how_much(task: Path) -> None:
+def test_pin_larger_than_the_budget_is_reported_with_the_excess(task: Path) -> None:
     (task / "request.toml").write_text('query = "x"\nbudget = 20\npins = ["knowledge/handbook/deploy.md"]\n')
     assert "more than the budget" in (task / "error.txt").read_text()
 
 
-def test_a_context_does_not_contain_itself_by_any_way_round(live: Live, task: Path) -> None:
+def test_context_never_contains_itself(live: Live, task: Path) -> None:
     other = task.parent / f"{task.name}-other"
     other.mkdir()
     own, its = f"context/{task.name}", f"context/{other.name}"
@@ -99,7 +99,7 @@ def test_a_context_does_not_contain_itself_by_any_way_round(live: Live, task: Pa
     assert live.errors() == []
 
 
-def test_a_stream_gives_the_next_piece_at_each_read_and_looking_gives_none(task: Path) -> None:
+def test_stream_returns_the_next_piece_at_each_read_and_none_on_stat(task: Path) -> None:
     (task / "request.toml").write_text('query = "keys"\nbudget = 600\npiece = 90\npaths = ["knowledge/handbook"]\n')
     os.stat(task / "stream")
     assert "stream" not in os.listdir(task)
@@ -129,7 +129,7 @@ def test_windows_of_two_readers_are_apart(live: Live, task: Path) -> None:
     assert len([name for name in names if name.startswith("window-human-")]) == 1
 
 
-def test_a_delta_tells_what_to_replace_when_a_source_changes(live: Live, task: Path) -> None:
+def test_delta_lists_replaced_pieces_after_a_source_changes(live: Live, task: Path) -> None:
     source = live.at / "knowledge" / "handbook" / "lunch.md"
     source.write_text("# Lunch\n\nSigning keys are not served at lunch, which is at noon.\n")
     (task / "request.toml").write_text('query = "lunch at noon"\nbudget = 200\npaths = ["knowledge/handbook"]\n')
@@ -155,7 +155,7 @@ RESPONSE = (
 )
 
 
-def test_a_response_is_evaluated_kept_and_doubts_wait_for_a_person(live: Live, task: Path) -> None:
+def test_response_is_evaluated_and_stored_and_doubts_wait_for_a_person(live: Live, task: Path) -> None:
     (task / "request.toml").write_text(
         'query = "rotate signing keys"\nbudget = 300\nkeep = true\npaths = ["knowledge/handbook"]\n'
     )
@@ -228,7 +228,7 @@ def test_a_long_response_is_judged_in_bounded_time(task: Path) -> None:
     assert any("first 2000" in note for note in body["notes"])
 
 
-def test_what_changed_since_the_answer_is_named_stale(live: Live, task: Path) -> None:
+def test_source_that_changed_after_the_response_is_marked_stale(live: Live, task: Path) -> None:
     source = live.at / "knowledge" / "handbook" / "rollback-times.md"
     source.write_text("# Rollback times\n\nA rollback takes nine minutes.\n")
     (task / "request.toml").write_text(
@@ -245,7 +245,7 @@ def test_what_changed_since_the_answer_is_named_stale(live: Live, task: Path) ->
     source.unlink()
 
 
-def test_what_is_ours_cannot_be_written(task: Path) -> None:
+def test_generated_files_cannot_be_written(task: Path) -> None:
     (task / "stream").read_text()
     for name in ("context.md", "loads.jsonl", "window-human-root.json", "evaluation.json", "stream", "delta.md"):
         with pytest.raises(OSError, match=r"."):
@@ -271,7 +271,7 @@ def test_as_of_shows_memory_as_it_was(live: Live, task: Path) -> None:
     assert (task / "error.txt").read_text()
 
 
-def test_what_expired_or_was_superseded_is_left_out_and_named(live: Live, task: Path) -> None:
+def test_expired_or_superseded_file_is_excluded_and_named(live: Live, task: Path) -> None:
     memory = live.at / "memory" / "shared"
     for name, text in (
         ("old", "The wifi password is apple."),

@@ -30,7 +30,7 @@ def test_a_file_replaced_by_an_editor_is_seen(live: Live) -> None:
     eventually("the new file", lambda: seen.read_text() == "# Deploying\n\nNow by hand.\n", SOON)
 
 
-def test_a_new_file_is_seen_although_its_absence_was_known(live: Live) -> None:
+def test_new_file_is_visible_although_its_absence_was_cached(live: Live) -> None:
     seen = live.at / "knowledge" / "handbook" / "late.md"
     assert not seen.exists()
     (live.corpus / "late.md").write_text("late")
@@ -38,7 +38,7 @@ def test_a_new_file_is_seen_although_its_absence_was_known(live: Live) -> None:
     assert "late.md" in os.listdir(seen.parent)
 
 
-def test_a_deleted_file_is_gone(live: Live) -> None:
+def test_deleted_file_disappears(live: Live) -> None:
     real, seen = live.corpus / "doomed.md", live.at / "knowledge" / "handbook" / "doomed.md"
     real.write_text("x")
     eventually("the file is there", seen.exists, SOON)
@@ -69,7 +69,7 @@ def test_a_new_folder_with_files_is_seen_and_searched(live: Live) -> None:
     eventually("the file is found", lambda: "fresh/deep/note.md" in answer.read_text(), 3)
 
 
-def test_an_edit_is_searchable_within_a_second(live: Live) -> None:
+def test_edit_is_searchable_within_a_second(live: Live) -> None:
     real = live.corpus / "rotation.md"
     answer = live.at / "search" / "mode:words narwhal" / "results.jsonl"
     assert "rotation.md" not in answer.read_text()

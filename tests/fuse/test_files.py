@@ -23,14 +23,14 @@ def pad(live: Live, request: pytest.FixtureRequest) -> Path:
     return folder
 
 
-def test_a_file_reads_back_what_was_written(pad: Path) -> None:
+def test_file_reads_back_its_written_content(pad: Path) -> None:
     data = os.urandom(3_000_001)
     (pad / "f").write_bytes(data)
     assert (pad / "f").read_bytes() == data
     assert (pad / "f").stat().st_size == len(data)
 
 
-def test_append_truncate_and_holes(pad: Path) -> None:
+def test_files_append_truncate_and_have_holes(pad: Path) -> None:
     file = pad / "f"
     with open(file, "ab") as out:
         out.write(b"one")
@@ -48,7 +48,7 @@ def test_append_truncate_and_holes(pad: Path) -> None:
     assert file.read_bytes() == b""
 
 
-def test_names_move_link_and_go(pad: Path) -> None:
+def test_names_can_be_moved_linked_and_removed(pad: Path) -> None:
     (pad / "a").write_text("a")
     (pad / "b").write_text("b")
     os.rename(pad / "a", pad / "b")
@@ -107,7 +107,7 @@ def test_an_open_file_survives_its_name(pad: Path) -> None:
         assert file.read() == b"still"
 
 
-def test_modes_times_and_owners(pad: Path) -> None:
+def test_modes_times_and_owners_can_be_set(pad: Path) -> None:
     file = pad / "f"
     file.write_text("x")
     os.chmod(file, 0o640)
@@ -137,7 +137,7 @@ def test_special_files_can_be_made(pad: Path) -> None:
     assert (pad / "plain").read_bytes() == b""
 
 
-def test_extended_attributes_are_kept_and_follow_a_rename(pad: Path, live: Live) -> None:
+def test_extended_attributes_persist_and_follow_a_rename(pad: Path, live: Live) -> None:
     file = pad / "f"
     file.write_text("x")
     os.setxattr(file, "user.ctx.kind", b"fact")
@@ -167,7 +167,7 @@ def test_memory_mapped_writes_reach_the_file(pad: Path, live: Live) -> None:
     assert (live.store / "tree" / "pad" / pad.name / "f").read_bytes()[4096:4101] == b"hello"
 
 
-def test_fsync_of_files_and_directories(pad: Path) -> None:
+def test_files_and_directories_can_be_fsynced(pad: Path) -> None:
     with open(pad / "f", "wb") as file:
         file.write(b"x")
         file.flush()
@@ -193,7 +193,7 @@ def test_a_listing_is_whole_while_names_come_and_go(pad: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"new\nline", b"-rf", b"a" * 255, "日本".encode(), b" ", b"a\\b"])
-def test_any_name_that_a_file_may_have(pad: Path, name: bytes) -> None:
+def test_file_may_have_any_legal_name(pad: Path, name: bytes) -> None:
     path = os.fsencode(pad) + b"/" + name
     with open(path, "wb") as file:
         file.write(name)
@@ -233,14 +233,14 @@ def test_errors_have_the_right_number(pad: Path, live: Live) -> None:
     assert code_of(lambda: os.open(live.at / "AGENTS.md", os.O_WRONLY)) in (errno.EACCES, errno.EROFS)
 
 
-def test_no_link_leads_out_of_a_root_on_the_mounts_side(live: Live, tmp_path: Path) -> None:
+def test_mount_follows_no_link_out_of_a_root(live: Live, tmp_path: Path) -> None:
     """The kernel resolves links with the rights of the calling process; the mount itself follows none."""
     link = live.at / "knowledge" / "handbook" / "outside-link"
     assert os.readlink(link) == "/etc/hostname"
     assert code_of(lambda: os.open(link, os.O_RDONLY | os.O_NOFOLLOW)) == errno.ELOOP
 
 
-def test_statfs_tells_of_the_disk_that_holds_the_store(pad: Path, live: Live) -> None:
+def test_statfs_describes_the_disk_of_the_store(pad: Path, live: Live) -> None:
     mine, real = os.statvfs(pad), os.statvfs(live.store)
     assert (mine.f_bsize, mine.f_blocks, mine.f_namemax) == (real.f_bsize, real.f_blocks, real.f_namemax)
 
@@ -265,14 +265,14 @@ def test_a_hit_can_be_named_by_its_rank(live: Live) -> None:
 
 
 @pytest.mark.parametrize("budget", [1, 60, 500])
-def test_context_at_a_budget_is_within_it(live: Live, budget: int) -> None:
+def test_context_at_a_budget_fits_it(live: Live, budget: int) -> None:
     from ctxfs.context.build.token_bound import upper_bound
 
     text = (live.at / "search" / "rotate signing keys" / f"context@{budget}.md").read_text()
     assert upper_bound(text) <= budget
 
 
-def test_questions_that_cannot_be_or_are_odd(live: Live) -> None:
+def test_odd_queries_are_answered_or_refused(live: Live) -> None:
     search = live.at / "search"
     assert code_of(lambda: os.listdir(search / " ")) == errno.ENOENT
     assert code_of(lambda: os.listdir(search / "mode:words")) == errno.ENOENT
@@ -294,7 +294,7 @@ def test_views_are_reachable_by_name_and_never_listed(live: Live) -> None:
     assert ".ctxfs" not in os.listdir(live.at)
 
 
-def test_what_is_written_to_a_synthetic_file_is_there_when_the_write_returns(live: Live) -> None:
+def test_write_to_a_synthetic_file_is_visible_when_it_returns(live: Live) -> None:
     task = live.at / "context" / "written-through"
     task.mkdir()
     behind = live.store / "tree" / "context" / "written-through"

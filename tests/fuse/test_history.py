@@ -54,7 +54,7 @@ def test_one_handle_adds_many_lines_and_an_unfinished_one_when_it_is_closed(day:
     assert [each["text"] for each in records(day / "many.jsonl")] == ["one", "two", "three"]
 
 
-def test_a_line_that_is_too_long_is_refused_while_somebody_listens(day: Path) -> None:
+def test_too_long_line_is_refused_with_efbig(day: Path) -> None:
     with open(day / "long.jsonl", "ab", buffering=0) as file:
         file.write(b"short\n")
         with pytest.raises(OSError) as refused:
@@ -77,7 +77,7 @@ def test_two_writers_lose_nothing(day: Path) -> None:
     ]
 
 
-def test_nothing_else_can_be_done_to_it(day: Path, live: Live) -> None:
+def test_history_refuses_all_other_operations(day: Path, live: Live) -> None:
     file = day / "kept.jsonl"
     with file.open("a") as out:
         out.write("kept\n")
@@ -105,7 +105,7 @@ def test_nothing_else_can_be_done_to_it(day: Path, live: Live) -> None:
     assert not (day / "new.jsonl").exists()
 
 
-def test_views_lead_to_the_same_files(live: Live, day: Path) -> None:
+def test_views_show_the_same_files(live: Live, day: Path) -> None:
     live.run("record", "--as", "agent:vera", "--session", "seen", "--kind", "output", "--model", "m", "an answer")
     view = live.at / "history" / "by-agent" / "agent-vera"
     assert (view / f"{day.name}_seen.jsonl").read_bytes() == (day / "seen.jsonl").read_bytes()
@@ -115,7 +115,7 @@ def test_views_lead_to_the_same_files(live: Live, day: Path) -> None:
     assert records(day / "seen.jsonl")[0]["principal"] == "agent:vera"
 
 
-def test_every_load_and_replacement_is_in_the_history(live: Live) -> None:
+def test_every_load_and_replacement_is_in_the_event_log(live: Live) -> None:
     task = live.at / "context" / "remembered-loads"
     task.mkdir()
     (task / "request.toml").write_text('query = "rotate the signing keys"\nbudget = 600\n')

@@ -28,7 +28,7 @@ def disk(own_live: Live, tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-def test_a_disk_that_becomes_read_only_says_so_and_may_recover(own_live: Live, disk: Path) -> None:
+def test_disk_that_becomes_read_only_returns_erofs_and_may_recover(own_live: Live, disk: Path) -> None:
     at = own_live.at / "knowledge" / "disk"
     (at / "f").write_text("before")
     eventually(
@@ -50,7 +50,7 @@ def test_a_disk_that_becomes_read_only_says_so_and_may_recover(own_live: Live, d
     assert (at / "f").read_text() == (disk / "f").read_text() == "after"
 
 
-def test_a_file_that_may_not_be_changed_says_so_and_may_recover(own_live: Live) -> None:
+def test_immutable_file_returns_eperm_and_may_recover(own_live: Live) -> None:
     """Use an immutable file, because mode bits do not stop root."""
     seen, real = own_live.at / "pad" / "f", own_live.store / "tree" / "pad" / "f"
     seen.write_text("before")
@@ -82,7 +82,7 @@ def test_a_folder_that_is_moved_away_and_back_is_served_again(own_live: Live) ->
     eventually("changes are heard of", lambda: "again" in seen.read_text(), 5)
 
 
-def test_another_folder_in_its_place_is_served_and_watched(own_live: Live) -> None:
+def test_replacement_folder_is_served_and_watched(own_live: Live) -> None:
     own_live.wait_idle()
     seen = own_live.at / "knowledge" / "handbook" / "rotation.md"
     assert seen.read_text()

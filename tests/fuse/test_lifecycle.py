@@ -18,7 +18,7 @@ def is_mounted(at: Path) -> bool:
     return any(line.split(" ")[4] == str(at) for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 
-def test_what_was_closed_survives_a_kill_of_everything(own_live: Live) -> None:
+def test_closed_file_survives_a_kill_of_all_processes(own_live: Live) -> None:
     live = own_live
     written = {}
     for number in range(50):
@@ -37,7 +37,7 @@ def test_what_was_closed_survives_a_kill_of_everything(own_live: Live) -> None:
     )
 
 
-def test_files_on_disk_are_served_while_the_daemon_is_dead_and_it_comes_back(own_live: Live) -> None:
+def test_backed_files_are_served_while_the_daemon_restarts(own_live: Live) -> None:
     live = own_live
     daemon = live.daemon_pid()
     os.kill(daemon, signal.SIGKILL)
@@ -114,7 +114,7 @@ def test_files_written_below_a_mount_point_are_brought_into_the_store(own_live: 
     assert os.listdir(live.at) == []
 
 
-def test_who_waits_for_an_answer_can_be_killed(own_live: Live) -> None:
+def test_process_that_waits_for_a_response_can_be_killed(own_live: Live) -> None:
     live = own_live
     os.kill(live.daemon_pid(), signal.SIGSTOP)
     try:
@@ -196,7 +196,7 @@ def mount_pid_offline(live: Live) -> int:
     raise AssertionError("no mount process")
 
 
-def test_what_is_in_the_way_is_said(own_live: Live, tmp_path: Path) -> None:
+def test_obstacle_to_a_mount_is_reported(own_live: Live, tmp_path: Path) -> None:
     live = own_live
     full = tmp_path / "full"
     full.mkdir()
@@ -222,7 +222,7 @@ def test_what_is_in_the_way_is_said(own_live: Live, tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_a_busy_mount_point_is_not_pulled_away_unless_asked(own_live: Live) -> None:
+def test_busy_mount_point_is_unmounted_only_lazily(own_live: Live) -> None:
     live = own_live
     with open(live.at / "pad" / "f", "w") as file:
         done = live.try_run("unmount", str(live.at))
@@ -234,7 +234,7 @@ def test_a_busy_mount_point_is_not_pulled_away_unless_asked(own_live: Live) -> N
     eventually("it is gone", lambda: not is_mounted(live.at))
 
 
-def test_a_full_disk_is_enospc_and_nothing_else_breaks(own_live: Live, tmp_path: Path) -> None:
+def test_full_disk_returns_enospc_and_breaks_nothing_else(own_live: Live, tmp_path: Path) -> None:
     assert os.geteuid() == 0, "this test mounts a small tmpfs, which needs root; CI runs it as root"
     small = tmp_path / "small"
     small.mkdir()
@@ -259,7 +259,7 @@ def test_a_full_disk_is_enospc_and_nothing_else_breaks(own_live: Live, tmp_path:
         )
 
 
-def test_a_folder_that_vanishes_is_reported_and_the_rest_goes_on(own_live: Live) -> None:
+def test_vanished_folder_is_reported_and_other_sources_stay(own_live: Live) -> None:
     live = own_live
     moved = live.corpus.with_name("moved")
     assert (live.at / "knowledge" / "handbook" / "rotation.md").exists()
@@ -272,7 +272,7 @@ def test_a_folder_that_vanishes_is_reported_and_the_rest_goes_on(own_live: Live)
     eventually("it is back", lambda: (live.at / "knowledge" / "handbook" / "rotation.md").exists())
 
 
-def test_the_other_request_loop_serves_the_same(tmp_path: Path) -> None:
+def test_trio_request_loop_serves_the_same_files(tmp_path: Path) -> None:
     """Check `mount.loop = "trio"`, the loop of pyfuse3, which is the fallback."""
     live = Live(tmp_path)
     live.run("init")

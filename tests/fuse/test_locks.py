@@ -144,7 +144,7 @@ PAIRS = [("mount", "mount"), ("mount", "other mount"), ("mount", "folder"), ("fo
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("one", "two"), PAIRS)
-def test_lock_is_met_through_every_door(
+def test_lock_conflicts_through_every_path_to_the_file(
     live: Live, callers: Callable[[], Caller], kind: str, one: str, two: str
 ) -> None:
     at = doors(live, f"door-{kind}-{one}-{two}".replace(" ", ""))
@@ -159,7 +159,7 @@ def test_lock_is_met_through_every_door(
 
 
 @pytest.mark.parametrize("kind", ("posix", "ofd"))
-def test_ranges_that_do_not_meet_are_held_side_by_side(live: Live, callers: Callable[[], Caller], kind: str) -> None:
+def test_disjoint_ranges_are_locked_side_by_side(live: Live, callers: Callable[[], Caller], kind: str) -> None:
     at = doors(live, f"ranges-{kind}")
     first, second = callers(), callers()
     held, wanted = first.open(at["mount"]), second.open(at["other mount"])
@@ -240,7 +240,7 @@ def test_locks_of_a_killed_process_are_released(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("two", ("mount", "other mount", "folder"))
-def test_waiting_for_a_lock_ends_when_it_is_released_and_stops_nobody(
+def test_wait_for_a_lock_ends_on_release_and_blocks_no_other_process(
     live: Live, callers: Callable[[], Caller], kind: str, two: str
 ) -> None:
     at = doors(live, f"wait-{kind}-{two}".replace(" ", ""))
@@ -276,7 +276,7 @@ def test_signal_ends_the_wait_for_a_lock(live: Live, callers: Callable[[], Calle
     assert third.do(f"{kind}({third.open(at['mount'])}, W)") == GOT, "who was killed holds nothing"
 
 
-def test_processes_that_wait_for_each_other_are_told(live: Live, callers: Callable[[], Caller]) -> None:
+def test_deadlock_is_reported_to_the_process(live: Live, callers: Callable[[], Caller]) -> None:
     at, other = doors(live, "deadlock-1"), doors(live, "deadlock-2")
     one, two = callers(), callers()
     mine, its = one.open(at["mount"]), one.open(other["mount"])
@@ -299,7 +299,7 @@ def test_locks_of_synthetic_files_are_those_of_the_mount_point(live: Live, calle
     eventually("it is released", lambda: two.do(f"flock({wanted}, W)") == GOT)
 
 
-def test_who_locks_a_file_reads_what_was_written_before(agents: Live, callers: Callable[[], Caller]) -> None:
+def test_lock_holder_reads_all_earlier_writes(agents: Live, callers: Callable[[], Caller]) -> None:
     """A native program writes under a lock, and the reader must not depend on a change notification."""
     at = doors(agents, "read-locked")
     one, native = callers(), callers()
@@ -329,7 +329,7 @@ for number in range(count):
 
 @pytest.mark.parametrize("mode", ("wal", "delete"))
 @pytest.mark.parametrize("two", ("other mount", "folder"))
-def test_sqlite_over_two_doors_keeps_every_transaction(live: Live, mode: str, two: str) -> None:
+def test_sqlite_over_two_paths_keeps_every_transaction(live: Live, mode: str, two: str) -> None:
     at = doors(live, f"{mode}-{two}.db".replace(" ", ""))
     os.truncate(at["folder"], 0)
     make_database(at["mount"], mode)
@@ -362,7 +362,7 @@ def counted(path: Path) -> tuple[int, int, str]:
 
 
 @pytest.mark.parametrize("two", ("other mount", "folder"))
-def test_sqlite_of_agents_keeps_every_transaction_or_says_that_it_cannot(agents: Live, two: str) -> None:
+def test_sqlite_of_agents_keeps_every_transaction_or_reports_an_error(agents: Live, two: str) -> None:
     at = doors(agents, f"agents-{two}.db".replace(" ", ""))
     os.truncate(at["folder"], 0)
     make_database(at["folder"], "delete")
@@ -384,7 +384,7 @@ def map_of(path: Path, access: int, flags: int) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 8192, access=access)
 
 
-def test_memory_that_is_mapped_over_two_doors_is_one(live: Live) -> None:
+def test_memory_mapped_over_two_paths_is_shared(live: Live) -> None:
     at = doors(live, "mapped")
     os.truncate(at["folder"], 8192)
     maps = [map_of(path, mmap.ACCESS_WRITE, os.O_RDWR) for path in at.values()]
@@ -401,7 +401,7 @@ def test_memory_that_is_mapped_over_two_doors_is_one(live: Live) -> None:
 
 @pytest.mark.parametrize("area", ("pad", "knowledge/work"))
 @pytest.mark.parametrize("access", (mmap.ACCESS_READ, mmap.ACCESS_WRITE))
-def test_mapping_that_would_be_apart_is_refused(agents: Live, area: str, access: int) -> None:
+def test_mapping_that_could_not_be_shared_is_refused(agents: Live, area: str, access: int) -> None:
     path = agents.at / area / f"apart-{access}"
     path.write_bytes(bytes(8192))
     for at in (path, agents.at.with_name("mnt-2") / area / path.name):
@@ -410,7 +410,7 @@ def test_mapping_that_would_be_apart_is_refused(agents: Live, area: str, access:
         private[0:2] = b"ok"
 
 
-def test_mapping_made_before_the_second_mount_point_is_never_apart(own_live: Live) -> None:
+def test_mapping_made_before_the_second_mount_point_stays_coherent(own_live: Live) -> None:
     """An agent has mapped a file while its mount was the only one; a later mount point must not map it."""
     agent, person = own_live.at.with_name("mnt-agent"), own_live.at
     own_live.run("unmount", str(person))

@@ -54,13 +54,13 @@ def read(path: Path) -> str:
     return path.read_text()
 
 
-def test_a_file_that_was_read_stays_open_and_is_read_again(live: Live, place: Path) -> None:
+def test_file_stays_open_after_a_read_and_is_read_again(live: Live, place: Path) -> None:
     (place / "f").write_text("text")
     eventually("it stays open", lambda: read(place / "f") == "text" and str(behind(live, place / "f")) in held(live))
     assert [read(place / "f") for _ in range(3)] == ["text"] * 3
 
 
-def test_much_at_once_is_what_is_in_the_file(place: Path) -> None:
+def test_large_reads_return_the_file_content(place: Path) -> None:
     data = os.urandom(200_001)
     (place / "f").write_bytes(data)
     for _ in range(3):
@@ -74,7 +74,7 @@ def test_much_at_once_is_what_is_in_the_file(place: Path) -> None:
         assert os.pread(file.fileno(), 200_000, 0) == data[:100_000]
 
 
-def test_what_was_changed_behind_it_is_read_at_the_next_open(live: Live, place: Path) -> None:
+def test_external_change_is_read_at_the_next_open(live: Live, place: Path) -> None:
     (place / "f").write_text("turn 0")
     for turn in range(1, 6):
         assert [read(place / "f") for _ in range(2)] == [f"turn {turn - 1}"] * 2
@@ -87,7 +87,7 @@ def test_what_was_changed_behind_it_is_read_at_the_next_open(live: Live, place: 
     assert read(place / "f") == "another file"
 
 
-def test_what_is_deleted_or_replaced_is_not_kept(live: Live, place: Path) -> None:
+def test_deleted_or_replaced_file_does_not_stay_open(live: Live, place: Path) -> None:
     """Check that the disk space of a deleted or replaced file is free at once."""
     for name in ("deleted", "replaced", "moved", "elsewhere"):
         (place / name).write_text(name)
@@ -100,7 +100,7 @@ def test_what_is_deleted_or_replaced_is_not_kept(live: Live, place: Path) -> Non
     assert read(place / "replaced") == "moved"
 
 
-def test_a_directory_that_was_listed_shows_what_came_and_went(live: Live, place: Path) -> None:
+def test_listed_directory_shows_later_changes(live: Live, place: Path) -> None:
     for name in ("a", "b"):
         (place / name).touch()
         assert os.listdir(place) == os.listdir(place)
@@ -118,7 +118,7 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def test_who_reads_again_is_in_the_audit_under_the_name_of_then(live: Live, place: Path) -> None:
+def test_cached_read_is_audited_under_its_current_path(live: Live, place: Path) -> None:
     (place / "old").write_text("text")
     for _ in range(4):
         read(place / "old")
@@ -186,7 +186,7 @@ def reads_until(live: Live, path: Path, policy: int) -> None:
     eventually("the loop knows where its client runs", reads)
 
 
-def test_who_runs_beside_the_mount_is_not_interrupted_by_what_it_does_not_wait_for(
+def test_process_on_the_same_processor_is_not_interrupted_by_background_work(
     live: Live, place: Path, beside: list[int]
 ) -> None:
     (place / "f").write_text("text")
@@ -198,7 +198,7 @@ def test_who_runs_beside_the_mount_is_not_interrupted_by_what_it_does_not_wait_f
 
 
 @pytest.mark.usefixtures("beside")
-def test_a_loop_that_waits_for_the_kernel_hears_of_everything_else(live: Live, place: Path) -> None:
+def test_request_loop_receives_other_events_while_it_waits_for_the_kernel(live: Live, place: Path) -> None:
     (place / "f").write_text("text")
     for turn in range(20):
         reads_until(live, place / "f", os.SCHED_BATCH)
@@ -210,7 +210,7 @@ def test_a_loop_that_waits_for_the_kernel_hears_of_everything_else(live: Live, p
 
 
 @pytest.mark.usefixtures("beside")
-def test_a_loop_that_waits_for_the_kernel_hears_signals(live: Live, place: Path) -> None:
+def test_request_loop_receives_signals_while_it_waits_for_the_kernel(live: Live, place: Path) -> None:
     (place / "f").write_text("text")
     reads_until(live, place / "f", os.SCHED_BATCH)
     os.kill(live.mount_pid(), signal.SIGTERM)

@@ -118,7 +118,7 @@ def test_a_revoke_reaches_open_files_and_caches_within_a_tenth_of_a_second(own_l
     assert (own_live.at / "memory" / "shared" / "area" / "x.md").exists(), "for people nothing has changed"
 
 
-def test_what_may_be_listed_but_not_read_says_so_and_its_bits_too(own_live: Live, alice: Path) -> None:
+def test_list_only_file_reports_eacces_and_shows_it_in_its_mode(own_live: Live, alice: Path) -> None:
     key = alice / "knowledge" / "handbook" / "prod.key"
     eventually("the file is there", key.exists)
     assert stat.S_IMODE(os.lstat(key).st_mode) & 0o444 == 0
@@ -131,7 +131,7 @@ def test_what_may_be_listed_but_not_read_says_so_and_its_bits_too(own_live: Live
     assert other & 0o444
 
 
-def test_names_cannot_be_carried_to_places_with_other_rights(own_live: Live, alice: Path) -> None:
+def test_names_cannot_be_moved_to_paths_with_other_rights(own_live: Live, alice: Path) -> None:
     rule(own_live, DENY)
     eventually("the rule holds", lambda: not (alice / "memory" / "shared" / "area").exists())
     mine = alice / "memory" / "alice"
@@ -160,7 +160,7 @@ def test_names_cannot_be_carried_to_places_with_other_rights(own_live: Live, ali
     assert (shared / "given.md").read_text() == "own\n"
 
 
-def test_a_link_leads_nowhere_that_its_reader_may_not_go(own_live: Live, alice: Path) -> None:
+def test_link_opens_no_path_that_its_reader_may_not_read(own_live: Live, alice: Path) -> None:
     (alice / "pad" / "t").mkdir()
     (alice / "pad" / "t" / "link").symlink_to(alice / "memory" / "bob" / "b.md")
     assert refused(lambda: (alice / "pad" / "t" / "link").read_text()) == errno.ENOENT
@@ -209,7 +209,7 @@ def test_a_session_is_bound_to_one_agent(own_live: Live, alice: Path) -> None:
     client.close()
 
 
-def test_an_agent_goes_back_in_its_own_memory(own_live: Live, alice: Path) -> None:
+def test_agent_rolls_back_its_own_memory(own_live: Live, alice: Path) -> None:
     at = alice
     (at / "memory" / "alice").mkdir()
     (at / "memory" / "alice" / "back.md").write_text("first\n")
@@ -225,7 +225,7 @@ def test_an_agent_goes_back_in_its_own_memory(own_live: Live, alice: Path) -> No
     assert len([name for name in os.listdir(past) if name[:4].isdigit()]) == 3
 
 
-def test_a_daemon_that_is_started_again_knows_at_once_who_asks(own_live: Live, alice: Path) -> None:
+def test_restarted_daemon_has_the_principals_of_its_mounts_at_once(own_live: Live, alice: Path) -> None:
     own_live.run("commit")
     hidden = alice / ".snapshots" / "now" / "memory" / "bob" / "b.md"
     seen = []
@@ -279,7 +279,7 @@ def test_an_mcp_session_acts_for_its_agent(own_live: Live, alice: Path) -> None:
     assert "agent:alice" in answers[3]["result"]["content"][0]["text"]
 
 
-def test_nothing_is_asked_on_a_connection_that_has_not_said_for_whom(tmp_path: Path) -> None:
+def test_no_request_is_sent_before_join_succeeds(tmp_path: Path) -> None:
     places = {name: str(tmp_path / name) for name in ("run", "at", "store", "journal")}
     (tmp_path / "run").mkdir()
     process = MountProcess(
@@ -340,7 +340,7 @@ def test_rules_are_edited_in_the_editor_of_the_user(own_live: Live, monkeypatch:
     assert "nothing was changed" in own_live.run("policy", "edit")
 
 
-def test_an_agent_adds_to_its_own_record_and_sees_no_other(own_live: Live, alice: Path) -> None:
+def test_agent_appends_to_its_own_records_and_sees_no_other(own_live: Live, alice: Path) -> None:
     own_live.run("record", "--session", "people", "said in private")
     with contextlib.closing(Client(own_live.store / "run", timeout=20)) as client:
         client.call("join", principal="agent:bob")
@@ -384,7 +384,7 @@ except ConnectionError:
 @pytest.mark.parametrize(
     ("uid", "said"), [(0, ["answered"]), (65534, ["the kernel refuses forged credentials", "hung up"])]
 )
-def test_another_user_of_the_machine_gets_no_answer_even_where_modes_let_them_in(
+def test_other_user_of_the_machine_is_refused_even_where_modes_permit(
     own_live: Live, uid: int, said: list[str]
 ) -> None:
     run = own_live.store / "run"

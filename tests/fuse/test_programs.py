@@ -54,7 +54,7 @@ def test_compileall_writes_bytecode(sources: Path) -> None:
 
 
 @pytest.mark.parametrize("program", ["grep", "rg"])
-def test_searching_programs_find_what_is_there(sources: Path, program: str) -> None:
+def test_search_programs_find_matching_files(sources: Path, program: str) -> None:
     assert shutil.which(program), f"{program} is not installed; .ci/run installs it"
     command = {"grep": ("grep", "-rlE", "^def "), "rg": ("rg", "-l", "^def ")}[program]
     found = set(run(*command, ".", cwd=sources).split())
@@ -87,7 +87,7 @@ def test_vim_edits_a_context_request(live: Live, request: pytest.FixtureRequest)
     task.rmdir()
 
 
-def test_sed_edits_a_context_request_and_rm_takes_the_task_away(live: Live) -> None:
+def test_sed_edits_a_context_request_and_rm_removes_the_task(live: Live) -> None:
     task = live.at / "context" / "sed-task"
     task.mkdir()
     run("sed", "-i", "s/sed task/rotate keys/", "request.toml", cwd=task)
@@ -101,7 +101,7 @@ def test_sed_edits_a_context_request_and_rm_takes_the_task_away(live: Live) -> N
     assert not task.exists()
 
 
-def test_tar_and_rm_leave_nothing(sources: Path) -> None:
+def test_tar_and_rm_leave_no_file(sources: Path) -> None:
     run("tar", "cf", "a.tar", "json", cwd=sources)
     run("tar", "xf", "a.tar", "--one-top-level=out", cwd=sources)
     assert run("diff", "-r", "json", "out/json", cwd=sources) == ""
@@ -109,7 +109,7 @@ def test_tar_and_rm_leave_nothing(sources: Path) -> None:
     assert os.listdir(sources) == []
 
 
-def test_sqlite_keeps_its_promises(pad: Path) -> None:
+def test_sqlite_passes_its_integrity_checks(pad: Path) -> None:
     import sqlite3
 
     with sqlite3.connect(pad / "x.db") as database:

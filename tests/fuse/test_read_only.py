@@ -39,7 +39,7 @@ def view_of(live: Live) -> Path:
     return live.at.with_name("mnt-view")
 
 
-def test_nothing_can_be_changed(live: Live) -> None:
+def test_read_only_mount_refuses_changes(live: Live) -> None:
     view = view_of(live)
     (live.at / "pad" / "f").write_text("kept")
     attempts: list[Callable[[], object]] = [
@@ -55,7 +55,7 @@ def test_nothing_can_be_changed(live: Live) -> None:
     assert (view / "pad" / "f").read_text() == "kept"
 
 
-def test_everything_reads_as_on_any_mount_point(live: Live) -> None:
+def test_every_file_reads_as_on_any_mount_point(live: Live) -> None:
     (live.at / "memory" / "shared" / "some.md").write_text("some\n")
     (live.at / "human" / "some.md").write_text("some\n")
     for top in ("knowledge", "memory", "human", "AGENTS.md", "llms.txt"):
@@ -65,7 +65,7 @@ def test_everything_reads_as_on_any_mount_point(live: Live) -> None:
             assert sorted(one.splitlines()) == sorted(two.splitlines()) and one, program
 
 
-def test_what_others_write_is_seen_at_once(live: Live) -> None:
+def test_writes_through_other_mounts_are_seen_at_once(live: Live) -> None:
     seen, written = view_of(live) / "memory" / "shared" / "f.md", live.at / "memory" / "shared" / "f.md"
     assert not seen.exists()
     for turn in range(20):
@@ -76,7 +76,7 @@ def test_what_others_write_is_seen_at_once(live: Live) -> None:
     assert not seen.exists() and "f.md" not in os.listdir(seen.parent)
 
 
-def test_questions_are_answered_anew(live: Live) -> None:
+def test_queries_are_answered_anew(live: Live) -> None:
     live.wait_idle()
     answers = view_of(live) / "search" / "rotate signing keys"
     assert any("rotation.md" in name for name in os.listdir(answers))
@@ -85,7 +85,7 @@ def test_questions_are_answered_anew(live: Live) -> None:
     assert "Fridays" in (view_of(live) / "search" / "rotate signing keys" / "context.md").read_text()
 
 
-def test_the_state_of_things_is_not_an_old_one(live: Live) -> None:
+def test_status_file_is_never_stale(live: Live) -> None:
     """The kernel must not cache a synthetic file, although the mount process receives no OPEN for it."""
     status = view_of(live) / ".ctxfs" / "status"
     assert str(view_of(live)) in status.read_text()
@@ -116,7 +116,7 @@ def test_a_large_file_and_its_parts_are_read(live: Live) -> None:
         assert file.read() == data[2_999_999:]
 
 
-def test_status_says_which_it_is(live: Live) -> None:
+def test_status_marks_a_read_only_mount(live: Live) -> None:
     assert {mount["at"]: mount["read_only"] for mount in live.status()["mounts"]} == {
         str(live.at): False,
         str(view_of(live)): True,
@@ -124,7 +124,7 @@ def test_status_says_which_it_is(live: Live) -> None:
     assert f"{view_of(live)}  as human:root, read only" in live.try_run("status").stdout
 
 
-def test_what_may_not_be_read_is_not(live: Live) -> None:
+def test_denied_file_is_not_read(live: Live) -> None:
     secret = live.at / "memory" / "shared" / "secret.md"
     secret.write_text("for people")
     rules = live.store / "policy.toml"

@@ -47,13 +47,13 @@ def starts_within(minutes: int, seconds: float) -> list[float]:
     return begun
 
 
-def test_one_daemon_is_started_at_a_time_however_long_it_takes() -> None:
+def test_one_daemon_is_started_at_a_time_for_any_start_time() -> None:
     begun = starts_within(5, seconds=70)
     assert begun[0] < 2
     assert all(later - earlier >= 70 for earlier, later in itertools.pairwise(begun))
 
 
-def test_daemons_that_end_at_once_are_started_less_and_less_often() -> None:
+def test_daemon_that_ends_at_once_is_restarted_with_backoff() -> None:
     begun = starts_within(10, seconds=0)
     assert begun[0] < 2
     assert len(begun) < 30

@@ -21,7 +21,7 @@ def unit_of(live: Live, monkeypatch: pytest.MonkeyPatch, at: Path, *options: str
     return found
 
 
-def test_what_the_unit_starts_mounts_and_unmounts(own_live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_of_the_unit_mounts_and_unmounts(own_live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     at = own_live.at.parent / 'mnt "odd" 100% name'
     unit = unit_of(own_live, monkeypatch, at, "--read-only")
     (line,) = [line for line in unit.read_text().splitlines() if line.startswith("ExecStart=")]
@@ -60,7 +60,7 @@ def test_systemd_finds_no_fault_in_the_unit(own_live: Live, monkeypatch: pytest.
     assert str(unit.name) not in done.stderr, done.stderr
 
 
-def test_what_was_not_installed_is_not_removed(own_live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uninstalled_service_is_not_removed(own_live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(own_live.at.parent / "config"))
     done = own_live.try_run("service", "remove", "/nowhere")
     assert done.returncode == 1 and "no service" in done.stderr

@@ -84,7 +84,7 @@ def test_an_old_version_is_restored_with_cp(live: Live, place: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o644, "a restored file can be written again"
 
 
-def test_the_past_of_a_directory_that_is_gone_is_reached_from_above(live: Live, place: Path) -> None:
+def test_versions_of_a_removed_directory_are_reached_from_its_parent(live: Live, place: Path) -> None:
     (place / "gone" / "deep").mkdir(parents=True)
     (place / "gone" / "deep" / "x.md").write_text("one")
     run(live, "commit")
@@ -95,14 +95,14 @@ def test_the_past_of_a_directory_that_is_gone_is_reached_from_above(live: Live, 
     assert os.listdir(place / ".versions") == ["gone"]
 
 
-def test_what_has_no_past_says_so(live: Live, place: Path) -> None:
+def test_path_without_versions_is_reported(live: Live, place: Path) -> None:
     assert os.listdir(live.at / "knowledge" / "handbook" / ".versions") == []
     assert code_of(lambda: os.listdir(live.at / "knowledge" / "handbook" / ".versions" / "rotation.md")) == errno.ENOENT
     assert code_of(lambda: os.listdir(place / ".versions" / "never.md")) == errno.ENOENT
     assert code_of(lambda: os.listdir(live.at / ".snapshots" / "no-such-thing")) == errno.ENOENT
 
 
-def test_the_past_cannot_be_written(live: Live, place: Path) -> None:
+def test_versions_cannot_be_written(live: Live, place: Path) -> None:
     (place / "x.md").write_text("one")
     run(live, "commit")
     newest = place / ".versions" / "x.md" / versions(place / "x.md")[-1]
@@ -112,7 +112,7 @@ def test_the_past_cannot_be_written(live: Live, place: Path) -> None:
     assert newest.read_text() == "one"
 
 
-def test_the_whole_tree_as_it_was(live: Live, place: Path) -> None:
+def test_snapshot_shows_the_whole_tree_of_its_time(live: Live, place: Path) -> None:
     (place / "x.md").write_text("one")
     os.symlink("x.md", place / "link")
     os.chmod(place / "x.md", 0o640)
@@ -131,7 +131,7 @@ def test_the_whole_tree_as_it_was(live: Live, place: Path) -> None:
     assert name not in os.listdir(live.at / ".snapshots")
 
 
-def test_undo_and_redo_are_seen_through_the_kernel_at_once(live: Live, place: Path) -> None:
+def test_undo_and_redo_are_visible_through_the_kernel_at_once(live: Live, place: Path) -> None:
     file = place / "x.md"
     for text in ("1", "22", "333"):
         file.write_text(text)
@@ -160,7 +160,7 @@ def test_an_open_reader_keeps_its_content_during_a_rollback(live: Live, place: P
         assert reader.read() == b"ond"
 
 
-def test_a_rollback_takes_search_along(live: Live, place: Path) -> None:
+def test_rollback_updates_search(live: Live, place: Path) -> None:
     word = "quillfeather" + place.name[-8:].replace("_", "")
     file = place / "x.md"
     file.write_text(f"about {word}")
@@ -181,7 +181,7 @@ def test_a_rollback_takes_search_along(live: Live, place: Path) -> None:
     eventually("the tag is gone with the rollback", lambda: in_tree(live, file) not in tagged.read_text())
 
 
-def test_an_open_handle_holds_up_nobody(live: Live, place: Path) -> None:
+def test_open_handle_blocks_no_commit(live: Live, place: Path) -> None:
     with open(place / "open.md", "w") as held:
         held.write("begun, not closed")
         held.flush()
@@ -190,7 +190,7 @@ def test_an_open_handle_holds_up_nobody(live: Live, place: Path) -> None:
     eventually("now both have", lambda: os.listdir(place / ".versions") == ["open.md", "other.md"])
 
 
-def test_commit_takes_in_what_is_still_open(live: Live, place: Path) -> None:
+def test_commit_includes_files_that_are_still_open(live: Live, place: Path) -> None:
     with open(place / "open.md", "w") as held:
         held.write("half")
         held.flush()
@@ -230,14 +230,14 @@ def test_fsync_and_the_end_of_a_session_cut_the_window(patient: Live) -> None:
     assert "memory/shared/last.md" in log
 
 
-def test_what_is_edited_behind_the_mount_is_a_version_too(live: Live, place: Path) -> None:
+def test_external_edit_becomes_a_version(live: Live, place: Path) -> None:
     (live.store / "tree" / in_tree(live, place) / "by-hand.md").write_text("edited in the store itself")
     eventually("a version of it", lambda: "by-hand.md" in os.listdir(place / ".versions"))
     record = json.loads(live.run("log", in_tree(live, place / "by-hand.md"), "--json"))[0]
     assert (record["op"], record["principal"]) == ("outside", "human:root")
 
 
-def test_what_was_edited_while_no_daemon_ran_is_recovered_at_the_start(own_live: Live) -> None:
+def test_edit_without_a_daemon_is_recovered_at_the_next_start(own_live: Live) -> None:
     live = own_live
     (live.at / "memory" / "shared" / "x.md").write_text("before")
     live.run("unmount", "--all")
@@ -248,7 +248,7 @@ def test_what_was_edited_while_no_daemon_ran_is_recovered_at_the_start(own_live:
     assert live.run("show", "memory/shared/x.md") == "edited meanwhile"
 
 
-def test_versions_say_whose_they_are(own_live: Live) -> None:
+def test_versions_name_their_principal(own_live: Live) -> None:
     live = own_live
     live.run("mount", str(live.at.parent / "mnt-alice"), "--as", "agent:alice")
     alice = live.at.parent / "mnt-alice" / "memory" / "alice" / "by-alice.md"
@@ -326,7 +326,7 @@ def test_attributes_of_an_open_file_are_those_of_the_file(live: Live, place: Pat
         assert code_of(lambda: os.getxattr(place / "x.md", "user.ctx.kind")) == errno.ENODATA
 
 
-def test_computed_attributes_say_what_a_file_is(live: Live, place: Path) -> None:
+def test_computed_attributes_describe_a_file(live: Live, place: Path) -> None:
     file = place / "x.md"
     file.write_text("hello there\n")
     run(live, "commit")
@@ -365,7 +365,7 @@ def test_files_are_found_by_attributes(live: Live, place: Path) -> None:
     eventually("a changed attribute is found anew", lambda: found("confidence:>0.8") == [])
 
 
-def test_forget_asks_first_and_leaves_nothing_but_a_link(own_live: Live) -> None:
+def test_forget_requires_confirmation_and_leaves_a_link_only(own_live: Live) -> None:
     live = own_live
     live.wait_idle()
     file = live.at / "memory" / "shared" / "secret.md"

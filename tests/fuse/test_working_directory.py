@@ -254,7 +254,7 @@ def test_working_directories_and_mounts_inside_stay(
         settle(live)
 
 
-def test_a_directory_that_went_is_gone_for_who_stands_in_it(live: Live) -> None:
+def test_removed_working_directory_is_gone_for_its_process(live: Live) -> None:
     """Check a removal by the mount itself, an external one, and a denial."""
     by_mount, beside, denied = (
         live.at / "pad" / "by-mount",

@@ -51,7 +51,7 @@ def status(live: Live, name: str = "small") -> str:
     return (live.at / "tools" / name / "status").read_text().strip()
 
 
-def test_a_server_is_a_directory_that_says_what_it_is(live: Live) -> None:
+def test_server_is_a_directory_with_a_description(live: Live) -> None:
     place = live.at / "tools" / "small"
     assert {"status", "index.md", "instructions.md", "prompts", "echo", "drop"} <= set(os.listdir(place))
     assert (place / "status").read_text() == "ready\n"
@@ -64,7 +64,7 @@ def test_a_server_is_a_directory_that_says_what_it_is(live: Live) -> None:
     assert os.getxattr(place / "echo" / "README.md", "user.ctx.trust") == b"untrusted"
 
 
-def test_its_tools_are_programs(live: Live) -> None:
+def test_tools_of_a_server_are_programs(live: Live) -> None:
     done = run(live, "small/echo/run", "--word", "wörd")
     assert (done.returncode, done.stdout, done.stderr) == (0, "wörd\n", "")
     assert run(live, "small/echo/run", stdin='{"word": "in"}').stdout == "in\n"
@@ -83,7 +83,7 @@ def test_its_tools_are_programs(live: Live) -> None:
     assert '"tool":"small/echo"' in live.run("history", "show", "--json").replace(" ", "")
 
 
-def test_its_documents_are_files(live: Live) -> None:
+def test_documents_of_a_server_are_files(live: Live) -> None:
     place = live.at / "knowledge" / "small" / "memo"
     assert (place / "a b" / "one.md").read_text() == "about memo://a b/one.md\n"
     assert os.getxattr(place / "a b" / "one.md", "user.ctx.trust") == b"untrusted"
@@ -108,7 +108,7 @@ def test_a_document_that_changes_is_fetched_again(live: Live) -> None:
     live.run("tools", "remove", "editor")
 
 
-def test_documents_are_searched_only_where_that_was_said(live: Live) -> None:
+def test_documents_are_searched_only_if_configured(live: Live) -> None:
     live.run("tools", "add", "open", "--searchable", "--yes", "--", *command())
     found = eventually("they are indexed", lambda: live.try_run("search", "about memo").stdout)
     assert "knowledge/open/memo/a b/one.md" in found
@@ -119,7 +119,7 @@ def test_documents_are_searched_only_where_that_was_said(live: Live) -> None:
     eventually("they are gone", lambda: live.try_run("search", "about memo").returncode == 3)
 
 
-def test_looking_calls_nothing(live: Live) -> None:
+def test_listing_calls_no_server(live: Live) -> None:
     before = live.run("calls", "--json") if live.try_run("calls").returncode == 0 else ""
     subprocess.run(
         ["find", str(live.at / "tools" / "small"), "-type", "f", "-exec", "cat", "{}", "+"],
@@ -130,7 +130,7 @@ def test_looking_calls_nothing(live: Live) -> None:
     assert (live.run("calls", "--json") if before else "") == before
 
 
-def test_a_tool_that_changes_is_refused_until_somebody_has_seen_how(live: Live) -> None:
+def test_changed_tool_is_refused_until_a_person_approves_the_change(live: Live) -> None:
     assert run(live, "small/changing/run").stdout == "as ever\n"
     (live.at.parent / "about").write_text("Now it deletes everything")
     run(live, "small/flood/run")  # it reports a change of its tools
@@ -154,7 +154,7 @@ def test_a_tool_that_changes_is_refused_until_somebody_has_seen_how(live: Live) 
     )  # the other arguments are untouched: `word` is optional, so no value is sent for it
 
 
-def test_what_cannot_be_taken_back_needs_exec_or_a_person(live: Live) -> None:
+def test_destructive_tool_requires_exec_permission_or_a_person(live: Live) -> None:
     assert run(live, "small/drop/run", "--table", "users").returncode == 126
     assert run(live, "small/drop/run", "-y", "--table", "users").stdout == "drop was called\n"
     refused = run(live, "small/drop/run", "-y", "--table", "users", at="mnt-alice")
@@ -174,7 +174,7 @@ def test_what_cannot_be_taken_back_needs_exec_or_a_person(live: Live) -> None:
     assert "refused this call" in run(live, "small/drop/run", "--table", "users", at="mnt-alice").stderr
 
 
-def test_a_server_may_ask_a_person(live: Live) -> None:
+def test_server_can_elicit_input_from_a_person(live: Live) -> None:
     reviews = live.at / "human" / "review"
     before = set(os.listdir(reviews)) if reviews.exists() else set()
     asking = subprocess.Popen([live.at / "tools/small/ask/run"], stdout=subprocess.PIPE, text=True)
@@ -199,7 +199,7 @@ def test_answers_that_cannot_be_used_are_failures_of_that_call_alone(live: Live)
     assert run(live, "small/pid/run").stdout == pid  # the connection was never lost
 
 
-def test_progress_is_heard_and_a_call_can_be_given_up(live: Live) -> None:
+def test_progress_is_shown_and_a_call_can_be_cancelled(live: Live) -> None:
     client = Client(live.store / "run", timeout=30)
     try:
         number = client.call("begin_call", name="small/steps", arguments={})["id"]
@@ -223,7 +223,7 @@ def test_progress_is_heard_and_a_call_can_be_given_up(live: Live) -> None:
         client.close()
 
 
-def test_a_server_that_goes_is_said_to_and_comes_back(live: Live) -> None:
+def test_server_that_exits_is_reported_and_restarted(live: Live) -> None:
     gone = run(live, "small/exit/run")
     assert gone.returncode == 1
     assert "the server is not there" in gone.stderr
@@ -239,7 +239,7 @@ def test_a_server_that_goes_is_said_to_and_comes_back(live: Live) -> None:
         ("only garbage", "prints what is no message"),
     ],
 )
-def test_a_server_that_is_none_says_why_and_delays_nobody(mood: str, said: str, live: Live) -> None:
+def test_invalid_server_is_reported_and_delays_no_other(mood: str, said: str, live: Live) -> None:
     name = mood.replace(" ", "-")
     done = live.try_run("tools", "add", name, "--yes", "--", *command(mood=mood))
     assert done.returncode == 1
@@ -251,7 +251,7 @@ def test_a_server_that_is_none_says_why_and_delays_nobody(mood: str, said: str, 
     assert name not in os.listdir(live.at / "tools")
 
 
-def test_garbage_between_messages_is_skipped_and_a_silent_server_delays_nobody(live: Live) -> None:
+def test_garbage_between_messages_is_skipped_and_a_silent_server_delays_no_other(live: Live) -> None:
     begun = time.monotonic()
     silent = subprocess.Popen(
         live.command("tools", "add", "silent", "--yes", "--", *command(mood="silent")), stdout=subprocess.PIPE
@@ -266,7 +266,7 @@ def test_garbage_between_messages_is_skipped_and_a_silent_server_delays_nobody(l
     live.run("tools", "remove", "noisy")
 
 
-def test_names_that_are_no_names_of_files_are_encoded_and_bad_tools_are_left_out(live: Live) -> None:
+def test_illegal_file_names_are_encoded_and_invalid_tools_are_skipped(live: Live) -> None:
     plain = {"type": "object", "properties": {}}
     names = ["a/b", "..", ".hidden", "status", "prompts", "x" * 300, "line\nbreak", "twice", "twice", "ü"]
     tools: list[dict[str, Any]] = [{"name": name, "description": "d", "inputSchema": plain} for name in names]
@@ -286,7 +286,7 @@ def test_names_that_are_no_names_of_files_are_encoded_and_bad_tools_are_left_out
     live.run("tools", "remove", "odd")
 
 
-def test_only_the_variables_that_were_named_reach_a_server(live: Live) -> None:
+def test_only_configured_variables_reach_a_server(live: Live) -> None:
     found = json.loads(run(live, "small/env/run").stdout)
     assert set(found) <= {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "USER", "LOGNAME", "SHELL", "TMPDIR", "TERM"}
     missing = live.try_run("tools", "add", "needy", "--yes", "--env", "CTXFS_NO_SUCH", "--", *command())
@@ -295,7 +295,7 @@ def test_only_the_variables_that_were_named_reach_a_server(live: Live) -> None:
     live.run("tools", "remove", "needy")
 
 
-def test_a_server_is_known_without_its_daemon_and_forgotten_when_it_is_removed(live: Live) -> None:
+def test_server_is_listed_without_a_daemon_and_deleted_on_removal(live: Live) -> None:
     refused = live.try_run("tools", "add", "small", "--yes", "--", "true")
     assert "already" in refused.stderr
     assert live.try_run("tools", "add", "Bad Name", "--yes", "--", "true").returncode == 2

@@ -198,7 +198,7 @@ def http(served: Live) -> Iterator[Http]:
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_over_tcp_a_token_says_who_comes_and_no_token_gets_in(era: Any, http: Http) -> None:
+def test_token_identifies_a_tcp_client_and_a_client_without_one_is_refused(era: Any, http: Http) -> None:
     token = http.token("agent:alice")
 
     async def whoami(proof: str) -> str:
@@ -231,7 +231,7 @@ def test_over_tcp_a_token_says_who_comes_and_no_token_gets_in(era: Any, http: Ht
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_hundred_sessions_at_once_get_each_their_own(era: Any, http: Http) -> None:
+def test_hundred_simultaneous_sessions_receive_their_own_responses(era: Any, http: Http) -> None:
     tokens = {name: http.token(f"agent:{name}") for name in ("alice", "bob", "carol", "dave")}
     for name in tokens:
         (http.live.store / "tree" / "memory" / name).mkdir(exist_ok=True)
@@ -258,7 +258,7 @@ def test_a_hundred_sessions_at_once_get_each_their_own(era: Any, http: Http) -> 
     assert wrong == []
 
 
-def test_a_session_is_of_the_token_that_began_it(http: Http) -> None:
+def test_session_belongs_to_the_token_that_created_it(http: Http) -> None:
     alice, bob = http.token("agent:alice"), http.token("agent:bob")
     begun = httpx2.post(
         http.url, json=request("initialize", HELLO), headers={**PLAIN, "Authorization": f"Bearer {alice}"}
@@ -273,7 +273,7 @@ def test_a_session_is_of_the_token_that_began_it(http: Http) -> None:
 
 @pytest.mark.fuse
 @pytest.mark.filterwarnings("ignore:resources/subscribe is removed", "ignore:resources/unsubscribe is removed")
-def test_a_session_that_has_heard_enough_silences_no_other_of_the_same_token(http: Http) -> None:
+def test_session_without_subscriptions_silences_no_other_of_its_token(http: Http) -> None:
     token, path = http.token("agent:alice"), http.live.at / "memory" / "shared" / "told.md"
     path.write_text("before\n")
     uri = "ctx:///memory/shared/told.md"
@@ -308,7 +308,7 @@ def test_a_session_that_has_heard_enough_silences_no_other_of_the_same_token(htt
 
 
 @pytest.mark.filterwarnings("ignore:resources/subscribe is removed")
-def test_sessions_that_are_over_leave_room_for_new_subscriptions(served: Live) -> None:
+def test_ended_sessions_free_their_subscriptions(served: Live) -> None:
     async def use() -> int:
         async with trio.open_nursery() as nursery:
             door = TreeSession(Layout(served.store), nursery)
@@ -327,7 +327,7 @@ def test_sessions_that_are_over_leave_room_for_new_subscriptions(served: Live) -
 
 
 @pytest.mark.parametrize("cursor", ["x", "-1", "9" * 5000, "1e3", "²"])
-def test_a_cursor_that_was_not_given_is_refused(cursor: str, served: Live) -> None:
+def test_forged_cursor_is_refused(cursor: str, served: Live) -> None:
     async def use() -> None:
         async with opened(Layout(served.store)) as server, McpClient(server) as client:
             with pytest.raises(Exception, match="the cursor is not one that was given"):
@@ -361,7 +361,7 @@ def test_two_hundred_requests_four_at_a_time_all_succeed(http: Http) -> None:
     assert failed == []
 
 
-def test_a_unix_socket_is_for_its_owner_who_says_who_acts(served: Live, tmp_path: Path) -> None:
+def test_unix_socket_admits_its_owner_who_names_the_principal(served: Live, tmp_path: Path) -> None:
     place = tmp_path / "mcp.sock"
     made = Http(served, f"unix:{place}", "http://localhost/mcp", "--as", "agent:alice")
     try:
@@ -379,19 +379,19 @@ def test_a_unix_socket_is_for_its_owner_who_says_who_acts(served: Live, tmp_path
 
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:", "127.0.0.1:99999", "unix:/no/such/dir/s"])
-def test_an_address_that_is_none_is_refused(address: str) -> None:
+def test_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(CommandError) as refused:
         parse_address(address)
     assert refused.value.code == 2
 
 
-def test_over_tcp_nobody_says_who_acts_but_a_token(served: Live) -> None:
+def test_tcp_client_gets_its_principal_from_a_token_only(served: Live) -> None:
     done = served.try_run("mcp", "--http", "127.0.0.1:9", "--as", "agent:alice")
     assert done.returncode == 2
     assert "ctxfs token issue agent:alice" in done.stderr
 
 
-def test_what_is_in_the_way_is_said_and_left_alone(served: Live, http: Http, tmp_path: Path) -> None:
+def test_obstacle_at_the_socket_path_is_reported_and_left_alone(served: Live, http: Http, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine\n")
     done = served.try_run("mcp", "--http", f"unix:{tmp_path}/notes.txt")
     assert (done.returncode, "no socket" in done.stderr) == (2, True)
@@ -411,9 +411,7 @@ def stack() -> Iterator[contextlib.ExitStack]:
         yield made
 
 
-def test_a_client_that_dies_in_the_middle_of_a_write_leaves_the_file_as_it_was(
-    served: Live, stack: contextlib.ExitStack
-) -> None:
+def test_client_that_dies_during_a_write_leaves_the_file_unchanged(served: Live, stack: contextlib.ExitStack) -> None:
     place = served.at / "memory" / "shared" / "dying.md"
     place.write_text("whole\n")
     process = stack.enter_context(
@@ -432,7 +430,7 @@ def test_a_client_that_dies_in_the_middle_of_a_write_leaves_the_file_as_it_was(
     assert place.read_text() == "whole\n"
 
 
-def test_garbage_between_the_requests_is_answered_and_the_server_goes_on(
+def test_garbage_between_requests_is_answered_and_the_server_continues(
     served: Live, stack: contextlib.ExitStack
 ) -> None:
     call = {"name": "ctx_list", "arguments": {}}
@@ -496,7 +494,7 @@ def test_a_daemon_that_is_replaced_is_found_again(tmp_path: Path) -> None:
     assert said[-1] == "still here"
 
 
-def test_a_server_without_a_daemon_that_has_looked_at_the_past_lets_others_mount(tmp_path: Path) -> None:
+def test_server_without_a_daemon_releases_the_store_after_reading_versions(tmp_path: Path) -> None:
     live = Live(tmp_path)
     live.run("init")
 
@@ -520,7 +518,7 @@ def test_a_server_without_a_daemon_that_has_looked_at_the_past_lets_others_mount
     assert first == second
 
 
-def test_a_call_that_is_cancelled_is_given_up_and_the_next_is_answered(served: Live) -> None:
+def test_cancelled_call_ends_and_the_next_is_answered(served: Live) -> None:
     async def use() -> str:
         async with McpClient(stdio(served)) as client:
             with trio.move_on_after(0.01):

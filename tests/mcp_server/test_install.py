@@ -31,7 +31,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Live:
 
 
 @pytest.mark.parametrize(("client", "place", "table"), JSON)
-def test_an_entry_goes_in_once_beside_what_is_there_and_out_again(
+def test_entry_is_added_once_beside_others_and_removed_again(
     client: str, place: str, table: str, project: Live
 ) -> None:
     file = Path(place)
@@ -71,13 +71,13 @@ def test_toml_keeps_its_comments(project: Live) -> None:
     assert "# why" in file.read_text()
 
 
-def test_for_the_user_it_goes_below_home_and_new_files_are_made(project: Live, tmp_path: Path) -> None:
+def test_user_wide_entry_goes_below_home_and_new_files_are_created(project: Live, tmp_path: Path) -> None:
     project.run("mcp", "install", "claude-code", "--user", "--write", "--name", "notes")
     assert "notes" in json.loads((tmp_path / "home" / ".claude.json").read_text())["mcpServers"]
     assert not Path(".mcp.json").exists()
 
 
-def test_what_a_person_wrote_with_comments_is_not_touched(project: Live) -> None:
+def test_file_with_comments_of_a_person_is_not_changed(project: Live) -> None:
     file = Path(".vscode/mcp.json")
     file.parent.mkdir()
     file.write_text('{\n  // mine\n  "servers": {}\n}\n')
@@ -89,7 +89,7 @@ def test_what_a_person_wrote_with_comments_is_not_touched(project: Live) -> None
     assert not Path(".vscode/mcp.json.before-ctxfs").exists()
 
 
-def test_what_is_installed_starts_a_server(project: Live) -> None:
+def test_installed_entry_starts_a_server(project: Live) -> None:
     project.run("mcp", "install", "cursor", "--write")
     entry = json.loads(Path(".cursor/mcp.json").read_text())["mcpServers"]["ctxfs"]
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}

@@ -79,7 +79,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> BetaLocalFilesystemMe
     return BetaLocalFilesystemMemoryTool(str(tmp_path_factory.mktemp("memory")))
 
 
-def test_every_command_says_what_the_published_implementation_says(
+def test_every_command_responds_as_the_published_implementation(
     served: Live, reference: BetaLocalFilesystemMemoryTool
 ) -> None:
     for arguments in COMMANDS:

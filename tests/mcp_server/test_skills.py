@@ -58,7 +58,7 @@ def ask(live: Live, method: str, params: dict[str, Any], principal: str = "agent
     return answer
 
 
-def test_skills_are_listed_with_what_their_files_are(skilled: Live) -> None:
+def test_skills_are_listed_with_their_files(skilled: Live) -> None:
     found = {skill["uri"]: skill for skill in ask(skilled, "skills/list", {})["skills"]}
     assert set(found) == {
         "skill://knowledge/handbook/skills/deploy/SKILL.md",
@@ -76,7 +76,7 @@ def test_skills_are_listed_with_what_their_files_are(skilled: Live) -> None:
     ]
 
 
-def test_a_skill_of_somebody_else_s_memory_is_none(skilled: Live) -> None:
+def test_skill_in_the_memory_of_another_is_invisible(skilled: Live) -> None:
     uris = [skill["uri"] for skill in ask(skilled, "skills/list", {}, "agent:bob")["skills"]]
     assert uris == ["skill://knowledge/handbook/skills/deploy/SKILL.md"]
     for method in ("skills/get", "resources/read"):
@@ -94,7 +94,7 @@ def test_a_skill_of_somebody_else_s_memory_is_none(skilled: Live) -> None:
         "skill://",
     ],
 )
-def test_an_address_of_a_skill_leads_to_nothing_else(uri: str, skilled: Live) -> None:
+def test_skill_address_opens_no_other_file(uri: str, skilled: Live) -> None:
     for method in ("skills/get", "resources/read", "resources/directory/read"):
         with pytest.raises(MCPError):
             ask(skilled, method, {"uri": uri})
@@ -125,11 +125,11 @@ def test_the_command_lists_prints_and_names_files(skilled: Live) -> None:
         ("---\nname: x\ndescription: d\nv: .nan\n---\n", "cannot be read"),
     ],
 )
-def test_what_is_no_skill_says_why(words: str, why: str) -> None:
+def test_invalid_skill_has_a_reason(words: str, why: str) -> None:
     assert why in parse_skill(TreePath.parse("knowledge/s/skills/x"), words.encode()).fault
 
 
-def test_what_lies_in_a_skill_is_no_other_one() -> None:
+def test_folder_inside_a_skill_is_no_other_skill() -> None:
     paths = ["knowledge/a/skills/x/SKILL.md", "knowledge/a/skills/x/skills/y/SKILL.md", "knowledge/b/skills/z/SKILL.md"]
     assert [str(place) for place in places_of(paths)] == ["knowledge/a/skills/x", "knowledge/b/skills/z"]
 

@@ -60,7 +60,7 @@ def test_the_tools_have_their_order_and_fit_into_their_tokens() -> None:
     assert all(tool.input_schema["additionalProperties"] is False for tool in tools)
 
 
-def test_lists_go_deep_and_go_on(ask: Ask) -> None:
+def test_lists_are_recursive_and_paged(ask: Ask) -> None:
     assert "knowledge/" in ask("ctx_list").splitlines()
     assert "human/" not in ask("ctx_list")
     first = ask("ctx_list", path="knowledge", depth=5, limit=3).splitlines()
@@ -80,7 +80,7 @@ def test_lists_go_deep_and_go_on(ask: Ask) -> None:
     )
 
 
-def test_a_name_that_is_no_text_can_be_read_by_what_the_list_says(ask: Ask) -> None:
+def test_name_that_is_no_text_is_readable_by_its_listed_address(ask: Ask) -> None:
     (name,) = [line for line in ask("ctx_list", path="knowledge/handbook").splitlines() if "latin" in line]
     assert name == "ctx:///knowledge/handbook/latin-%E9.txt"
     assert "quokka" in ask("ctx_read", path=name)
@@ -108,7 +108,7 @@ def test_a_file_is_read_in_parts_by_lines_from_the_end_and_within_tokens(ask: As
     assert "the last without a line end" in ask("ctx_read", path="memory/alice/wide.txt", column=8990)
 
 
-def test_many_paths_are_read_at_once_and_one_that_is_missing_costs_no_other(ask: Ask) -> None:
+def test_many_paths_are_read_in_one_call_and_a_missing_one_affects_no_other(ask: Ask) -> None:
     text = ask("ctx_read", path=["knowledge/handbook/rotation.md", "nope.md", "knowledge/handbook/deploy.md"])
     assert "ninety days" in text
     assert "nope.md: No such file or directory" in text
@@ -130,7 +130,7 @@ def test_an_image_is_shown_and_other_bytes_are_linked_to(served: Live) -> None:
     assert (link.uri, link.size) == ("ctx:///pad/blob.bin", 1000)
 
 
-def test_of_two_who_edit_one_version_the_second_is_shown_what_changed(ask: Ask, refuse: Ask) -> None:
+def test_second_of_two_edits_of_one_version_returns_the_change(ask: Ask, refuse: Ask) -> None:
     old = revision(ask("ctx_write", path="memory/alice/shared.md", content="one\ntwo\nthree\n"))
     ask("ctx_history", mode="log", path="memory/alice")  # the file has a version now
     new = revision(ask("ctx_write", path="memory/alice/shared.md", content="one\n2\nthree\n", if_revision=old))
@@ -146,7 +146,7 @@ def test_of_two_who_edit_one_version_the_second_is_shown_what_changed(ask: Ask, 
     assert "is there already" in refuse("ctx_write", path="memory/alice/shared.md", content="x", mode="create")
 
 
-def test_appending_from_many_loses_nothing(served: Live, ask: Ask) -> None:
+def test_concurrent_appends_lose_nothing(served: Live, ask: Ask) -> None:
     ask("ctx_write", path="pad/log.txt", content="")
     failed: list[str] = []
 
@@ -195,7 +195,7 @@ def test_files_are_found_by_meaning_by_lines_and_by_name(ask: Ask) -> None:
     assert ask("ctx_search", query="keys", limit=1, cursor="1").splitlines()[0] != first[0]
 
 
-def test_a_context_has_a_handle_and_says_what_is_new(ask: Ask, served: Live) -> None:
+def test_context_has_a_handle_and_reports_new_pieces(ask: Ask, served: Live) -> None:
     text = ask("ctx_context", task="rotate the signing keys", budget=400)
     handle = text.partition("[handle: ")[2].partition(";")[0]
     assert "ninety days" in text
@@ -214,7 +214,7 @@ def test_a_context_has_a_handle_and_says_what_is_new(ask: Ask, served: Live) -> 
     assert "claims" in ask("ctx_read", path=f"context/{handle}/evaluation.json")
 
 
-def test_the_past_is_logged_shown_compared_and_restored_after_a_dry_run(ask: Ask) -> None:
+def test_versions_are_logged_shown_compared_and_restored_after_a_dry_run(ask: Ask) -> None:
     ask("ctx_write", path="memory/alice/fact/p.md", content="old\n")
     version = ask("ctx_history", mode="log", path="memory/alice/fact/p.md").split()[0]
     ask("ctx_write", path="memory/alice/fact/p.md", content="new\n")
@@ -229,7 +229,7 @@ def test_the_past_is_logged_shown_compared_and_restored_after_a_dry_run(ask: Ask
     assert ask("ctx_read", path="memory/alice/fact/p.md").startswith("old\n")
 
 
-def test_moving_replaces_only_when_told(ask: Ask, refuse: Ask) -> None:
+def test_move_replaces_only_on_request(ask: Ask, refuse: Ask) -> None:
     ask("ctx_write", path="pad/m/a.md", content="a\n")
     ask("ctx_write", path="pad/m/b.md", content="b\n")
     assert "set replace" in refuse("ctx_move", path="pad/m/a.md", to="pad/m/b.md")
@@ -259,7 +259,7 @@ TRAVERSALS = (
 
 
 @pytest.mark.parametrize("path", TRAVERSALS, ids=range(len(TRAVERSALS)))
-def test_no_path_leads_out(path: str, refuse: Ask, served: Live) -> None:
+def test_no_path_leaves_the_tree(path: str, refuse: Ask, served: Live) -> None:
     for tool, more in (
         ("ctx_read", {}),
         ("ctx_write", {"content": "x"}),
@@ -274,7 +274,7 @@ def test_no_path_leads_out(path: str, refuse: Ask, served: Live) -> None:
     assert not (served.store.parent / "etc").exists()
 
 
-def test_a_link_leads_nowhere_out_of_the_tree(served: Live, refuse: Ask) -> None:
+def test_link_never_leaves_the_tree(served: Live, refuse: Ask) -> None:
     link = served.store / "tree" / "memory" / "alice" / "out"
     link.parent.mkdir(exist_ok=True)
     if not link.is_symlink():
@@ -311,7 +311,7 @@ def test_a_link_leads_nowhere_out_of_the_tree(served: Live, refuse: Ask) -> None
         ("memory", {"command": "view"}, "path missing"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_what_to_do(
+def test_invalid_arguments_are_refused_with_the_remedy(
     tool: str, arguments: dict[str, object], said: str, refuse: Ask
 ) -> None:
     text = refuse(tool, **arguments)

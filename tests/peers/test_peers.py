@@ -50,7 +50,7 @@ def test_the_skills_suites_pass(scenario: str, url: str) -> None:
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-def test_the_inspector_finds_nothing(era: str, served: Live) -> None:
+def test_inspector_reports_no_problem(era: str, served: Live) -> None:
     def inspect(*arguments: str) -> str:
         done = node("mcp-inspector", "--cli", *served.command("mcp"), "--protocol-era", era, *arguments)
         assert done.returncode == 0, done.stdout[-1000:] + done.stderr
@@ -86,7 +86,7 @@ def test_the_typescript_sdks_drive_the_server(sdk: str, served: Live) -> None:
     assert (served.at / "memory" / "shared" / "peer.md").read_text() == "by a peer\n"
 
 
-def test_the_client_of_before_drives_the_server(served: Live) -> None:
+def test_mcp1_client_drives_the_server(served: Live) -> None:
     environment = {**os.environ, "PYTHONPATH": str(PEERS / "mcp1")}
     done = subprocess.run(
         [sys.executable, str(HERE / "mcp1_client.py"), *served.command("mcp")],

@@ -74,7 +74,7 @@ def test_everything_of_the_reference_server_is_a_file(live: Live) -> None:
     assert (live.at / "tools" / "everything" / "instructions.md").read_text()
 
 
-def test_what_the_reference_server_asks_goes_to_a_person(live: Live) -> None:
+def test_elicitation_of_the_reference_server_reaches_a_person(live: Live) -> None:
     reviews = live.at / "human" / "review"
     for tool, verdict, answer in (
         ("trigger-elicitation-request", 'edit {"name": "Ada"}', "Ada"),
@@ -94,7 +94,7 @@ def test_what_the_reference_server_asks_goes_to_a_person(live: Live) -> None:
         assert answer in asking.communicate(timeout=30)[0]
 
 
-def test_files_a_graph_the_time_and_git(live: Live) -> None:
+def test_servers_for_files_a_graph_time_and_git_work(live: Live) -> None:
     work = live.store.parent / "work"
     assert run(live, "filesystem/read_text_file/run", str(work / "note.txt")).startswith("a note")
     assert "note.txt" in run(live, "filesystem/list_directory/run", "--path", str(work))
@@ -120,7 +120,7 @@ def test_the_second_exemplar_works_with_the_published_git_server(live: Live) -> 
     assert "Say a note" in done.stdout, done.stdout + done.stderr
 
 
-def test_each_is_found_by_what_it_does(live: Live) -> None:
+def test_each_tool_is_found_by_its_description(live: Live) -> None:
     for question, tool in (
         ("add two numbers", "get-sum"),
         ("what time is it in Tokyo", "get_current_time"),
@@ -130,7 +130,7 @@ def test_each_is_found_by_what_it_does(live: Live) -> None:
         assert any(name.endswith(f" {tool}") for name in names[:2]), (question, names[:4])
 
 
-def test_none_of_them_is_lost_when_all_are_killed(live: Live) -> None:
+def test_no_server_is_lost_after_a_kill_of_all(live: Live) -> None:
     subprocess.run(["pkill", "-f", "mcp[-_]server"], check=False)
 
     def back(tool: str, *words: str) -> bool:

@@ -41,7 +41,7 @@ def test_a_token_narrows_and_never_widens() -> None:
     assert rights("memory/alice/a.md") & Verb.WRITE, "without an allowance it is good for all that she may"
 
 
-def test_the_way_to_what_a_token_allows_is_there_and_nothing_beside_it() -> None:
+def test_token_reveals_only_the_directories_on_the_way_to_its_paths() -> None:
     token, _ = make_token(ALICE, ["memory/alice/**:rw"], NOW, None)
     policy = Policy(default_rules(), {}, grants_by_id([token]))
     for path, there in (("", True), ("memory", True), ("memory/alice", True), ("pad", False), ("memory/shared", False)):
@@ -49,7 +49,7 @@ def test_the_way_to_what_a_token_allows_is_there_and_nothing_beside_it() -> None
     assert not policy.rights(token.bound, TreePath.parse("memory"), NOW).below, "not all that is below"
 
 
-def test_an_expired_token_and_one_that_is_not_there_allow_nothing() -> None:
+def test_expired_and_missing_tokens_allow_nothing() -> None:
     assert rights("memory/alice/a", "**:rw", seconds=60)
     assert rights("memory/alice/a", "**:rw", seconds=60, now_ns=NOW + 61_000_000_000) == NOTHING
     unknown = parse_principal("agent:alice#00000000")
@@ -58,7 +58,7 @@ def test_an_expired_token_and_one_that_is_not_there_allow_nothing() -> None:
 
 
 @pytest.mark.parametrize("allow", ["knowledge/**", "knowledge/**:q", "../x:r", ":r", "**x:r", "", "pаypal/**:r"])
-def test_allowances_that_cannot_be_meant_are_refused(allow: str, tmp_path: Path) -> None:
+def test_invalid_allowances_are_refused(allow: str, tmp_path: Path) -> None:
     with pytest.raises(CommandError):
         CredentialStore(tmp_path / "tokens.json").issue(ALICE, [allow], 60)
     assert not (tmp_path / "tokens.json").exists()
@@ -99,7 +99,7 @@ def test_forged_expired_and_revoked_tokens_are_refused_alike(tmp_path: Path) -> 
         file.holder(text)
 
 
-def test_a_broken_file_makes_no_token_good(tmp_path: Path) -> None:
+def test_broken_file_makes_no_token_valid(tmp_path: Path) -> None:
     file = CredentialStore(tmp_path / "tokens.json")
     _, text = file.issue(ALICE, [], 60)
     file.file.write_text("[{")
@@ -151,7 +151,7 @@ def test_a_session_with_a_token_stays_bound_to_it(served: Live) -> None:
     client.close()
 
 
-def test_a_token_of_somebody_else_is_refused(served: Live) -> None:
+def test_token_of_another_principal_is_refused(served: Live) -> None:
     client = Client(served.store / "run")
     with pytest.raises(PermissionError, match="not one of"):
         client.call("join", principal="agent:bob", token=issued(served))
@@ -159,7 +159,7 @@ def test_a_token_of_somebody_else_is_refused(served: Live) -> None:
 
 
 @pytest.mark.fuse
-def test_a_mount_with_a_token_ends_being_good_when_it_is_revoked(served: Live) -> None:
+def test_mount_loses_access_when_its_token_is_revoked(served: Live) -> None:
     at = served.at.parent / "mnt-token"
     token = issued(served, "--allow", "memory/alice/**:rw", "--allow", ".ctxfs/whoami:r")
     served.run("mount", str(at), "--token", token)
@@ -190,7 +190,9 @@ def test_tokens_are_listed_without_their_secret(served: Live) -> None:
 
 
 @pytest.mark.parametrize(("more", "kept"), [([], 0), (["--allow", "memory/alice/**:rw"], 1)])
-def test_facts_of_an_answer_are_kept_only_where_the_token_allows_it(served: Live, more: list[str], kept: int) -> None:
+def test_response_facts_are_stored_only_at_paths_that_the_token_allows(
+    served: Live, more: list[str], kept: int
+) -> None:
     (served.at / "memory" / "shared" / "keys.md").write_text("The signing keys rotate every ninety days in May.\n")
     allow = [option for path in ("context/**:rw", "memory/shared/**:r") for option in ("--allow", path)]
     with contextlib.closing(Client(served.store / "run", timeout=20)) as client:

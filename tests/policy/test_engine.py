@@ -34,7 +34,7 @@ def test_rules_of_both_files_hold_and_share_their_groups(files: tuple[Path, Path
     assert book.fault == ""
 
 
-def test_a_denial_holds_at_once_and_ends_only_when_the_file_stays_without_it(files: tuple[Path, Path]) -> None:
+def test_denial_applies_at_once_and_ends_only_after_the_file_is_stable(files: tuple[Path, Path]) -> None:
     clock = [0.0]
     book = PolicyEngine(files, now=lambda: clock[0])
     files[1].write_text(DENIAL)
@@ -54,7 +54,7 @@ def test_a_denial_holds_at_once_and_ends_only_when_the_file_stays_without_it(fil
     assert may(book)
 
 
-def test_whoever_leaves_a_group_that_is_denied_something_waits_too(files: tuple[Path, Path]) -> None:
+def test_member_that_leaves_a_denied_group_waits_too(files: tuple[Path, Path]) -> None:
     clock = [0.0]
     book = PolicyEngine(files, now=lambda: clock[0])
     files[1].write_text(DENIAL.replace("agent:*", "group:team"))
@@ -68,7 +68,7 @@ def test_whoever_leaves_a_group_that_is_denied_something_waits_too(files: tuple[
 
 
 @pytest.mark.parametrize("text", ["[[rule]\n", "[mount]\nloop = 'trio'\n", "[groups]\nteam = []\n", "\x00"])
-def test_of_a_file_with_a_mistake_the_last_good_rules_stay(files: tuple[Path, Path], text: str) -> None:
+def test_last_good_rules_stay_while_a_file_has_an_error(files: tuple[Path, Path], text: str) -> None:
     book = PolicyEngine(files)
     files[1].write_text(DENIAL)
     book.reload()
@@ -78,7 +78,7 @@ def test_of_a_file_with_a_mistake_the_last_good_rules_stay(files: tuple[Path, Pa
     assert not may(book)
 
 
-def test_where_nobody_knows_what_was_denied_only_people_do_anything(files: tuple[Path, Path]) -> None:
+def test_agents_have_no_access_while_the_denials_are_unreadable(files: tuple[Path, Path]) -> None:
     files[1].write_text("[[rule]\n")
     book = PolicyEngine(files)
     assert not may(book)

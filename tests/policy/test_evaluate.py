@@ -33,7 +33,7 @@ def rule(principal: str, path: str, verbs: str = "r", effect: str = "allow", mor
     return f'[[rule]]\nprincipal = "{principal}"\npath = "{path}"\nverbs = "{verbs}"\neffect = "{effect}"\n{more}\n'
 
 
-def test_by_default_an_agent_reads_what_is_shared_and_writes_its_own() -> None:
+def test_agent_reads_shared_files_and_writes_its_own_by_default() -> None:
     made = policy()
     for path in ("knowledge/x/y.md", "memory/shared/fact/a.md", "AGENTS.md", "memory/alice/fact/a.md", "pad/t/x"):
         assert may(made, ALICE, Verb.READ, path), path
@@ -52,7 +52,7 @@ def test_by_default_an_agent_reads_what_is_shared_and_writes_its_own() -> None:
         assert may(made, ADA, Verb.WRITE, path), path
 
 
-def test_a_directory_on_the_way_exists_and_is_not_more_than_a_way() -> None:
+def test_directory_on_the_way_to_a_permission_exists_and_shows_nothing_else() -> None:
     made = policy()
     rights = made.rights(ALICE, Path.parse("memory"), NOW)
     assert (rights.verbs, rights.leads, rights.exists) == (NOTHING, True, True)
@@ -60,7 +60,7 @@ def test_a_directory_on_the_way_exists_and_is_not_more_than_a_way() -> None:
     assert made.rights(ALICE, Path(), NOW).leads
 
 
-def test_a_denial_wins_however_specific_the_permission_is_and_reaches_what_is_below() -> None:
+def test_denial_wins_over_any_specific_permission_and_covers_the_subtree() -> None:
     made = policy(
         rule("agent:alice", "knowledge/secret", effect="deny") + rule("agent:alice", "knowledge/secret/one.md")
     )
@@ -70,7 +70,7 @@ def test_a_denial_wins_however_specific_the_permission_is_and_reaches_what_is_be
     assert not made.rights(ALICE, Path.parse("knowledge/secret"), NOW).leads
 
 
-def test_what_may_be_listed_but_not_read_exists() -> None:
+def test_list_only_path_exists() -> None:
     made = policy(
         '[[rule]]\nprincipal = "agent:alice"\npath = "knowledge/x/*.key"\nverbs = ["read"]\neffect = "deny"\n'
     )
@@ -80,12 +80,12 @@ def test_what_may_be_listed_but_not_read_exists() -> None:
     assert may(made, ALICE, Verb.READ, "knowledge/x/prod.keys")
 
 
-def test_without_list_nothing_else_is_allowed() -> None:
+def test_path_without_list_has_no_other_permission() -> None:
     made = policy('[[rule]]\nprincipal = "agent:alice"\npath = "human/**"\nverbs = ["read", "write"]\n')
     assert made.rights(ALICE, Path.parse("human/review"), NOW).verbs == NOTHING
 
 
-def test_an_allowing_pattern_means_what_it_matches_only() -> None:
+def test_allowing_pattern_covers_its_matches_only() -> None:
     made = policy(rule("agent:alice", "human/*/open.md") + rule("agent:alice", "human/**/shared/?.md"))
     assert may(made, ALICE, Verb.READ, "human/a/open.md")
     assert not may(made, ALICE, Verb.READ, "human/a/open.md/deeper")
@@ -137,7 +137,7 @@ def test_a_decision_names_its_rule_and_the_others_that_matched() -> None:
         ("search/q/01", "search/q/01"),
     ],
 )
-def test_a_view_is_judged_as_what_it_is_a_view_of(path: str, real: str) -> None:
+def test_view_has_the_permissions_of_its_directory(path: str, real: str) -> None:
     assert str(judged(Path.parse(path))) == real
 
 
@@ -168,7 +168,7 @@ def matches(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
 
 @settings(max_examples=400, deadline=None)
 @given(rules, st.lists(st.sampled_from(["a", "b", "ab", "c"]), max_size=5))
-def test_the_compiled_walk_says_what_the_patterns_mean(made: list[Rule], parts: list[str]) -> None:
+def test_compiled_walk_agrees_with_the_patterns(made: list[Rule], parts: list[str]) -> None:
     path = tuple(parts)
     mine = [each for each in made if each.principal in ("agent:alice", "agent:*", "*")]
     allowed = denied = NOTHING
@@ -189,7 +189,7 @@ def test_patterns_of_rules_can_be_parsed_again() -> None:
         assert parse_pattern("/".join(each.pattern), "test") == each.pattern
 
 
-def test_an_expired_rule_leads_nowhere() -> None:
+def test_expired_rule_reveals_no_directory() -> None:
     """The directories on the way to the expired permission disappear, too."""
     allow = Rule("agent:alice", ("memory", "bob", "**"), Verb(255), "allow", "test", NOW)
     made = Policy((*default_rules(), allow))

@@ -24,7 +24,7 @@ def rule(path: str, effect: str = "deny", expires_ns: int = 0) -> Rule:
     return Rule("agent:*", parse_pattern(path, "test"), verbs, effect, "test", expires_ns)  # type: ignore[arg-type]
 
 
-def test_the_past_begins_where_a_denial_ended(tmp_path: Path) -> None:
+def test_visible_versions_begin_after_the_denial(tmp_path: Path) -> None:
     past = RuleHistory(tmp_path / "policy.jsonl")
     past.note(default_rules(), {})
     past.note((*default_rules(), rule("memory/shared/plan.md")), {})
@@ -38,7 +38,7 @@ def test_the_past_begins_where_a_denial_ended(tmp_path: Path) -> None:
     assert again.since(ALICE, SHARED) == past.since(ALICE, SHARED)
 
 
-def test_what_was_never_allowed_begins_with_what_allows_it(tmp_path: Path) -> None:
+def test_visible_versions_begin_with_the_first_permission(tmp_path: Path) -> None:
     past = RuleHistory(tmp_path / "policy.jsonl")
     past.note(default_rules(), {})
     bob = TreePath.parse("memory/bob/x.md")
@@ -55,7 +55,7 @@ def test_a_denial_that_expired_counts_until_then(tmp_path: Path) -> None:
     assert past.since(ALICE, SHARED) == expired
 
 
-def test_the_same_rules_are_noted_once_and_a_broken_line_is_passed_over(tmp_path: Path) -> None:
+def test_equal_rules_are_recorded_once_and_a_broken_line_is_skipped(tmp_path: Path) -> None:
     file = tmp_path / "policy.jsonl"
     for _ in range(3):
         RuleHistory(file).note(default_rules(), {"writers": frozenset({"agent:b", "agent:a"})})
@@ -127,7 +127,7 @@ def alice(served: Live) -> Iterator[Client]:
 
 
 @pytest.mark.fuse
-def test_versions_that_were_kept_from_somebody_stay_so(served: Live) -> None:
+def test_versions_stay_hidden_from_a_denied_principal(served: Live) -> None:
     versions = served.at.parent / "mnt-alice" / "memory" / "shared" / ".versions" / "plan.md"
     texts = [(versions / name).read_text() for name in sorted(os.listdir(versions)) if name[0].isdigit()]
     assert texts == ["open again\n"]
@@ -138,7 +138,7 @@ def test_versions_that_were_kept_from_somebody_stay_so(served: Live) -> None:
 
 
 @pytest.mark.fuse
-def test_a_snapshot_of_then_does_not_show_it(served: Live) -> None:
+def test_snapshot_of_the_denied_time_hides_the_file(served: Live) -> None:
     at = served.at.parent / "mnt-alice" / ".snapshots" / "sealed" / "memory" / "shared"
     assert not (at / "plan.md").exists()
     assert "plan.md" not in os.listdir(at)
@@ -146,7 +146,7 @@ def test_a_snapshot_of_then_does_not_show_it(served: Live) -> None:
 
 
 @pytest.mark.fuse
-def test_a_file_from_a_hidden_place_has_no_past_there(served: Live, alice: Client) -> None:
+def test_moved_file_has_no_visible_versions_at_its_hidden_path(served: Live, alice: Client) -> None:
     versions = served.at.parent / "mnt-alice" / "memory" / "shared" / ".versions" / "moved.md"
     texts = [(versions / name).read_text() for name in sorted(os.listdir(versions)) if name[0].isdigit()]
     assert texts[-1] == "for everybody\n"
@@ -158,7 +158,7 @@ def test_a_file_from_a_hidden_place_has_no_past_there(served: Live, alice: Clien
         alice.call("show", path="memory/shared/moved.md", at=oldest)
 
 
-def test_log_show_diff_and_restore_keep_it_too(served: Live, alice: Client) -> None:
+def test_log_show_diff_and_restore_hide_the_versions(served: Live, alice: Client) -> None:
     everything = Client(served.store / "run", timeout=20)
     everything.call("ping")
     steps = everything.call("log", path="memory/shared/plan.md")
@@ -177,7 +177,7 @@ def test_log_show_diff_and_restore_keep_it_too(served: Live, alice: Client) -> N
     everything.close()
 
 
-def test_a_context_as_of_then_does_not_have_it(served: Live, alice: Client) -> None:
+def test_context_as_of_the_denied_time_excludes_the_file(served: Live, alice: Client) -> None:
     request = {"query": "vault code", "as_of": "sealed", "budget": 500}
     assert "7741" not in alice.call("context", request=request)["text"]
     everything = Client(served.store / "run", timeout=20)

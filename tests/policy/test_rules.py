@@ -12,7 +12,7 @@ def parsed(text: str) -> tuple[object, ...]:
     return parse_policy(tomllib.loads(text), "ctxfs.toml")[0]
 
 
-def test_a_rule_says_who_where_what_and_until_when() -> None:
+def test_rule_has_a_principal_path_permissions_and_expiry() -> None:
     (rule,) = parsed(
         '[[rule]]\nprincipal = "agent:alice"\npath = "/memory/bob/**"\nverbs = ["list", "read"]\n'
         'effect = "deny"\nexpires = 2026-12-01T00:00:00Z\n'
@@ -54,7 +54,7 @@ def test_letters_are_short_for_verbs() -> None:
         ('[groups]\nwriters = ["alice"]\n', "not a principal"),
     ],
 )  # fmt: skip
-def test_what_could_be_misread_is_refused(text: str, said: str) -> None:
+def test_ambiguous_rule_is_refused(text: str, said: str) -> None:
     with pytest.raises(CommandError) as refused:
         parsed(text)
     assert said in refused.value.message

@@ -74,7 +74,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     made.kernel.close()
 
 
-def test_what_the_mount_did_itself_is_no_news(place: Place) -> None:
+def test_changes_by_the_mount_send_no_invalidation(place: Place) -> None:
     seen, fh = place.kernel.create(place.pad, b"f", 0o644, os.O_RDWR)
     place.kernel.release(seen.number, fh)
     place.kernel.getattr(seen.number)
@@ -83,7 +83,7 @@ def test_what_the_mount_did_itself_is_no_news(place: Place) -> None:
     assert not place.caches.inodes and not place.caches.entries
 
 
-def test_a_change_behind_its_back_is_told(place: Place) -> None:
+def test_external_change_sends_an_invalidation(place: Place) -> None:
     (place.top / "f").write_text("one")
     seen = place.kernel.lookup(place.pad, b"f")
     assert seen is not None
@@ -92,14 +92,14 @@ def test_a_change_behind_its_back_is_told(place: Place) -> None:
     assert seen.number in place.caches.inodes
 
 
-def test_a_name_that_was_absent_is_told(place: Place) -> None:
+def test_creation_of_a_cached_absent_name_sends_an_invalidation(place: Place) -> None:
     assert place.kernel.lookup(place.pad, b"f") is None
     (place.top / "f").write_text("x")
     place.changed(["f"])
     assert (place.pad, b"f") in place.caches.entries
 
 
-def test_a_name_that_is_gone_is_told_to_who_knows_it(place: Place) -> None:
+def test_deletion_of_a_cached_name_sends_an_invalidation(place: Place) -> None:
     (place.top / "f").write_text("one")
     assert place.kernel.lookup(place.pad, b"f") is not None
     (place.top / "f").unlink()
@@ -107,7 +107,7 @@ def test_a_name_that_is_gone_is_told_to_who_knows_it(place: Place) -> None:
     assert (place.pad, b"f") in place.caches.entries and place.pad in place.caches.inodes
 
 
-def test_what_the_mount_has_deleted_itself_is_no_news(place: Place) -> None:
+def test_deletion_by_the_mount_sends_no_invalidation(place: Place) -> None:
     seen, fh = place.kernel.create(place.pad, b"f", 0o644, os.O_RDWR)
     place.kernel.release(seen.number, fh)
     place.kernel.unlink(place.pad, b"f")
@@ -116,7 +116,7 @@ def test_what_the_mount_has_deleted_itself_is_no_news(place: Place) -> None:
     assert not place.caches.inodes and not place.caches.entries
 
 
-def test_a_name_that_was_gone_and_is_there_again_is_told_when_that_is_heard_of(place: Place) -> None:
+def test_recreated_name_is_invalidated_when_its_event_arrives(place: Place) -> None:
     seen, fh = place.kernel.create(place.pad, b"f", 0o644, os.O_RDWR)
     place.kernel.release(seen.number, fh)
     place.kernel.unlink(place.pad, b"f")
@@ -127,9 +127,7 @@ def test_a_name_that_was_gone_and_is_there_again_is_told_when_that_is_heard_of(p
     assert (place.pad, b"f") in place.caches.entries and place.pad in place.caches.inodes
 
 
-def test_a_directory_has_other_names_even_when_its_time_is_the_same(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_listing_with_an_equal_time_stamp_is_read_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Older kernels count time in steps of milliseconds: two changes may have the same time stamp."""
     monkeypatch.setattr("ctxfs.fuse.attributes.version_of", lambda found: (0, 0, 0, 0))
     place.kernel.names(place.pad, 4096)
@@ -140,7 +138,7 @@ def test_a_directory_has_other_names_even_when_its_time_is_the_same(
     assert place.pad in place.caches.inodes
 
 
-def test_in_a_new_directory_every_name_is_looked_at(place: Place) -> None:
+def test_every_name_of_a_new_directory_is_revalidated(place: Place) -> None:
     """A new directory is not watched at first: files may come and go in it without an event."""
     (place.top / "d").mkdir()
     folder = place.kernel.lookup(place.pad, b"d")
@@ -154,7 +152,7 @@ def test_in_a_new_directory_every_name_is_looked_at(place: Place) -> None:
     assert {(folder.number, b"gone"), (folder.number, b"come")} <= set(place.caches.entries)
 
 
-def test_when_too_much_changed_at_once_nothing_that_was_kept_is_trusted(place: Place) -> None:
+def test_event_overflow_invalidates_all_cached_entries(place: Place) -> None:
     numbers = set()
     for name in (b"a", b"b"):
         (place.top / os.fsdecode(name)).write_text("x")
@@ -166,7 +164,7 @@ def test_when_too_much_changed_at_once_nothing_that_was_kept_is_trusted(place: P
     assert {(place.pad, b"a"), (place.pad, b"b")} <= set(place.caches.expired)
 
 
-def test_where_names_cannot_be_expired_directories_in_place_keep_theirs(place: Place) -> None:
+def test_unchanged_directories_keep_their_entries_without_expiry(place: Place) -> None:
     """Before Linux 6.2, dropping an entry also drops the working directories below it."""
     place.caches.can_expire = False
     (place.top / "f").write_text("x")

@@ -126,7 +126,7 @@ def tree(top: Path) -> dict[str, Any]:
 @pytest.mark.fuse
 @pytest.mark.parametrize("area", ["pad", "memory/shared"])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_operations_do_what_they_do_natively(seed: int, area: str, own_live: Live, tmp_path: Path) -> None:
+def test_random_operations_have_native_results(seed: int, area: str, own_live: Live, tmp_path: Path) -> None:
     chance = random.Random(seed)
     native, mounted = Side(tmp_path / "native"), Side(own_live.at / area / "random")
     for side in (native, mounted):

@@ -534,7 +534,7 @@ def put(into: bytearray, offset: int, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_requests_do_what_they_do_in_memory(
+def test_random_requests_agree_with_the_model(
     pretend: PretendKernel, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = Run(pretend, seed)
@@ -606,7 +606,7 @@ def extreme_requests(number: int, fh: int, chance: random.Random) -> list[tuple[
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_numbers_that_do_not_fit_are_refused_as_what_they_are(
+def test_numbers_out_of_range_are_refused_with_their_errno(
     pretend: PretendKernel, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The error must not be EIO, which stands for an unexpected exception."""
@@ -635,7 +635,7 @@ def test_numbers_that_do_not_fit_are_refused_as_what_they_are(
     assert pretend.getattr(seen.number).size >= 0
 
 
-def test_of_removed_files_no_more_than_a_bound_stays_open(pretend: PretendKernel) -> None:
+def test_number_of_open_removed_files_is_bounded(pretend: PretendKernel) -> None:
     """Unbounded descriptors would take those of all other files; the kernel holds the rest by number alone."""
     pad, descriptors = pad_of(pretend), len(os.listdir("/proc/self/fd"))
     pretend.state.directories.max_removed = 10
@@ -653,7 +653,9 @@ def test_of_removed_files_no_more_than_a_bound_stays_open(pretend: PretendKernel
     assert len(os.listdir("/proc/self/fd")) <= descriptors + 2
 
 
-def test_what_nobody_takes_is_given_back(pretend: PretendKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resources_of_an_undelivered_response_are_released(
+    pretend: PretendKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The requester has gone when the response arrives: no file, handle or name may stay for it."""
     (pretend.top / "d").mkdir()
     for name in ("a", "b", "c"):
@@ -687,7 +689,7 @@ def answered(pretend: PretendKernel) -> int:
 
 
 @pytest.mark.parametrize("by_listing", [True, False])
-def test_what_was_found_is_opened_without_asking(pretend: PretendKernel, by_listing: bool) -> None:
+def test_looked_up_file_is_opened_without_another_lookup(pretend: PretendKernel, by_listing: bool) -> None:
     (pretend.top / "f").write_text("text")
     seen, before = found(pretend, b"f", by_listing=by_listing), answered(pretend)
     fh, keeps = pretend.open(seen.number, os.O_RDONLY)
@@ -718,7 +720,9 @@ def a_fifo(at: Path) -> None:
 
 
 @pytest.mark.parametrize("put_there", [another_file, a_link, a_fifo])
-def test_what_is_there_instead_is_not_opened_for_it(pretend: PretendKernel, put_there: Callable[[Path], None]) -> None:
+def test_replacement_of_a_file_is_not_opened_in_its_place(
+    pretend: PretendKernel, put_there: Callable[[Path], None]
+) -> None:
     (pretend.top / "f").write_text("text")
     seen = found(pretend, b"f", by_listing=True)
     with open(pretend.top / "f"):  # so that its inode is not reused
@@ -728,7 +732,7 @@ def test_what_is_there_instead_is_not_opened_for_it(pretend: PretendKernel, put_
     assert failed.value.code in (errno.ESTALE, errno.ELOOP)
 
 
-def test_what_may_not_be_read_any_more_is_not_opened(pretend: PretendKernel) -> None:
+def test_file_without_read_permission_is_not_opened(pretend: PretendKernel) -> None:
     for name in ("f", "g"):
         (pretend.top / name).write_text("text")
     seen, other = (found(pretend, name, by_listing=True) for name in (b"f", b"g"))
@@ -743,7 +747,7 @@ def test_what_may_not_be_read_any_more_is_not_opened(pretend: PretendKernel) -> 
         assert failed.value.code == errno.EACCES
 
 
-def test_a_file_is_found_in_its_own_directory_when_descriptors_are_given_again(pretend: PretendKernel) -> None:
+def test_file_is_looked_up_in_its_own_directory_after_descriptor_reuse(pretend: PretendKernel) -> None:
     """Use more directories than stay open, each with a file of the same name."""
     count = 700
     pad = pretend.lookup(ROOT, b"pad")
@@ -762,7 +766,7 @@ def test_a_file_is_found_in_its_own_directory_when_descriptors_are_given_again(p
         pretend.release(file.number, fh)
 
 
-def test_what_nobody_opens_is_read_where_it_was_found(pretend: PretendKernel) -> None:
+def test_unopened_file_is_read_at_its_path(pretend: PretendKernel) -> None:
     """Read without open, as on read-only mounts, from the current file."""
     data = os.urandom(300_000)
     (pretend.top / "f").write_bytes(data)
@@ -781,7 +785,7 @@ def test_what_nobody_opens_is_read_where_it_was_found(pretend: PretendKernel) ->
     assert failed.value.code == errno.ESTALE
 
 
-def test_a_number_that_is_somebody_elses_is_not_given_in_a_listing(
+def test_number_of_another_file_is_not_returned_in_a_listing(
     pretend: PretendKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as the number of a host inode that is too large to be encoded."""
@@ -808,7 +812,7 @@ def pad_of(pretend: PretendKernel) -> int:
     return pad.number
 
 
-def test_a_listing_ends_where_the_names_do_and_not_where_many_have_vanished(pretend: PretendKernel) -> None:
+def test_listing_ends_after_its_last_name_even_if_many_vanished(pretend: PretendKernel) -> None:
     for number in range(100):
         (pretend.top / f"{number:03}").touch()
     pad = pad_of(pretend)
@@ -822,7 +826,7 @@ def test_a_listing_ends_where_the_names_do_and_not_where_many_have_vanished(pret
     assert not pretend.piece(pad, last[-1][1], _SIX)
 
 
-def test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes(pretend: PretendKernel) -> None:
+def test_listing_continues_at_its_cookie_despite_changes(pretend: PretendKernel) -> None:
     """Remaining names appear, and appear once, even after so many other listings that the stream has been evicted."""
     for number in range(200):
         (pretend.top / f"{number:03}").touch()
@@ -851,7 +855,7 @@ def test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes(pretend: Pre
     assert len(found) == len(set(found))
 
 
-def test_the_kernel_keeps_no_names_that_may_be_others_at_the_same_time(pretend: PretendKernel) -> None:
+def test_kernel_caches_no_listing_with_an_ambiguous_time_stamp(pretend: PretendKernel) -> None:
     """The kernel compares times: those of ticks, before Linux 6.13, are equal for two simultaneous changes."""
     pad = pad_of(pretend)
     (pretend.top / "f").touch()
@@ -867,12 +871,12 @@ def test_the_kernel_keeps_no_names_that_may_be_others_at_the_same_time(pretend: 
     assert pretend.dropped == [pad, pad]
 
 
-def test_the_kernel_keeps_no_names_that_the_tree_makes(pretend: PretendKernel) -> None:
+def test_kernel_caches_no_listing_of_synthetic_names(pretend: PretendKernel) -> None:
     assert list(pretend.names(ROOT, 4096)) == [b"pad"]
     assert pretend.dropped == [ROOT]
 
 
-def test_a_directory_lists_itself_and_the_one_above(pretend: PretendKernel) -> None:
+def test_directory_lists_itself_and_its_parent(pretend: PretendKernel) -> None:
     """Check empty directories, too: without an entry the mount could not invalidate the listing."""
     pad = pad_of(pretend)
     os.utime(pretend.top)  # a fresh time stamp, however long this machine took to get here
@@ -884,7 +888,7 @@ def test_a_directory_lists_itself_and_the_one_above(pretend: PretendKernel) -> N
     assert pretend.dropped == [pad]
 
 
-def test_attributes_that_nobody_has_are_refused_without_asking(pretend: PretendKernel) -> None:
+def test_unsupported_attributes_are_refused_without_a_request_to_python(pretend: PretendKernel) -> None:
     """The kernel requests one at the first write to every file."""
     (pretend.top / "f").write_text("x")
     seen, before = found(pretend, b"f", by_listing=False), answered(pretend)
@@ -901,7 +905,7 @@ def test_attributes_that_nobody_has_are_refused_without_asking(pretend: PretendK
         assert answered(pretend) - before == len(absent) + len(unsupported)
 
 
-def test_what_the_kernel_has_forgotten_is_not_opened(pretend: PretendKernel) -> None:
+def test_forgotten_node_is_not_opened(pretend: PretendKernel) -> None:
     """The kernel sends no such request, and such a request must not end the mount."""
     (pretend.top / "f").write_text("text")
     seen = found(pretend, b"f", by_listing=False)
@@ -912,7 +916,7 @@ def test_what_the_kernel_has_forgotten_is_not_opened(pretend: PretendKernel) -> 
     assert found(pretend, b"f", by_listing=False).size == 4
 
 
-def test_the_end_of_a_listing_is_told_without_asking(pretend: PretendKernel) -> None:
+def test_end_of_a_listing_is_returned_without_a_request_to_python(pretend: PretendKernel) -> None:
     for number in range(6):
         (pretend.top / f"{number:03}").touch()
     os.utime(pretend.top, (1, 1))
@@ -929,7 +933,7 @@ def test_the_end_of_a_listing_is_told_without_asking(pretend: PretendKernel) -> 
     assert {at for _, at, _ in more} == {at for _, at, _ in pretend.piece(pad, 0, 1 << 16) if at > last}
 
 
-def test_module_of_another_version_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_module_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """With an old build beside new sources, Python serves files, and `ctxfs doctor` gives the reason."""
     module, reason = load_fastpath()
     assert (module, reason) == (devfuse.fastpath, "")

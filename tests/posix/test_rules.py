@@ -103,7 +103,7 @@ def as_user(check: Callable[[Path], None], at: Path, uid: int) -> None:
 
 
 @pytest.mark.parametrize(("place", "who", "name"), CASES, ids=["-".join(case) for case in CASES])
-def test_a_promise_of_posix_is_kept(place: str, who: str, name: str, live: Live, owned: Live, native: Path) -> None:
+def test_rule_of_posix_holds(place: str, who: str, name: str, live: Live, owned: Live, native: Path) -> None:
     """Run as root and as a user on root's mount that admits others, and as a user on the user's own mount."""
     mount = owned.at if who == "owner" else live.at
     top = {"native": native, "pad": mount / "pad", "memory": mount / "memory" / "shared"}[place]
@@ -120,7 +120,7 @@ def test_a_promise_of_posix_is_kept(place: str, who: str, name: str, live: Live,
         as_user(RULES[name], at, 0)
 
 
-def test_a_mount_of_a_user_is_for_nobody_else(owned: Live) -> None:
+def test_mount_of_a_user_refuses_all_other_users(owned: Live) -> None:
     """Even root is refused, unless the mount admits it."""
     for at in (owned.at, owned.at / "pad"):
         with pytest.raises(PermissionError) as refused:

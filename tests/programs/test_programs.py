@@ -50,7 +50,7 @@ def done(command: list[str], at: Path, seconds: float = 300, **environment: str)
     return ended.stdout
 
 
-def test_stress_ng_finds_nothing_wrong(live: Live) -> None:
+def test_stress_ng_reports_no_failure(live: Live) -> None:
     at = live.at / "pad" / "stress"
     at.mkdir()
     # The omitted stressors test other parts of the kernel: binder, /proc, the notices of the whole machine.
@@ -60,7 +60,7 @@ def test_stress_ng_finds_nothing_wrong(live: Live) -> None:
 
 
 @pytest.mark.parametrize("engine", ["psync", "mmap", "libaio"])
-def test_fio_reads_what_it_has_written(place: Path, engine: str) -> None:
+def test_fio_verifies_its_own_writes(place: Path, engine: str) -> None:
     job = [
         "fio",
         "--name=job",

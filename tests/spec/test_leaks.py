@@ -490,7 +490,7 @@ def test_probes_reveal_no_hidden_file(
     assert with_them == without
 
 
-def test_a_denied_file_is_still_there_for_people(pair: tuple[Live, Live]) -> None:
+def test_denied_file_still_exists_for_people(pair: tuple[Live, Live]) -> None:
     ada = pair[1].at.parent / "mnt-ada"
     for path, text in HIDDEN.items():
         assert (ada / path).read_text().startswith(text)
@@ -516,7 +516,7 @@ def _changes(name: str) -> bool:
     return any(word in name for word in CHANGES)
 
 
-def test_the_probes_would_see_a_leak(pair: tuple[Live, Live]) -> None:
+def test_probes_detect_a_planted_leak(pair: tuple[Live, Live]) -> None:
     """The probes of a person, who may see everything, distinguish the two stores, except for those listed above."""
     with contextlib.ExitStack() as stack:
         one, two = (
@@ -548,7 +548,7 @@ _SHUT, _ABSENT = "memory/bob/fact/zanzibar.md", "memory/bub/fact/zenzibor.md"
 
 
 @pytest.mark.parametrize("name", TIMED)
-def test_what_is_hidden_answers_no_slower_than_what_is_not_there(
+def test_hidden_path_takes_as_long_as_a_missing_one(
     name: str, callers: dict[str, tuple[PrincipalClient, PrincipalClient]]
 ) -> None:
     hidden, absent, rounds = TIMED[name]

@@ -21,7 +21,7 @@ def test_knowledge_reads_as_the_folder_does(shell: Shell, live: Live) -> None:
     assert {"rotation.md", "src", "image.png", "ignored.md"} <= shell.names("knowledge/handbook")
 
 
-def test_what_was_written_is_there_for_everybody_at_once(shell: Shell, live: Live, place: str) -> None:
+def test_written_file_is_visible_through_every_shell_at_once(shell: Shell, live: Live, place: str) -> None:
     shell.write(f"memory/shared/{place}.md", "first")
     shell.write(f"memory/shared/{place}.md", "second, longer")
     for kind in (VfsShell, FuseShell):
@@ -48,7 +48,7 @@ def test_a_writable_source_takes_changes(shell: Shell, live: Live, place: str) -
     assert (live.corpus.parent / "drafts" / f"{place}.md").read_text() == "draft"
 
 
-def test_a_path_can_be_a_question(shell: Shell, live: Live) -> None:
+def test_path_can_be_a_query(shell: Shell, live: Live) -> None:
     live.wait_idle()  # while vectors are behind, the status reports it
     names = shell.names("search/rotating the signing keys")
     assert {"results.jsonl", "context.md"} <= names
@@ -61,26 +61,26 @@ def test_a_path_can_be_a_question(shell: Shell, live: Live) -> None:
     assert "ninety days" in shell.read("search/rotating the signing keys/context.md")
 
 
-def test_a_question_can_be_asked_below_a_directory(shell: Shell) -> None:
+def test_query_can_be_limited_to_a_directory(shell: Shell) -> None:
     records = shell.read("knowledge/handbook/src/.search/retry a request/results.jsonl").splitlines()[1:]
     assert records
     assert all(json.loads(record)["path"].startswith("knowledge/handbook/src/") for record in records)
 
 
-def test_nothing_found_says_so_and_is_not_an_error(shell: Shell, live: Live) -> None:
+def test_empty_result_is_reported_and_is_not_an_error(shell: Shell, live: Live) -> None:
     live.wait_idle()
     head = json.loads(shell.read("search/+xylophonequartet/results.jsonl").splitlines()[0])
     assert (head["status"], head["hits"]) == ("ok", 0)
     assert "Nothing found" in shell.read("search/+xylophonequartet/context.md")
 
 
-def test_names_that_programs_probe_for_are_not_questions(shell: Shell) -> None:
+def test_names_that_programs_probe_for_are_not_queries(shell: Shell) -> None:
     for name in (".git", "AGENTS.md", "CLAUDE.md", " ", "node_modules"):
         with pytest.raises(OSError):
             shell.names(f"search/{name}")
 
 
-def test_a_question_is_listed_once_it_is_kept(shell: Shell, place: str) -> None:
+def test_saved_query_is_listed(shell: Shell, place: str) -> None:
     question = f"keep {place}"
     assert question not in shell.names("search")
     shell.names(f"search/{question}")
@@ -91,7 +91,7 @@ def test_a_question_is_listed_once_it_is_kept(shell: Shell, place: str) -> None:
     assert question not in shell.names("search")
 
 
-def test_a_context_is_made_to_a_budget_and_says_what_is_in_it(shell: Shell, place: str) -> None:
+def test_context_fits_its_budget_and_lists_its_pieces(shell: Shell, place: str) -> None:
     shell.mkdir(f"context/{place}")
     shell.write(f"context/{place}/request.toml", 'query = "rotate keys"\nbudget = 120\n')
     manifest = json.loads(shell.read(f"context/{place}/manifest.json"))
@@ -115,7 +115,7 @@ def test_the_same_request_gives_the_same_bytes(shell: Shell, place: str) -> None
     assert {**one, "revision": ""} == {**two, "revision": ""}
 
 
-def test_a_context_is_delivered_bit_by_bit_to_whoever_asks(shell: Shell, place: str) -> None:
+def test_context_is_delivered_in_parts_to_each_reader(shell: Shell, place: str) -> None:
     shell.mkdir(f"context/{place}")
     shell.write(
         f"context/{place}/request.toml",
@@ -129,7 +129,7 @@ def test_a_context_is_delivered_bit_by_bit_to_whoever_asks(shell: Shell, place: 
     assert {"stream", "delta.md"}.isdisjoint(shell.names(f"context/{place}"))
 
 
-def test_a_response_is_held_against_its_sources(shell: Shell, place: str) -> None:
+def test_response_is_checked_against_its_sources(shell: Shell, place: str) -> None:
     shell.mkdir(f"context/{place}")
     shell.write(
         f"context/{place}/request.toml", 'query = "rotate signing keys"\nbudget = 300\npaths = ["knowledge/handbook"]\n'
@@ -178,7 +178,7 @@ def test_a_pin_comes_first_and_may_be_lines_of_a_file(shell: Shell, place: str) 
     assert (items[0]["path"], items[0]["last"], items[0]["why"]) == ("knowledge/handbook/deploy.md", 3, "pin")
 
 
-def test_what_was_written_is_found_and_what_was_deleted_is_not(shell: Shell, place: str) -> None:
+def test_search_finds_written_files_and_no_deleted_ones(shell: Shell, place: str) -> None:
     word = "w" + place.replace("-", "")[-40:]
     path = f"memory/shared/{place}.md"
 
@@ -191,7 +191,7 @@ def test_what_was_written_is_found_and_what_was_deleted_is_not(shell: Shell, pla
     eventually("the deleted file is no longer found", lambda: not found())
 
 
-def test_every_write_is_a_version_whichever_way_it_came(shell: Shell, live: Live, place: str) -> None:
+def test_every_write_becomes_a_version_through_every_shell(shell: Shell, live: Live, place: str) -> None:
     path = f"memory/shared/{place}.md"
     for text in ("one", "two"):
         shell.write(path, text)
@@ -211,7 +211,7 @@ def test_every_write_is_a_version_whichever_way_it_came(shell: Shell, live: Live
     assert shell.read(f"{past}/{newest}") == "two"
 
 
-def test_the_past_refuses_to_be_changed(shell: Shell, live: Live, place: str) -> None:
+def test_versions_refuse_changes(shell: Shell, live: Live, place: str) -> None:
     path = f"memory/shared/{place}.md"
     shell.write(path, "one")
     live.run("commit")

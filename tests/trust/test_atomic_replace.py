@@ -132,7 +132,7 @@ def test_a_file_saved_by_renaming_in_the_moment_of_a_restore_is_in_a_version(
     check_sound(past)
 
 
-def test_what_is_appended_long_after_its_open_is_in_a_version(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_append_without_leases_is_in_a_version(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system without leases cannot report that a file is open for writing."""
     first = past.version(LOG, "first\n")
     past.version(LOG, "second\n")
@@ -168,9 +168,7 @@ def test_a_file_that_is_open_for_writing_is_left_and_the_others_go_back(past: Pa
     check_sound(past)
 
 
-def test_a_line_appended_just_after_the_swap_is_not_taken_for_known(
-    past: Past, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_line_appended_just_after_the_swap_becomes_a_version(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     first = past.version(LOG, "first\n")
     past.version(LOG, "second\n")
     monkeypatch.setattr(capture, "_RACY_NS", 0)
@@ -187,7 +185,7 @@ def test_a_line_appended_just_after_the_swap_is_not_taken_for_known(
     assert past.archive.show(LOG, "latest") == b"first\nlate\n"
 
 
-def test_a_file_made_in_a_directory_that_goes_stays_with_its_directory(
+def test_file_created_in_a_directory_during_its_removal_keeps_the_directory(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = past.archive.resolve("latest").commit
@@ -248,7 +246,7 @@ def test_forgetting_a_principal_waits_for_files_that_are_open_for_writing(past: 
     assert (past.tree / LOG).read_text() == "bob's\nalice's\n"
 
 
-def test_a_process_that_holds_a_file_and_dies_lets_its_writers_go_on(tmp_path: Path) -> None:
+def test_writers_go_on_after_the_lease_holder_dies(tmp_path: Path) -> None:
     file = tmp_path / "x"
     file.write_text("first\n")
     ready, told = os.pipe()
@@ -290,7 +288,7 @@ def test_an_edit_that_meets_another_writer_loses_neither(tmp_path: Path, monkeyp
     assert os.listdir(tmp_path) == ["x"]
 
 
-def test_nothing_to_undo_is_said_and_nothing_stays_held(past: Past) -> None:
+def test_empty_undo_is_reported_and_releases_all_leases(past: Past) -> None:
     past.version(LOG, "first\n")
     past.archive.undo(LOG, ALICE)
     with pytest.raises(CommandError, match="nothing is left to undo"):

@@ -97,7 +97,7 @@ def test_contexts_of_one_agent_do_not_exist_for_another(alice: PrincipalClient, 
         assert SECRET not in mallory.mcp("ctx_read", path=f"context/{TASK}/{name}")
 
 
-def test_the_past_of_a_context_is_its_owners(alice: PrincipalClient, mallory: PrincipalClient) -> None:
+def test_versions_of_a_context_are_readable_by_its_owner_only(alice: PrincipalClient, mallory: PrincipalClient) -> None:
     for below in (f"context/{TASK}/.versions", f"context/.versions/{TASK}", f".snapshots/latest/context/{TASK}"):
         found = []
         for name in ("", *FILES, *RECORDS):
@@ -123,7 +123,7 @@ def test_the_past_of_a_context_is_its_owners(alice: PrincipalClient, mallory: Pr
     assert code_of(lambda: mallory.call("undo", path="context", dry_run=True)) == errno.EACCES
 
 
-def test_what_was_delivered_has_no_versions(live: Live, alice: PrincipalClient) -> None:
+def test_deliveries_have_no_versions(live: Live, alice: PrincipalClient) -> None:
     client = Client(live.store / "run")
     paths = [
         change["path"] for commit in client.call("log", path="context", changes=True) for change in commit["changes"]
@@ -151,7 +151,7 @@ def test_an_agent_cannot_delete_write_or_take_a_context_of_another(
     assert SECRET in (alice.at / "context" / TASK / "response.md").read_text()
 
 
-def test_a_kept_question_is_shown_to_whoever_keeps_it(alice: PrincipalClient, mallory: PrincipalClient) -> None:
+def test_saved_query_is_visible_to_its_owner_only(alice: PrincipalClient, mallory: PrincipalClient) -> None:
     place = TreePath.parse(f"search/{QUESTION}")
     assert os.listdir(mallory.at / "search") == []
     assert mallory.call("list", path="search/.versions") == []
@@ -164,7 +164,7 @@ def test_a_kept_question_is_shown_to_whoever_keeps_it(alice: PrincipalClient, ma
     assert QUESTION in os.listdir(alice.at / "search")
 
 
-def test_the_same_question_of_two_agents_makes_two_contexts(alice: PrincipalClient, mallory: PrincipalClient) -> None:
+def test_equal_queries_of_two_agents_make_two_contexts(alice: PrincipalClient, mallory: PrincipalClient) -> None:
     handles = [
         agent.mcp("ctx_context", task="who met whom").rpartition("handle: ")[2].partition(";")[0]
         for agent in (alice, mallory)
@@ -173,7 +173,7 @@ def test_the_same_question_of_two_agents_makes_two_contexts(alice: PrincipalClie
     assert "[handle" not in mallory.mcp("ctx_context", task="x", handle=TASK)
 
 
-def test_a_lost_record_of_sources_opens_a_response_to_nobody_else(
+def test_lost_source_record_opens_a_response_to_no_other_agent(
     live: Live, alice: PrincipalClient, mallory: PrincipalClient
 ) -> None:
     record = live.store / "deliveries" / TASK / "response.context.json"
@@ -204,7 +204,7 @@ def test_people_see_every_context(live: Live, alice: PrincipalClient) -> None:
     assert {line["principal"] for line in lines} == {"agent:alice"}
 
 
-def test_a_rule_opens_a_context_but_not_what_was_made_from_hidden_files(
+def test_rule_opens_a_context_but_no_text_from_hidden_files(
     live: Live, alice: PrincipalClient, mallory: PrincipalClient
 ) -> None:
     config = live.store / "policy.toml"
@@ -224,7 +224,7 @@ def test_a_rule_opens_a_context_but_not_what_was_made_from_hidden_files(
         eventually("the rule is gone", lambda: not task.exists())
 
 
-def test_an_owner_that_may_read_less_loses_what_was_made_from_it(live: Live, alice: PrincipalClient) -> None:
+def test_owner_that_loses_a_permission_loses_the_derived_text(live: Live, alice: PrincipalClient) -> None:
     config = live.store / "policy.toml"
     task = alice.at / "context" / TASK
     config.write_text(
@@ -241,7 +241,7 @@ def test_an_owner_that_may_read_less_loses_what_was_made_from_it(live: Live, ali
         eventually("the rule is gone", lambda: (task / "response.md").exists())
 
 
-def test_a_name_that_was_anothers_begins_anew(live: Live, alice: PrincipalClient, mallory: PrincipalClient) -> None:
+def test_reused_context_name_starts_empty(live: Live, alice: PrincipalClient, mallory: PrincipalClient) -> None:
     place = TreePath.parse("context/passed-on")
     alice.change(MakeDir(place))
     alice.change(Put(place / "request.toml", f'query = "{SECRET}"\n'.encode()))

@@ -54,7 +54,7 @@ def put(file: Path, data: str) -> None:
     file.write_text(data)
 
 
-def test_forgotten_text_is_nowhere_in_the_store_nor_in_any_answer(opened: tuple[Layout, Any]) -> None:
+def test_erased_text_is_in_no_file_of_the_store_and_no_response(opened: tuple[Layout, Any]) -> None:
     layout, asked = opened
     tree = layout.tree
     put(tree / "memory/alice/secret.md", SECRET)
@@ -104,9 +104,7 @@ def cut_off(*_: object, **__: object) -> None:
     raise OSError(errno.EIO, "cut off")
 
 
-def test_an_erasure_that_was_interrupted_can_be_asked_for_again(
-    opened: tuple[Layout, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_erasure_can_be_repeated(opened: tuple[Layout, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Derived text is found by the erased text, so it is deleted while versions still contain that text."""
     layout, asked = opened
     put(layout.tree / "memory/alice/secret.md", SECRET)

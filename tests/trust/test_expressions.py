@@ -153,7 +153,7 @@ KEY_END = "-----END PRIVATE KEY-----\n" + "A" * 40 + "\n"
 @pytest.mark.parametrize(
     "seed", ["A" * 60 + "\n", "eyJ", "-eyJ", "://a:", "//", "sk-", "glagent-", " ", "-----BEGIN PRIVATE KEY", KEY_END]
 )
-def test_secrets_are_looked_for_in_linear_time(seed: str) -> None:
+def test_secrets_are_detected_in_linear_time(seed: str) -> None:
     marks = "PRIVATE KEY eyJ _authToken T3BlbkFJ sk-ant- :// aws AKIA glagent- xox -----END PRIVATE KEY-----"
     start = time.process_time()
     find_secrets(seed * (250_000 // len(seed)) + marks)

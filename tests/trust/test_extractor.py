@@ -32,14 +32,14 @@ def extractor() -> Iterator[Extractor]:
         ("a.py", b"def f():\n    return 1\n"),
     ],
 )
-def test_worker_gives_what_the_readers_give(extractor: Extractor, name: str, data: bytes) -> None:
+def test_worker_returns_the_chunks_of_the_readers(extractor: Extractor, name: str, data: bytes) -> None:
     assert extractor.chunks_of(name, data) == chunks_of(name, data)
 
 
 @pytest.mark.parametrize(
     "charset", ["undefined", "punycode", "idna", "unicode_escape", "rot13", '"utf-8\\u0000x"', "zlib"]
 )
-def test_mail_in_a_charset_that_is_none_is_read_as_a_guess(charset: str) -> None:
+def test_mail_in_an_unknown_charset_is_decoded_by_a_guess(charset: str) -> None:
     (found,) = chunks_of("x.eml", f"From: a\nContent-Type: text/plain; charset={charset}\n\nhello quokka\n".encode())
     assert "hello quokka" in found.text
 
@@ -59,12 +59,12 @@ def test_half_of_a_surrogate_pair_becomes_a_replacement_character() -> None:
     found.text.encode()
 
 
-def test_file_that_falls_into_too_many_pieces_is_refused() -> None:
+def test_file_with_too_many_chunks_is_refused() -> None:
     with pytest.raises(UnreadableFile, match="too many pieces"):
         chunks_of("x.html", b"".join(b"<h1>%d</h1><p>x</p>" % n for n in range(MAX_CHUNKS + 1)))
 
 
-def test_title_is_not_repeated_whole_in_each_unit_below_it() -> None:
+def test_long_title_is_cut_in_the_units_below_it() -> None:
     chunks = chunks_of("x.md", b"# " + b"a" * 30_000 + b"\n" + b"".join(b"\n## %d\n\nx\n" % n for n in range(2_000)))
     assert sum(len(chunk.heading) for chunk in chunks) < 1_000_000
 
@@ -119,7 +119,7 @@ def test_worker_of_a_large_process_reads_more_than_one_file(extractor: Extractor
     assert len(ballast) > 0
 
 
-def test_slow_files_use_up_the_patience_of_those_who_ask() -> None:
+def test_slow_files_exhaust_the_time_budget_of_a_search() -> None:
     now = 0.0
     patience = SlowFileBudget(lambda: now)
     for _ in range(500):
@@ -132,7 +132,7 @@ def test_slow_files_use_up_the_patience_of_those_who_ask() -> None:
     assert not patience.is_exhausted
 
 
-def test_small_file_that_takes_long_waits_for_the_indexer_and_then_so_do_others(
+def test_slow_small_file_waits_for_the_indexer_and_then_so_do_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _slow(monkeypatch, tmp_path, "while True: pass")
@@ -146,7 +146,7 @@ def test_small_file_that_takes_long_waits_for_the_indexer_and_then_so_do_others(
         extractor.close()
 
 
-def test_small_file_may_not_hold_up_a_search_for_long() -> None:
+def test_slow_small_file_delays_a_search_by_a_bounded_time() -> None:
     assert INTERACTIVE.cpu_seconds_for("x.eml", MAX_FILE_BYTES) < 2
 
 

@@ -88,7 +88,7 @@ def test_a_source_ends_no_element_of_a_context(form: str) -> None:
         assert text.count("<source ") == text.count("</source>") == text.count("</text>") == 1
 
 
-def test_a_delta_quotes_what_replaces_as_a_block() -> None:
+def test_delta_quotes_the_replacement_as_a_block() -> None:
     old, new = Piece(f"pad/{EVIL}", 1, 2, "old"), Piece(f"pad/{EVIL}", 1, 9, CONTENT)
     steps = (
         Step("replace", "changed", new, old),

@@ -144,7 +144,7 @@ def test_random_requests_are_answered_or_refused(served: Live) -> None:
     assert served.daemon_pid() == pid
 
 
-def test_client_that_asks_without_end_does_not_fill_the_memory(served: Live) -> None:
+def test_client_with_endless_requests_does_not_exhaust_memory(served: Live) -> None:
     """The daemon bounds unread responses and drops the client."""
     with socket.socket(socket.AF_UNIX) as one:
         one.connect(str(served.store / "run" / "socket"))
@@ -172,7 +172,7 @@ def test_reader_of_frames_raises_nothing_but_its_own_error(data: bytes) -> None:
             pass
 
 
-def test_request_that_nothing_waits_for_any_more_is_ended(served: Live) -> None:
+def test_abandoned_request_is_cancelled(served: Live) -> None:
     """Use a method that changes nothing, because only such requests are cancelled."""
     (served.at / "pad" / "frames").mkdir()
     (served.at / "pad" / "frames" / "evil.txt").write_text("a" * 5000 + "!\n")

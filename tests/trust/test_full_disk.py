@@ -40,7 +40,7 @@ def fill(folder: Path) -> Path:
     return file
 
 
-def test_the_past_is_read_and_gone_back_to_on_a_full_disk(disk: Path) -> None:
+def test_versions_are_read_and_restored_on_a_full_disk(disk: Path) -> None:
     past = Past(disk / "store")
     past.archive.checkpoint()
     begin = past.archive.resolve("latest").commit
@@ -63,7 +63,7 @@ def test_the_past_is_read_and_gone_back_to_on_a_full_disk(disk: Path) -> None:
     past.close()
 
 
-def test_log_answers_on_a_full_disk_and_says_what_is_missing(disk: Path, tmp_path: Path) -> None:
+def test_log_works_on_a_full_disk_and_reports_unversioned_files(disk: Path, tmp_path: Path) -> None:
     live = Live(tmp_path)
     live.store = disk / "store"
     create_store(live.store)

@@ -256,7 +256,7 @@ def test_addresses_that_are_options_or_programs_are_refused(past: Past) -> None:
     ]
 
 
-def test_an_address_that_came_into_an_old_store_is_checked_when_it_is_used(past: Past, canary: Path) -> None:
+def test_address_in_an_old_store_is_checked_on_use(past: Past, canary: Path) -> None:
     plain_git("--git-dir", past.layout.repo, "config", "remote.old.url", f"ext::{canary} %S")
     with pytest.raises(CommandError, match="not the place"):
         past.archive.pull("old", ALICE)
@@ -276,7 +276,7 @@ def test_remotes_are_given_the_keys_of_the_user_that_reach_them_and_no_other(
     assert "GIT_DIR" not in environment and environment["GIT_CONFIG_GLOBAL"] == os.devnull
 
 
-def test_git_is_started_in_one_place() -> None:
+def test_git_is_started_in_one_module() -> None:
     elsewhere = []
     for package in ("ctxfs", "mounts", "mcp_server"):
         for file in sorted((ROOT / package).rglob("*.py")):

@@ -160,7 +160,7 @@ def test_linked_files_and_folders_of_objects_are_not_followed(repository: Path, 
     assert is_refused(ask(repository))
 
 
-def test_fifos_and_devices_hold_nobody(repository: Path) -> None:
+def test_fifos_and_devices_block_no_process(repository: Path) -> None:
     place = repository / ".git"
     for name in ("packed-refs", "shallow", "refs/heads/odd", "objects/info/x"):
         os.mkfifo(place / name)
@@ -246,7 +246,7 @@ def test_packed_repository_and_its_folders_are_read(repository: Path) -> None:
     assert is_refused(ask(repository / "docs", "show", path="../f.md"))
 
 
-def test_object_that_unfolds_to_much_ends_in_a_sentence(repository: Path) -> None:
+def test_object_that_unpacks_to_much_is_an_error_sentence(repository: Path) -> None:
     place = repository / ".git"
     packer = zlib.compressobj(9)
     size = 300_000_000

@@ -158,9 +158,7 @@ def _random_line(chance: random.Random) -> str:
         ("**[a/b]**", "c/b", False),  # a slash in brackets makes it a pattern of paths, too
     ],
 )
-def test_stars_next_to_slashes_mean_what_they_mean_to_git(
-    tmp_path: Path, pattern: str, path: str, ignored: bool
-) -> None:
+def test_stars_next_to_slashes_match_as_in_git(tmp_path: Path, pattern: str, path: str, ignored: bool) -> None:
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     (tmp_path / ".gitignore").write_text(pattern)
     done = subprocess.run(["git", "check-ignore", "--no-index", "-q", path], cwd=tmp_path)
@@ -168,7 +166,7 @@ def test_stars_next_to_slashes_mean_what_they_mean_to_git(
     assert (done.returncode == 0, rules.ignores_path(tuple(path.split("/")))) == (ignored, ignored)
 
 
-def test_random_patterns_ignore_what_git_ignores(tmp_path: Path) -> None:
+def test_random_patterns_ignore_the_same_files_as_git(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     chance = random.Random(int(os.environ.get("CTXFS_FUZZ_SEED", "7")))
     end = time.monotonic() + SECONDS

@@ -114,7 +114,7 @@ def test_forgotten_records_and_erased_files_leave_the_anchors_right(store: Recor
     store.archive.close()
 
 
-def test_versions_from_before_anchors_are_told_from_those_with_them(tmp_path: Path) -> None:
+def test_versions_from_before_anchors_differ_from_anchored_ones(tmp_path: Path) -> None:
     layout = create_store(tmp_path / "store")
     old = Archive(layout, "human:owner", LARGE)
     old.open()
@@ -148,7 +148,7 @@ def test_versions_that_were_written_again_without_the_key_have_no_seal(tmp_path:
     store.archive.close()
 
 
-def test_remote_tells_of_versions_that_were_written_again_here(store: Recorded, tmp_path: Path) -> None:
+def test_remote_reveals_locally_rewritten_versions(store: Recorded, tmp_path: Path) -> None:
     hub = tmp_path / "hub.git"
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(hub)], check=True)
     store.archive.add_remote("hub", str(hub), is_trusted=True)
@@ -176,7 +176,7 @@ def test_remote_tells_of_versions_that_were_written_again_here(store: Recorded, 
     store.archive.close()
 
 
-def test_anchors_of_other_stores_accuse_nobody_here(store: Recorded, tmp_path: Path) -> None:
+def test_anchors_of_other_stores_report_no_tampering_here(store: Recorded, tmp_path: Path) -> None:
     hub = tmp_path / "hub.git"
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(hub)], check=True)
     other = Recorded(tmp_path / "other")

@@ -14,7 +14,7 @@ from tests.unit.index.test_index import Index
 SECONDS = float(os.environ.get("CTXFS_FUZZ_SECONDS", "2"))
 
 
-def test_folder_of_hostile_files_is_indexed_to_its_end_and_what_is_left_out_is_named(tmp_path: Path) -> None:
+def test_folder_of_hostile_files_is_indexed_completely_and_skipped_files_are_named(tmp_path: Path) -> None:
     good = make_hostile_files(tmp_path / "corpus")
     index = Index(tmp_path / "index", tmp_path / "corpus")
     try:

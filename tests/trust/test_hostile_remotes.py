@@ -210,7 +210,7 @@ def test_side_car_that_is_a_link_or_a_program_is_refused(past: Past, hub: Hub) -
     check_refused(past, hub, "attributes are no file")
 
 
-def test_links_are_kept_as_data_and_their_targets_bounded(past: Past, hub: Hub, tmp_path: Path) -> None:
+def test_links_are_stored_as_data_and_their_targets_bounded(past: Past, hub: Hub, tmp_path: Path) -> None:
     for target in (b"", b"a\0b", b"x" * 5000):
         hub.hold(("120000", hub.blob(target), b"link"))
         check_refused(past, hub, "'memory/a/link': its target")
@@ -256,7 +256,7 @@ def test_version_from_the_future_is_refused(past: Past, hub: Hub, at: str) -> No
     check_refused(past, hub, "the clock of its machine is ahead")
 
 
-def test_large_contents_are_those_that_files_name_and_what_they_say(past: Past, hub: Hub, tmp_path: Path) -> None:
+def test_large_contents_match_their_names_and_digests(past: Past, hub: Hub, tmp_path: Path) -> None:
     data = os.urandom(LARGE)
     name = hashlib.sha256(data).hexdigest()
     side = {"large": {"sha256": name, "size": len(data)}}
@@ -348,7 +348,7 @@ def test_trusted_remote_brings_attributes_and_modes_as_they_are(past: Past, hub:
     check_refused(past, hub, "'memory/a/x.md'")
 
 
-def test_trailers_of_a_remote_speak_for_no_principal_here(past: Past, hub: Hub) -> None:
+def test_trailers_of_a_remote_impersonate_no_local_principal(past: Past, hub: Hub) -> None:
     past.version("memory/alice/private.md", "alice's own words")
     forged = (
         "Ctxfs-Principal: agent:alice\nCtxfs-Session: s-alice\nCtxfs-Op: \x1b[31mroot\nCtxfs-Undoes: ../../x\n"

@@ -45,7 +45,7 @@ def test_restore_leaves_a_file_whose_present_content_has_no_version(past: Past) 
     os.truncate(past.tree / "pad/huge", 5)
 
 
-def test_the_past_is_read_while_a_large_file_is(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_are_readable_while_a_large_file_is_read(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     past.version("memory/a/x.md", "x")
     reading, go_on = threading.Event(), threading.Event()
     add = LargeStore.add

@@ -38,9 +38,7 @@ def service(searcher: Searcher) -> tuple[IndexService, dict[str, object]]:
     return IndexService(cast(App, app)), progress
 
 
-def test_indexer_is_started_again_for_ever_at_longer_and_longer_intervals(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_indexer_is_restarted_without_limit_and_with_backoff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[float] = []
     states: list[str] = []
 
@@ -69,9 +67,7 @@ def test_indexer_is_started_again_for_ever_at_longer_and_longer_intervals(
     assert "No space left on device" in states[5]
 
 
-def test_search_of_an_index_that_is_down_says_so_and_is_not_cached(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_search_reports_a_dead_indexer_and_is_not_cached(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     made, progress = service(index.searcher)
     made._has_scanned = True
     made._set_state("idle")
@@ -102,7 +98,7 @@ def test_index_is_behind_until_the_first_scan_is_done(index: Index) -> None:
     assert not made.behind()
 
 
-def test_large_file_that_was_just_written_makes_nothing_found_not_known(index: Index) -> None:
+def test_new_large_file_turns_an_empty_result_into_an_unavailable_one(index: Index) -> None:
     root = IndexedRoot("knowledge/c", str(index.corpus))
     index.ask("mode:words otter")
     (index.corpus / "large.md").write_text("xylophone " * 20_000)
@@ -130,9 +126,7 @@ class Other:
         return path == self._path
 
 
-def test_who_may_not_see_a_file_does_not_learn_that_it_was_written(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_write_to_a_hidden_file_is_not_revealed(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     root = IndexedRoot("knowledge/c", str(index.corpus))
     (index.corpus / "large.md").write_text("xylophone " * 20_000)
     index.searcher.changed(root, [("large.md",)])
@@ -158,7 +152,7 @@ def _end_at(folder: Path, path: str) -> None:
     os.waitpid(child, 0)
 
 
-def test_file_that_ended_two_indexers_is_skipped_and_tried_again_once_it_is_another(tmp_path: Path) -> None:
+def test_file_that_crashed_two_indexers_is_skipped_until_it_changes(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for name in ("a.md", "bad\n.md"):
@@ -179,7 +173,7 @@ def test_file_that_ended_two_indexers_is_skipped_and_tried_again_once_it_is_anot
         index.close()
 
 
-def test_an_end_among_many_files_is_narrowed_down_to_one(tmp_path: Path) -> None:
+def test_crash_among_many_files_is_narrowed_down_to_one(tmp_path: Path) -> None:
     def batch_after_end_in(files: int) -> int:
         child = os.fork()
         if not child:
@@ -195,7 +189,7 @@ def test_an_end_among_many_files_is_narrowed_down_to_one(tmp_path: Path) -> None
     assert CrashRecords(tmp_path, 400).batch_files == 400, "an end that nobody is accused of changes nothing"
 
 
-def test_an_indexer_that_is_asked_to_end_accuses_nobody(tmp_path: Path) -> None:
+def test_indexer_that_is_stopped_records_no_crash(tmp_path: Path) -> None:
     suspects = CrashRecords(tmp_path, 400)
     suspects.record_file("a")
     suspects.disarm()
@@ -206,9 +200,7 @@ def test_an_indexer_that_is_asked_to_end_accuses_nobody(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "arguments"), [("search", {"question": "zebra"}), ("grep", {"pattern": "zebra"}), ("glob", {"pattern": "*.zebra"})]
 )  # fmt: skip
-def test_no_way_to_search_calls_an_index_that_is_down_empty(
-    offline: Live, method: str, arguments: dict[str, str]
-) -> None:
+def test_no_interface_reports_a_dead_index_as_empty(offline: Live, method: str, arguments: dict[str, str]) -> None:
     session = LocalSession(Layout(offline.store))
     try:
         session.app.searcher.behind = lambda: "the index is down"

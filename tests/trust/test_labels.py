@@ -49,7 +49,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("way", ["ctx_read", "ctx_search", "grep", "resource"])
-def test_text_that_is_not_to_be_trusted_says_so(way: str, texts: dict[str, str]) -> None:
+def test_untrusted_text_has_a_warning(way: str, texts: dict[str, str]) -> None:
     assert LABEL in texts[f"untrusted {way}"]
     assert "walrus" in texts[f"untrusted {way}"]
     assert "zebra" in texts[f"own {way}"]
@@ -59,7 +59,7 @@ def test_text_that_is_not_to_be_trusted_says_so(way: str, texts: dict[str, str])
 @pytest.mark.parametrize(
     "content", [b"\x89PNG\r\n\x1a\n and what follows", b"\0 and what follows"], ids=["image", "binary"]
 )
-def test_what_is_no_text_says_so(content: bytes, tmp_path: Path) -> None:
+def test_untrusted_image_has_a_warning(content: bytes, tmp_path: Path) -> None:
     live = Live(tmp_path)
     live.run("init")
     answers: list[str] = []
@@ -76,7 +76,7 @@ def test_what_is_no_text_says_so(content: bytes, tmp_path: Path) -> None:
     assert answers[-1] in ("image", "resource_link")
 
 
-def test_memory_tool_says_so(tmp_path: Path) -> None:
+def test_memory_tool_has_the_warning(tmp_path: Path) -> None:
     live = Live(tmp_path)
     live.run("init")
     answers: list[str] = []

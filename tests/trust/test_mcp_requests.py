@@ -76,14 +76,14 @@ def in_parallel(store: Live, name: str, calls: list[dict[str, Any]]) -> list[str
     return texts
 
 
-def test_appends_of_one_client_at_once_all_land(store: Live) -> None:
+def test_simultaneous_appends_of_one_client_all_succeed(store: Live) -> None:
     calls = [{"path": "memory/shared/log.md", "content": f"line {n}\n", "mode": "append"} for n in range(20)]
     assert len(in_parallel(store, "ctx_write", calls)) == 20
     lines = (store.store / "tree" / "memory" / "shared" / "log.md").read_text().splitlines()
     assert sorted(lines) == sorted(f"line {n}" for n in range(20))
 
 
-def test_edits_of_one_client_at_once_all_land(store: Live) -> None:
+def test_simultaneous_edits_of_one_client_all_succeed(store: Live) -> None:
     file = Path(store.store / "tree" / "memory" / "shared" / "edited.md")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(f"[todo {n}]\n" for n in range(20)))

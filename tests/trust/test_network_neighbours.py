@@ -93,7 +93,7 @@ def test_guesses_at_tokens_are_slowed_down_for_their_address_alone() -> None:
     trio.run(main)
 
 
-def test_token_has_so_many_sessions_and_the_longest_idle_one_ends() -> None:
+def test_number_of_sessions_of_a_token_is_bounded_and_the_longest_idle_one_ends() -> None:
     async def main() -> None:
         app = Application(TOKEN.format(0))
         limits = Limits(app, needs_token=True, limits=HttpLimits(sessions_of_token=3))
@@ -109,7 +109,7 @@ def test_token_has_so_many_sessions_and_the_longest_idle_one_ends() -> None:
     trio.run(main)
 
 
-def test_requests_at_once_are_bounded_by_token_and_by_address() -> None:
+def test_simultaneous_requests_are_bounded_by_token_and_by_address() -> None:
     async def main() -> None:
         app = Application(TOKEN.format(0))
         limits = Limits(app, needs_token=True, limits=HttpLimits(requests_of_token=4, requests_of_address=6))
@@ -131,7 +131,7 @@ def test_requests_at_once_are_bounded_by_token_and_by_address() -> None:
     trio.run(main)
 
 
-def test_body_that_does_not_come_is_not_waited_for() -> None:
+def test_missing_body_times_out() -> None:
     async def never() -> Message:
         await trio.sleep_forever()
         raise AssertionError

@@ -60,7 +60,7 @@ def test_files_of_any_year_have_versions_and_stop_nothing(past: Past) -> None:
 
 
 @pytest.mark.parametrize("when", DAYS)
-def test_numbers_of_the_host_fit_every_place_that_keeps_them(tmp_path: Path, when: int) -> None:
+def test_host_numbers_fit_every_format_that_stores_them(tmp_path: Path, when: int) -> None:
     file = tmp_path / "x.md"
     file.write_text("x")
     found = odd_stat(file, st_mtime_ns=when, st_ctime_ns=when, st_ino=(1 << 64) - 5, st_size=(1 << 64) - 1)
@@ -80,7 +80,7 @@ def test_numbers_of_the_host_fit_every_place_that_keeps_them(tmp_path: Path, whe
         assert db.execute("SELECT ?, ?, ?, ?, ?", numbers).fetchone() == tuple(numbers)
 
 
-def test_listing_of_files_of_any_year_goes_over_the_wire(tmp_path: Path) -> None:
+def test_listing_of_files_of_any_year_crosses_the_wire(tmp_path: Path) -> None:
     import trio
 
     for number, when in enumerate(DAYS):
@@ -96,7 +96,7 @@ def test_listing_of_files_of_any_year_goes_over_the_wire(tmp_path: Path) -> None
         assert entry_from_wire(entry_to_wire(entry)) == entry
 
 
-def test_numbers_of_the_host_are_read_in_one_place() -> None:
+def test_host_numbers_are_read_in_one_module() -> None:
     raw = re.compile(r"(INSERT|UPDATE|Entry\(|packb|remember).*st_(mtime_ns|ctime_ns|ino)\b")
     for package in ("ctxfs", "mounts", "mcp_server"):
         for file in (ROOT / package).rglob("*.py"):

@@ -121,7 +121,7 @@ def opens_in(path: Path) -> Iterator[int]:
                 yield node.lineno
 
 
-def test_every_open_goes_through_the_one_door_or_is_listed_with_its_reason() -> None:
+def test_every_open_goes_through_rooted_fs_or_is_listed_with_its_reason() -> None:
     found = {str(path.relative_to(ROOT)): lines for path in SOURCES if (lines := list(opens_in(path)))}
     unlisted = {name: lines for name, lines in found.items() if name not in ALLOWED}
     assert not unlisted, "open these by ctxfs.store.rooted_fs, or say here why nobody else can write them"
@@ -149,7 +149,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "place", ["sub/out", "sub/in", "link/decoy", "sub/fifo", "sub", "", "sub/../../outside/decoy", "sub/sparse"]
 )
-def test_door_opens_nothing_but_regular_files_below_the_root(
+def test_rooted_fs_opens_regular_files_below_the_root_only(
     root: Path, place: str, at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not at_once:

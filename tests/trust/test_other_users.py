@@ -61,13 +61,13 @@ def as_user(uid: int, act: str, path: Path) -> int:
 @pytest.mark.parametrize(
     ("act", "path"), [("list", ""), ("list", "pad"), ("stat", "pad/note.md"), ("read", "pad/note.md")]
 )
-def test_unlisted_user_gets_eacces_of_what_the_kernel_has_cached_too(shared: Live, act: str, path: str) -> None:
+def test_unlisted_user_gets_eacces_for_cached_paths_too(shared: Live, act: str, path: str) -> None:
     assert as_user(LISTED, act, shared.at / path) == 0  # from now on it is in the kernel's caches
     assert as_user(UNLISTED, act, shared.at / path) == 13
     assert as_user(0, act, shared.at / path) == 0
 
 
-def test_unlisted_user_makes_nothing(shared: Live) -> None:
+def test_unlisted_user_creates_nothing(shared: Live) -> None:
     assert as_user(UNLISTED, "make", shared.at / "pad" / "theirs.md") == 13
     assert as_user(LISTED, "make", shared.at / "pad" / "ours.md") == 0
 

@@ -31,7 +31,7 @@ def cpu_seconds(act: Callable[[], object]) -> float:
     return time.thread_time() - begun
 
 
-def test_grep_that_backtracks_for_ever_stops_nobody(live: Live) -> None:
+def test_backtracking_grep_blocks_no_other_client(live: Live) -> None:
     folder = live.at / "pad" / "patterns"
     folder.mkdir()
     (folder / "evil.txt").write_text(HOSTILE + "\n")
@@ -173,7 +173,7 @@ def test_schema_of_a_server_is_checked_in_bounded_time(schema: dict[str, Any], v
     assert faults[0], "what cannot be checked, or is wrong, is said"
 
 
-def test_patterns_of_schemas_mean_what_they_say() -> None:
+def test_patterns_of_schemas_are_matched_correctly() -> None:
     assert Schema({"pattern": "^[a-z]+$"}).fault_in("abc") == ""
     assert "does not match" in Schema({"pattern": "^[a-z]+$"}).fault_in("abc1")
     open_to_numbers = {"patternProperties": {"^n_": {"type": "number"}}, "additionalProperties": False}

@@ -164,7 +164,7 @@ def test_link_or_special_file_in_a_folder_is_refused(plant: Callable[[Path], Non
         run(tool, digest)
 
 
-def test_what_runs_is_what_was_read_for_the_digest(tmp_path: Path) -> None:
+def test_program_that_runs_is_the_digested_copy(tmp_path: Path) -> None:
     folder = tmp_path / "tool"
     script = "import time\nopen(r'{}', 'a')\nprint(open(__file__).read().count('approved'), __file__)\n"
     tool = make_tool(folder, script.replace("open(r'{}', 'a')\n", "# approved\n"))
@@ -194,7 +194,7 @@ def test_module_of_a_function_runs_from_its_source(tmp_path: Path, monkeypatch: 
         assert (done.returncode, done.stdout) == (code, "approved" if code == 0 else ""), done.stderr
 
 
-def test_program_that_is_asked_what_it_is_is_shut_in(tmp_path: Path) -> None:
+def test_self_description_runs_in_the_sandbox(tmp_path: Path) -> None:
     folder, trace = tmp_path / "tools" / "mine", tmp_path / "trace"
     folder.mkdir(parents=True)
     (folder / "run").write_text(f'#!/bin/sh\ntouch {trace} {folder}/x\necho \'{{"description": "d"}}\'\n')

@@ -131,7 +131,7 @@ def test_words_that_changed_are_shown_to_no_model(news: dict[str, Any], store: S
     assert "IMPORTANT" not in again.words()
 
 
-def test_tool_that_changed_waits_for_a_person_who_sees_the_new_words(store: Store) -> None:
+def test_changed_tool_waits_for_a_person_who_sees_the_new_words(store: Store) -> None:
     store.shelf.update(changed(tools=[tool("add", EVIL)]))
     assert "It does not run: it has changed since it was approved" in store.words()
     assert "Adds numbers" in store.words()
@@ -167,7 +167,7 @@ def test_instructions_and_templates_are_approved_like_tools(store: Store) -> Non
     assert store.shelf.shown()["small"].instructions == EVIL
 
 
-def test_nothing_of_a_server_that_nobody_approved_is_shown(tmp_path: Path) -> None:
+def test_unapproved_server_shows_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.shelf.update(state(tool("add", EVIL), tool(EVIL, "d"), instructions=EVIL, status=f"down: {EVIL}"))
     words = store.words()
@@ -178,7 +178,7 @@ def test_nothing_of_a_server_that_nobody_approved_is_shown(tmp_path: Path) -> No
     assert store.shelf.shown()["small"].templates == ()
 
 
-def test_what_waits_is_no_program(store: Store) -> None:
+def test_tool_that_waits_for_approval_is_no_program(store: Store) -> None:
     async def call() -> None:
         await store.calls.call(CallRequest("small/instructions.md", {}, "human:ada"), None)  # type: ignore[arg-type]
 

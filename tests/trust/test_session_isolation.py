@@ -40,7 +40,7 @@ def said(text: str) -> list[dict[str, str]]:
     return [{"kind": "input", "text": text}]
 
 
-def test_nobody_speaks_in_the_session_of_another(live: Live) -> None:
+def test_agent_cannot_write_to_the_session_of_another(live: Live) -> None:
     asked(live, "agent:alice", "record", said=said("mine"), session="work-1")
     for session in ("work-1", "alice"):  # an existing one, and one with the name of another agent
         refused = code_of(lambda s=session: asked(live, "agent:mallory", "record", said=said("forged"), session=s))
@@ -54,7 +54,7 @@ def test_nobody_speaks_in_the_session_of_another(live: Live) -> None:
     live.run("history", "verify")
 
 
-def test_nobody_joins_the_session_of_another(live: Live) -> None:
+def test_agent_cannot_join_the_session_of_another(live: Live) -> None:
     with contextlib.closing(Client(live.store / "run", timeout=30)) as alice:
         alice.call("join", principal="agent:alice", session="edit-1")
         assert code_of(lambda: asked(live, "agent:mallory", "whoami", session="edit-1")) == errno.EPERM
@@ -78,7 +78,7 @@ def test_commands_of_each_agent_have_a_session_of_their_own(live: Live) -> None:
     "path",
     ["memory/alice", "memory/alice/new.md", "memory/bob", "memory/bob/x/y.md", "human", "human/review", "nowhere/x"],
 )
-def test_nobody_subscribes_to_what_it_may_not_see(live: Live, path: str) -> None:
+def test_client_cannot_subscribe_to_a_hidden_path(live: Live, path: str) -> None:
     import trio
     from mcp.shared.exceptions import MCPError
 
@@ -110,7 +110,7 @@ class Sight:
         )
 
 
-def test_news_is_of_what_the_client_sees_at_that_moment() -> None:
+def test_notification_concerns_currently_visible_paths_only() -> None:
     import trio
 
     async def check() -> None:

@@ -45,7 +45,7 @@ def hostile_store(folder: Path) -> tuple[Path, Path]:
     return made, trace
 
 
-def test_store_of_whoever_made_it_is_found_below_its_folder(person: Person, tmp_path: Path) -> None:
+def test_own_store_is_found_below_its_folder(person: Person, tmp_path: Path) -> None:
     below = tmp_path / "project" / "deep" / "deeper"
     below.mkdir(parents=True)
     made = person.run(tmp_path / "project", "--store", ".ctxfs", "init")
@@ -54,7 +54,7 @@ def test_store_of_whoever_made_it_is_found_below_its_folder(person: Person, tmp_
     assert person.run(below, "init").returncode == 0
 
 
-def test_store_that_came_with_a_project_is_refused_with_the_remedy(person: Person, tmp_path: Path) -> None:
+def test_store_shipped_with_a_project_is_refused_with_the_remedy(person: Person, tmp_path: Path) -> None:
     project = tmp_path / "cloned"
     (project / "src").mkdir(parents=True)
     _, trace = hostile_store(project)
@@ -68,7 +68,7 @@ def test_store_that_came_with_a_project_is_refused_with_the_remedy(person: Perso
     assert not (project / "src" / "m").exists()
 
 
-def test_trust_shows_what_a_store_starts_and_holds_for_it_alone(person: Person, tmp_path: Path) -> None:
+def test_trust_command_shows_started_programs_and_covers_one_store(person: Person, tmp_path: Path) -> None:
     project = tmp_path / "cloned"
     project.mkdir()
     store, _ = hostile_store(project)
@@ -159,7 +159,7 @@ def test_settings_behind_a_link_are_refused(person: Person, tmp_path: Path) -> N
     assert "no regular file" in person.run(tmp_path, "status").stderr
 
 
-def test_umask_of_a_group_does_not_shut_the_maker_out(person: Person, tmp_path: Path) -> None:
+def test_group_umask_does_not_lock_the_owner_out(person: Person, tmp_path: Path) -> None:
     script = (
         f"umask 002; cd {tmp_path} && {sys.executable} -m ctxfs --store .ctxfs init && {sys.executable} -m ctxfs ls"
     )

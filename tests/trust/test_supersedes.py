@@ -52,7 +52,7 @@ def items(live: Live, principal: str) -> set[str]:
     return {item["path"] for item in manifest(live, principal)["items"]}
 
 
-def test_a_claim_of_an_agent_takes_nobody_elses_file_away(live: Live) -> None:
+def test_claim_of_an_agent_hides_no_file_of_others(live: Live) -> None:
     alice, mallory = (live.at.parent / f"mnt-{name}" for name in ("alice", "mallory"))
     (alice / "memory" / "alice" / "key.md").write_text(f"As far as I know: {TRUE}")
     for number, old in enumerate(("knowledge/hb/hand.md", "memory/alice/key.md")):
@@ -71,7 +71,7 @@ def test_a_claim_of_an_agent_takes_nobody_elses_file_away(live: Live) -> None:
     assert superseded(live, "agent:mallory") == {"knowledge/hb/hand.md": "pad/claim0.md"}
 
 
-def test_a_claim_is_its_setters_whoever_writes_to_the_file_after(live: Live) -> None:
+def test_claim_stays_its_setters_after_writes_of_others(live: Live) -> None:
     claim = live.at.parent / "mnt-mallory" / "pad" / "later.md"
     claim.write_text(FALSE)
     os.setxattr(claim, SUPERSEDES, b"knowledge/hb/hand.md")

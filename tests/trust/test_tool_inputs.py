@@ -114,7 +114,7 @@ def test_error_of_a_tool_is_a_sentence(name: str, content: str, tmp_path: Path) 
     assert failed_in_words(ask("table", file=str(tmp_path / name), sql="SELECT * FROM data"))
 
 
-def test_numbers_that_fit_no_column_are_kept_as_text(tmp_path: Path) -> None:
+def test_numbers_that_fit_no_column_are_stored_as_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a\n99999999999999999999\n")
     assert "| 99999999999999999999 |" in ask("table", file=str(tmp_path / "a.csv")).stdout
     (tmp_path / "a.json").write_text('[{"a": 99999999999999999999, "b": "\\ud800"}]')

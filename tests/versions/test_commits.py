@@ -13,7 +13,7 @@ from ctxfs.versions.recording.pathindex import EVERYTHING, Filter
 from tests.versions.conftest import ALICE, BOB, LARGE, Past, check_sound
 
 
-def test_a_version_says_who_when_why_and_plain_git_shows_it(past: Past) -> None:
+def test_version_has_principal_time_and_reason_and_plain_git_shows_it(past: Past) -> None:
     who = Actor("agent:alice", "s1", "mcp", "because of\nlines <b>")
     past.version("memory/a/x.md", "one", who)
     shown = past.git("log", "-1", "--format=%an%n%s%n%(trailers:only,unfold)")
@@ -35,7 +35,7 @@ def test_changes_of_each_session_are_versions_of_their_own(past: Past) -> None:
     ]
 
 
-def test_what_did_not_change_makes_no_version(past: Past) -> None:
+def test_unchanged_file_makes_no_version(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     past.write("memory/a/x.md", "one")
     past.write("memory/a/new.md", "x")
@@ -63,7 +63,7 @@ def test_a_renamed_directory_takes_the_history_of_its_files_along(past: Past) ->
     assert contents == [b"one", b"one", b"two"]
 
 
-def test_a_file_written_beside_and_renamed_over_goes_on_with_its_own_past(past: Past) -> None:
+def test_file_replaced_by_rename_keeps_its_versions(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     past.version("memory/a/.x.md.swp", "two")
     past.move("memory/a/.x.md.swp", "memory/a/x.md")
@@ -72,7 +72,7 @@ def test_a_file_written_beside_and_renamed_over_goes_on_with_its_own_past(past: 
     assert contents == [b"one", b"two"]
 
 
-def test_names_that_git_would_refuse_or_take_for_its_own_are_kept(past: Past) -> None:
+def test_names_that_git_refuses_or_reserves_are_stored(past: Past) -> None:
     names = [
         b".x~note.md", b".n~note.md", b".n~.x~", b".git", b".GIT", b".git ", b"git~1", b".gitmodules", b".gitignore",
         b"caf\xe9.md", "日本.md".encode(), b"a\nb", b"a\tb", b'quo"te', b"back\\slash", b"-dash", b"~", b"n" * 250,
@@ -94,7 +94,7 @@ def test_names_that_git_would_refuse_or_take_for_its_own_are_kept(past: Past) ->
     check_sound(past)
 
 
-def test_a_repository_in_a_pad_comes_back_whole(past: Past) -> None:
+def test_repository_in_a_pad_is_restored_completely(past: Past) -> None:
     work = past.tree / "pad" / "code"
     subprocess.run(["git", "init", "-q", str(work)], check=True)
     (work / "main.py").write_text("print(1)\n")
@@ -132,14 +132,14 @@ def test_a_large_file_lies_beside_git_and_reads_the_same(past: Past) -> None:
     assert (past.tree / "pad/big.bin").read_bytes() == data
 
 
-def test_a_text_that_looks_like_a_pointer_is_a_text(past: Past) -> None:
+def test_text_that_looks_like_a_pointer_stays_text(past: Past) -> None:
     past.version("pad/big.bin", os.urandom(LARGE))
     pointer = past.git("cat-file", "-p", "HEAD:pad/big.bin")
     past.version("pad/text", pointer)
     assert past.archive.content_of(past.archive.versions("pad/text")[0]) == pointer.encode()
 
 
-def test_what_is_written_under_one_name_of_a_hard_link_is_a_version_of_the_other(past: Past) -> None:
+def test_write_to_one_name_of_a_hard_link_is_a_version_of_the_other(past: Past) -> None:
     past.version("pad/one", "first")
     os.link(past.tree / "pad/one", past.tree / "pad/two")
     past.note("write", "pad/two")
@@ -149,7 +149,7 @@ def test_what_is_written_under_one_name_of_a_hard_link_is_a_version_of_the_other
     check_sound(past)
 
 
-def test_many_removals_at_once_are_one_version_and_what_came_again_stays(past: Past) -> None:
+def test_many_simultaneous_removals_are_one_version_and_recreated_files_stay(past: Past) -> None:
     """Missing names are not looked up one by one: other writers to the directory would have to wait."""
     names = [f"pad/many/{number:03}.txt" for number in range(120)]
     for name in names:
@@ -178,7 +178,7 @@ def test_fifos_and_sockets_are_left_alone(past: Past) -> None:
     assert (past.tree / "pad" / "pipe").is_fifo()
 
 
-def test_the_log_is_asked_by_principal_session_and_time(past: Past) -> None:
+def test_log_is_filtered_by_principal_session_and_time(past: Past) -> None:
     first = past.version("memory/a/x.md", "1")
     past.version("memory/a/x.md", "2", BOB)
     third = past.version("memory/a/y.md", "3")
@@ -192,7 +192,7 @@ def test_the_log_is_asked_by_principal_session_and_time(past: Past) -> None:
     assert third.oid not in found(until_ns=third.time_ns - 1)
 
 
-def test_a_path_that_never_was_is_not_one_without_changes(past: Past) -> None:
+def test_path_that_never_existed_differs_from_an_unchanged_one(past: Past) -> None:
     with pytest.raises(FileNotFoundError):
         past.archive.log("memory/mispelt.md", EVERYTHING, 10)
     with pytest.raises(FileNotFoundError):
@@ -213,7 +213,7 @@ def test_revisions_are_named_by_prefix_snapshot_and_time(past: Past) -> None:
                 past.archive.resolve(name)
 
 
-def test_blame_names_who_wrote_each_line(past: Past) -> None:
+def test_blame_names_the_author_of_each_line(past: Past) -> None:
     past.version("memory/a/x.md", "one\ntwo\n")
     past.version("memory/a/x.md", "one\nTWO\nthree\n", BOB)
     lines = past.archive.blame("memory/a/x.md", "latest")
@@ -224,7 +224,7 @@ def test_blame_names_who_wrote_each_line(past: Past) -> None:
     ]
 
 
-def test_a_large_file_with_holes_takes_no_more_room_in_the_past_and_when_it_comes_back(past: Past) -> None:
+def test_sparse_large_file_stays_sparse_in_versions_and_after_restore(past: Past) -> None:
     size, place = 2 * 2**30, past.tree / "pad" / "disk.img"
     place.parent.mkdir(exist_ok=True)
     with open(place, "wb") as file:

@@ -30,7 +30,7 @@ def traces(past: Past, secret: bytes) -> list[str]:
     return found + [oid for oid in listed if secret in past.archive.ledger.repo.read(oid)]
 
 
-def test_a_forgotten_file_is_in_no_version_under_any_name(past: Past) -> None:
+def test_erased_file_is_in_no_version_under_any_name(past: Past) -> None:
     past.version("memory/a/first.md", SECRET)
     past.archive.snapshot("early")
     past.version("memory/a/first.md", SECRET + b", still")
@@ -49,7 +49,7 @@ def test_a_forgotten_file_is_in_no_version_under_any_name(past: Past) -> None:
     check_sound(past)
 
 
-def test_a_forgotten_directory_takes_large_files_and_attributes_along(past: Past) -> None:
+def test_erasure_of_a_directory_covers_large_files_and_attributes(past: Past) -> None:
     past.write("pad/t/big.bin", SECRET + os.urandom(LARGE))
     past.write("pad/t/x.md", "x")
     past.label("pad/t/x.md", "source", SECRET.decode())
@@ -61,7 +61,7 @@ def test_a_forgotten_directory_takes_large_files_and_attributes_along(past: Past
     check_sound(past)
 
 
-def test_a_large_file_is_forgotten_under_its_earlier_name_too(past: Past) -> None:
+def test_large_file_is_erased_under_its_earlier_name_too(past: Past) -> None:
     past.version("pad/first.bin", SECRET + os.urandom(LARGE))
     past.move("pad/first.bin", "pad/second.bin")
     past.archive.commit()
@@ -72,7 +72,7 @@ def test_a_large_file_is_forgotten_under_its_earlier_name_too(past: Past) -> Non
     check_sound(past)
 
 
-def test_a_large_file_edited_while_its_directory_is_renamed_keeps_its_past(past: Past) -> None:
+def test_large_file_edited_during_a_rename_of_its_directory_keeps_its_versions(past: Past) -> None:
     past.write("pad/t/big.bin", SECRET + os.urandom(LARGE))
     past.archive.commit()
     past.write("pad/t/big.bin", b"other" + os.urandom(LARGE))
@@ -85,7 +85,7 @@ def test_a_large_file_edited_while_its_directory_is_renamed_keeps_its_past(past:
     check_sound(past)
 
 
-def test_a_large_file_edited_only_before_its_rename_is_forgotten(past: Past) -> None:
+def test_large_file_edited_only_before_its_rename_is_erased(past: Past) -> None:
     past.version("pad/first.bin", SECRET + os.urandom(LARGE))
     past.version("pad/first.bin", "small now")
     past.move("pad/first.bin", "pad/second.bin")
@@ -95,7 +95,7 @@ def test_a_large_file_edited_only_before_its_rename_is_forgotten(past: Past) -> 
     assert traces(past, b"zanzibar") == []
 
 
-def test_the_same_content_elsewhere_is_named_not_taken(past: Past) -> None:
+def test_equal_content_elsewhere_is_named_but_not_erased(past: Past) -> None:
     past.version("memory/a/x.md", SECRET)
     past.version("memory/b/copy.md", SECRET, BOB)
     erased = past.archive.forget("memory/a/x.md", "", ALICE)
@@ -105,7 +105,7 @@ def test_the_same_content_elsewhere_is_named_not_taken(past: Past) -> None:
     assert traces(past, b"zanzibar") == []
 
 
-def test_what_a_principal_wrote_goes_and_what_others_wrote_stays(past: Past) -> None:
+def test_writes_of_a_principal_are_erased_and_writes_of_others_stay(past: Past) -> None:
     past.version("memory/a/x.md", SECRET + b" 1", BOB)
     past.version("memory/a/x.md", "alice's own text")
     past.version("memory/a/y.md", SECRET + b" 2", BOB)
@@ -130,7 +130,7 @@ def test_an_erasure_that_was_killed_is_finished_at_the_next_start(past: Past) ->
     check_sound(past)
 
 
-def test_a_dry_run_names_the_places_and_erases_nothing(past: Past) -> None:
+def test_dry_run_names_the_paths_and_erases_nothing(past: Past) -> None:
     past.version("memory/a/x.md", SECRET)
     found = past.archive.forget("memory/a/x.md", "", ALICE, dry_run=True)
     assert (found.blobs, found.paths) == (1, (b"memory/a/x.md",))
@@ -177,7 +177,7 @@ def test_two_stores_that_never_met_share_their_memories(pair: tuple[Past, Past])
         check_sound(store)
 
 
-def test_changes_on_both_sides_are_merged_and_where_they_touch_both_are_kept(pair: tuple[Past, Past]) -> None:
+def test_changes_on_both_sides_are_merged_and_conflicts_keep_both(pair: tuple[Past, Past]) -> None:
     one, two = pair
     one.write("memory/a/lines.md", "".join(f"{n}\n" for n in range(20)))
     one.write("memory/a/clash.md", "base\n")
@@ -214,7 +214,7 @@ def test_changes_on_both_sides_are_merged_and_where_they_touch_both_are_kept(pai
         check_sound(store)
 
 
-def test_what_came_with_a_merge_is_undone_in_one_step_and_takes_nothing_of_ours_along(pair: tuple[Past, Past]) -> None:
+def test_merge_is_undone_in_one_step_without_local_changes(pair: tuple[Past, Past]) -> None:
     one, two = pair
     one.version("memory/a/x.md", "base")
     share(one, two)
@@ -232,7 +232,7 @@ def test_what_came_with_a_merge_is_undone_in_one_step_and_takes_nothing_of_ours_
     check_sound(two)
 
 
-def test_what_was_forgotten_does_not_come_back_with_a_pull(pair: tuple[Past, Past]) -> None:
+def test_erased_content_does_not_return_with_a_pull(pair: tuple[Past, Past]) -> None:
     one, two = pair
     one.version("memory/a/x.md", SECRET)
     share(one, two)
@@ -245,7 +245,7 @@ def test_what_was_forgotten_does_not_come_back_with_a_pull(pair: tuple[Past, Pas
     check_sound(one)
 
 
-def test_a_push_over_what_is_not_here_is_refused(pair: tuple[Past, Past]) -> None:
+def test_push_over_missing_remote_versions_is_refused(pair: tuple[Past, Past]) -> None:
     one, two = pair
     one.version("memory/a/x.md", "one")
     one.archive.push("hub")
@@ -253,7 +253,7 @@ def test_a_push_over_what_is_not_here_is_refused(pair: tuple[Past, Past]) -> Non
         two.archive.push("hub")
 
 
-def test_nobody_pushes_into_a_store(pair: tuple[Past, Past]) -> None:
+def test_push_into_a_store_is_refused(pair: tuple[Past, Past]) -> None:
     one, two = pair
     one.archive.add_remote("direct", str(two.layout.repo))
     with pytest.raises(CommandError):
@@ -262,13 +262,13 @@ def test_nobody_pushes_into_a_store(pair: tuple[Past, Past]) -> None:
 
 
 @pytest.mark.parametrize("url", ["--upload-pack=touch /tmp/x", "ext::sh -c touch", "", "a\nb"])
-def test_a_place_is_never_an_option_or_a_program(past: Past, url: str) -> None:
+def test_remote_address_is_never_an_option_or_a_program(past: Past, url: str) -> None:
     with pytest.raises(OSError):
         past.archive.add_remote("evil", url)
     assert past.archive.remotes() == {}
 
 
-def test_a_repository_of_something_else_is_refused(past: Past, tmp_path: Path) -> None:
+def test_repository_of_another_program_is_refused(past: Past, tmp_path: Path) -> None:
     other = tmp_path / "other"
     subprocess.run(["git", "init", "-q", "-b", "main", str(other)], check=True)
     (other / "setup.py").write_text("x")

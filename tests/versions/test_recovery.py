@@ -23,7 +23,7 @@ from tests.live import children_of
 from tests.versions.conftest import ALICE, BOB, Past, check_sound
 
 
-def test_what_changed_while_nobody_looked_is_recovered_with_renames(past: Past) -> None:
+def test_unjournaled_changes_are_recovered_with_renames(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     past.close()
     (past.tree / "memory/a/x.md").rename(past.tree / "memory/a/y.md")
@@ -34,7 +34,7 @@ def test_what_changed_while_nobody_looked_is_recovered_with_renames(past: Past) 
     check_sound(past)
 
 
-def test_recovering_twice_is_recovering_once(past: Past) -> None:
+def test_recovery_is_idempotent(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     past.write("memory/a/x.md", "two", BOB)
     past.write("memory/a/z.md", "three")
@@ -49,7 +49,7 @@ def test_recovering_twice_is_recovering_once(past: Past) -> None:
     check_sound(past)
 
 
-def test_a_later_change_that_nobody_noted_is_not_put_down_to_the_last_author(past: Past) -> None:
+def test_later_unjournaled_change_is_not_attributed_to_the_last_author(past: Past) -> None:
     past.version("memory/a/x.md", "alice's")
     past.crash()
     (past.tree / "memory/a/x.md").write_text("edited by hand, with no daemon")
@@ -57,7 +57,7 @@ def test_a_later_change_that_nobody_noted_is_not_put_down_to_the_last_author(pas
     assert (commit.op, commit.actor.principal) == ("recovered", "human:owner")
 
 
-def test_a_torn_journal_costs_a_name_not_a_change(past: Past) -> None:
+def test_torn_journal_loses_a_name_but_no_change(past: Past) -> None:
     past.write("memory/a/x.md", "one")
     past.write("memory/a/y.md", "two")
     (journal,) = past.layout.journal.glob("*.jsonl")
@@ -68,7 +68,7 @@ def test_a_torn_journal_costs_a_name_not_a_change(past: Past) -> None:
     assert past.archive.show("memory/a/y.md", "latest") == b"two"
 
 
-def test_a_journal_is_deleted_once_its_writer_is_gone_and_everything_in_it_is_committed(past: Past) -> None:
+def test_journal_is_deleted_after_its_writer_ended_and_its_changes_are_committed(past: Past) -> None:
     past.write("memory/a/x.md", "one")
     past.archive.commit()
     assert len(list(past.layout.journal.glob("*.jsonl"))) == 1
@@ -113,7 +113,7 @@ def damage_newest(past: Past) -> None:
     (past.layout.repo / "objects" / head[:2] / head[2:]).unlink()
 
 
-def test_after_a_power_cut_history_goes_on_from_the_last_whole_version(past: Past) -> None:
+def test_history_continues_from_the_last_whole_version_after_a_power_cut(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     past.archive.checkpoint()
     kept = past.archive.head
@@ -127,7 +127,7 @@ def test_after_a_power_cut_history_goes_on_from_the_last_whole_version(past: Pas
     check_sound(past)
 
 
-def test_two_checkpoints_at_a_time_do_not_meet(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_checkpoints_do_not_interfere(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     """One is made regularly, another by an erasure."""
     past.version("memory/a/x.md", "one")
     arrived, second = threading.Event(), list[threading.Thread]()
@@ -160,7 +160,7 @@ def test_a_damaged_branch_is_found_again(past: Past, content: str) -> None:
     check_sound(past)
 
 
-def test_without_any_whole_version_history_starts_anew_and_the_files_stay(past: Past) -> None:
+def test_history_starts_anew_without_any_whole_version_and_files_stay(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     past.crash()
     shutil.rmtree(past.layout.repo / "objects")
@@ -182,7 +182,7 @@ def test_everything_derived_can_be_deleted(past: Past) -> None:
     check_sound(past)
 
 
-def test_without_the_repository_the_files_are_kept_and_history_begins(past: Past) -> None:
+def test_files_stay_and_history_starts_anew_without_the_repository(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     past.close()
     shutil.rmtree(past.layout.repo)
@@ -191,7 +191,7 @@ def test_without_the_repository_the_files_are_kept_and_history_begins(past: Past
     check_sound(past)
 
 
-def test_a_helper_that_dies_costs_nothing(past: Past) -> None:
+def test_dead_git_process_loses_nothing(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     assert past.archive.show("memory/a/x.md", "latest") == b"one"
     # Only children of this process: other processes may have these words in a command line.
@@ -232,7 +232,7 @@ def small(tmp_path: Path) -> Iterator[Past]:
         subprocess.run(["umount", "-l", str(at)], check=True)
 
 
-def test_a_full_disk_is_an_error_and_the_version_is_made_once_there_is_room(small: Past) -> None:
+def test_full_disk_is_an_error_and_the_version_is_made_after_space_returns(small: Past) -> None:
     small.version("memory/a/x.md", "one")
     filler = small.layout.root / "filler"
     small.write("memory/a/x.md", os.urandom(40_000))
@@ -292,7 +292,7 @@ def test_a_disk_that_fails_under_git_is_an_error_and_nothing_is_lost(
     check_sound(past)
 
 
-def test_a_file_that_cannot_be_read_keeps_its_last_version_and_holds_up_nobody(
+def test_unreadable_file_keeps_its_last_version_and_blocks_no_commit(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     past.version("memory/a/bad.md", "one")
@@ -317,7 +317,7 @@ def test_a_file_that_cannot_be_read_keeps_its_last_version_and_holds_up_nobody(
     check_sound(past)
 
 
-def test_what_its_owner_may_not_read_is_not_taken_for_removed() -> None:
+def test_file_that_its_owner_cannot_read_does_not_count_as_removed() -> None:
     """Run as an ordinary user, whom modes bind, in a child process, because it cannot become root again."""
     if os.geteuid() != 0:
         pytest.skip("becoming an ordinary user needs root")
@@ -358,7 +358,7 @@ def shut_out(store: Path) -> bytes:
     return b" ".join(found)
 
 
-def test_an_unreadable_intent_is_given_up_not_the_store(past: Past) -> None:
+def test_unreadable_intent_is_dropped_and_the_store_opens(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     past.crash()
     (past.layout.journal / "rollback.json").write_text("{")

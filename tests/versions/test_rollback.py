@@ -46,7 +46,7 @@ def test_a_change_after_an_undo_ends_redo_and_is_undone_first(past: Past) -> Non
     assert read(past, "memory/a/x.md") == "1"
 
 
-def test_undo_of_a_directory_takes_back_the_last_change_in_it_whoever_made_it(past: Past) -> None:
+def test_undo_of_a_directory_reverts_its_last_change_by_any_principal(past: Past) -> None:
     past.version("memory/a/x.md", "1")
     past.version("memory/a/y.md", "1", BOB)
     past.version("pad/elsewhere", "1")
@@ -64,7 +64,7 @@ def test_undo_of_a_rename_brings_the_old_name_back(past: Past) -> None:
     assert (read(past, "memory/a/x.md"), read(past, "memory/a/y.md")) == (None, "1")
 
 
-def test_everything_comes_back_content_attributes_modes_links_and_empty_directories(past: Past) -> None:
+def test_restore_covers_content_attributes_modes_links_and_empty_directories(past: Past) -> None:
     past.write("pad/t/plain", "text")
     past.write("pad/t/program", "#!/bin/sh\n")
     os.chmod(past.tree / "pad/t/program", 0o750)
@@ -98,7 +98,7 @@ def test_everything_comes_back_content_attributes_modes_links_and_empty_director
     check_sound(past)
 
 
-def test_the_whole_tree_goes_back_and_its_areas_stay(past: Past) -> None:
+def test_restore_of_the_whole_tree_keeps_its_areas(past: Past) -> None:
     begin = past.archive.resolve("latest").commit
     past.version("memory/a/x.md", "1")
     past.version("pad/y", "2")
@@ -145,7 +145,7 @@ def test_a_dry_run_shows_and_changes_nothing(past: Past) -> None:
     assert (past.picture(), past.archive.head) == (before, head)
 
 
-def test_what_a_session_did_is_undone_and_the_others_work_stays(past: Past) -> None:
+def test_undo_of_a_session_keeps_the_work_of_others(past: Past) -> None:
     past.version("memory/a/x.md", "bob's", BOB)
     past.version("memory/a/y.md", "bob's", BOB)
     past.version("memory/a/x.md", "alice's")
@@ -174,12 +174,12 @@ def test_undoing_a_session_is_refused_with_the_list_where_others_have_changed_si
     assert read(past, "memory/a/y.md") is None
 
 
-def test_nobody_of_that_name_is_an_answer_of_its_own(past: Past) -> None:
+def test_undo_by_an_unknown_principal_is_a_distinct_error(past: Past) -> None:
     with pytest.raises(CommandError, match="has changed nothing"):
         past.archive.undo("", ALICE, Filter(principal="agent:nobody"))
 
 
-def test_what_was_written_but_not_yet_committed_is_a_version_before_a_rollback(past: Past) -> None:
+def test_uncommitted_writes_become_a_version_before_a_rollback(past: Past) -> None:
     commit = past.version("memory/a/x.md", "1")
     past.write("memory/a/x.md", "2", BOB)
     past.archive.restore("memory/a/x.md", commit.oid, ALICE)
@@ -188,7 +188,7 @@ def test_what_was_written_but_not_yet_committed_is_a_version_before_a_rollback(p
     assert read(past, "memory/a/x.md") == "2"
 
 
-def test_what_is_written_unheard_during_a_rollback_is_left_and_named(past: Past) -> None:
+def test_unjournaled_write_during_a_rollback_is_left_and_named(past: Past) -> None:
     commit = past.version("memory/a/x.md", "1")
     past.version("memory/a/y.md", "1")
     past.version("memory/a/x.md", "2")
@@ -203,7 +203,7 @@ def test_what_is_written_unheard_during_a_rollback_is_left_and_named(past: Past)
     check_sound(past)
 
 
-def test_a_reader_keeps_what_it_has_open(past: Past) -> None:
+def test_reader_keeps_its_open_file(past: Past) -> None:
     past.version("memory/a/x.md", "first version")
     past.version("memory/a/x.md", "second version")
     with open(past.tree / "memory/a/x.md") as reader:
@@ -211,7 +211,7 @@ def test_a_reader_keeps_what_it_has_open(past: Past) -> None:
         assert reader.read() == "second version"
 
 
-def test_a_rollback_that_was_killed_half_way_is_finished_at_the_next_start(past: Past) -> None:
+def test_killed_rollback_is_finished_at_the_next_start(past: Past) -> None:
     commit = past.version("memory/a/x.md", "1")
     for number in range(5):
         past.write(f"memory/a/{number}.md", f"{number}")

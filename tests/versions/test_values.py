@@ -24,7 +24,7 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
 @given(st.sets(NAMES))
-def test_every_name_has_a_place_of_its_own_in_a_tree(names: set[bytes]) -> None:
+def test_every_name_has_a_distinct_entry_in_a_tree(names: set[bytes]) -> None:
     places = [stored_name(name) for name in names] + [side_name(name) for name in names]
     assert len(set(places)) == 2 * len(names)
     assert {real_name(stored_name(name)) for name in names} == names
@@ -42,7 +42,7 @@ def test_a_tree_is_parsed_as_it_was_written(listing: dict[bytes, tuple[int, str]
     st.none() | st.integers(0, 0o7777),
     st.none() | st.builds(Large, st.text("0123456789abcdef", min_size=64, max_size=64), st.integers(0, 1 << 50)),
 )
-def test_a_side_car_says_the_same_and_always_with_the_same_bytes(
+def test_side_car_round_trips_with_deterministic_bytes(
     xattrs: dict[str, bytes], mode: int | None, large: Large | None
 ) -> None:
     side = SideCar(xattrs, mode, large)
@@ -74,7 +74,7 @@ def test_no_text_can_forge_a_commit(subject: str, reason: str, moves: list[tuple
     assert found.moves == commit.moves
 
 
-def test_edits_of_a_tree_are_what_git_makes_of_them(tmp_path: Path) -> None:
+def test_tree_edits_agree_with_git(tmp_path: Path) -> None:
     create_repository(tmp_path / "r.git")
     repo = Repository(tmp_path / "r.git")
     trees = Trees(repo)
@@ -108,12 +108,12 @@ def test_edits_of_a_tree_are_what_git_makes_of_them(tmp_path: Path) -> None:
         ("2026-11-20T10:00:00+02:00", "2026-11-20T08:00:00.999999+00:00"),
     ],
 )
-def test_times_mean_the_last_moment_that_fits(text: str, wanted: str) -> None:
+def test_times_denote_the_last_matching_moment(text: str, wanted: str) -> None:
     found = parse_moment(text, NOW)
     assert found is not None
     assert datetime.fromtimestamp(found // 1000 / 1e6, UTC) == datetime.fromisoformat(wanted)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "h-ago", "2026-13-01", "release-1", "10:00 o'clock", "999999w"])
-def test_what_is_no_time_is_none(text: str) -> None:
+def test_invalid_time_is_none(text: str) -> None:
     assert parse_moment(text, NOW) is None

@@ -66,11 +66,11 @@ def refused(text: str) -> str:
         ('pins = ["../a.md"]', ".."),
     ],
 )
-def test_a_request_that_cannot_be_meant_is_refused_with_the_reason(text: str, said: str) -> None:
+def test_invalid_request_is_refused_with_the_reason(text: str, said: str) -> None:
     assert said in refused(text if "budget" in text else f"budget = 100\n{text}")
 
 
-def test_a_request_survives_being_written_down() -> None:
+def test_request_survives_a_round_trip_through_its_file() -> None:
     request = parse_request(
         'query = ["one", "two"]\nbudget = 500\npaths = ["knowledge/a"]\nkinds = ["fact"]\npins = ["x.md:3-9", "y.md"]\n'
         'as_of = "2026-11-01"\nfresh = "7d"\nmin_score = 0.0\nrecent = 3\nformat = "xml"\norder = "edges"\ncompress = true\n'
@@ -88,7 +88,7 @@ def piece(path: str, text: str, first: int = 1, **more: Any) -> Piece:
     return Piece(path, first, first + text.count("\n"), text, **more)
 
 
-def test_what_is_withdrawn_is_left_out_and_says_why() -> None:
+def test_withdrawn_file_is_excluded_with_the_reason() -> None:
     standing = {
         "bad.md": FileStatus(quarantined=True),
         "old.md": FileStatus(expires_ns=50),
@@ -109,7 +109,7 @@ def test_what_is_withdrawn_is_left_out_and_says_why() -> None:
     }
 
 
-def test_a_pin_stays_whatever_it_says_and_its_lines_are_not_given_twice() -> None:
+def test_pin_stays_despite_any_filter_and_its_lines_appear_once() -> None:
     pin = piece("a.md", "one\ntwo\nthree", why="pin")
     kept, out = select([pin], [piece("a.md", "two", 2), piece("b.md", "other")], Rules(0))
     assert [each.path for each in kept] == ["b.md"]
@@ -194,7 +194,7 @@ def test_no_format_or_order_is_ever_over_its_budget(
 # formats
 
 
-def test_formats_are_well_formed_whatever_the_text_says() -> None:
+def test_formats_are_well_formed_for_any_text() -> None:
     pieces = [piece("a <b>.md", 'x & y < z ]]> "q" \x00 \x1b', heading="<h>"), piece("b.py", "```\nx = 1")]
     root = ElementTree.fromstring(render('say "hi" & <go>', ["a <note>"], pieces, "xml"))
     assert root.attrib["query"] == 'say "hi" & <go>'
@@ -206,7 +206,7 @@ def test_formats_are_well_formed_whatever_the_text_says() -> None:
     assert messages[1]["content"] == "q"
 
 
-def test_orders_put_sources_where_they_were_asked_for() -> None:
+def test_orders_arrange_sources_as_requested() -> None:
     pieces = [piece(f"{name}.md", name, day=day) for name, day in (("a", 5), ("b", 3), ("c", 9), ("d", 1), ("e", 7))]
 
     def order(name: Any) -> list[str]:
@@ -245,7 +245,7 @@ def test_compression_keeps_the_sentences_that_answer_and_their_lines() -> None:
         ("东京是首都。大阪是城市。", ["东京是首都。", "大阪是城市。"]),
     ],
 )
-def test_sentences(text: str, expected: list[str]) -> None:
+def test_text_is_split_into_sentences(text: str, expected: list[str]) -> None:
     assert [each.text for each in sentences(text)] == expected
 
 
@@ -271,7 +271,7 @@ def rebuilt(manifest: bytes, sources: dict[str, bytes]) -> Any:
     return trio.run(rebuild, parse_manifest(manifest), fetch, chunks_of)
 
 
-def test_a_manifest_is_enough_to_make_the_context_again() -> None:
+def test_context_can_be_rebuilt_from_its_manifest() -> None:
     built = context_of(SOURCE)
     again = rebuilt(built.manifest, {"k.md": SOURCE})
     assert again.same
@@ -281,7 +281,7 @@ def test_a_manifest_is_enough_to_make_the_context_again() -> None:
     assert other.missing == ["k.md:1-3", "k.md:5-7"]
 
 
-def test_a_manifest_says_what_differs_and_why_a_line_is_there() -> None:
+def test_manifest_lists_differences_and_the_reason_for_a_line() -> None:
     one, two = (parse_manifest(context_of(source).manifest) for source in (SOURCE, SOURCE))
     assert compare(one, two).kept == 2
     assert not compare(one, two).added
@@ -290,13 +290,13 @@ def test_a_manifest_says_what_differs_and_why_a_line_is_there() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"format": 99}', b"\xff", b'{"format": 2}', b"[" * 100_000])
-def test_what_is_no_manifest_is_refused(data: bytes) -> None:
+def test_invalid_manifest_is_refused(data: bytes) -> None:
     with pytest.raises(OSError, match=r"manifest|format") as raised:
         parse_manifest(data)
     assert raised.value.strerror
 
 
-def test_a_piece_is_found_again_where_it_went() -> None:
+def test_moved_piece_is_located_again() -> None:
     item = Piece("k.md", 5, 7, "## Rotating\n\nRotate every ninety days.", kind="markdown")
     moved = relocate_piece(
         item, b"# Keys\n\nNew lines.\n\nMore.\n\n## Rotating\n\nRotate every ninety days.\n", chunks_of
@@ -310,7 +310,7 @@ def test_a_piece_is_found_again_where_it_went() -> None:
 # budgets
 
 
-def test_fit_keeps_what_answers_in_the_order_of_the_text() -> None:
+def test_fit_keeps_relevant_sentences_in_the_order_of_the_text() -> None:
     text = "\n\n".join(
         [
             *(f"Paragraph {n} about the weather in spring." for n in range(40)),
@@ -327,7 +327,7 @@ def test_fit_keeps_what_answers_in_the_order_of_the_text() -> None:
 
 
 @pytest.mark.parametrize("name", ["gpt-17", "/nowhere/tokenizer.json", "", "bound.json"])
-def test_an_unknown_tokenizer_is_an_error_that_lists_the_known(name: str) -> None:
+def test_unknown_tokenizer_is_an_error_that_lists_the_valid_names(name: str) -> None:
     with pytest.raises(OSError, match="unknown tokenizer") as raised:
         open_tokenizer(name)
     assert "cl100k_base" in str(raised.value.strerror)

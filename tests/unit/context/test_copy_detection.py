@@ -23,7 +23,7 @@ def piece(path: str, text: str, mtime_ns: int = 1) -> Piece:
         "Source: [knowledge/a.md](/knowledge/a.md) lines 1-1\nKept: 2026-11-25, from context/t\n",
     ],
 )
-def test_the_same_in_another_form_is_recognised(text: str) -> None:
+def test_copy_in_another_format_is_recognised(text: str) -> None:
     original, echo = piece("knowledge/a.md", SAID, 9), piece("memory/alice/x.md", text, 3)
     assert CopyDetector([echo, original]).original_of(echo) is original
     kept, out = select((), [echo, original], Rules(0))
@@ -33,7 +33,7 @@ def test_the_same_in_another_form_is_recognised(text: str) -> None:
     ]
 
 
-def test_what_adds_something_is_kept() -> None:
+def test_text_with_new_content_is_no_copy() -> None:
     original = piece("knowledge/a.md", SAID)
     more = piece(
         "memory/alice/x.md", SAID + " Alice holds the second half of each key, Bob the first half, since March."
@@ -43,7 +43,7 @@ def test_what_adds_something_is_kept() -> None:
     assert CopyDetector([original, other]).original_of(other) is None
 
 
-def test_of_two_notes_the_younger_is_the_echo_and_sources_are_never_one() -> None:
+def test_younger_of_two_notes_is_the_copy_and_a_source_never_is() -> None:
     old, young = piece("memory/a/1.md", SAID, 1), piece("memory/b/2.md", SAID, 2)
     copy = piece("knowledge/copy.md", SAID, 3)
     found = CopyDetector([young, old])
@@ -52,7 +52,7 @@ def test_of_two_notes_the_younger_is_the_echo_and_sources_are_never_one() -> Non
     assert CopyDetector([copy, old]).original_of(old) is copy
 
 
-def test_what_is_said_of_the_original_is_said_of_its_echo() -> None:
+def test_verdict_on_the_original_applies_to_its_copy() -> None:
     original, echo = piece("memory/a/page.md", SAID, 1), piece("memory/a/own.md", SAID, 2)
     rules = Rules(0, standing={"memory/a/page.md": FileStatus(untrusted=True)}, drops_untrusted=True)
     kept, out = select((), [echo, original], rules)
@@ -60,5 +60,5 @@ def test_what_is_said_of_the_original_is_said_of_its_echo() -> None:
     assert {each.reason for each in out} == {"untrusted"}
 
 
-def test_short_words_that_everybody_says_are_no_unit() -> None:
+def test_common_short_sentences_are_no_unit() -> None:
     assert not units("Thanks! Any time. Yes, please.")

@@ -7,11 +7,11 @@ from ctxfs.context.external_commands import run_command
 from ctxfs.model.errors import CommandError
 
 
-def test_a_command_answers_what_it_was_asked() -> None:
+def test_command_receives_its_input_and_returns_its_output() -> None:
     assert trio.run(run_command, "cat", {"task": "zażółć"}) == '{"task": "zażółć"}'
 
 
-def test_a_command_without_end_is_ended() -> None:
+def test_command_without_end_is_killed() -> None:
     with pytest.raises(CommandError, match="said more than 4000000 bytes"):
         trio.run(run_command, "yes", [])
 
@@ -25,6 +25,6 @@ def test_a_command_without_end_is_ended() -> None:
         ("'", "is not a command"),
     ],
 )
-def test_what_is_wrong_with_a_command_is_said(command: str, fault: str) -> None:
+def test_failure_of_a_command_is_reported(command: str, fault: str) -> None:
     with pytest.raises(CommandError, match=fault):
         trio.run(run_command, command, [])

@@ -48,7 +48,7 @@ def judged(response: str, memory: str = "") -> Evaluation:
         ("Here is what I found:", "unchecked", ""),
     ],
 )
-def test_verdicts(claim: str, verdict: str, kind: str) -> None:
+def test_claims_get_the_right_verdict(claim: str, verdict: str, kind: str) -> None:
     (found,) = judged(claim).claims
     assert (found.verdict, [conflict.kind for conflict in found.conflicts]) == (verdict, [kind] if kind else [])
 
@@ -70,7 +70,7 @@ def test_citations_resolve_to_lines_of_the_context() -> None:
     ]
 
 
-def test_memory_that_says_otherwise_contradicts() -> None:
+def test_memory_with_another_value_contradicts() -> None:
     found = judged("The release branch is called stable-2.", "release branch: main\nowner: Ada").claims
     assert not found[0].conflicts, "without a value that can be compared nothing is claimed"
     (found_value,) = judged("The release interval is 30 days.", "release interval: 90 days\nowner: Ada").claims
@@ -79,7 +79,7 @@ def test_memory_that_says_otherwise_contradicts() -> None:
     assert not same.conflicts
 
 
-def test_groundedness_counts_what_can_be_checked() -> None:
+def test_groundedness_counts_checkable_claims() -> None:
     found = judged("# Answer\n\nBackups are kept for 30 days in the vault. Cheese is what the moon is made of. Really?")
     assert found.groundedness == 0.5
     assert judged("Really?").groundedness is None
@@ -104,7 +104,7 @@ def test_names_do_not_include_how_a_sentence_begins() -> None:
     assert said("Keys are kept by Ada and by the SRE team in March.").names == {"ada", "sre"}
 
 
-def test_a_long_response_is_bounded_and_says_so() -> None:
+def test_long_response_is_bounded_and_reported() -> None:
     found = judged("Backups are kept for 30 days in the vault. " * 2100)
     assert len(found.claims) == 2000
     assert any("first 2000" in note for note in found.notes)
@@ -113,7 +113,7 @@ def test_a_long_response_is_bounded_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("data", "why"), [(b"a\0b", "binary"), (b"caf\xe9", "not UTF-8"), (b"x" * 16_000_001, "at most")]
 )
-def test_a_response_that_is_no_text_is_refused_with_the_reason(data: bytes, why: str) -> None:
+def test_binary_response_is_refused_with_the_reason(data: bytes, why: str) -> None:
     with pytest.raises(OSError, match=why):
         decode_response(data)
 

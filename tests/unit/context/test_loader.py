@@ -69,7 +69,7 @@ def test_citations_count_sources_through_the_whole_stream() -> None:
     assert "[1] a.md" in stream[2].text
 
 
-def test_a_stream_goes_on_after_a_change_with_what_is_new() -> None:
+def test_stream_continues_after_a_change_with_the_new_pieces() -> None:
     first = split_stream([piece("a.md", "one"), piece("b.md", "two " * 60)], 100, "q", upper_bound)
     window = Window().streaming("sha-1").after(first[0])
     assert window.cursor == 1
@@ -96,7 +96,7 @@ def test_a_refresh_adds_replaces_and_drops() -> None:
     assert "Nothing has changed" in render_delta(third)
 
 
-def test_what_was_not_asked_for_again_stays_while_there_is_room_and_the_least_worth_goes_first() -> None:
+def test_stale_pieces_stay_within_the_budget_and_the_least_relevant_is_dropped_first() -> None:
     old = Window(
         held=(DeliveredPiece(piece("dear.md", "word " * 20), 0.9), DeliveredPiece(piece("cheap.md", "word " * 20), 0.2))
     )

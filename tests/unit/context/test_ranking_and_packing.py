@@ -21,7 +21,7 @@ def columns(
     return chunks, {name: np.array([found.get(c, np.nan) for c in chunks]) for name, found in signals.items()}
 
 
-def test_what_both_engines_find_comes_before_what_one_finds() -> None:
+def test_hit_of_both_engines_ranks_before_a_hit_of_one() -> None:
     found = fuse(*columns(words={1: 9.0, 2: 8.0, 3: 1.0}, meaning={2: 0.9, 4: 0.8, 1: 0.1}))
     assert found[0].chunk == 2
     assert found[0].signals == {"words": 8.0, "meaning": 0.9}
@@ -32,7 +32,7 @@ def test_one_engine_alone_keeps_its_order() -> None:
     assert [scored.chunk for scored in fuse(*columns(words={7: 3.0, 1: 2.0, 9: 1.0}, meaning={}))] == [7, 1, 9]
 
 
-def test_a_ranking_that_has_not_seen_everything_does_not_count_against_what_it_missed() -> None:
+def test_chunk_missing_from_a_partial_ranking_loses_no_score() -> None:
     chunks, signals = columns(words={1: 9.0, 2: 5.0}, meaning={2: 0.9, 3: 0.8, 4: 0.1})
     assert fuse(chunks, signals)[0].chunk == 2
     missed = {scored.chunk: scored.score for scored in fuse(chunks, signals)}[1]
@@ -40,7 +40,7 @@ def test_a_ranking_that_has_not_seen_everything_does_not_count_against_what_it_m
     assert spared > missed
 
 
-def test_chunk_without_a_vector_stands_where_words_put_it() -> None:
+def test_chunk_without_a_vector_is_ranked_by_full_text() -> None:
     chunks, signals = columns(words={1: 9.0, 2: 5.0, 3: 1.0}, meaning={2: 0.9, 3: 0.8, 4: 0.1})
     waiting = np.array(chunks) == 1
     for share in (0.0, 0.01, 0.5, 0.99):
@@ -52,9 +52,7 @@ def test_chunk_without_a_vector_stands_where_words_put_it() -> None:
     st.dictionaries(st.integers(1, 60), st.floats(-0.2, 1)),
     st.floats(0, 1),
 )
-def test_a_vector_that_is_missing_moves_nothing_down(
-    words: dict[int, float], meaning: dict[int, float], share: float
-) -> None:
+def test_missing_vector_lowers_no_rank(words: dict[int, float], meaning: dict[int, float], share: float) -> None:
     chunks, signals = columns(words=words, meaning=meaning)
     by_words = [scored.chunk for scored in fuse(chunks, {"words": signals["words"]})]
     waiting = np.array([chunk not in meaning for chunk in chunks])
@@ -71,7 +69,7 @@ def test_a_vector_that_is_missing_moves_nothing_down(
         assert order == by_words
 
 
-def test_order_with_few_vectors_is_that_of_words_and_with_all_that_of_both() -> None:
+def test_order_is_that_of_full_text_with_few_vectors_and_of_both_with_all() -> None:
     words = {chunk: float(50 - chunk) for chunk in range(1, 50)}
     chunks, signals = columns(words=words, meaning={40: 0.9, 41: 0.1})
     waiting = np.array([chunk not in (40, 41) for chunk in chunks])
@@ -81,11 +79,11 @@ def test_order_with_few_vectors_is_that_of_words_and_with_all_that_of_both() -> 
     assert later.index(41) > later.index(40)
 
 
-def test_equal_scores_are_ordered_by_number_so_that_answers_repeat() -> None:
+def test_equal_scores_are_ordered_by_number_so_that_results_repeat() -> None:
     assert [scored.chunk for scored in fuse(*columns(words={5: 1.0, 2: 1.0, 9: 1.0}))] == [2, 5, 9]
 
 
-def test_weights_follow_what_the_candidates_are() -> None:
+def test_weights_depend_on_the_kinds_of_candidates() -> None:
     assert mixed_weights({"prose": 4}) == dict(WEIGHTS["prose"])
     half = mixed_weights({"prose": 3, "dialogue": 3})
     assert half["author"] == pytest.approx(WEIGHTS["dialogue"]["author"] / 2)
@@ -116,7 +114,7 @@ def test_a_packed_context_is_never_over_its_budget(candidates: list[Piece], budg
     assert len(plan.chosen) + len(plan.excluded) == len(candidates)
 
 
-def test_what_does_not_fit_is_skipped_and_smaller_things_behind_it_go_in() -> None:
+def test_piece_that_does_not_fit_is_skipped_for_smaller_ones() -> None:
     big = Piece("big.md", 1, 2, "word " * 2000)
     small = Piece("small.md", 1, 2, "a small fact")
     plan = pack([big, small], Limits(200), lambda chosen: render_markdown("q", (), chosen), upper_bound)
@@ -124,14 +122,14 @@ def test_what_does_not_fit_is_skipped_and_smaller_things_behind_it_go_in() -> No
     assert not plan.excluded
 
 
-def test_the_same_text_goes_in_once() -> None:
+def test_equal_text_is_packed_once() -> None:
     twin = [Piece("a.md", 1, 2, "the same  text"), Piece("b.md", 1, 2, "the same text")]
     kept, out = select([], twin, Rules(0))
     assert [piece.path for piece in kept] == ["a.md"]
     assert [(each.piece.path, each.reason, each.other) for each in out] == [("b.md", "duplicate", "a.md")]
 
 
-def test_a_piece_cannot_end_the_fence_that_holds_it() -> None:
+def test_piece_cannot_end_its_fence() -> None:
     text = render_markdown("q", (), [Piece("a.py", 1, 3, "x = '''\n```\n'''")])
     assert "````\n" in text
 
@@ -156,7 +154,7 @@ def test_a_link_to_a_file_with_a_name_of_255_bytes_keeps_its_extension() -> None
     assert str(target) == hit.path
 
 
-def test_what_sources_share_is_said_once_and_single_lines_are_cited_by_their_number() -> None:
+def test_shared_text_of_sources_appears_once_and_single_lines_are_cited_by_number() -> None:
     day = date(2023, 5, 8).toordinal()
     turns = [
         Piece("chats/a/01.txt", 3, 3, "Ada: hi", day=day),
@@ -172,7 +170,7 @@ def test_what_sources_share_is_said_once_and_single_lines_are_cited_by_their_num
     )
 
 
-def test_of_two_equal_pieces_the_shorter_one_goes_in_first() -> None:
+def test_shorter_of_two_equal_pieces_is_packed_first() -> None:
     long, short = Piece("a.md", 1, 2, "word " * 60, score=1.0), Piece("b.md", 1, 2, "word again", score=0.99)
     other = Piece("c.md", 1, 2, "another word", score=-3.0)
     plan = pack([long, short, other], Limits(40), lambda chosen: render_markdown("q", (), chosen), upper_bound)

@@ -32,12 +32,12 @@ def test_gold_names_files_lines_and_ranges() -> None:
 @pytest.mark.parametrize(
     "line", ["{", "[]", '{"question": 1, "relevant": ["a"]}', '{"question": "q", "relevant": []}', ""]
 )
-def test_gold_that_cannot_be_read_says_which_line(line: str) -> None:
+def test_invalid_gold_file_names_the_line(line: str) -> None:
     with pytest.raises(OSError, match=r"line 2|no question"):
         parse_gold(f'{{"question": "q", "relevant": ["a"]}}\n{line}' if line else "\n")
 
 
-def test_a_place_counts_once_and_a_hit_that_finds_nothing_new_gains_nothing() -> None:
+def test_gold_range_counts_once_and_a_repeated_hit_gains_nothing() -> None:
     outcome = Outcome(TWO)
     score_hits(outcome, [Place("a.md", 1, 3), Place("a.md", 4, 9), Place("x", 1, 1), Place("b.md", 1, 2)])
     assert outcome.recall == {1: 0.5, 5: 1.0, 10: 1.0}
@@ -52,13 +52,13 @@ def test_a_place_counts_once_and_a_hit_that_finds_nothing_new_gains_nothing() ->
         ([Place("a.md", 1, 9)], 0.0),
     ],
 )
-def test_evidence_is_whole_only_with_every_line_of_every_place(pieces: list[Place], whole: float) -> None:
+def test_evidence_is_complete_only_with_every_line_of_every_range(pieces: list[Place], whole: float) -> None:
     outcome = Outcome(TWO)
     score_context(outcome, 500, pieces)
     assert outcome.whole == {500: whole}
 
 
-def test_figures_are_means_and_a_worse_one_is_named() -> None:
+def test_metrics_are_means_and_a_worse_one_is_named() -> None:
     good, bad = Outcome(TWO), Outcome(Gold("r", (Place("z"),), "other"))
     score_hits(good, [Place("a.md", 3, 5), Place("b.md", 1, 1)])
     score_hits(bad, [])

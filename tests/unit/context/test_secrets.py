@@ -35,13 +35,13 @@ def test_a_secret_is_found_and_withheld(kind: str) -> None:
     assert split_at_remarks(said) == ["# Setup\n\nexport THING=", "\nthen go on\n"]
 
 
-def test_of_an_address_with_a_password_only_that_is_withheld() -> None:
+def test_only_the_password_of_an_address_is_withheld() -> None:
     said, kinds = withhold_secrets("git clone https://ada:" + "hunter2@example.org/x.git")
     assert said == "git clone https://ada:⟨Basic Auth Credentials withheld⟩@example.org/x.git"
     assert kinds == ("Basic Auth Credentials",)
 
 
-def test_what_a_piece_has_of_a_key_is_withheld() -> None:
+def test_part_of_a_key_in_a_piece_is_withheld() -> None:
     head, tail = KEY[: len(KEY) // 2], KEY[len(KEY) // 2 :]
     assert "MIIE" not in withhold_secrets(f"before\n{head}")[0]
     assert "MIIE" not in withhold_secrets(f"{tail[tail.index(chr(10)) + 1 :]}\nafter")[0]
@@ -58,5 +58,5 @@ def test_what_a_piece_has_of_a_key_is_withheld() -> None:
         "",
     ],
 )
-def test_what_is_no_secret_is_left_alone(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert withhold_secrets(text) == (text, ())

@@ -25,7 +25,7 @@ def seen(top: Path, act: Callable[[], object]) -> Changes:
     return reported
 
 
-def test_a_name_is_gone_only_if_that_was_the_last_that_was_heard_of_it(tmp_path: Path) -> None:
+def test_name_is_reported_gone_only_if_its_last_event_is_a_deletion(tmp_path: Path) -> None:
     names = ("deleted", "replaced", "moved", "changed", "stays")
     for name in names:
         (tmp_path / name).write_text("x")
@@ -51,7 +51,7 @@ def test_a_name_is_gone_only_if_that_was_the_last_that_was_heard_of_it(tmp_path:
     }
 
 
-def test_all_names_in_a_directory_that_is_new_are_reported(tmp_path: Path) -> None:
+def test_all_names_in_a_new_directory_are_reported(tmp_path: Path) -> None:
     def act() -> None:
         (tmp_path / "new").mkdir()
         (tmp_path / "new" / "unseen").write_text("x")
@@ -59,7 +59,7 @@ def test_all_names_in_a_directory_that_is_new_are_reported(tmp_path: Path) -> No
     assert seen(tmp_path, act)[str(tmp_path)] == {("new",): False, ("new", ""): False}
 
 
-def test_whoever_watches_is_told_by_directory() -> None:
+def test_watchers_receive_changes_by_directory() -> None:
     places = {("a", "x"): False, ("a", "y"): True, ("z",): True}
     assert by_directory(places) == [(["a"], ["x"], ["y"]), ([], [], ["z"])]
     assert by_directory({("a", "x"): False, (): False}) == [([], [], [])]

@@ -60,7 +60,7 @@ def test_the_oldest_go_when_there_are_too_many_or_too_much(tmp_path: Path, monke
     assert calls.numbers("a/b") == ["c-0012"]
 
 
-def test_what_a_killed_daemon_has_left_is_swept(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_daemon_are_removed(tmp_path: Path) -> None:
     half = tmp_path / "calls" / "a" / "b" / "calls" / ".c-0001"
     half.mkdir(parents=True)
     (half / "args.json").write_text(json.dumps({}))

@@ -50,7 +50,7 @@ def test_a_listing_makes_the_nodes_that_lookups_would() -> None:
     assert len(table) == len(one_by_one)
 
 
-def test_a_rename_carries_what_is_below() -> None:
+def test_rename_moves_the_subtree() -> None:
     table = NodeTable()
     folder = table.backed_node(table.root, b"a", AREA, 5, 1, 0)
     file = table.backed_node(folder, b"f", AREA, 5, 2, 0)
@@ -59,7 +59,7 @@ def test_a_rename_carries_what_is_below() -> None:
     assert table.named(table.root, b"a") is None
 
 
-def test_a_node_goes_when_the_kernel_forgets_all_its_lookups() -> None:
+def test_node_is_freed_when_its_lookup_count_is_zero() -> None:
     table = NodeTable()
     node = table.backed_node(table.root, b"a", AREA, 5, 77, 0)
     node.lookups = 3
@@ -79,7 +79,7 @@ def test_a_forgotten_node_stays_while_a_descriptor_is_open() -> None:
     assert table[node.number] is node
 
 
-def test_exchanged_files_change_places() -> None:
+def test_exchanged_files_swap_their_nodes() -> None:
     table = NodeTable()
     one = table.backed_node(table.root, b"a", AREA, 5, 1, 0)
     two = table.backed_node(table.root, b"b", AREA, 5, 2, 0)
@@ -87,7 +87,7 @@ def test_exchanged_files_change_places() -> None:
     assert (table.named(table.root, b"a"), table.named(table.root, b"b")) == (two, one)
 
 
-def test_what_was_forgotten_takes_no_memory() -> None:
+def test_forgotten_nodes_take_no_memory() -> None:
     """Look up 100,000 files, of which the kernel still has ten."""
     tracemalloc.start()
     try:

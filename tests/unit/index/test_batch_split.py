@@ -28,13 +28,13 @@ def words(texts: list[str]) -> list[list[str]]:
         ("bad \udcff byte", ["bad", "byte"]),
     ],
 )
-def test_words_are_apart_and_small(text: str, expected: list[str]) -> None:
+def test_words_are_split_and_lowercased(text: str, expected: list[str]) -> None:
     assert words([text]) == [expected]
     assert words(["before x", text, text, "after"]) == [["before", "x"], expected, expected, ["after"]]
     assert split_texts(["", text]).lengths.tolist() == [0, len(expected)]
 
 
-def test_words_are_found_by_how_they_begin() -> None:
+def test_words_are_found_by_prefix() -> None:
     split = split_texts(["Keys and a keyring", "a b", "éa éb x"])
     assert split.beginning_with({"ke", "a"}) == [(0, "keys"), (0, "a"), (0, "keyring"), (1, "a")]
     assert (2, "éa") in split.beginning_with({"éa"})

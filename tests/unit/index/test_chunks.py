@@ -76,7 +76,7 @@ def test_each_turn_is_a_unit_with_its_author_and_the_date_above_it() -> None:
     ]  # fmt: skip
 
 
-def test_a_record_says_who_and_when_in_its_fields() -> None:
+def test_record_fields_give_author_and_date() -> None:
     lines = [
         '{"speaker": "Ada", "ts": 1683504000, "text": "hi"}',
         '{"from": "Bob", "date": "2024-01-02", "n": [1]}',
@@ -86,14 +86,14 @@ def test_a_record_says_who_and_when_in_its_fields() -> None:
     assert found == [("Ada", date(2023, 5, 8).toordinal()), ("Bob", date(2024, 1, 2).toordinal()), ("", None)]
 
 
-def test_front_matter_and_the_name_of_a_file_say_who_and_when() -> None:
+def test_front_matter_and_file_name_give_author_and_date() -> None:
     noted = split_into_chunks("2024-02-03 notes.md", "# A\n\nB.\n")[0]
     assert noted.day == date(2024, 2, 3).toordinal()
     signed = split_into_chunks("a.md", '---\nauthor: "Ada"\ndate: 2023-05-08\n---\n\n# A\n\nB.\n')[-1]
     assert (signed.author, signed.day) == ("Ada", date(2023, 5, 8).toordinal())
 
 
-def test_a_log_of_very_many_records_is_searched_by_the_screenful() -> None:
+def test_log_of_many_records_is_chunked_by_the_screenful() -> None:
     few, many = '{"a": "some words in a record"}\n' * 100, '{"a": "some words in a record"}\n' * 20_000
     assert len(split_into_chunks("a.jsonl", few)) == 100
     assert len(split_into_chunks("a.jsonl", many)) < 2_000

@@ -76,7 +76,7 @@ def expected(texts: list[str], seed: int = 1, dimensions: int = 8) -> Any:
     return np.array([row / np.linalg.norm(row) for row in rows])
 
 
-def test_any_sentence_model_in_a_folder_is_run_as_it_says(tmp_path: Path) -> None:
+def test_sentence_model_in_a_folder_runs_by_its_configuration(tmp_path: Path) -> None:
     embedder = open_embedder(make_model(tmp_path / "mean"), 1)
     texts = ["rotate keys", "deploy", "banana banana keys otter days"]  # different lengths: one batch is padded
     assert embedder.dimensions == 8
@@ -95,7 +95,7 @@ def test_an_installed_model_gives_unit_vectors_of_its_width() -> None:
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-4)
 
 
-def test_a_folder_that_holds_no_model_says_what_to_do(tmp_path: Path) -> None:
+def test_folder_without_a_model_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="no embedding model") as none:
         name_of(EmbedderSpec(folder=str(tmp_path)))
     assert "ctxfs model install" in none.value.remedy
@@ -105,7 +105,7 @@ def test_a_folder_that_holds_no_model_says_what_to_do(tmp_path: Path) -> None:
         open_embedder(spec, 1)
 
 
-def test_a_model_is_known_by_its_weights(tmp_path: Path) -> None:
+def test_model_is_identified_by_its_weights(tmp_path: Path) -> None:
     one, same, other = (make_model(tmp_path / at / "m", seed=seed) for at, seed in (("1", 1), ("2", 1), ("3", 2)))
     assert name_of(one) == name_of(same) != name_of(other)
 
@@ -147,7 +147,7 @@ def server() -> Iterator[EmbedderSpec]:
         running.shutdown()
 
 
-def test_a_server_is_asked_in_batches_with_its_key(server: EmbedderSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endpoint_receives_batches_with_its_key(server: EmbedderSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTXFS_TEST_KEY", "secret")
     texts = [f"text {number}" for number in range(70)] + [""]
     found = open_embedder(server, 1).embed(texts)
@@ -158,7 +158,7 @@ def test_a_server_is_asked_in_batches_with_its_key(server: EmbedderSpec, monkeyp
     assert _Server.seen[0][1]["model"] == "tiny"
 
 
-def test_a_busy_server_is_asked_again_and_one_that_refuses_is_not(
+def test_busy_endpoint_is_retried_and_a_refusing_one_is_not(
     server: EmbedderSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ctxfs.index.engines.embedders.endpoint.time.sleep", lambda _: None)
@@ -189,7 +189,7 @@ def test_a_busy_server_is_asked_again_and_one_that_refuses_is_not(
         {"data": "x"},
     ],
 )
-def test_what_is_no_vector_is_refused(server: EmbedderSpec, reply: dict[str, Any]) -> None:
+def test_invalid_vector_is_refused(server: EmbedderSpec, reply: dict[str, Any]) -> None:
     _Server.reply = reply
     with pytest.raises(CommandError):
         open_embedder(server, 1).embed(["keys"])
@@ -230,7 +230,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made.index.close()
 
 
-def test_another_model_embeds_everything_while_the_old_one_answers(store: Store, tmp_path: Path) -> None:
+def test_new_model_embeds_everything_while_the_old_one_answers(store: Store, tmp_path: Path) -> None:
     old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", dimensions=12, seed=2)
     store.embed(old)
     assert store.ask(old, "keys")[0][0] == "knowledge/c/keys.md"
@@ -260,7 +260,7 @@ def test_another_model_embeds_everything_while_the_old_one_answers(store: Store,
     assert any(event.kind == "anew" and event.detail for event in store.events)
 
 
-def test_a_searcher_that_is_open_changes_over_with_the_index(store: Store, tmp_path: Path) -> None:
+def test_open_searcher_switches_models_with_the_index(store: Store, tmp_path: Path) -> None:
     old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", dimensions=12, seed=2)
     store.embed(old)
     searcher = Searcher(store.folder, new)
@@ -273,7 +273,7 @@ def test_a_searcher_that_is_open_changes_over_with_the_index(store: Store, tmp_p
     searcher.close()
 
 
-def test_the_old_model_may_be_gone(store: Store, tmp_path: Path) -> None:
+def test_previous_model_may_be_missing(store: Store, tmp_path: Path) -> None:
     old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", dimensions=12, seed=2)
     store.embed(old)
     (tmp_path / "old" / "tokenizer.json").unlink()
@@ -286,7 +286,7 @@ def test_the_old_model_may_be_gone(store: Store, tmp_path: Path) -> None:
     assert store.ask(new, "days")[0][0] == "knowledge/c/late.md"
 
 
-def test_back_to_the_model_of_before_costs_nothing(store: Store, tmp_path: Path) -> None:
+def test_return_to_the_previous_model_embeds_nothing(store: Store, tmp_path: Path) -> None:
     old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", seed=2)
     store.embed(old)
     half = store.meaning(new)
@@ -315,7 +315,7 @@ def test_the_graph_is_of_the_model_that_answers(store: Store, tmp_path: Path, mo
     assert store.ask(new, "keys")[0][0] == "knowledge/c/keys.md"
 
 
-def test_a_server_that_is_away_leaves_words_and_says_so(store: Store, server: EmbedderSpec) -> None:
+def test_unreachable_endpoint_leaves_full_text_search_and_a_note(store: Store, server: EmbedderSpec) -> None:
     store.embed(server)
     assert store.ask(server, "keys")[0][0] == "knowledge/c/keys.md"
     _Server.failures = [500] * 10

@@ -60,7 +60,7 @@ def named(found: Sequence[Definition], trail: str = "") -> list[tuple[str, int, 
 
 
 @pytest.mark.parametrize("suffix", SOURCES)
-def test_definitions_are_found_with_what_stands_above_them(suffix: str) -> None:
+def test_definitions_include_their_comments_and_decorators(suffix: str) -> None:
     text, expected = SOURCES[suffix]
     assert named(find_definitions(suffix, text) or ()) == expected
 
@@ -76,7 +76,7 @@ def test_chunks_of_source_cover_each_line_once(suffix: str) -> None:
     assert len(covered) == len(set(covered))
 
 
-def test_a_comment_goes_with_the_function_below_it() -> None:
+def test_comment_belongs_to_the_function_below_it() -> None:
     body = "".join(f"\tx += {number} // a step of many\n" for number in range(40))
     text = f"package p\n\n// One says the first thing.\nfunc One() {{\n{body}}}\n\n// Two says the second.\nfunc Two() {{\n{body}}}\n"
     chunks = split_into_chunks("p.go", text)
@@ -206,7 +206,7 @@ def test_a_mailbox_is_read_message_by_message() -> None:
         b"Content-Type: multipart/mixed; boundary=a\n\n" + b"--a\n" * 5000,
     ],
 )
-def test_mail_that_is_none_does_no_harm(data: bytes) -> None:
+def test_invalid_mail_is_harmless(data: bytes) -> None:
     assert isinstance(chunks_of("x.eml", data), list)
 
 
@@ -257,7 +257,7 @@ def test_a_pdf_is_read_page_by_page() -> None:
         (b"\0" * 1000, "cannot be read"),
     ],
 )
-def test_a_pdf_that_cannot_be_read_says_why(data: bytes, reason: str) -> None:
+def test_unreadable_pdf_has_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(UnreadableFile, match=reason):
         chunks_of("x.pdf", data)
 
@@ -285,7 +285,7 @@ def test_long_paragraphs_of_documents_are_split() -> None:
     assert all(len(chunk.text) <= MAX_CHUNK_CHARACTERS for chunk in chunks)
 
 
-def test_the_index_finds_documents_and_says_why_not(tmp_path: Path) -> None:
+def test_index_finds_documents_and_records_reasons_for_skipped_ones(tmp_path: Path) -> None:
     from tests.unit.index.test_index import Index
 
     corpus = tmp_path / "corpus"
@@ -308,7 +308,7 @@ def test_the_index_finds_documents_and_says_why_not(tmp_path: Path) -> None:
         index.close()
 
 
-def test_whatever_lies_in_a_folder_the_rest_is_indexed(tmp_path: Path) -> None:
+def test_odd_files_do_not_prevent_indexing_of_the_rest(tmp_path: Path) -> None:
     from tests.unit.index.test_index import Index
 
     corpus = tmp_path / "corpus"
@@ -348,7 +348,7 @@ def test_whatever_lies_in_a_folder_the_rest_is_indexed(tmp_path: Path) -> None:
         "-walrus", "+walrus -walrus", "mode:exact", "mode:exact -walrus", 'author:"', "tag:" * 500,
     ],
 )  # fmt: skip
-def test_no_question_is_too_strange(question: str, tmp_path: Path) -> None:
+def test_no_query_is_too_strange(question: str, tmp_path: Path) -> None:
     from tests.unit.index.test_index import Index
 
     corpus = tmp_path / "corpus"

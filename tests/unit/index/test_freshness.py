@@ -123,7 +123,7 @@ def carry_out(live: Live, op: str, name: str, other: str, text: str) -> list[str
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(changes, min_size=1, max_size=7))
-def test_after_any_changes_search_says_what_a_new_index_says(
+def test_search_after_any_changes_equals_a_new_index(
     steps: list[tuple[str, str, str, str, bool]],
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="ctxfs-fresh-") as scratch:
@@ -166,7 +166,7 @@ def test_a_change_is_found_before_the_index_has_seen_it_and_ranks_with_the_rest(
     assert live.searcher.seen("knowledge/c/b.txt")[0], "`user.ctx.indexed` says so too"
 
 
-def test_what_cannot_be_shown_at_once_waits_and_nothing_old_is_shown_in_its_place(live: Live) -> None:
+def test_too_large_change_waits_and_hides_the_old_content(live: Live) -> None:
     file = live.corpus / "a.md"
     file.write_text("otter\n")
     live.told("a.md")
@@ -177,7 +177,7 @@ def test_what_cannot_be_shown_at_once_waits_and_nothing_old_is_shown_in_its_plac
     assert live.found("keys")
 
 
-def test_what_is_in_a_folder_that_has_just_come_is_found_at_once(live: Live) -> None:
+def test_files_in_a_new_folder_are_found_at_once(live: Live) -> None:
     new = live.corpus / "new" / "deeper"
     new.mkdir(parents=True)
     (new / "w.md").write_text("a walrus\n")
@@ -185,14 +185,14 @@ def test_what_is_in_a_folder_that_has_just_come_is_found_at_once(live: Live) -> 
     assert {hit[0] for hit in live.found("walrus")} == {"knowledge/c/new/deeper/w.md"}
 
 
-def test_an_ignored_file_is_not_found_early_either(live: Live) -> None:
+def test_ignored_file_is_not_found_before_indexing(live: Live) -> None:
     (live.corpus / ".gitignore").write_text("a.md\n")
     (live.corpus / "a.md").write_text("otter\n")
     live.told(".gitignore", "a.md")
     assert live.found("otter") == set()
 
 
-def test_very_many_changes_do_not_bring_back_what_was_deleted(live: Live) -> None:
+def test_deleted_file_stays_hidden_during_many_changes(live: Live) -> None:
     (live.corpus / "a.md").write_text("otter\n")
     live.catch_up("a.md")
     (live.corpus / "a.md").unlink()
@@ -205,7 +205,7 @@ def test_very_many_changes_do_not_bring_back_what_was_deleted(live: Live) -> Non
     assert live.found("heron")
 
 
-def test_of_very_many_changes_what_is_gone_is_gone_at_once(live: Live) -> None:
+def test_deletions_among_many_changes_apply_at_once(live: Live) -> None:
     names = [f"many/{number}.md" for number in range(500)]
     (live.corpus / "many").mkdir()
     for name in names:
@@ -224,7 +224,7 @@ def test_of_very_many_changes_what_is_gone_is_gone_at_once(live: Live) -> None:
     assert not view.overlay
 
 
-def test_what_was_rewritten_again_and_again_weighs_as_in_a_new_index(live: Live, tmp_path: Path) -> None:
+def test_repeatedly_rewritten_file_scores_as_in_a_new_index(live: Live, tmp_path: Path) -> None:
     for name, text in (("b.txt", "an otter by the keys"), ("sub/c.md", "keys, keys and more"), ("a.md", "nothing")):
         (live.corpus / name).write_text(text + "\n")
         live.catch_up(name)
@@ -241,7 +241,7 @@ def test_what_was_rewritten_again_and_again_weighs_as_in_a_new_index(live: Live,
     fresh.close()
 
 
-def test_a_file_whose_place_a_folder_takes_is_gone_and_the_other_way_round(live: Live) -> None:
+def test_file_replaced_by_a_folder_disappears_and_the_reverse(live: Live) -> None:
     place = live.corpus / "place"
     place.write_text("the otter\n")
     live.catch_up("place")
@@ -263,7 +263,7 @@ def test_a_file_whose_place_a_folder_takes_is_gone_and_the_other_way_round(live:
         assert {hit[0] for hit in live.found("otter")} == {"knowledge/c/place"}
 
 
-def test_changes_that_nobody_asked_about_are_looked_at_with_the_next_question(live: Live) -> None:
+def test_unread_changes_are_read_at_the_next_query(live: Live) -> None:
     for turn in range(3):
         (live.corpus / "a.md").write_text(f"turn {turn} of the otter\n")
         live.told("a.md")
@@ -275,7 +275,7 @@ def test_changes_that_nobody_asked_about_are_looked_at_with_the_next_question(li
     assert not live.found("heron")
 
 
-def test_a_change_that_cannot_be_looked_at_spoils_no_question(
+def test_unreadable_change_breaks_no_query(
     live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (live.corpus / "a.md").write_text("an otter\n")
@@ -290,7 +290,7 @@ def test_a_change_that_cannot_be_looked_at_spoils_no_question(
     assert {path for path, _, _ in live.found("otter")} == {"knowledge/c/a.md", "knowledge/c/b.txt"}
 
 
-def test_what_has_changed_in_a_source_is_not_found_when_that_is_no_source_any_more(live: Live, tmp_path: Path) -> None:
+def test_changes_in_a_removed_source_are_not_found(live: Live, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     kept, removed = live.root, IndexedRoot("knowledge/other", str(other))

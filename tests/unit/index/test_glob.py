@@ -31,6 +31,6 @@ def test_a_pattern_names_paths(pattern: str, path: str, is_named: bool) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["", "/", "x" * 2000, "[z-a].md", "*a" * 13])
-def test_what_cannot_be_meant_is_refused(pattern: str) -> None:
+def test_invalid_pattern_is_refused(pattern: str) -> None:
     with pytest.raises(OSError):
         glob_matcher(pattern)

@@ -34,7 +34,7 @@ from tests.unit.index.test_freshness import Live
         ("(?!nothing)some", [{"some"}]),
     ],
 )
-def test_what_a_line_must_contain_is_read_from_the_expression(pattern: str, needed: list[set[str]]) -> None:
+def test_required_literals_are_read_from_the_expression(pattern: str, needed: list[set[str]]) -> None:
     assert [set(item) for item in needed_literals(pattern)] == needed
 
 
@@ -52,7 +52,7 @@ patterns = st.recursive(
 
 @given(patterns, st.text("abc ", max_size=12))
 @example("(?:abc|cab)b", "xcabb")
-def test_no_line_that_matches_lacks_what_is_needed(pattern: str, line: str) -> None:
+def test_every_matching_line_contains_the_required_literals(pattern: str, line: str) -> None:
     if re.search(pattern, line):
         needed = needed_literals(pattern)
         assert all(any(text in line for text in alternatives) for alternatives in needed)
@@ -60,7 +60,7 @@ def test_no_line_that_matches_lacks_what_is_needed(pattern: str, line: str) -> N
 
 
 @pytest.mark.parametrize("pattern", ["(", "[a", "a\\nb", "*x", "(?P<a"])
-def test_what_cannot_be_matched_is_said(pattern: str) -> None:
+def test_invalid_expression_is_reported(pattern: str) -> None:
     with pytest.raises(OSError, match=r"not a regular expression|one at a time"):
         Matcher(pattern)
 
@@ -129,7 +129,7 @@ def test_only_files_that_may_match_are_read(live: Live) -> None:
     assert live.searcher.may_hold(Matcher("密钥轮").needed, ROOT) == ["knowledge/c/long.txt", "knowledge/c/zh.txt"]
 
 
-def test_a_change_is_grepped_at_once(live: Live) -> None:
+def test_change_is_visible_to_grep_at_once(live: Live) -> None:
     (live.corpus / "new.md").write_text("a quokka\n")
     (live.corpus / "a.py").unlink()
     live.told("new.md", "a.py")

@@ -84,7 +84,7 @@ def test_words_find_the_file_with_its_lines(index: Index) -> None:
     assert hit.chunk.text == "\n".join(lines[hit.chunk.first - 1 : hit.chunk.last])
 
 
-def test_what_changed_is_replaced_in_the_word_index_not_added_to_it(index: Index) -> None:
+def test_changed_file_replaces_its_full_text_entries(index: Index) -> None:
     file = index.corpus / "rotation.md"
     for attempt in range(3):
         file.write_text(f"# Keys\n\nchanged {attempt}\n")
@@ -95,9 +95,7 @@ def test_what_changed_is_replaced_in_the_word_index_not_added_to_it(index: Index
     assert index.words.count == index.catalog.counts().chunks
 
 
-def test_an_index_that_is_opened_again_now_and_then_says_the_same(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reopened_index_gives_the_same_results(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writer and readers are reopened, so that the library's records of deleted files do not grow without bound."""
     monkeypatch.setattr(fulltext, "REOPEN_AFTER_COMMITS", 3)
     file = index.corpus / "rotation.md"
@@ -113,7 +111,7 @@ def test_an_index_that_is_opened_again_now_and_then_says_the_same(
     assert "src/retry.py" in index.paths("retry request")
 
 
-def test_two_that_make_the_catalog_at_once_both_get_it(tmp_path: Path) -> None:
+def test_concurrent_creators_of_the_catalog_both_succeed(tmp_path: Path) -> None:
     """The indexer's two threads do so at the first start.
 
     SQLite itself returns `locked` at once in one case of thirty.
@@ -171,7 +169,7 @@ def test_identifiers_are_found_by_their_parts_and_words_by_their_stems(index: In
     assert index.paths(question)[0] == "src/retry.py"
 
 
-def test_the_words_that_hold_a_question_together_do_not_decide_it(index: Index) -> None:
+def test_stop_words_do_not_decide_a_query(index: Index) -> None:
     (index.corpus / "how.py").write_text("def do_how_to_i(a):\n    return where_is_the(a)\n")
     index.follower.changed([("knowledge/c", ("how.py",))])
     assert index.paths("how do I rotate the keys")[0] == "rotation.md"
@@ -221,16 +219,16 @@ def test_operators_and_filters_narrow(index: Index, question: str, expected: boo
 
 
 @pytest.mark.parametrize("question", ["C++:", "what is this? (x", '"unclosed', "---", "🦘", "the of and", "a " * 5000])
-def test_no_question_breaks_search(index: Index, question: str) -> None:
+def test_no_query_breaks_search(index: Index, question: str) -> None:
     assert isinstance(index.ask(question), SearchResults)
 
 
-def test_below_a_directory_only_that_directory_is_asked(index: Index) -> None:
+def test_query_below_a_directory_searches_that_directory_only(index: Index) -> None:
     assert index.paths("retry", "knowledge/c/src") == ["src/retry.py"]
     assert index.paths("rotate", "knowledge/c/src") == []
 
 
-def test_deleted_is_gone_and_renamed_is_found_under_its_new_name(index: Index) -> None:
+def test_deleted_file_disappears_and_renamed_file_has_its_new_name(index: Index) -> None:
     (index.corpus / "rotation.md").rename(index.corpus / "renamed.md")
     index.follower.changed([("knowledge/c", ("rotation.md",))])
     index.follower.changed([("knowledge/c", ("renamed.md",))])
@@ -250,7 +248,7 @@ def test_an_unchanged_file_is_not_read_again_and_a_touched_one_keeps_its_chunks(
     assert row.mtime_ns == 1
 
 
-def test_what_a_kill_left_pending_is_finished_at_the_next_start(tmp_path: Path, corpus: Path) -> None:
+def test_pending_file_after_a_kill_is_finished_at_the_next_start(tmp_path: Path, corpus: Path) -> None:
     made = Index(tmp_path / "index", corpus)
     # The state after a kill between the catalog's transaction and the full-text commit.
     made.catalog._db.execute("UPDATE files SET state='pending'")
@@ -264,7 +262,7 @@ def test_what_a_kill_left_pending_is_finished_at_the_next_start(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("damage", ["catalog.db", "words/meta.json"])
-def test_a_damaged_index_is_made_again(tmp_path: Path, corpus: Path, damage: str) -> None:
+def test_damaged_index_is_rebuilt(tmp_path: Path, corpus: Path, damage: str) -> None:
     made = Index(tmp_path / "index", corpus)
     made.follower.close()
     (tmp_path / "index" / damage).write_bytes(b"garbage" * 1000)
@@ -273,7 +271,7 @@ def test_a_damaged_index_is_made_again(tmp_path: Path, corpus: Path, damage: str
     assert Index(tmp_path / "index", corpus).paths("rotate signing keys") == ["rotation.md"]
 
 
-def test_a_deleted_index_comes_back_from_the_files(tmp_path: Path, corpus: Path) -> None:
+def test_deleted_index_is_rebuilt_from_the_files(tmp_path: Path, corpus: Path) -> None:
     first = Index(tmp_path / "one", corpus).paths("how to rotate keys")
     assert first == Index(tmp_path / "two", corpus).paths("how to rotate keys")
 
@@ -289,21 +287,21 @@ def test_an_index_that_does_not_exist_is_not_an_empty_answer(tmp_path: Path) -> 
     assert "nothing has been indexed" in answer.notes[0]
 
 
-def test_without_a_model_words_answer_and_the_notes_say_so(tmp_path: Path, corpus: Path) -> None:
+def test_full_text_answers_without_a_model_and_the_notes_report_it(tmp_path: Path, corpus: Path) -> None:
     made = Index(tmp_path / "index", corpus, model=tmp_path / "no-model")
     answer = made.ask("rotate keys")
     assert answer.hits
     assert "ctxfs model install" in answer.notes[0]
 
 
-def test_meaning_finds_what_words_do_not(embedded: Index) -> None:
+def test_semantic_search_finds_files_without_a_common_word(embedded: Index) -> None:
     embedded.embed()
     assert embedded.paths("mode:words changing cryptographic secrets periodically") == []
     assert embedded.paths("changing cryptographic secrets periodically")[0] == "rotation.md"
     assert embedded.paths("mode:meaning changing cryptographic secrets", "knowledge/c/src") == ["src/retry.py"]
 
 
-def test_file_that_was_just_written_is_found_where_words_put_it(embedded: Index) -> None:
+def test_new_file_is_ranked_by_its_full_text_score(embedded: Index) -> None:
     embedded.embed()
     (embedded.corpus / "walrus.md").write_text("# Walrus\n\nRotate the signing keys of the walrus every ninety days.\n")
     embedded.follower.changed([("knowledge/c", ("walrus.md",))])
@@ -314,7 +312,7 @@ def test_file_that_was_just_written_is_found_where_words_put_it(embedded: Index)
     assert embedded.paths(question)[0] == "walrus.md"
 
 
-def test_until_files_are_embedded_the_order_of_names_says_nothing(embedded: Index) -> None:
+def test_order_of_names_does_not_matter_before_embedding(embedded: Index) -> None:
     """The first files of a source are embedded, the one that answers is not."""
     for number in range(40):
         (embedded.corpus / f"a{number:02}.md").write_text(
@@ -334,7 +332,7 @@ def test_until_files_are_embedded_the_order_of_names_says_nothing(embedded: Inde
     assert embedded.paths("which key opens the zebra gate")[0] == "zebra.md"
 
 
-def test_what_was_written_last_is_embedded_first_and_memory_before_that(tmp_path: Path, corpus: Path) -> None:
+def test_newest_file_is_embedded_first_after_memory(tmp_path: Path, corpus: Path) -> None:
     made = Index(tmp_path / "index", corpus)
     memory = tmp_path / "memory"
     memory.mkdir()
@@ -369,7 +367,7 @@ Bob: We sang for two hours.
 """
 
 
-def test_in_a_dialogue_who_is_named_and_what_stands_beside_a_turn_decide(index: Index) -> None:
+def test_speaker_and_neighbouring_turns_rank_a_dialogue(index: Index) -> None:
     (index.corpus / "talk.txt").write_text(DIALOGUE)
     (index.corpus / "later.txt").write_text(DIALOGUE.replace("8 May", "9 June").replace("red bicycle", "blue kite"))
     index.follower.scan_all()
@@ -434,7 +432,7 @@ def test_the_graph_and_the_tail_are_searched_as_one(tmp_path: Path) -> None:
     assert cosines[0] == pytest.approx(1, abs=1e-3)
 
 
-def test_among_very_many_every_table_answers_alike(tmp_path: Path) -> None:
+def test_large_vector_tables_answer_alike_with_and_without_a_graph(tmp_path: Path) -> None:
     """Compare tables with a graph, with another graph and without one, also after deletions."""
     vectors = unit_vectors(12_000)
     tables = []
@@ -474,7 +472,7 @@ def test_a_graph_with_a_flipped_bit_is_not_loaded(tmp_path: Path, suffix: str) -
     assert loaded(tmp_path).count == 300, "a damaged one is not added to, but made again"
 
 
-def test_a_place_that_changes_again_and_again_is_looked_at_once() -> None:
+def test_path_with_many_changes_is_scanned_once() -> None:
     busy, other = ("pad", ("busy.log",)), ("pad", ("other.md",))
     orders = [
         ("changed", [busy]),
@@ -496,9 +494,7 @@ def test_ignore_rules_nest_and_negate(tmp_path: Path) -> None:
     assert found == {".gitignore", "keep.log", "sub/.gitignore", "sub/b.log"}
 
 
-def test_what_changes_together_is_taken_in_together(
-    index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_simultaneous_changes_share_a_commit(index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full-text commit takes as long as a hundred files."""
     commits: list[int] = []
     commit = FullTextWriter.commit
@@ -520,7 +516,7 @@ def test_what_changes_together_is_taken_in_together(
     assert len(commits) == 3, "what is gone, and what is there"
 
 
-def test_who_looks_at_any_moment_learns_of_every_change(index: Index, corpus: Path) -> None:
+def test_reader_at_any_moment_sees_every_change(index: Index, corpus: Path) -> None:
     reader, facts = Catalog(index.folder, read_only=True), ChunkColumns()
     looks: list[str] = []
 
@@ -544,7 +540,7 @@ def test_who_looks_at_any_moment_learns_of_every_change(index: Index, corpus: Pa
     reader.close()
 
 
-def test_the_columns_say_what_the_catalog_says_whatever_happens_to_it(
+def test_columns_equal_the_catalog_after_any_change(
     embedded: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ctxfs.index.search.chunk_columns._MIN_ROWS", 8)
@@ -587,7 +583,7 @@ def test_the_columns_say_what_the_catalog_says_whatever_happens_to_it(
     check()
 
 
-def test_who_is_named_is_not_a_part_of_what_is_meant(
+def test_name_of_a_speaker_is_not_embedded_with_the_query(
     embedded: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (corpus / "talk.txt").write_text("Ann: I moved to Oslo.\nBob: Why?\nAnn: For the snow.\nBob: I see the point.\n")

@@ -10,7 +10,7 @@ from ctxfs.index.search.query_hints import names_of_authors, read_hints
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
-def test_operators_are_taken_apart_from_words() -> None:
+def test_operators_are_parsed_apart_from_words() -> None:
     query = parse_query('rotate +keys -ssh "every ninety days" kind:fact path:handbook mode:words', NOW)
     assert query.words == ("rotate",)
     assert query.must == ("keys",)
@@ -28,7 +28,7 @@ def test_times_are_ages_or_dates() -> None:
 @pytest.mark.parametrize(
     "text", ["C++:", "what is this? (x", '"unclosed', "---", "since:never", "mode:loud", "🦘", "a" * 9999]
 )
-def test_what_is_no_operator_is_words(text: str) -> None:
+def test_invalid_operators_are_words(text: str) -> None:
     query = parse_query(text, NOW)
     assert not query.is_empty
     assert query.plain.strip('"') == text.strip('"')
@@ -41,7 +41,7 @@ def test_no_text_makes_the_parser_fail(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   ", "mode:words", '""'])
-def test_a_question_without_words_is_empty(text: str) -> None:
+def test_query_without_words_is_empty(text: str) -> None:
     assert parse_query(text, NOW).is_empty
 
 
@@ -57,14 +57,14 @@ def test_a_question_without_words_is_empty(text: str) -> None:
         ("Caroline", {"Caroline"}, "Caroline"),
     ],
 )
-def test_who_is_named_is_looked_for_among_those_who_speak(question: str, authors: set[str], words: str) -> None:
+def test_name_in_a_query_is_matched_with_the_speakers(question: str, authors: set[str], words: str) -> None:
     names = names_of_authors(["Caroline", "Bob Lee", "Will", "user"])
     hints = read_hints(parse_query(question), names)
     assert hints.authors == authors
     assert " ".join(hints.query.words) == words
 
 
-def test_a_question_that_asks_for_a_time_is_known_as_one() -> None:
+def test_question_about_a_time_is_recognised() -> None:
     asks = {
         text: read_hints(parse_query(text), {}).asks_for_time
         for text in ("when was it?", "how long ago", "what is it", "whenever")

@@ -30,7 +30,7 @@ from ctxfs.rpc.wire import (
     st.lists(st.one_of(st.integers(-(2**60), 2**60), st.binary(max_size=50), st.text(max_size=20)), max_size=5),
     st.integers(1, 7),
 )
-def test_messages_arrive_whole_however_the_stream_is_cut(values: list[object], step: int) -> None:
+def test_messages_arrive_whole_for_any_split_of_the_stream(values: list[object], step: int) -> None:
     stream = pack_frame(values) + pack_frame([1])
     reader, got = FrameReader(), []
     for start in range(0, len(stream), step):
@@ -78,7 +78,7 @@ def test_a_malformed_change_is_refused(value: list[object]) -> None:
         change_from_wire(value)
 
 
-def test_what_the_daemon_tells_and_nobody_understands_ends_nothing(tmp_path: HostPath) -> None:
+def test_unknown_message_of_the_daemon_ends_no_connection(tmp_path: HostPath) -> None:
     heard: list[object] = []
 
     def pushed(topic: str, value: object) -> None:

@@ -19,7 +19,7 @@ def test_a_new_file_shows_every_default_and_changes_none(tmp_path: Path) -> None
     assert read_settings(file) == Settings()
 
 
-def test_adding_and_removing_a_source_keeps_what_people_wrote(tmp_path: Path) -> None:
+def test_adding_and_removing_a_source_keeps_comments_and_formatting(tmp_path: Path) -> None:
     file = tmp_path / "ctxfs.toml"
     file.write_text("# mine\n" + default_text())
     add_source(file, Source("a", "/tmp", exclude=("*.svg",)))

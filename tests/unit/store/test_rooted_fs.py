@@ -5,7 +5,7 @@ from pathlib import Path
 from ctxfs.store import rooted_fs
 
 
-def test_reading_on_our_own_account_leaves_the_access_time(tmp_path: Path) -> None:
+def test_internal_read_leaves_the_access_time(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("text")
     os.utime(tmp_path / "f", ns=(5, 10**18))  # older than the change: the next read of any other process moves it
     assert rooted_fs.read_file(str(tmp_path), ["f"]) == b"text"
@@ -28,7 +28,7 @@ def test_content_is_copied_with_its_holes(tmp_path: Path) -> None:
         assert hashlib.file_digest(target, "sha256").hexdigest() == wanted
 
 
-def test_an_empty_file_and_one_that_is_cut_while_it_is_read_are_copied_as_far_as_they_go(tmp_path: Path) -> None:
+def test_empty_and_concurrently_truncated_files_are_copied_to_their_end(tmp_path: Path) -> None:
     with open(tmp_path / "from", "w+b") as source, open(tmp_path / "to", "w+b") as target:
         assert rooted_fs.copy_content(source.fileno(), target.fileno(), len) == 0
         os.pwrite(source.fileno(), b"x" * 5_000_000, 0)

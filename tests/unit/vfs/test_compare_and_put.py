@@ -31,7 +31,7 @@ def refused(tree: CompareAndPut, data: bytes, expects: str) -> int | None:
     return caught.value.errno
 
 
-def test_what_is_expected_is_replaced_and_nothing_else(tree: CompareAndPut) -> None:
+def test_put_replaces_the_expected_content_only(tree: CompareAndPut) -> None:
     assert refused(tree, b"one", revision(b"none")) == errno.ESTALE
     trio.run(tree.apply, Put(FILE, b"one", {}, ABSENT))
     assert refused(tree, b"two", ABSENT) == errno.EEXIST
@@ -43,7 +43,7 @@ def test_what_is_expected_is_replaced_and_nothing_else(tree: CompareAndPut) -> N
     trio.run(tree.apply, Put(FILE, b"free"))
 
 
-def test_of_many_at_once_one_wins(tree: CompareAndPut) -> None:
+def test_one_of_many_simultaneous_puts_wins(tree: CompareAndPut) -> None:
     trio.run(tree.apply, Put(FILE, b"base"))
     won: list[int] = []
 

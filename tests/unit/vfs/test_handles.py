@@ -59,7 +59,7 @@ def test_edits_are_put_back_whole_and_once() -> None:
     assert shelf.taken == [Put(WHERE, b"abcdef\0\0x\0!")]
 
 
-def test_a_refused_edit_stays_pending_until_it_is_given_up() -> None:
+def test_refused_edit_stays_pending_until_it_is_dropped() -> None:
     handles = Handles(Shelf(refuse=True))
     number = handles.add(WHERE, b"", writable=True, dirty=True)
     with pytest.raises(OSError):
