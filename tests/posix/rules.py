@@ -80,7 +80,7 @@ def create_makes_a_file_with_the_mode_less_the_umask(at: Path) -> None:
 
 
 @rule
-def exclusive_creation_refuses_what_is_there_links_too(at: Path) -> None:
+def exclusive_creation_refuses_existing_files_and_links(at: Path) -> None:
     (at / "f").touch()
     (at / "dangling").symlink_to("nowhere")
     for name in ("f", "dangling", "."):
@@ -122,7 +122,7 @@ def truncation_at_open_empties_and_moves_mtime(at: Path) -> None:
 
 
 @rule
-def appending_writes_land_at_the_end_wherever_that_is(at: Path) -> None:
+def appending_writes_land_at_the_current_end(at: Path) -> None:
     with (
         opened(at / "f", os.O_CREAT | os.O_WRONLY | os.O_APPEND) as one,
         opened(at / "f", os.O_WRONLY | os.O_APPEND) as two,
@@ -138,7 +138,7 @@ def appending_writes_land_at_the_end_wherever_that_is(at: Path) -> None:
 
 
 @rule
-def a_descriptor_does_what_it_was_opened_for(at: Path) -> None:
+def a_descriptor_permits_the_access_of_its_open_mode(at: Path) -> None:
     (at / "f").write_text("x")
     with opened(at / "f", os.O_RDONLY) as reading, refused(errno.EBADF):
         os.write(reading, b"y")
@@ -203,7 +203,7 @@ def times_of_other_centuries_are_those_of_the_host(at: Path) -> None:
 
 
 @rule
-def seek_data_and_hole_find_something_sensible(at: Path) -> None:
+def seek_data_and_hole_return_consistent_offsets(at: Path) -> None:
     with opened(at / "f", os.O_CREAT | os.O_RDWR) as file:
         os.pwrite(file, b"x" * 4096, 1 << 20)
         data = os.lseek(file, 0, os.SEEK_DATA)
@@ -261,7 +261,7 @@ def a_private_mapping_changes_nothing(at: Path) -> None:
 
 
 @rule
-def what_one_descriptor_writes_another_reads_at_once(at: Path) -> None:
+def writes_of_one_descriptor_are_visible_to_another_at_once(at: Path) -> None:
     with opened(at / "f", os.O_CREAT | os.O_RDWR) as one, opened(at / "f", os.O_RDONLY) as two:
         for number in range(100):
             os.pwrite(one, b"%04d" % number, 4 * number)
@@ -318,7 +318,7 @@ def hard_links_are_one_file(at: Path) -> None:
 
 
 @rule
-def a_file_keeps_its_other_names_when_one_moves_and_goes(at: Path) -> None:
+def a_file_keeps_its_other_names_when_one_is_moved_and_removed(at: Path) -> None:
     for exchanges in (False, True):
         (at / "f").write_text("one file")
         os.link(at / "f", at / "g")
@@ -361,7 +361,7 @@ def symbolic_links_keep_their_text(at: Path) -> None:
 
 
 @rule
-def rename_replaces_and_is_nothing_for_two_names_of_one_file(at: Path) -> None:
+def rename_replaces_and_does_nothing_for_two_names_of_one_file(at: Path) -> None:
     (at / "f").write_text("f")
     (at / "g").write_text("g")
     (at / "f").rename(at / "g")
@@ -413,7 +413,7 @@ def rename_may_refuse_to_replace_and_exchange(at: Path) -> None:
 
 
 @rule
-def a_directory_that_is_in_use_moves_with_who_uses_it(at: Path) -> None:
+def a_working_directory_moves_with_its_process(at: Path) -> None:
     (at / "a" / "b").mkdir(parents=True)
     inside = os.open(at / "a" / "b", os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -426,7 +426,7 @@ def a_directory_that_is_in_use_moves_with_who_uses_it(at: Path) -> None:
 
 
 @rule
-def unlink_and_rmdir_know_what_they_are_for(at: Path) -> None:
+def unlink_refuses_directories_and_rmdir_refuses_files(at: Path) -> None:
     (at / "d").mkdir()
     (at / "d" / "f").touch()
     with refused(errno.EISDIR, errno.EPERM):
@@ -485,7 +485,7 @@ def a_file_is_no_directory_on_the_way(at: Path) -> None:
 
 
 @rule
-def link_counts_of_directories_and_files_are_true(at: Path) -> None:
+def link_counts_of_directories_and_files_are_correct(at: Path) -> None:
     (at / "d").mkdir()
     before = (at / "d").stat().st_nlink
     (at / "d" / "sub").mkdir()
@@ -538,7 +538,7 @@ def changes_move_the_times_that_they_should(at: Path) -> None:
 
 
 @rule
-def modes_are_kept_and_asked_for(at: Path) -> None:
+def modes_can_be_set_and_read(at: Path) -> None:
     (at / "f").touch()
     for mode in (0o000, 0o444, 0o600, 0o755, 0o777):
         (at / "f").chmod(mode)
@@ -599,7 +599,7 @@ def root_gives_files_away_and_set_bits_fall(at: Path) -> None:
 
 @rule
 @as_root
-def a_directory_with_the_group_bit_hands_its_group_on(at: Path) -> None:
+def a_setgid_directory_passes_its_group_on(at: Path) -> None:
     (at / "d").mkdir()
     os.chown(at / "d", 0, 2345)
     (at / "d").chmod(0o2775)
@@ -630,7 +630,7 @@ def _by_a_user(act: Callable[[], object]) -> int:
 
 @rule
 @as_root
-def what_a_user_makes_is_theirs_but_for_the_group_of_such_a_directory(at: Path) -> None:
+def a_file_belongs_to_its_creator_except_for_the_group_of_a_setgid_directory(at: Path) -> None:
     for name, mode in (("plain", 0o777), ("shared", 0o2777)):
         (at / name).mkdir()
         os.chown(at / name, 0, 2345)
@@ -646,7 +646,7 @@ def what_a_user_makes_is_theirs_but_for_the_group_of_such_a_directory(at: Path) 
 
 @rule
 @as_root
-def in_a_sticky_directory_only_owners_delete(at: Path) -> None:
+def a_sticky_directory_lets_only_owners_delete(at: Path) -> None:
     (at / "d").mkdir()
     (at / "d").chmod(0o1777)
     (at / "d" / "theirs").touch()
@@ -697,7 +697,7 @@ def a_listing_is_whole_while_others_create_and_delete(at: Path) -> None:
 
 
 @rule
-def a_directory_stream_says_kinds_and_inodes(at: Path) -> None:
+def a_directory_stream_returns_types_and_inodes(at: Path) -> None:
     (at / "f").touch()
     (at / "d").mkdir()
     (at / "l").symlink_to("f")
@@ -804,7 +804,7 @@ def special_files_are_made(at: Path) -> None:
 
 
 @rule
-def statfs_speaks_of_a_file_system(at: Path) -> None:
+def statfs_describes_a_file_system(at: Path) -> None:
     found = os.statvfs(at)
     assert found.f_bsize > 0
     assert found.f_blocks >= found.f_bfree
@@ -852,7 +852,7 @@ def hundreds_of_descriptors_are_open_at_once(at: Path) -> None:
 
 
 @rule
-def what_is_made_has_the_set_user_and_set_group_bits_that_were_asked_for(at: Path) -> None:
+def a_created_file_has_the_requested_setuid_and_setgid_bits(at: Path) -> None:
     before = os.umask(0)
     try:
         for mode in (0o4755, 0o2755, 0o6777, 0o2644):
@@ -930,7 +930,7 @@ def root_keeps_the_bits_when_it_writes(at: Path) -> None:
 
 @rule
 @as_root
-def what_root_makes_with_another_group_belongs_to_it(at: Path) -> None:
+def a_file_that_root_creates_with_another_group_belongs_to_it(at: Path) -> None:
     (at / "shared").mkdir()
     os.chown(at / "shared", 0, 7)
     (at / "shared").chmod(0o2777)
@@ -956,7 +956,7 @@ def _path_of(path: Path) -> int:
 
 
 @rule
-def a_descriptor_without_rights_stays_with_what_was_removed_or_replaced(at: Path) -> None:
+def a_path_descriptor_stays_with_a_removed_or_replaced_file(at: Path) -> None:
     for act in ("remove", "replace"):
         (at / "f").write_text("old")
         (at / "g").write_text("another")
@@ -1004,7 +1004,7 @@ def a_descriptor_stays_with_a_file_that_has_another_name(at: Path) -> None:
 
 
 @rule
-def a_directory_that_is_replaced_is_empty_for_who_has_it_open_or_stands_in_it(at: Path) -> None:
+def a_replaced_directory_is_empty_for_processes_that_use_it(at: Path) -> None:
     for name in ("old", "new", "gone"):
         (at / name).mkdir()
     (at / "new" / "f").touch()
