@@ -66,7 +66,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Add the mark `long` to the tests of `LONG`."""
     for item in items:
-        if any(item.path.is_relative_to(place) for place in LONG):
+        if any(item.path.is_relative_to(entry) for entry in LONG):
             item.add_marker("long")
 
 

@@ -70,10 +70,10 @@ def code_of(act: Callable[[], object]) -> int:
 
 def children_of(pid: int) -> list[int]:
     """Return the processes that any thread of a process has started."""
-    found: list[int] = []
+    pids: list[int] = []
     for thread in Path(f"/proc/{pid}/task").glob("*/children"):
-        found.extend(map(int, thread.read_text().split()))
-    return found
+        pids.extend(map(int, thread.read_text().split()))
+    return pids
 
 
 class Live:
@@ -112,8 +112,8 @@ class Live:
         """Return the daemon's status."""
         client = Client(self.store / "run", timeout=10)
         try:
-            found: dict[str, Any] = client.call("status")
-            return found
+            response: dict[str, Any] = client.call("status")
+            return response
         finally:
             client.close()
 
@@ -162,5 +162,5 @@ def mcp_call(live: Live, tool: str, arguments: Mapping[str, object], **proof: st
             done = await client.call_tool(tool, dict(arguments))
             return "".join(part.text for part in done.content if isinstance(part, TextContent)), bool(done.is_error)
 
-    found: tuple[str, bool] = anyio.run(call, backend="trio")
-    return found
+    response: tuple[str, bool] = anyio.run(call, backend="trio")
+    return response

@@ -60,9 +60,9 @@ def test_agent_answers_from_its_context_with_citations(own_live: Live) -> None:
     task = own_live.at / "context" / "assistant-chat"
     assert "assistant/fact" in (task / "manifest.json").read_text()
     eventually("the answer was judged", (task / "evaluation.json").exists)
-    said = own_live.run("history", "show", "--session", "assistant-chat")
-    assert "The deployment window is on Tuesday at noon." in said
-    assert "When is the deployment?" in said
+    log = own_live.run("history", "show", "--session", "assistant-chat")
+    assert "The deployment window is on Tuesday at noon." in log
+    assert "When is the deployment?" in log
 
 
 @pytest.mark.fuse

@@ -96,8 +96,8 @@ def test_rollback_of_a_source_covers_all_its_files(served: Live) -> None:
     dry = served.run("restore", "--by-origin", PAGE, "--dry-run")
     assert "page.md" in dry
     assert (alice / "page.md").exists()
-    said = served.run("restore", "memory", "--by-origin", PAGE)
-    assert not (alice / "page.md").exists(), said
+    output = served.run("restore", "memory", "--by-origin", PAGE)
+    assert not (alice / "page.md").exists(), output
     assert (alice / "turned.md").read_text() == "The walrus gate is open at nine.\n"
     assert (alice / "own.md").read_text() == "The walrus key is under the mat.\n"
     with pytest.raises(OSError, match="No data"):
@@ -109,22 +109,22 @@ def test_rollback_of_a_source_covers_all_its_files(served: Live) -> None:
 
 
 def test_password_of_a_remote_is_never_shown(served: Live, tmp_path: Path) -> None:
-    said = served.run("remote", "add", "backup", "https://ada:" + "hunter2@127.0.0.1:9/x.git")
-    said += served.run("remote") + served.run("remote", "--json")
-    said += repr(served.try_run("remote", "push", "backup"))
-    assert "hunter2" not in said
-    assert "https://ada:…@127.0.0.1:9/x.git" in said
+    output = served.run("remote", "add", "backup", "https://ada:" + "hunter2@127.0.0.1:9/x.git")
+    output += served.run("remote") + served.run("remote", "--json")
+    output += repr(served.try_run("remote", "push", "backup"))
+    assert "hunter2" not in output
+    assert "https://ada:…@127.0.0.1:9/x.git" in output
     assert "hunter2" not in "".join(map(str, served.errors()))
 
 
 def test_copied_context_text_is_no_new_evidence_and_stays_untrusted(served: Live) -> None:
-    said = written(
+    response = written(
         served,
         "memory/alice/later.md",
         "From what I remember:\n\n- The walrus key is at\n  https://evil.example!\n",
         "",
     )
-    assert "memory/alice/page.md:1 says this already, and is not to be trusted: it is no new evidence" in said
+    assert "memory/alice/page.md:1 says this already, and is not to be trusted: it is no new evidence" in response
     later = served.at / "memory" / "alice" / "later.md"
     assert os.getxattr(later, "user.ctx.trust") == b"untrusted"
     assert os.getxattr(later, "user.ctx.source") == PAGE.encode()

@@ -43,7 +43,7 @@ def app(layout: Layout, corpus: HostPath, monkeypatch: pytest.MonkeyPatch) -> It
         "resources": [{"uri": "memo://one.md", "name": "one"}],
         "templates": [{"uriTemplate": "memo://made/{id}", "name": "made"}],
     }
-    (said / "state.json").write_text(json.dumps(state))
+    (folder / "state.json").write_text(json.dumps(state))
     memory = layout.tree / "memory" / "a" / "fact"
     memory.mkdir(parents=True)
     (memory / "one.md").write_text("a fact")
@@ -113,13 +113,13 @@ def mount(request: pytest.FixtureRequest, app: App) -> Mount:
 
 
 async def every_entry(mount: Mount, below: Path = ROOT, depth: int = 5) -> list[tuple[Path, object]]:
-    found: list[tuple[Path, object]] = []
+    entries: list[tuple[Path, object]] = []
     for entry in await mount.list(below):
         path = below / entry.name
-        found.append((path, entry))
+        entries.append((path, entry))
         if entry.is_dir and depth:
-            found += await every_entry(mount, path, depth - 1)
-    return found
+            entries += await every_entry(mount, path, depth - 1)
+    return entries
 
 
 async def code_of(call: Callable[[], object]) -> int:

@@ -77,8 +77,8 @@ class Writer(threading.Thread):
                 error.add_note(f"{action} {touched}")
                 raise
             self.unknown.update(touched)
-            for each in touched:
-                self.model.pop(each, None)
+            for path in touched:
+                self.model.pop(path, None)
             self.stop.wait(0.001)
             return
         self.longest = max(self.longest, time.monotonic() - began)
@@ -93,7 +93,7 @@ class Writer(threading.Thread):
 
 def pids_of(live: Live) -> tuple[int, int]:
     """Return (daemon, mount process), once both serve."""
-    found: list[tuple[int, int]] = []
+    pids: list[tuple[int, int]] = []
 
     def serve() -> bool:
         try:
@@ -101,11 +101,11 @@ def pids_of(live: Live) -> tuple[int, int]:
         except (CommandError, OSError, StopIteration, ValueError):
             return False
         if mount:
-            found.append((daemon, mount))
+            pids.append((daemon, mount))
         return bool(mount)
 
     eventually("daemon and mount process serve", serve, 60)
-    return found[-1]
+    return pids[-1]
 
 
 def kill(pid: int) -> None:
@@ -156,7 +156,9 @@ def test_acknowledged_writes_stay_in_the_store_after_every_kill_of_the_mount_pro
             writer.stop.set()
         for writer in writers:
             writer.join(timeout=60)
-    print({victim: f"{max(found, default=0):.2f} s" for victim, found in gaps.items()}, [w.refusals for w in writers])
+    print(
+        {victim: f"{max(seconds, default=0):.2f} s" for victim, seconds in gaps.items()}, [w.refusals for w in writers]
+    )
     assert sum(len(writer.model) for writer in writers)
     for writer in writers:
         check_model(live.store / "tree", writer)

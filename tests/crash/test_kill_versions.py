@@ -130,8 +130,8 @@ class Meddler(threading.Thread):
         if what in ("undo", "redo"):
             client.call(what, path="memory/rolled")
         elif what == "restore":
-            found = client.call("log", path="memory/rolled", limit=20)
-            client.call("restore", path="memory/rolled", to=self.chance.choice(found)["revision"])
+            steps = client.call("log", path="memory/rolled", limit=20)
+            client.call("restore", path="memory/rolled", to=self.chance.choice(steps)["revision"])
         elif what == "upkeep":
             client.call("upkeep")
         elif what == "snapshot":
@@ -167,15 +167,15 @@ def copy_store(live: Live, target: Path) -> None:
 def check_copy(folder: Path, models: dict[str, Model], forgotten: set[bytes], *, rebuild: bool = True) -> None:
     past = Past(folder)  # recovers
     try:
-        for place, model in models.items():
-            check_files(past.tree / place, model)
+        for area, model in models.items():
+            check_files(past.tree / area, model)
         for secret in forgotten:
             assert not past.archive.ledger.repo.has(blob_id(secret)), "what was forgotten is back"
         check_sound(past, rebuild=rebuild)
         past.crash()
         assert past.reopen() == [], "recovering again made other versions"
-        for place, model in models.items():
-            check_files(past.tree / place, model)
+        for area, model in models.items():
+            check_files(past.tree / area, model)
     finally:
         past.close()
 
@@ -187,8 +187,8 @@ def check_files(folder: Path, model: Model) -> None:
             assert os.readlink(folder / name) == data
             continue
         assert (folder / name).read_bytes() == data, name
-        found = {key: os.getxattr(folder / name, key) for key in os.listxattr(folder / name)}
-        assert found == xattrs, name
+        attributes = {key: os.getxattr(folder / name, key) for key in os.listxattr(folder / name)}
+        assert attributes == xattrs, name
 
 
 def kill_daemon(live: Live) -> None:
@@ -206,13 +206,15 @@ def kill_git(live: Live) -> None:
     """
 
     def mine() -> list[int]:
-        found = []
+        pids = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                said = (process / "cmdline").read_bytes() + b"\0" + (process / "environ").read_bytes()
-                if (process / "comm").read_text().startswith("git") and os.fsencode(live.store / "repo.git") in said:
-                    found.append(int(process.name))
-        return found
+                process_data = (process / "cmdline").read_bytes() + b"\0" + (process / "environ").read_bytes()
+                if (process / "comm").read_text().startswith("git") and os.fsencode(
+                    live.store / "repo.git"
+                ) in process_data:
+                    pids.append(int(process.name))
+        return pids
 
     def ended() -> bool:
         for pid in mine():
@@ -266,7 +268,7 @@ def test_no_write_is_lost_by_any_kill_of_the_daemon(own_live: Live, tmp_path: Pa
                 copy_store(live, tmp_path / "copy")
                 lock.release()
                 models = {f"memory/{w.folder.name}": dict(w.model) for w in writers}
-                models = {place: {n: (d, dict(x)) for n, (d, x) in model.items()} for place, model in models.items()}
+                models = {area: {n: (d, dict(x)) for n, (d, x) in model.items()} for area, model in models.items()}
             # Rebuilding the path index takes longer with every round.
             check_copy(tmp_path / "copy", models, forgotten, rebuild=round_number % 5 == 0)
             for worker in workers:

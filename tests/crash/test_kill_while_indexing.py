@@ -35,13 +35,13 @@ def test_indexing_resumes_after_a_kill(own_live: Live) -> None:
         progress = chance.randrange(50, 100)
 
         def kill_in_the_middle(progress: int = progress) -> bool:
-            found = indexer_of(live)
-            if found is None or found in killed or live.status()["index"]["searchable"] < progress:
+            pid = indexer_of(live)
+            if pid is None or pid in killed or live.status()["index"]["searchable"] < progress:
                 return False
             with contextlib.suppress(ProcessLookupError):
-                os.kill(found, signal.SIGKILL)
-                killed.add(found)
-            return found in killed
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+            return pid in killed
 
         eventually("some of it is indexed, and the indexer is killed", kill_in_the_middle)
     files = len(list(live.corpus.glob("note-*.md")))
@@ -87,7 +87,7 @@ def test_no_process_is_left_behind(own_live: Live) -> None:
     live.run("unmount", "--all")
 
     def nobody() -> bool:
-        found = subprocess.run(["pgrep", "-f", str(live.store)], capture_output=True, text=True).stdout.split()
-        return not [pid for pid in found if int(pid) != os.getpid()]
+        pids = subprocess.run(["pgrep", "-f", str(live.store)], capture_output=True, text=True).stdout.split()
+        return not [pid for pid in pids if int(pid) != os.getpid()]
 
     eventually("all processes have ended", nobody)

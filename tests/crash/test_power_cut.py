@@ -119,8 +119,8 @@ def test_fsynced_data_survives_a_power_cut_and_history_is_whole(tmp_path: Path) 
                 assert (store / "tree" / path).read_bytes() == data, f"{path} was acknowledged"
             again = Past(store)
             if checkpoint is not None:
-                known = again.git("rev-list", "HEAD").split()
-                went_back += checkpoint.commit not in known
+                commits = again.git("rev-list", "HEAD").split()
+                went_back += checkpoint.commit not in commits
             for path, data in acknowledged.items():
                 assert again.archive.show(path, "latest") == data
             check_sound(again)

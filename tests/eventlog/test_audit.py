@@ -170,7 +170,7 @@ def test_operations_through_the_mount_are_audited(served: Live) -> None:
     file.with_name("b.md").unlink()
     wanted = ["create", "write", "read", "meta", "rename"]  # two labels in a row are one record
     ops = eventually(
-        "everything is there", lambda: (found := [op for op, _ in done_to(served, "pad/a.md")])[4:] and found
+        "everything is there", lambda: (operations := [op for op, _ in done_to(served, "pad/a.md")])[4:] and operations
     )
     assert ops == wanted
     assert [op for op, _ in done_to(served, "pad/b.md")] == ["rename", "write", "delete"]

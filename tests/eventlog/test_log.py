@@ -39,8 +39,8 @@ def edit(line_of: Callable[[list[bytes]], list[bytes]], file: Path) -> None:
 
 
 def test_one_chain_runs_over_all_sessions(log: EventLog) -> None:
-    found = log.verify()
-    assert (found.records, found.faults) == (6, [])
+    report = log.verify()
+    assert (report.records, report.faults) == (6, [])
     assert [record["text"] for record in log.records()] == [f"said {number}" for number in range(6)]
     assert [record["seq"] for record in log.records(session="one")] == [2, 4, 6]
 
@@ -121,15 +121,15 @@ for number in range(50):
 """
     running = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(3)]
     assert [process.wait(timeout=60) for process in running] == [0, 0, 0]
-    found = log.verify()
-    assert (found.records, found.faults) == (156, [])
+    report = log.verify()
+    assert (report.records, report.faults) == (156, [])
 
 
 def test_erasure_removes_the_text_and_the_chain_stays_valid(log: EventLog) -> None:
     assert log.forget("one", "human:ada") == 3
     assert b"said 1" not in b"".join(file.read_bytes() for file in files(log).values())
-    found = log.verify()
-    assert (found.records, found.forgotten, found.faults) == (7, 3, [])
+    report = log.verify()
+    assert (report.records, report.forgotten, report.faults) == (7, 3, [])
     assert log.records()[-1]["kind"] == "forget"
     with pytest.raises(FileNotFoundError):
         log.forget("nobody", "human:ada")

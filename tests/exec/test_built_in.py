@@ -74,11 +74,13 @@ def test_every_built_in_tool_has_a_directory_and_describes_its_arguments(live: L
     names = {"calendar", "diff-summary", "extract", "fetch", "git", "summarise", "table"}
     assert names <= set(os.listdir(live.at / "tools"))
     for name in names:
-        said = run(live, name, "--help")
-        assert said.returncode == 0
+        help_text = run(live, name, "--help")
+        assert help_text.returncode == 0
         definition = json.loads((live.at / "tools" / name / "tool.json").read_text())
-        assert definition["description"].split()[0] in said.stdout
-        assert all(f"--{each}".replace("_", "-") in said.stdout for each in definition["inputSchema"]["properties"])
+        assert definition["description"].split()[0] in help_text.stdout
+        assert all(
+            f"--{option}".replace("_", "-") in help_text.stdout for option in definition["inputSchema"]["properties"]
+        )
         assert f"- {name}: " in (live.at / "tools" / "index.md").read_text()
 
 
@@ -136,18 +138,18 @@ def test_git_runs_nothing_that_a_repository_names(repository: Path, tmp_path: Pa
 
 
 def test_changes_are_reported_by_section(live: Live) -> None:
-    place = live.at / "memory" / "shared" / "plan.md"
-    place.write_text("# Plan\n\n## Goal\n\nShip in May.\n\n## Team\n\nAda\n")
+    file = live.at / "memory" / "shared" / "plan.md"
+    file.write_text("# Plan\n\n## Goal\n\nShip in May.\n\n## Team\n\nAda\n")
     live.run("commit")
-    place.write_text("# Plan\n\n## Goal\n\nShip in June.\n\n## Team\n\nAda\n\n## Risks\n\nNone yet.\n")
+    file.write_text("# Plan\n\n## Goal\n\nShip in June.\n\n## Team\n\nAda\n\n## Risks\n\nNone yet.\n")
     live.run("commit")
-    said = run(live, "diff-summary", "memory/shared/plan.md", "--since", "prev").stdout
-    assert said.startswith("Sections: 1 added, 1 changed. Lines: +5 -1.")
-    assert "## ~ Plan / Goal\n\n- Ship in May.\n+ Ship in June.\n" in said
-    assert "## + Plan / Risks\n\n+ None yet.\n" in said
-    assert "Team" not in said
+    output = run(live, "diff-summary", "memory/shared/plan.md", "--since", "prev").stdout
+    assert output.startswith("Sections: 1 added, 1 changed. Lines: +5 -1.")
+    assert "## ~ Plan / Goal\n\n- Ship in May.\n+ Ship in June.\n" in output
+    assert "## + Plan / Risks\n\n+ None yet.\n" in output
+    assert "Team" not in output
     first = run(live, "diff-summary", "--file", "memory/shared/plan.md", "--since", "1").stdout
-    assert first == said
+    assert first == output
     assert run(live, "diff-summary", "memory/shared/plan.md", "--since", "latest").stdout == "Nothing changed.\n"
     for wrong, why in (("99", "no version"), ("2001-01-01", "no version"), ("soon", "no version")):
         done = run(live, "diff-summary", "memory/shared/plan.md", "--since", wrong)
@@ -162,9 +164,9 @@ def test_a_section_under_another_heading_is_the_same_section(tmp_path: Path) -> 
     body = "    total = 0\n    for each in values:\n        total += each\n    return total\n"
     old.write_text(f"def add_up(values):\n{body}\n\ndef gone():\n    pass\n")
     new.write_text(f"def sum_of(values):\n{body}")
-    said = ask("diff-summary", file=str(new), old=str(old)).stdout
-    assert "## ~ sum_of (was: add_up)" in said
-    assert "## - gone" in said
+    output = ask("diff-summary", file=str(new), old=str(old)).stdout
+    assert "## ~ sum_of (was: add_up)" in output
+    assert "## - gone" in output
 
 
 def test_a_summary_is_sentences_of_the_text_in_their_order(tmp_path: Path) -> None:
@@ -175,11 +177,11 @@ def test_a_summary_is_sentences_of_the_text_in_their_order(tmp_path: Path) -> No
     file = tmp_path / "keys.md"
     file.write_text(text)
     lines = ask("summarise", file=str(file), sentences=2).stdout.splitlines()
-    said = [line.split("\t")[1] for line in lines]
-    assert len(said) == 2
-    assert all(each in text for each in said)
-    assert "signing keys" in said[0].lower()
-    assert not {"Lunch is at noon.", "Birds sing in the morning here."} & set(said)
+    sentences = [line.split("\t")[1] for line in lines]
+    assert len(sentences) == 2
+    assert all(sentence in text for sentence in sentences)
+    assert "signing keys" in sentences[0].lower()
+    assert not {"Lunch is at noon.", "Birds sing in the morning here."} & set(sentences)
     about = ask("summarise", text=text, sentences=1, about="birds in the morning").stdout
     assert "Birds sing" in about
     assert ask("summarise").returncode == 1
@@ -188,8 +190,8 @@ def test_a_summary_is_sentences_of_the_text_in_their_order(tmp_path: Path) -> No
 
 def test_facts_are_found_with_their_lines() -> None:
     text = "Status: green\n\nThe signing key is rotated every ninety days. Is it?\nIt is late.\nOwner of the key: Ada Lovelace\n"
-    found = [line.split("\t") for line in ask("extract", text=text, kinds=["fact"]).stdout.splitlines()]
-    assert found == [
+    rows = [line.split("\t") for line in ask("extract", text=text, kinds=["fact"]).stdout.splitlines()]
+    assert rows == [
         ["1", "fact", "Status: green"],
         ["3", "fact", "The signing key is rotated every ninety days."],
         ["5", "fact", "Owner of the key: Ada Lovelace"],
@@ -268,9 +270,9 @@ def test_fetch_is_off_until_a_host_is_allowed_and_reaches_no_other_host(live: Li
     env = {**os.environ, "CTXFS_FETCH_HOSTS": host}
 
     def get(url: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        said = json.dumps({"url": url, **more})
+        request = json.dumps({"url": url, **more})
         return subprocess.run(
-            [sys.executable, TOOLS / "fetch" / "run.py"], input=said, env=env, capture_output=True, text=True
+            [sys.executable, TOOLS / "fetch" / "run.py"], input=request, env=env, capture_output=True, text=True
         )
 
     try:
@@ -302,8 +304,8 @@ def test_tool_is_found_by_its_description(live: Live) -> None:
         links = sorted(name for name in os.listdir(live.at / "tools" / ".search" / question) if name[0].isdigit())
         assert links[0] == f"01 {tool}", (question, links[:3])
         assert (live.at / "tools" / ".search" / question / links[0] / "README.md").read_text().startswith(f"# {tool}\n")
-    found = live.run("search", "turn a csv into json", "--below", "tools")
-    assert "tools/table" in found
+    output = live.run("search", "turn a csv into json", "--below", "tools")
+    assert "tools/table" in output
 
 
 def test_the_shell_completes_names_of_tools(live: Live) -> None:

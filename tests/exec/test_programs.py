@@ -73,11 +73,11 @@ print(json.dumps(out))
 
 
 def folder(live: Live, name: str, **files: str) -> Path:
-    place = live.store / "tools" / name
-    place.mkdir(parents=True)
+    path = live.store / "tools" / name
+    path.mkdir(parents=True)
     for file, text in files.items():
-        (place / file.replace("__", ".")).write_text(text)
-    return place
+        (path / file.replace("__", ".")).write_text(text)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -209,8 +209,8 @@ def test_ctrl_c_cancels_the_call(live: Live) -> None:
     hanging = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     eventually("it runs", lambda: _children("sleep 600"))
     hanging.send_signal(2)
-    said, complained = hanging.communicate(timeout=10)
-    assert (hanging.returncode, said, complained) == (130, "", "")
+    stdout, complained = hanging.communicate(timeout=10)
+    assert (hanging.returncode, stdout, complained) == (130, "", "")
     eventually("nothing is left of it", lambda: not _children("sleep 600"))
 
 
@@ -219,8 +219,8 @@ def _children(command: str) -> list[str]:
 
 
 def test_call_is_written_to_and_read_on_one_handle(live: Live) -> None:
-    said = shell(live, """cd tools/echo; exec 3<>call; echo '{"word": "x"}' >&3; cat <&3""").stdout
-    answer = json.loads(said)
+    output = shell(live, """cd tools/echo; exec 3<>call; echo '{"word": "x"}' >&3; cat <&3""").stdout
+    answer = json.loads(output)
     assert (answer["ok"], answer["text"]) == (True, '{"word": "x"}')
     with open(live.at / "tools/echo/call", "r+b", buffering=0) as call:
         for piece in (b'{"wo', b'rd": ', b'"in pieces"}'):
@@ -290,27 +290,27 @@ def test_fifty_simultaneous_calls_finish_independently(live: Live) -> None:
     assert time.monotonic() - begun < 30
     assert all(done[number].returncode == 1 for number in range(10))
     assert all(done[number].stdout == f'{{"word": "w{number}"}}' for number in range(10, 45))
-    assert all(each.poll() is None for each in hanging)
-    for each in hanging:
-        each.send_signal(2)
-        each.wait(10)
+    assert all(process.poll() is None for process in hanging)
+    for process in hanging:
+        process.send_signal(2)
+        process.wait(10)
     eventually("nothing is left of them", lambda: not _children("sleep 600"))
 
 
 def test_self_describing_program_is_queried_on_approval(live: Live) -> None:
-    place = folder(live, "letters", run=SELF)
-    (place / "run").chmod(0o755)
+    tool_folder = folder(live, "letters", run=SELF)
+    (tool_folder / "run").chmod(0o755)
     assert "Not approved yet" in (live.at / "tools/letters/README.md").read_text()
     assert run(live, "letters", "abc").returncode == 2  # its arguments are undeclared
     assert '+ "description": "Count the letters of a word"' in live.run("tools", "approve", "letters", "--yes")
     assert run(live, "letters", "abc").stdout == "3\n"
     assert run(live, "letters", "abc", at="mnt-alice").stdout == "3\n"
-    (place / "run").write_text(SELF.replace("letters of a word", "characters"))
+    (tool_folder / "run").write_text(SELF.replace("letters of a word", "characters"))
     changed = run(live, "letters", "abc")
     assert (changed.returncode, "changed since it was approved" in changed.stderr) == (126, True)
     shown = live.run("tools", "approve", "letters", "--yes")
     assert '- "description": "Count the letters of a word"' in shown
-    (place / "run").write_text("#!/bin/sh\necho nonsense\n")
+    (tool_folder / "run").write_text("#!/bin/sh\necho nonsense\n")
     silent = live.try_run("tools", "approve", "letters", "--yes")
     assert (silent.returncode, "prints no JSON" in silent.stderr) == (1, True)
 
@@ -390,15 +390,15 @@ def test_a_tool_that_is_shut_in_sees_the_tree_as_its_caller_and_no_other_way(liv
         for name in ("reader", "writer"):
             done = run(live, name, stdin=json.dumps(asked, default=str), at="mnt-alice")
             assert done.returncode == 0, done.stderr
-            found = json.loads(done.stdout)
-            assert found["tree"] == str(alice)
-            assert found["store"] in ([], ["tools"])  # but for the tool itself
-            assert found["owner"] == []
-            assert found["memory"] == ["alice", "shared"]
-            assert "No such" in found["bob"]
-            assert found["network"] == "none"
-            assert found["host"] == "Read-only file system"
-            assert found["others"] != "written"
-            assert found["own"] == ("written" if name == "writer" else "Read-only file system")
+            result = json.loads(done.stdout)
+            assert result["tree"] == str(alice)
+            assert result["store"] in ([], ["tools"])  # but for the tool itself
+            assert result["owner"] == []
+            assert result["memory"] == ["alice", "shared"]
+            assert "No such" in result["bob"]
+            assert result["network"] == "none"
+            assert result["host"] == "Read-only file system"
+            assert result["others"] != "written"
+            assert result["own"] == ("written" if name == "writer" else "Read-only file system")
     assert (live.at / "memory" / "alice" / "new.md").read_text() == "mine"
     assert (live.at / "memory" / "bob" / "x.md").read_text() == "bob's"

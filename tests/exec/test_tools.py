@@ -77,8 +77,10 @@ def call(
     try:
         client.call("join", principal=principal)
         number = f"t-{os.urandom(4).hex()}"
-        found: dict[str, Any] = client.call("call_tool", name=name, arguments=arguments, id=number, confirmed=confirmed)
-        return found
+        response: dict[str, Any] = client.call(
+            "call_tool", name=name, arguments=arguments, id=number, confirmed=confirmed
+        )
+        return response
     finally:
         client.close()
 
@@ -87,15 +89,15 @@ def test_tool_receives_its_arguments_and_its_result_is_stored(live: Live) -> Non
     live.run("record", "--session", "before", "x")
     done = call(live, "plain", word="wörd")
     assert (done["ok"], done["exit_code"]) == (True, 0)
-    place = live.at / "tools" / "plain" / "calls" / done["id"]
-    assert json.loads((place / "args.json").read_text()) == {"word": "wörd"}
-    assert (place / "result.md").read_text() == done["text"]
-    assert json.loads((place / "result.json").read_text())["principal"] == "human:root"
-    assert os.getxattr(place / "result.md", "user.ctx.trust") == b"untrusted"
-    assert os.getxattr(place / "result.md", "user.ctx.source") == b"tools/plain"
+    call_folder = live.at / "tools" / "plain" / "calls" / done["id"]
+    assert json.loads((call_folder / "args.json").read_text()) == {"word": "wörd"}
+    assert (call_folder / "result.md").read_text() == done["text"]
+    assert json.loads((call_folder / "result.json").read_text())["principal"] == "human:root"
+    assert os.getxattr(call_folder / "result.md", "user.ctx.trust") == b"untrusted"
+    assert os.getxattr(call_folder / "result.md", "user.ctx.source") == b"tools/plain"
     assert done["id"] in live.run("tools", "calls", "plain")
-    said = live.run("history", "show", "--json")
-    assert f'"call": "{done["id"]}"' in said or f'"call":"{done["id"]}"' in said
+    history = live.run("history", "show", "--json")
+    assert f'"call": "{done["id"]}"' in history or f'"call":"{done["id"]}"' in history
     assert "exec" in live.run("history", "audit", "plain")
 
 
@@ -152,8 +154,8 @@ def test_abandoned_call_leaves_no_process(live: Live) -> None:
     thread.start()
 
     def children() -> list[int]:
-        found = subprocess.run(["pgrep", "-f", "^sleep 60$"], capture_output=True, text=True).stdout
-        return [int(pid) for pid in found.split()]
+        pids = subprocess.run(["pgrep", "-f", "^sleep 60$"], capture_output=True, text=True).stdout
+        return [int(pid) for pid in pids.split()]
 
     eventually("it runs", children)
     asked = Client(live.store / "run", timeout=20)
@@ -313,14 +315,14 @@ def test_mcp_client_receives_progress_and_can_cancel_a_call(live: Live) -> None:
 
 
 def test_tool_errors_over_mcp_name_the_remedy(live: Live) -> None:
-    for arguments, said in (
+    for arguments, expected in (
         ({"tool": "nope"}, "tools/index.md"),
         ({"tool": "echo", "arguments": {"x": 1}}, "Arguments: none"),
         ({"tool": "plain"}, "no 'exec'"),
     ):
         text, failed = mcp_call(live, "ctx_exec", arguments, principal="agent:alice")
         assert failed
-        assert said in text
+        assert expected in text
 
 
 # the built-in ones

@@ -94,9 +94,9 @@ def allowed(path: Path, uid: int, *groups: int) -> str:
 def let_in(folder: Path) -> None:
     """Let other users search this temporary folder, which another run of pytest may just have closed."""
     temporary = Path(tempfile.gettempdir())
-    for each in (folder, *folder.parents):
-        if temporary in each.parents:
-            each.chmod(each.stat().st_mode | 0o055)
+    for ancestor in (folder, *folder.parents):
+        if temporary in ancestor.parents:
+            ancestor.chmod(ancestor.stat().st_mode | 0o055)
 
 
 def as_user(act: Callable[[], str], uid: int, *groups: int, umask: int = 0o022) -> str:

@@ -26,12 +26,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 @pytest.fixture
 def task(live: Live, request: pytest.FixtureRequest) -> Path:
     """Return a new task for each test."""
-    place = live.at / "context" / f"t{abs(hash(request.node.name)) % 10**9}"
-    place.mkdir()
-    (place / "request.toml").write_text(
+    folder = live.at / "context" / f"t{abs(hash(request.node.name)) % 10**9}"
+    folder.mkdir()
+    (folder / "request.toml").write_text(
         'query = "how are signing keys rotated"\nbudget = 400\npaths = ["knowledge/handbook"]\n'
     )
-    return place
+    return folder
 
 
 def loads(task: Path) -> list[dict[str, object]]:
@@ -197,8 +197,8 @@ def test_response_is_evaluated_and_stored_and_doubts_wait_for_a_person(live: Liv
 
 def test_agents_do_not_decide(live: Live, task: Path) -> None:
     (task / "response.md").write_text("Rotate the signing keys every sixty days with `keyctl`.\n")
-    found = json.loads(live.run("context", "evaluate", task.name, "--json"))
-    (name,) = found["reviews"]
+    evaluation = json.loads(live.run("context", "evaluate", task.name, "--json"))
+    (name,) = evaluation["reviews"]
     other = live.at.parent / "mnt-agent2"
     live.run("mount", str(other), "--as", "agent:bob")
     with pytest.raises(FileNotFoundError):  # agents have no decisions to take
@@ -206,9 +206,9 @@ def test_agents_do_not_decide(live: Live, task: Path) -> None:
     assert json.loads(live.run("review", "--json"))
     live.run("review", name, "reject")
     assert not [
-        each
-        for each in json.loads(live.run("review", "--all", "--json"))
-        if each["id"] == name and not each["decision"]
+        question
+        for question in json.loads(live.run("review", "--all", "--json"))
+        if question["id"] == name and not question["decision"]
     ]
 
 

@@ -70,11 +70,11 @@ def test_search_heals_by_itself(own_live: Live, damage: str) -> None:
 
     def look() -> bool:
         (live.at / "pad" / "touch.md").write_text("something new\n")
-        found = live.try_run("search", QUESTION, "-n", "1")
-        if "rotation.md" in found.stdout:
+        output = live.try_run("search", QUESTION, "-n", "1")
+        if "rotation.md" in output.stdout:
             return True
         # An empty answer must report that a part of the index was unavailable.
-        assert found.stderr.strip(), (found.returncode, found.stdout)
+        assert output.stderr.strip(), (output.returncode, output.stdout)
         return False
 
     def healed() -> bool:

@@ -80,10 +80,10 @@ def test_edit_is_searchable_within_a_second(live: Live) -> None:
 
 
 def test_a_file_in_the_work_tree_is_seen_through_the_mount(live: Live) -> None:
-    place = live.store / "tree" / "memory" / "shared"
+    folder = live.store / "tree" / "memory" / "shared"
     seen = live.at / "memory" / "shared" / "by-hand.md"
     assert not seen.exists()
-    (place / "by-hand.md").write_text("written into the folder itself")
+    (folder / "by-hand.md").write_text("written into the folder itself")
     eventually("the file", seen.exists, SOON)
 
 

@@ -112,8 +112,12 @@ def test_modes_times_and_owners_can_be_set(pad: Path) -> None:
     file.write_text("x")
     os.chmod(file, 0o640)
     os.utime(file, ns=(1_000_000_001, 2_000_000_002))
-    found = file.stat()
-    assert (stat.S_IMODE(found.st_mode), found.st_atime_ns, found.st_mtime_ns) == (0o640, 1_000_000_001, 2_000_000_002)
+    attributes = file.stat()
+    assert (stat.S_IMODE(attributes.st_mode), attributes.st_atime_ns, attributes.st_mtime_ns) == (
+        0o640,
+        1_000_000_001,
+        2_000_000_002,
+    )
     if os.geteuid() == 0:
         os.chown(file, 1234, 5678)
         assert (file.stat().st_uid, file.stat().st_gid) == (1234, 5678)
@@ -248,12 +252,12 @@ def test_statfs_describes_the_disk_of_the_store(pad: Path, live: Live) -> None:
 def test_sizes_of_synthetic_files_are_those_of_a_read(live: Live) -> None:
     folder = live.at / "search" / "how are keys rotated"
     for name in os.listdir(folder):
-        found = os.lstat(folder / name)
-        if stat.S_ISLNK(found.st_mode):
-            assert found.st_size == len(os.fsencode(os.readlink(folder / name)))
+        attributes = os.lstat(folder / name)
+        if stat.S_ISLNK(attributes.st_mode):
+            assert attributes.st_size == len(os.fsencode(os.readlink(folder / name)))
             assert (folder / name).exists()
         else:
-            assert found.st_size == len((folder / name).read_bytes())
+            assert attributes.st_size == len((folder / name).read_bytes())
 
 
 def test_a_hit_can_be_named_by_its_rank(live: Live) -> None:

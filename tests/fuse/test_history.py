@@ -33,8 +33,8 @@ def records(file: Path) -> list[dict[str, object]]:
 
 
 def test_a_shell_adds_records_by_appending(day: Path, live: Live) -> None:
-    said = json.dumps({"kind": "input", "text": "how do keys rotate?", "model": {"name": "m", "version": "2"}})
-    subprocess.run(["bash", "-c", f"echo '{said}' >> {day}/shell1.jsonl; echo plain >> {day}/shell1.jsonl"], check=True)
+    line = json.dumps({"kind": "input", "text": "how do keys rotate?", "model": {"name": "m", "version": "2"}})
+    subprocess.run(["bash", "-c", f"echo '{line}' >> {day}/shell1.jsonl; echo plain >> {day}/shell1.jsonl"], check=True)
     first, second = records(day / "shell1.jsonl")
     assert (first["kind"], first["text"], first["model"]) == (
         "input",
@@ -49,9 +49,9 @@ def test_a_shell_adds_records_by_appending(day: Path, live: Live) -> None:
 def test_one_handle_adds_many_lines_and_an_unfinished_one_when_it_is_closed(day: Path) -> None:
     with open(day / "many.jsonl", "ab", buffering=0) as file:
         file.write(b"one\ntw")
-        assert [each["text"] for each in records(day / "many.jsonl")] == ["one"]
+        assert [record["text"] for record in records(day / "many.jsonl")] == ["one"]
         file.write(b"o\nthree")
-    assert [each["text"] for each in records(day / "many.jsonl")] == ["one", "two", "three"]
+    assert [record["text"] for record in records(day / "many.jsonl")] == ["one", "two", "three"]
 
 
 def test_too_long_line_is_refused_with_efbig(day: Path) -> None:
@@ -72,7 +72,7 @@ def test_two_writers_lose_nothing(day: Path) -> None:
         for number in range(5):
             one.write(b"one %d\n" % number)
             two.write(b"two %d\n" % number)
-    assert [each["text"] for each in records(day / "both.jsonl")] == [
+    assert [record["text"] for record in records(day / "both.jsonl")] == [
         f"{who} {n}" for n in range(5) for who in ("one", "two")
     ]
 
@@ -123,11 +123,11 @@ def test_every_load_and_replacement_is_in_the_event_log(live: Live) -> None:
     (task / "stream").read_text()
     (task / "delta.md").read_text()
     client = Client(live.store / "run", timeout=10)
-    loads = [each for each in client.call("history", kind="load") if each["task"] == "remembered-loads"]
+    loads = [load for load in client.call("history", kind="load") if load["task"] == "remembered-loads"]
     client.close()
-    assert {each["mode"] for each in loads} == {"snapshot", "stream", "delta"}
-    assert all(each["at"] and each["session"].startswith("mount-") and each["principal"] for each in loads)
-    assert any("reason" in each for each in loads if each["mode"] != "snapshot")
+    assert {load["mode"] for load in loads} == {"snapshot", "stream", "delta"}
+    assert all(load["at"] and load["session"].startswith("mount-") and load["principal"] for load in loads)
+    assert any("reason" in load for load in loads if load["mode"] != "snapshot")
 
 
 def test_the_command_line_records_shows_and_replays(live: Live) -> None:
@@ -146,7 +146,7 @@ def test_the_command_line_records_shows_and_replays(live: Live) -> None:
         json.loads(line)
         for line in live.run("history", "show", "--session", "talk", "--kind", "output", "--json").splitlines()
     ]
-    assert [each["model"] for each in shown] == [{"name": "m"}]
+    assert [record["model"] for record in shown] == [{"name": "m"}]
     assert live.try_run("history", "show", "--session", "nobody").returncode == 3
     assert live.try_run("record", "--jsonl", input="[1]\n").returncode == 2
     assert live.try_run("history", "forget", "talk").returncode == 2
@@ -162,7 +162,7 @@ def test_an_agent_cannot_erase_history(live: Live) -> None:
     for method, arguments in (("forget_history", {"session": "evidence"}), ("pack_history", {"days": 1})):
         with pytest.raises(PermissionError):
             client.call(method, **arguments)
-    assert [each["text"] for each in client.call("history")] == ["mine"], "an agent's own history is its to read"
+    assert [record["text"] for record in client.call("history")] == ["mine"], "an agent's own history is its to read"
     with pytest.raises(FileNotFoundError):
         client.call("read", path=str(TreePath(("history", datetime.now(UTC).date().isoformat(), "evidence.jsonl"))))
     client.close()

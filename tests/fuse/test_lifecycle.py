@@ -99,10 +99,10 @@ def test_files_written_below_a_mount_point_are_brought_into_the_store(own_live: 
     (live.at / "pad" / "mine").mkdir(parents=True)
     (live.at / "pad" / "mine" / "note.md").write_text("written to the bare directory")
     (live.at / "link").symlink_to("/etc/hostname")
-    said = live.try_run("mount", str(live.at))
-    assert said.returncode == 0
+    output = live.try_run("mount", str(live.at))
+    assert output.returncode == 0
     (folder,) = (live.store / "found").iterdir()
-    assert str(folder / "files") in said.stderr, "it is not said where they are"
+    assert str(folder / "files") in output.stderr, "it is not said where they are"
     assert (folder / "files" / "pad" / "mine" / "note.md").read_text() == "written to the bare directory"
     assert os.readlink(folder / "files" / "link") == "/etc/hostname"
     assert any(str(folder) in error["message"] for error in live.errors())

@@ -291,8 +291,8 @@ def test_deadlock_is_reported_to_the_process(live: Live, callers: Callable[[], C
 
 def test_locks_of_synthetic_files_are_those_of_the_mount_point(live: Live, callers: Callable[[], Caller]) -> None:
     one, two = callers(), callers()
-    place = live.at / ".ctxfs" / "status"
-    held, wanted = one.open(place, os.O_RDONLY), two.open(place, os.O_RDONLY)
+    status_file = live.at / ".ctxfs" / "status"
+    held, wanted = one.open(status_file, os.O_RDONLY), two.open(status_file, os.O_RDONLY)
     assert one.do(f"flock({held}, W)") == one.do(f"posix({held}, R)") == GOT
     assert two.do(f"flock({wanted}, R)") == BUSY
     one.kill()
@@ -333,7 +333,7 @@ def test_sqlite_over_two_paths_keeps_every_transaction(live: Live, mode: str, tw
     at = doors(live, f"{mode}-{two}.db".replace(" ", ""))
     os.truncate(at["folder"], 0)
     make_database(at["mount"], mode)
-    each, writers = (
+    transactions, writers = (
         40,
         [
             subprocess.Popen([sys.executable, "-c", _WRITER, str(path), "40"], stderr=subprocess.PIPE, text=True)
@@ -342,7 +342,7 @@ def test_sqlite_over_two_paths_keeps_every_transaction(live: Live, mode: str, tw
     )
     errors = [writer.communicate(timeout=60)[1] for writer in writers]
     assert errors == [""] * len(writers)
-    assert counted(at[two]) == counted(at["mount"]) == (each * len(writers), each * len(writers), "ok")
+    assert counted(at[two]) == counted(at["mount"]) == (transactions * len(writers), transactions * len(writers), "ok")
 
 
 def make_database(path: Path, mode: str) -> None:

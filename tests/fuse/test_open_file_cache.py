@@ -41,13 +41,13 @@ def behind(live: Live, path: Path) -> Path:
 
 def held(live: Live) -> list[str]:
     """Return the files that the mount process has open."""
-    folder, found = Path(f"/proc/{live.mount_pid()}/fd"), []
+    folder, paths = Path(f"/proc/{live.mount_pid()}/fd"), []
     for entry in folder.iterdir():
         try:
-            found.append(os.readlink(entry))
+            paths.append(os.readlink(entry))
         except FileNotFoundError:
             continue
-    return found
+    return paths
 
 
 def read(path: Path) -> str:

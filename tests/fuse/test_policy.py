@@ -49,8 +49,8 @@ def alice(own_live: Live) -> Path:
     """Return a mount point of agent:alice, who may write shared files."""
     (own_live.store / "ctxfs.toml").write_text((own_live.store / "default.toml").read_text())
     rule(own_live, ALLOW + LIST_ONLY)
-    for place, text in (("shared/area/x.md", "x" * 300_000), ("bob/b.md", "bob's\n")):
-        file = own_live.store / "tree" / "memory" / place
+    for path, text in (("shared/area/x.md", "x" * 300_000), ("bob/b.md", "bob's\n")):
+        file = own_live.store / "tree" / "memory" / path
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
     shutil.rmtree(own_live.store / "tree" / "memory" / "alice", ignore_errors=True)
@@ -86,9 +86,9 @@ def answers(file: Path) -> bool:
 
 
 def refused(attempt: Callable[[], object]) -> int:
-    with pytest.raises(OSError) as found:
+    with pytest.raises(OSError) as error:
         attempt()
-    return found.value.errno or 0
+    return error.value.errno or 0
 
 
 def test_a_revoke_reaches_open_files_and_caches_within_a_tenth_of_a_second(own_live: Live, alice: Path) -> None:
@@ -248,8 +248,8 @@ def test_the_command_line_decides_and_explains(own_live: Live, alice: Path) -> N
     assert (denied.returncode, "deny agent:*" in denied.stdout) == (1, True)
     allowed = own_live.try_run("policy", "check", "agent:alice", "read", "memory/shared/x.md", "--json")
     assert json.loads(allowed.stdout)["allowed"]
-    said = own_live.run("policy", "explain", "agent:alice", "memory/alice/.versions/x.md")
-    assert "write  allowed" in said
+    explanation = own_live.run("policy", "explain", "agent:alice", "memory/alice/.versions/x.md")
+    assert "write  allowed" in explanation
     assert own_live.try_run("policy", "check", "alice", "read", "x").returncode == 2
 
 
@@ -302,8 +302,8 @@ def test_no_request_is_sent_before_join_succeeds(tmp_path: Path) -> None:
 def test_a_secret_that_is_written_is_in_the_status(own_live: Live) -> None:
     file = own_live.at / "pad" / "keys.txt"
     file.write_text("first\nexport KEY=" + "AKIA" + "IOSFODNN7EXAMPLE\n")
-    found = eventually("it is noticed", lambda: own_live.status()["secrets"].get("pad/keys.txt"))
-    assert found == ["line 2: AWS Access Key"]
+    secret = eventually("it is noticed", lambda: own_live.status()["secrets"].get("pad/keys.txt"))
+    assert secret == ["line 2: AWS Access Key"]
     assert "pad/keys.txt" in own_live.run("status")
     file.write_text("first\n")
     eventually("it is mended", lambda: "pad/keys.txt" not in own_live.status()["secrets"])

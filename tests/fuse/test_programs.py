@@ -57,14 +57,14 @@ def test_compileall_writes_bytecode(sources: Path) -> None:
 def test_search_programs_find_matching_files(sources: Path, program: str) -> None:
     assert shutil.which(program), f"{program} is not installed; .ci/run installs it"
     command = {"grep": ("grep", "-rlE", "^def "), "rg": ("rg", "-l", "^def ")}[program]
-    found = set(run(*command, ".", cwd=sources).split())
+    paths = set(run(*command, ".", cwd=sources).split())
     expected = {f"./{f.relative_to(sources)}" for f in sources.rglob("*.py") if "\ndef " in f.read_text()}
-    assert found == expected
+    assert paths == expected
 
 
 def test_find_sees_every_file_of_a_source(live: Live) -> None:
-    found = run("find", ".", "-type", "f", "-print0", cwd=live.at / "knowledge" / "handbook").split("\0")
-    assert len([name for name in found if name]) == sum(
+    paths = run("find", ".", "-type", "f", "-print0", cwd=live.at / "knowledge" / "handbook").split("\0")
+    assert len([name for name in paths if name]) == sum(
         f.is_file() and not f.is_symlink() for f in live.corpus.rglob("*")
     )
 

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.fuse
 def unit_of(live: Live, monkeypatch: pytest.MonkeyPatch, at: Path, *options: str) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(live.at.parent / "config"))
     live.run("service", "install", "--no-start", *options, str(at))
-    (found,) = (live.at.parent / "config" / "systemd" / "user").glob("ctxfs-*.service")
-    return found
+    (unit,) = (live.at.parent / "config" / "systemd" / "user").glob("ctxfs-*.service")
+    return unit
 
 
 def test_service_of_the_unit_mounts_and_unmounts(own_live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def test_a_mount_process_that_dies_does_not_end_the_service(own_live: Live) -> N
     with subprocess.Popen(own_live.command("mount", "--foreground", str(at)), stdout=subprocess.PIPE) as process:
 
         def pid() -> int:
-            return next((int(each["pid"]) for each in own_live.status()["mounts"] if each["at"] == str(at)), 0)
+            return next((int(mount["pid"]) for mount in own_live.status()["mounts"] if mount["at"] == str(at)), 0)
 
         eventually("it is mounted", lambda: os.path.ismount(at))
         first = eventually("it is known", pid)

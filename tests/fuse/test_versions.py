@@ -34,8 +34,8 @@ def in_tree(live: Live, path: Path) -> str:
 
 
 def versions(path: Path) -> list[str]:
-    found = os.listdir(path.parent / ".versions" / path.name)
-    return sorted(name for name in found if name[:1].isdigit())
+    names = os.listdir(path.parent / ".versions" / path.name)
+    return sorted(name for name in names if name[:1].isdigit())
 
 
 def test_every_write_is_a_version_soon_after_it(live: Live, place: Path) -> None:
@@ -64,8 +64,8 @@ def test_views_are_hidden_from_programs_that_walk(live: Live, place: Path) -> No
     run(live, "commit")
     assert os.listdir(place) == ["x.md"]
     assert ".snapshots" not in os.listdir(live.at)
-    found = subprocess.run(["find", str(place)], capture_output=True, text=True, check=True).stdout.split()
-    assert found == [str(place), str(place / "x.md")]
+    paths = subprocess.run(["find", str(place)], capture_output=True, text=True, check=True).stdout.split()
+    assert paths == [str(place), str(place / "x.md")]
 
 
 def test_an_old_version_is_restored_with_cp(live: Live, place: Path) -> None:

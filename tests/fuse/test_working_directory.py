@@ -216,8 +216,8 @@ def change_modes(live: Live) -> None:
 
 def roll_back_files(live: Live) -> None:
     for text in ("one", "two"):
-        for place in ("pad/task/deep", "memory/shared/area"):
-            (live.at / place / "f").write_text(text)
+        for folder in ("pad/task/deep", "memory/shared/area"):
+            (live.at / folder / "f").write_text(text)
         settle(live)
     live.run("undo", "memory/shared/area/f")
     live.run("undo", "pad/task/deep/f")

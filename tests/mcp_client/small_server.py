@@ -23,7 +23,7 @@ def tools() -> list[dict[str, Any]]:
     harmless = {"readOnlyHint": True, "openWorldHint": False}
     about = Path(STATE).read_text() if STATE and os.path.exists(STATE) else "As it was"
     number = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    found = [
+    definitions = [
         {"name": "echo", "description": "Say it again", "inputSchema": schema(word="string"), "annotations": harmless},
         {"name": "pid", "description": "Which process", "inputSchema": schema(), "annotations": harmless},
         {"name": "env", "description": "What it is given", "inputSchema": schema(), "annotations": harmless},
@@ -40,7 +40,7 @@ def tools() -> list[dict[str, Any]]:
         {"name": "edit", "description": "Edit a document", "inputSchema": schema(), "annotations": harmless},
         {"name": "ask", "description": "Ask a person", "inputSchema": schema(), "annotations": harmless},
     ]
-    return [*found, *SAID.get("tools", [])]
+    return [*definitions, *SAID.get("tools", [])]
 
 
 def send(message: dict[str, Any]) -> None:

@@ -52,16 +52,16 @@ def status(live: Live, name: str = "small") -> str:
 
 
 def test_server_is_a_directory_with_a_description(live: Live) -> None:
-    place = live.at / "tools" / "small"
-    assert {"status", "index.md", "instructions.md", "prompts", "echo", "drop"} <= set(os.listdir(place))
-    assert (place / "status").read_text() == "ready\n"
-    assert (place / "instructions.md").read_text() == "Be careful.\n"
-    assert "- echo: Say it again\n" in (place / "index.md").read_text()
+    folder = live.at / "tools" / "small"
+    assert {"status", "index.md", "instructions.md", "prompts", "echo", "drop"} <= set(os.listdir(folder))
+    assert (folder / "status").read_text() == "ready\n"
+    assert (folder / "instructions.md").read_text() == "Be careful.\n"
+    assert "- echo: Say it again\n" in (folder / "index.md").read_text()
     assert "- small/: a server with 15 tools (ready)" in (live.at / "tools" / "index.md").read_text()
-    assert set(os.listdir(place / "echo")) == {"README.md", "tool.json", "run", "call", "calls"}
-    assert set(os.listdir(place / "prompts" / "greet")) == {"README.md", "tool.json", "render", "call"}
-    assert os.getxattr(place / "instructions.md", "user.ctx.trust") == b"untrusted"
-    assert os.getxattr(place / "echo" / "README.md", "user.ctx.trust") == b"untrusted"
+    assert set(os.listdir(folder / "echo")) == {"README.md", "tool.json", "run", "call", "calls"}
+    assert set(os.listdir(folder / "prompts" / "greet")) == {"README.md", "tool.json", "render", "call"}
+    assert os.getxattr(folder / "instructions.md", "user.ctx.trust") == b"untrusted"
+    assert os.getxattr(folder / "echo" / "README.md", "user.ctx.trust") == b"untrusted"
 
 
 def test_tools_of_a_server_are_programs(live: Live) -> None:
@@ -84,35 +84,35 @@ def test_tools_of_a_server_are_programs(live: Live) -> None:
 
 
 def test_documents_of_a_server_are_files(live: Live) -> None:
-    place = live.at / "knowledge" / "small" / "memo"
-    assert (place / "a b" / "one.md").read_text() == "about memo://a b/one.md\n"
-    assert os.getxattr(place / "a b" / "one.md", "user.ctx.trust") == b"untrusted"
-    assert os.getxattr(place / "a b" / "one.md", "user.ctx.source") == b"memo://a b/one.md"
-    assert os.listdir(place / "odd") == ["%2Fetc"]
-    assert os.listdir(place / "made") == []
-    assert (place / "made" / "7").read_text() == "about memo://made/7\n"
+    folder = live.at / "knowledge" / "small" / "memo"
+    assert (folder / "a b" / "one.md").read_text() == "about memo://a b/one.md\n"
+    assert os.getxattr(folder / "a b" / "one.md", "user.ctx.trust") == b"untrusted"
+    assert os.getxattr(folder / "a b" / "one.md", "user.ctx.source") == b"memo://a b/one.md"
+    assert os.listdir(folder / "odd") == ["%2Fetc"]
+    assert os.listdir(folder / "made") == []
+    assert (folder / "made" / "7").read_text() == "about memo://made/7\n"
     for name in ("x", ".git", "7/8"):
         with pytest.raises(FileNotFoundError if name != "7/8" else NotADirectoryError):
-            (place / "made" / name).read_text()
+            (folder / "made" / name).read_text()
     with pytest.raises(OSError, match="Read-only"):
-        (place / "a b" / "one.md").write_text("mine")
+        (folder / "a b" / "one.md").write_text("mine")
 
 
 def test_a_document_that_changes_is_fetched_again(live: Live) -> None:
     add(live, "editor")
-    place = live.at / "knowledge" / "editor" / "memo" / "a b" / "one.md"
-    eventually("it is there", place.exists)
+    file = live.at / "knowledge" / "editor" / "memo" / "a b" / "one.md"
+    eventually("it is there", file.exists)
     for times in (1, 2):
         run(live, "editor/edit/run")
-        eventually("it was fetched again", lambda times=times: f"edited {times} times" in place.read_text())
+        eventually("it was fetched again", lambda times=times: f"edited {times} times" in file.read_text())
     live.run("tools", "remove", "editor")
 
 
 def test_documents_are_searched_only_if_configured(live: Live) -> None:
     live.run("tools", "add", "open", "--searchable", "--yes", "--", *command())
-    found = eventually("they are indexed", lambda: live.try_run("search", "about memo").stdout)
-    assert "knowledge/open/memo/a b/one.md" in found
-    assert "knowledge/small/" not in found
+    output = eventually("they are indexed", lambda: live.try_run("search", "about memo").stdout)
+    assert "knowledge/open/memo/a b/one.md" in output
+    assert "knowledge/small/" not in output
     run(live, "open/edit/run")
     eventually("so is a change", lambda: "edited" in live.try_run("search", "edited").stdout)
     live.run("tools", "remove", "open")
@@ -182,8 +182,8 @@ def test_server_can_elicit_input_from_a_person(live: Live) -> None:
     eventually("there is a verdict to write", (reviews / name / "verdict").exists)
     assert "Who are you?" in (reviews / name / "claim.md").read_text()
     (reviews / name / "verdict").write_text("edit Ada\n")
-    said, _ = asking.communicate(timeout=20)
-    assert json.loads(said) == {"action": "accept", "content": {"name": "Ada"}}
+    stdout, _ = asking.communicate(timeout=20)
+    assert json.loads(stdout) == {"action": "accept", "content": {"name": "Ada"}}
 
 
 def test_answers_that_cannot_be_used_are_failures_of_that_call_alone(live: Live) -> None:
@@ -287,8 +287,19 @@ def test_illegal_file_names_are_encoded_and_invalid_tools_are_skipped(live: Live
 
 
 def test_only_configured_variables_reach_a_server(live: Live) -> None:
-    found = json.loads(run(live, "small/env/run").stdout)
-    assert set(found) <= {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "USER", "LOGNAME", "SHELL", "TMPDIR", "TERM"}
+    variables = json.loads(run(live, "small/env/run").stdout)
+    assert set(variables) <= {
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "LC_CTYPE",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "TMPDIR",
+        "TERM",
+    }
     missing = live.try_run("tools", "add", "needy", "--yes", "--env", "CTXFS_NO_SUCH", "--", *command())
     assert missing.returncode == 1
     assert "$CTXFS_NO_SUCH is not set" in status(live, "needy")
@@ -311,9 +322,9 @@ def test_calls_are_listed_and_replayed(live: Live) -> None:
     run(live, "small/pid/run")
     lines = live.run("calls", "--tool", "small/pid").splitlines()
     number = lines[-1].split()[0]
-    said = live.run("calls", "replay", number)
-    assert said.strip().isdigit()
-    assert live.run("calls", "replay", number) == said
+    output = live.run("calls", "replay", number)
+    assert output.strip().isdigit()
+    assert live.run("calls", "replay", number) == output
     assert len(live.run("calls", "--tool", "small/pid").splitlines()) == len(lines)  # nothing ran
     assert live.run("calls", "replay", number, "--live").strip().isdigit()
     assert len(live.run("calls", "--tool", "small/pid").splitlines()) == len(lines) + 1
@@ -342,8 +353,8 @@ def test_another_store_is_mounted_over_stdio_and_over_http(live: Live, tmp_path:
         eventually("it is mounted over HTTP", lambda: _added(third, added, "far"))
         third.run("tools", "add", "near", "--yes", "--", *other.command("mcp"))
         for name in ("far", "near"):
-            said = run(third, f"{name}/ctx_read/run", "--path", "memory/shared/note.md")
-            assert "first" in said.stdout, said.stderr
+            output = run(third, f"{name}/ctx_read/run", "--path", "memory/shared/note.md")
+            assert "first" in output.stdout, output.stderr
             tree = third.at / "knowledge" / name / "ctx"
             assert (tree / "memory" / "shared" / "note.md").read_text() == "first\n"
             assert "AGENTS.md" in os.listdir(tree)

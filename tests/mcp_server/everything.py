@@ -121,10 +121,10 @@ async def _sampling(call: Call, arguments: Mapping[str, Any]) -> Answer:
 def _asks(schema: Mapping[str, Any], said: str = "") -> Any:
     async def ask(call: Call, arguments: Mapping[str, Any]) -> Answer:
         message = arguments.get("message", said or "Please say")
-        found = await call.context.session.elicit_form(
+        result = await call.context.session.elicit_form(
             message, dict(schema), related_request_id=call.context.request_id
         )
-        return f"Elicitation completed: action={found.action}, content={json.dumps(found.content)}"
+        return f"Elicitation completed: action={result.action}, content={json.dumps(result.content)}"
 
     return ask
 
@@ -180,15 +180,15 @@ def _sealed(said: str) -> str:
 
 
 def _opened(state: str | None) -> str:
-    said, _, mark = (state or "").rpartition(".")
-    if not hmac.compare_digest(mark, hmac.new(_KEY, said.encode(), sha256).hexdigest()):
+    payload, _, mark = (state or "").rpartition(".")
+    if not hmac.compare_digest(mark, hmac.new(_KEY, payload.encode(), sha256).hexdigest()):
         raise MCPError(INVALID_PARAMS, "requestState: it is not what this server gave")
-    return said
+    return payload
 
 
 def _content(call: Call, key: str) -> Mapping[str, Any] | None:
-    found = (call.params.input_responses or {}).get(key)
-    return found.content or {} if isinstance(found, ElicitResult) else None
+    response = (call.params.input_responses or {}).get(key)
+    return response.content or {} if isinstance(response, ElicitResult) else None
 
 
 async def _needs_name(call: Call, arguments: Mapping[str, Any]) -> Answer:
@@ -199,17 +199,17 @@ async def _needs_name(call: Call, arguments: Mapping[str, Any]) -> Answer:
 
 
 async def _needs_sample(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    found = (call.params.input_responses or {}).get("capital_question")
-    if not isinstance(found, CreateMessageResult):
+    response = (call.params.input_responses or {}).get("capital_question")
+    if not isinstance(response, CreateMessageResult):
         return InputRequiredResult(input_requests={"capital_question": _sample("What is the capital of France?")})
-    return f"It said: {getattr(found.content, 'text', '')}"
+    return f"It said: {getattr(response.content, 'text', '')}"
 
 
 async def _needs_roots(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    found = (call.params.input_responses or {}).get("client_roots")
-    if not isinstance(found, ListRootsResult):
+    response = (call.params.input_responses or {}).get("client_roots")
+    if not isinstance(response, ListRootsResult):
         return InputRequiredResult(input_requests={"client_roots": ListRootsRequest()})
-    return f"Roots: {', '.join(str(root.uri) for root in found.roots)}"
+    return f"Roots: {', '.join(str(root.uri) for root in response.roots)}"
 
 
 async def _needs_state(call: Call, arguments: Mapping[str, Any]) -> Answer:
@@ -370,17 +370,17 @@ def prompts() -> list[PromptReply]:
         )
 
     async def with_input(door: Any, params: GetPromptRequestParams) -> GetPromptResult | InputRequiredResult:
-        found = (params.input_responses or {}).get("user_context")
-        if not isinstance(found, ElicitResult):
+        response = (params.input_responses or {}).get("user_context")
+        if not isinstance(response, ElicitResult):
             asked = _elicit("What context should the prompt use?", context=WORDS)
             return InputRequiredResult(input_requests={"user_context": asked})
-        return _user(text(f"Use this context: {(found.content or {}).get('context')}"))
+        return _user(text(f"Use this context: {(response.content or {}).get('context')}"))
 
     def named(name: str, *arguments: str) -> Prompt:
         return Prompt(
             name=name,
             description="For the conformance suite.",
-            arguments=[PromptArgument(name=each, required=True) for each in arguments],
+            arguments=[PromptArgument(name=argument, required=True) for argument in arguments],
         )
 
     return [

@@ -56,8 +56,8 @@ def test_a_client_of_either_era_gets_tools_resources_and_prompts_over_stdio(era:
                 await client.call_tool("ctx_read", {"path": "knowledge/handbook/rotation.md"})
             )
             listed = (await client.list_resources()).resources
-            assert {"ctx:///AGENTS.md", "ctx:///knowledge/handbook"} <= {str(each.uri) for each in listed}
-            assert "ctx:///human" not in {str(each.uri) for each in listed}
+            assert {"ctx:///AGENTS.md", "ctx:///knowledge/handbook"} <= {str(resource.uri) for resource in listed}
+            assert "ctx:///human" not in {str(resource.uri) for resource in listed}
             (template,) = (await client.list_resource_templates()).resource_templates
             assert template.uri_template == "ctx:///{+path}"
             (content,) = (await client.read_resource("ctx:///knowledge/handbook/rotation.md")).contents
@@ -160,7 +160,7 @@ class Http:
         )
 
     def token(self, principal: str, *allow: str) -> str:
-        options = [option for each in allow for option in ("--allow", each)]
+        options = [option for pattern in allow for option in ("--allow", pattern)]
         return self.live.run("token", "issue", principal, *options).strip()
 
     @contextlib.asynccontextmanager
@@ -176,9 +176,9 @@ class Http:
 
     def close(self) -> str:
         self._process.send_signal(signal.SIGTERM)
-        _, said = self._process.communicate(timeout=20)
-        assert self._process.returncode == 0, said
-        return said
+        _, stderr = self._process.communicate(timeout=20)
+        assert self._process.returncode == 0, stderr
+        return stderr
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +193,8 @@ def http(served: Live) -> Iterator[Http]:
 
     eventually("it listens", answers)
     yield made
-    said = made.close()
-    assert "Traceback" not in said, said
+    stderr = made.close()
+    assert "Traceback" not in stderr, stderr
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -362,20 +362,20 @@ def test_two_hundred_requests_four_at_a_time_all_succeed(http: Http) -> None:
 
 
 def test_unix_socket_admits_its_owner_who_names_the_principal(served: Live, tmp_path: Path) -> None:
-    place = tmp_path / "mcp.sock"
-    made = Http(served, f"unix:{place}", "http://localhost/mcp", "--as", "agent:alice")
+    socket_path = tmp_path / "mcp.sock"
+    made = Http(served, f"unix:{socket_path}", "http://localhost/mcp", "--as", "agent:alice")
     try:
-        eventually("it listens", place.is_socket)
-        assert place.stat().st_mode & 0o077 == 0
+        eventually("it listens", socket_path.is_socket)
+        assert socket_path.stat().st_mode & 0o077 == 0
 
         async def whoami() -> str:
-            async with made.client(transport=httpx2.AsyncHTTPTransport(uds=str(place))) as client:
+            async with made.client(transport=httpx2.AsyncHTTPTransport(uds=str(socket_path))) as client:
                 return words(await client.call_tool("ctx_read", {"path": ".ctxfs/whoami"}))
 
         assert anyio.run(whoami, backend="asyncio").startswith("agent:alice\n")
     finally:
         made.close()
-    assert not place.exists()
+    assert not socket_path.exists()
 
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:", "127.0.0.1:99999", "unix:/no/such/dir/s"])
@@ -412,8 +412,8 @@ def stack() -> Iterator[contextlib.ExitStack]:
 
 
 def test_client_that_dies_during_a_write_leaves_the_file_unchanged(served: Live, stack: contextlib.ExitStack) -> None:
-    place = served.at / "memory" / "shared" / "dying.md"
-    place.write_text("whole\n")
+    file = served.at / "memory" / "shared" / "dying.md"
+    file.write_text("whole\n")
     process = stack.enter_context(
         subprocess.Popen(served.command("mcp"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     )
@@ -427,7 +427,7 @@ def test_client_that_dies_during_a_write_leaves_the_file_unchanged(served: Live,
             assert process.stdout.readline()
     process.stdin.close()
     assert process.wait(20) == 0
-    assert place.read_text() == "whole\n"
+    assert file.read_text() == "whole\n"
 
 
 def test_garbage_between_requests_is_answered_and_the_server_continues(
@@ -466,12 +466,12 @@ def test_a_daemon_that_is_replaced_is_found_again(tmp_path: Path) -> None:
     (live.store / "tree" / "memory" / "shared" / "x.md").write_text("still here\n")
 
     async def use() -> list[str]:
-        said = []
+        responses = []
         async with McpClient(stdio(live)) as client:
 
             async def read() -> None:
                 done = await client.call_tool("ctx_read", {"path": "memory/shared/x.md"})
-                said.append(words(done).partition("\n")[0])
+                responses.append(words(done).partition("\n")[0])
 
             await read()  # no daemon: the store is open in the server itself
             await trio.to_thread.run_sync(live.run, "mount", str(live.at))
@@ -479,19 +479,19 @@ def test_a_daemon_that_is_replaced_is_found_again(tmp_path: Path) -> None:
             os.kill(live.daemon_pid(), signal.SIGKILL)
             for _ in range(400):
                 await read()
-                if said[-1] == "still here":
+                if responses[-1] == "still here":
                     break
             await trio.to_thread.run_sync(live.run, "unmount", "--all")
             await read()
             await read()
-        return said
+        return responses
 
     try:
-        said = anyio.run(use, backend="trio")
+        responses = anyio.run(use, backend="trio")
     finally:
         live.close()
-    assert said[:2] == ["still here"] * 2
-    assert said[-1] == "still here"
+    assert responses[:2] == ["still here"] * 2
+    assert responses[-1] == "still here"
 
 
 def test_server_without_a_daemon_releases_the_store_after_reading_versions(tmp_path: Path) -> None:
@@ -502,13 +502,13 @@ def test_server_without_a_daemon_releases_the_store_after_reading_versions(tmp_p
         async with McpClient(stdio(live)) as one, McpClient(stdio(live)) as other:
             made = {"path": "memory/shared/x.md", "content": "still here\n"}
             assert not (await one.call_tool("ctx_write", made)).is_error
-            said = [words(await one.call_tool("ctx_history", {"mode": "log", "path": made["path"]}))]
+            responses = [words(await one.call_tool("ctx_history", {"mode": "log", "path": made["path"]}))]
             with trio.fail_after(20):  # the server holds the store for a moment only
                 while (done := await other.call_tool("ctx_history", {"mode": "log", "path": made["path"]})).is_error:
                     assert "belongs to another" in words(done)
-            said.append(words(done))
+            responses.append(words(done))
             await trio.to_thread.run_sync(live.run, "mount", str(live.at))
-            return said
+            return responses
 
     try:
         first, second = anyio.run(use, backend="trio")

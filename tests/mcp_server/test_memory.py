@@ -63,10 +63,10 @@ COMMANDS: list[dict[str, Any]] = [
 
 def theirs(tool: BetaLocalFilesystemMemoryTool, arguments: dict[str, Any]) -> str:
     try:
-        said = str(tool.call(arguments))
+        response = str(tool.call(arguments))
     except ToolError as error:
-        said = str(error)
-    return said
+        response = str(error)
+    return response
 
 
 def compared(text: str) -> str:
@@ -84,8 +84,8 @@ def test_every_command_responds_as_the_published_implementation(
 ) -> None:
     for arguments in COMMANDS:
         wanted = theirs(reference, arguments)
-        said, _ = mcp_call(served, "memory", arguments, principal="agent:claude")
-        assert compared(said) == compared(wanted), arguments
+        response, _ = mcp_call(served, "memory", arguments, principal="agent:claude")
+        assert compared(response) == compared(wanted), arguments
 
 
 @pytest.mark.fuse
@@ -103,7 +103,7 @@ def test_the_published_implementation_works_on_a_mount_as_on_a_disk(served: Live
 
 def test_a_path_that_only_begins_like_the_directory_is_not_in_it(served: Live) -> None:
     for path in ("/memories_backup/x", "/memories\0", "memories/x", "/", "/memories/%2e%2e/../../bob"):
-        said, failed = mcp_call(
+        response, failed = mcp_call(
             served, "memory", {"command": "create", "path": path, "file_text": "x"}, principal="agent:claude"
         )
-        assert failed, said
+        assert failed, response

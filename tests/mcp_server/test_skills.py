@@ -22,14 +22,14 @@ SKILL = "---\nname: {name}\ndescription: {words}\nsince: 2026-01-01\n---\n\n# Ho
 @pytest.fixture(scope="module")
 def skilled(served: Live) -> Live:
     """Yield a store with a skill in a source, one in alice's memory, and an invalid one."""
-    for place, name, words in (
+    for folder, name, words in (
         (served.corpus / "skills" / "deploy", "deploy", "Ship a release"),
         (served.store / "tree" / "memory" / "alice" / "skills" / "notes", "notes", "Take notes"),
         (served.corpus / "team" / "skills" / "wrong", "other", "Named otherwise"),
     ):
-        (place / "refs").mkdir(parents=True)
-        (place / "SKILL.md").write_text(SKILL.format(name=name, words=words))
-        (place / "refs" / "MORE.md").write_text("more\n")
+        (folder / "refs").mkdir(parents=True)
+        (folder / "SKILL.md").write_text(SKILL.format(name=name, words=words))
+        (folder / "refs" / "MORE.md").write_text("more\n")
     eventually("they are indexed", lambda: "notes" in served.run("skills"))
     return served
 
@@ -47,10 +47,10 @@ def ask(live: Live, method: str, params: dict[str, Any], principal: str = "agent
         async with opened(Layout(live.store), principal=principal) as server, McpClient(server) as client:
             request = Request[Params, str](method=method, params=Params(**params))
             try:
-                found = await client.session.send_request(request, Anything)  # type: ignore[arg-type]
+                response = await client.session.send_request(request, Anything)  # type: ignore[arg-type]
             except MCPError as error:
                 return error
-            return found.model_dump(by_alias=True)
+            return response.model_dump(by_alias=True)
 
     answer = anyio.run(call, backend="trio")
     if isinstance(answer, MCPError):
@@ -59,18 +59,18 @@ def ask(live: Live, method: str, params: dict[str, Any], principal: str = "agent
 
 
 def test_skills_are_listed_with_their_files(skilled: Live) -> None:
-    found = {skill["uri"]: skill for skill in ask(skilled, "skills/list", {})["skills"]}
-    assert set(found) == {
+    skills = {skill["uri"]: skill for skill in ask(skilled, "skills/list", {})["skills"]}
+    assert set(skills) == {
         "skill://knowledge/handbook/skills/deploy/SKILL.md",
         "skill://memory/alice/skills/notes/SKILL.md",
     }
-    deploy = found["skill://knowledge/handbook/skills/deploy/SKILL.md"]
+    deploy = skills["skill://knowledge/handbook/skills/deploy/SKILL.md"]
     assert deploy["frontmatter"] == {"name": "deploy", "description": "Ship a release", "since": "2026-01-01"}
     more = {file["uri"]: file for file in deploy["resources"]}["skill://knowledge/handbook/skills/deploy/refs/MORE.md"]
     assert more == {**more, "digest": f"sha256:{hashlib.sha256(b'more' + bytes([10])).hexdigest()}", "size": 5}
     assert ask(skilled, "skills/get", {"uri": deploy["uri"]})["skill"] == deploy
     inside = ask(skilled, "resources/directory/read", {"uri": "skill://knowledge/handbook/skills/deploy"})["resources"]
-    assert [(each["name"], each["mimeType"]) for each in inside] == [
+    assert [(entry["name"], entry["mimeType"]) for entry in inside] == [
         ("SKILL.md", "text/markdown"),
         ("refs", "inode/directory"),
     ]
@@ -131,7 +131,7 @@ def test_invalid_skill_has_a_reason(words: str, why: str) -> None:
 
 def test_folder_inside_a_skill_is_no_other_skill() -> None:
     paths = ["knowledge/a/skills/x/SKILL.md", "knowledge/a/skills/x/skills/y/SKILL.md", "knowledge/b/skills/z/SKILL.md"]
-    assert [str(place) for place in places_of(paths)] == ["knowledge/a/skills/x", "knowledge/b/skills/z"]
+    assert [str(path) for path in places_of(paths)] == ["knowledge/a/skills/x", "knowledge/b/skills/z"]
 
 
 def test_a_link_out_of_a_skill_is_not_served(skilled: Live, tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_a_link_out_of_a_skill_is_not_served(skilled: Live, tmp_path: Path) -> N
     link = skilled.corpus / "skills" / "deploy" / "refs" / "out.md"
     link.symlink_to(tmp_path / "secret")
     try:
-        found = ask(skilled, "skills/get", {"uri": "skill://knowledge/handbook/skills/deploy/SKILL.md"})["skill"]
-        assert not [file for file in found["resources"] if "out.md" in file["uri"]]
+        skill = ask(skilled, "skills/get", {"uri": "skill://knowledge/handbook/skills/deploy/SKILL.md"})["skill"]
+        assert not [file for file in skill["resources"] if "out.md" in file["uri"]]
         with pytest.raises(MCPError):
             ask(skilled, "resources/read", {"uri": "skill://knowledge/handbook/skills/deploy/refs/out.md"})
     finally:

@@ -53,8 +53,8 @@ def test_the_tools_have_their_order_and_fit_into_their_tokens() -> None:
     tools = ToolTable(own_tools()).tools
     names = "ctx_list ctx_read ctx_write ctx_edit ctx_search ctx_move ctx_delete ctx_exec ctx_context ctx_history ctx_record memory"
     assert [tool.name for tool in tools] == names.split()
-    said = [tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in tools]
-    assert upper_bound(json.dumps(said)) <= 3500
+    definitions = [tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in tools]
+    assert upper_bound(json.dumps(definitions)) <= 3500
     reading = {tool.name for tool in tools if tool.annotations and tool.annotations.read_only_hint}
     assert reading == {"ctx_list", "ctx_read", "ctx_search"}
     assert all(tool.input_schema["additionalProperties"] is False for tool in tools)
@@ -139,9 +139,9 @@ def test_second_of_two_edits_of_one_version_returns_the_change(ask: Ask, refuse:
         ("ctx_write", {"content": "mine\n", "mode": "append"}),
         ("ctx_edit", {"edits": [{"old": "three", "new": "3"}]}),
     ):
-        said = refuse(tool, path="memory/alice/shared.md", if_revision=old, **more)
-        assert "-two\n+2" in said
-        assert f"it is {new} now, and nothing was written" in said
+        error = refuse(tool, path="memory/alice/shared.md", if_revision=old, **more)
+        assert "-two\n+2" in error
+        assert f"it is {new} now, and nothing was written" in error
     assert "2\nthree" in ask("ctx_read", path="memory/alice/shared.md")
     assert "is there already" in refuse("ctx_write", path="memory/alice/shared.md", content="x", mode="create")
 
@@ -165,7 +165,7 @@ def test_concurrent_appends_lose_nothing(served: Live, ask: Ask) -> None:
     lines = (served.at / "pad" / "log.txt").read_text().splitlines()
     assert len(lines) + len(failed) == 15
     assert len(set(lines)) == len(lines)
-    assert all("others go on writing" in each for each in failed)
+    assert all("others go on writing" in error for error in failed)
 
 
 def test_edits_are_unique_exact_and_shown_before_they_are_made(ask: Ask, refuse: Ask) -> None:
@@ -267,10 +267,10 @@ def test_no_path_leaves_the_tree(path: str, refuse: Ask, served: Live) -> None:
         ("ctx_delete", {"recursive": True}),
         ("ctx_move", {"to": "memory/alice/stolen"}),
     ):
-        said = refuse(tool, path=path, **more)
-        assert said
-        assert "internal error" not in said
-        assert "root:" not in said
+        error = refuse(tool, path=path, **more)
+        assert error
+        assert "internal error" not in error
+        assert "root:" not in error
     assert not (served.store.parent / "etc").exists()
 
 

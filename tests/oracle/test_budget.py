@@ -103,21 +103,21 @@ def test_no_request_is_ever_over_its_budget(share: int, oracles: Oracles, pieces
     for seed in range(share, ROUNDS, _SHARES):
         chance = random.Random(seed)
         request = make_request(request_of(chance, names), 1)
-        found = [
+        chosen = [
             Piece(
-                each.path,
-                each.first,
-                each.last,
-                each.text,
-                each.heading,
+                piece.path,
+                piece.first,
+                piece.last,
+                piece.text,
+                piece.heading,
                 chance.gauss(0, 1),
-                kind=each.kind,
-                day=each.day,
+                kind=piece.kind,
+                day=piece.day,
             )
-            for each in chance.sample(pieces, chance.randrange(60))
+            for piece in chance.sample(pieces, chance.randrange(60))
         ]
         notes = ("an index that lags",) if chance.random() < 0.1 else ()
-        kept, excluded = select((), found, Rules(0))
+        kept, excluded = select((), chosen, Rules(0))
         built = assemble(request, Candidates((), kept, excluded, notes), open_tokenizer(request.tokenizer))
         counts = oracles.values() if request.tokenizer == "bound" else (oracles[request.tokenizer],)
         most = max(count(built.text) for count in counts)
@@ -143,12 +143,12 @@ def test_the_budget_is_used_when_there_is_enough(pieces: list[Piece]) -> None:
     for seed in range(200):
         chance = random.Random(seed)
         budget = chance.randrange(1500, 10_000)  # the header of one source is a twentieth of less
-        found = [
+        chosen = [
             Piece(p.path, p.first, p.last, p.text, p.heading, chance.gauss(0, 1), kind=p.kind)
             for p in chance.sample(prose, 300)
         ]
         request = make_request({"query": "q", "budget": budget, "format": chance.choice(["markdown", "json"])}, 1)
-        kept, excluded = select((), found, Rules(0))
+        kept, excluded = select((), chosen, Rules(0))
         built = assemble(request, Candidates((), kept, excluded), open_tokenizer("bound"))
         assert 0.95 * budget <= built.tokens <= budget, f"seed {seed}: {built.tokens} of {budget}"
         assert (

@@ -34,8 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def node(program: str, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run a program of the peers with their Node."""
-    found = PEERS / "node_modules" / ".bin" / program
-    command = [PEERS / "node_modules" / ".bin" / "node", found if found.exists() else program, *arguments]
+    executable = PEERS / "node_modules" / ".bin" / program
+    command = [PEERS / "node_modules" / ".bin" / "node", executable if executable.exists() else program, *arguments]
     return subprocess.run(command, cwd=PEERS, capture_output=True, text=True, timeout=timeout)
 
 
@@ -74,7 +74,7 @@ def url(served: Live) -> Iterator[str]:
         eventually("it listens", answers)
         yield f"http://127.0.0.1:{port}/mcp"
         process.terminate()
-        _, said = process.communicate(timeout=20)
-    assert "mcp_server/" not in said, (
-        said
+        _, stderr = process.communicate(timeout=20)
+    assert "mcp_server/" not in stderr, (
+        stderr
     )  # a traceback of ours; the SDK logs its own, of requests to sessions that ended

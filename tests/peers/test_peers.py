@@ -42,11 +42,11 @@ def test_the_skills_suites_pass(scenario: str, url: str) -> None:
     done = node(
         "conformance", "server", "--url", url, "--scenario", scenario, "--spec-version", "2026-07-28", "--force"
     )
-    found = re.search(r"Passed: (\d+)/(\d+), (\d+) failed, (\d+) warnings", done.stdout)
-    assert found, done.stdout[-2000:] + done.stderr[-2000:]
-    assert found[1] == found[2], done.stdout[-3000:]
-    assert int(found[2]) > 3, "nothing was checked"
-    assert found.group(3, 4) == ("0", "0"), done.stdout[-3000:]
+    match = re.search(r"Passed: (\d+)/(\d+), (\d+) failed, (\d+) warnings", done.stdout)
+    assert match, done.stdout[-2000:] + done.stderr[-2000:]
+    assert match[1] == match[2], done.stdout[-3000:]
+    assert int(match[2]) > 3, "nothing was checked"
+    assert match.group(3, 4) == ("0", "0"), done.stdout[-3000:]
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
@@ -56,8 +56,8 @@ def test_inspector_reports_no_problem(era: str, served: Live) -> None:
         assert done.returncode == 0, done.stdout[-1000:] + done.stderr
         return done.stdout + done.stderr
 
-    said = inspect("--method", "tools/list", "--strict")
-    assert not re.search(r"\b(?:warning|error|issue)s?\b", said.replace("isError", ""), re.IGNORECASE), said
+    output = inspect("--method", "tools/list", "--strict")
+    assert not re.search(r"\b(?:warning|error|issue)s?\b", output.replace("isError", ""), re.IGNORECASE), output
     read = inspect(
         "--method", "tools/call", "--tool-name", "ctx_read", "--tool-arg", "path=knowledge/handbook/rotation.md"
     )
@@ -78,11 +78,11 @@ def test_the_inspector_verifies_the_skills(served: Live) -> None:
 def test_the_typescript_sdks_drive_the_server(sdk: str, served: Live) -> None:
     done = node(str(HERE / "typescript.mjs"), sdk, *served.command("mcp"))
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["tools"] == TOOLS
-    assert "ninety days" in found["read"]
-    assert (found["refused"], found["resource"]) == (True, "by a peer\n")
-    assert found["completed"] == ["knowledge/handbook/rotation.md"]
+    result = json.loads(done.stdout)
+    assert result["tools"] == TOOLS
+    assert "ninety days" in result["read"]
+    assert (result["refused"], result["resource"]) == (True, "by a peer\n")
+    assert result["completed"] == ["knowledge/handbook/rotation.md"]
     assert (served.at / "memory" / "shared" / "peer.md").read_text() == "by a peer\n"
 
 
@@ -93,7 +93,7 @@ def test_mcp1_client_drives_the_server(served: Live) -> None:
         env=environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["version"].startswith("1.")
-    assert found["tools"] == TOOLS
-    assert "ninety days" in found["read"] and "ninety days" in found["resource"]
+    result = json.loads(done.stdout)
+    assert result["version"].startswith("1.")
+    assert result["tools"] == TOOLS
+    assert "ninety days" in result["read"] and "ninety days" in result["resource"]

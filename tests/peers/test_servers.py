@@ -69,7 +69,7 @@ def test_everything_of_the_reference_server_is_a_file(live: Live) -> None:
     assert "completed" in run(live, "everything/trigger-long-running-operation/run", "--duration", "1", "--steps", "2")
     documents = live.at / "knowledge" / "everything" / "demo" / "resource"
     listed = eventually("they are fetched", lambda: list((documents / "static" / "document").iterdir()))
-    assert all(each.read_text() for each in listed)
+    assert all(file.read_text() for file in listed)
     assert "Resource 7" in (documents / "dynamic" / "text" / "7").read_text()
     assert (live.at / "tools" / "everything" / "instructions.md").read_text()
 
@@ -88,9 +88,9 @@ def test_elicitation_of_the_reference_server_reaches_a_person(live: Live) -> Non
         new = eventually(
             "it waits", lambda before=before: set(os.listdir(reviews)) - before if reviews.exists() else None
         )
-        place = reviews / next(iter(new))
-        eventually("it can be decided", (place / "verdict").exists)
-        (place / "verdict").write_text(f"{verdict}\n")
+        folder = reviews / next(iter(new))
+        eventually("it can be decided", (folder / "verdict").exists)
+        (folder / "verdict").write_text(f"{verdict}\n")
         assert answer in asking.communicate(timeout=30)[0]
 
 

@@ -87,12 +87,12 @@ def test_forged_expired_and_revoked_tokens_are_refused_alike(tmp_path: Path) -> 
     _, revoked = file.issue(ALICE, [], None)
     assert file.revoke(revoked.split("_")[1])
     swapped = f"ctx_{token.id}_{other.split('_', 2)[2]}"
-    said = set()
+    errors = set()
     for bad in ("", "x", text[:-1], text + "a", text.replace("ctx", "cty"), swapped, expired, revoked, "ctx_\n" * 9000):
         with pytest.raises(PermissionError) as refused:
             file.holder(bad)
-        said.add(str(refused.value))
-    assert len(said) == 1, "the answer tells nothing"
+        errors.add(str(refused.value))
+    assert len(errors) == 1, "the answer tells nothing"
     assert file.holder(text).name == "alice"
     assert len(file.revoke("agent:alice")) == 1
     with pytest.raises(PermissionError):
@@ -184,7 +184,7 @@ def test_tokens_are_listed_without_their_secret(served: Live) -> None:
     assert "pad/**:rw" in shown
     assert token.split("_", 2)[2] not in shown
     listed = json.loads(served.run("token", "list", "--json"))
-    (mine,) = [each for each in listed if each["id"] == token.split("_")[1]]
+    (mine,) = [row for row in listed if row["id"] == token.split("_")[1]]
     assert mine["expires_ns"] - mine["issued_ns"] == 7200 * 10**9
     assert served.try_run("token", "issue", "agent:x", "--ttl", "soon").returncode == 2
 

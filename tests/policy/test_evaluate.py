@@ -123,7 +123,7 @@ def test_a_decision_names_its_rule_and_the_others_that_matched() -> None:
     made = policy(rule("agent:alice", "memory/shared/x/**", effect="deny"))
     decision = made.decide(ALICE, Verb.READ, Path.parse("memory/shared/x/y"), NOW)
     assert decision.why == "deny agent:alice list,read /memory/shared/x/** (ctxfs.toml, rule 1)"
-    assert [found.where for found in decision.matched] == ["ctxfs.toml, rule 1", "default"]
+    assert [match.where for match in decision.matched] == ["ctxfs.toml, rule 1", "default"]
     assert made.decide(BOB, Verb.READ, Path.parse("human/x"), NOW).why == "no rule allows it"
 
 
@@ -170,23 +170,23 @@ def matches(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
 @given(rules, st.lists(st.sampled_from(["a", "b", "ab", "c"]), max_size=5))
 def test_compiled_walk_agrees_with_the_patterns(made: list[Rule], parts: list[str]) -> None:
     path = tuple(parts)
-    mine = [each for each in made if each.principal in ("agent:alice", "agent:*", "*")]
+    mine = [candidate for candidate in made if candidate.principal in ("agent:alice", "agent:*", "*")]
     allowed = denied = NOTHING
-    for each in mine:
-        if each.effect == "deny" and any(matches(each.pattern, path[:end]) for end in range(len(path) + 1)):
-            denied |= each.verbs
-        if each.effect == "allow" and matches(each.pattern, path):
-            allowed |= each.verbs
+    for candidate in mine:
+        if candidate.effect == "deny" and any(matches(candidate.pattern, path[:end]) for end in range(len(path) + 1)):
+            denied |= candidate.verbs
+        if candidate.effect == "allow" and matches(candidate.pattern, path):
+            allowed |= candidate.verbs
     wanted = allowed & ~denied
-    found = Policy(made).rights(ALICE, Path(path), NOW)
-    assert found.verbs == (wanted if wanted & Verb.LIST else NOTHING)
+    rights = Policy(made).rights(ALICE, Path(path), NOW)
+    assert rights.verbs == (wanted if wanted & Verb.LIST else NOTHING)
     if any(Policy(made).rights(ALICE, Path((*path, *more)), NOW).verbs for more in (("a",), ("b", "a"), ("ab",))):
-        assert found.exists or denied & Verb.LIST, "what is allowed can be reached"
+        assert rights.exists or denied & Verb.LIST, "what is allowed can be reached"
 
 
 def test_patterns_of_rules_can_be_parsed_again() -> None:
-    for each in default_rules():
-        assert parse_pattern("/".join(each.pattern), "test") == each.pattern
+    for default_rule in default_rules():
+        assert parse_pattern("/".join(default_rule.pattern), "test") == default_rule.pattern
 
 
 def test_expired_rule_reveals_no_directory() -> None:

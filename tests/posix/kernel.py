@@ -238,14 +238,14 @@ class PretendKernel:
 
     def names(self, number: int, size: int) -> dict[bytes, Seen]:
         """Return all names but `.` and `..`, read in pieces of `size` bytes."""
-        found: dict[bytes, Seen] = {}
-        place = 0
-        while piece := self.piece(number, place, size):
+        entries: dict[bytes, Seen] = {}
+        cookie = 0
+        while piece := self.piece(number, cookie, size):
             mine = {name: seen for name, _, seen in piece if seen is not None}
-            assert found.keys().isdisjoint(mine)
-            found |= mine
-            place = piece[-1][1]
-        return found
+            assert entries.keys().isdisjoint(mine)
+            entries |= mine
+            cookie = piece[-1][1]
+        return entries
 
     def piece(self, number: int, place: int, size: int) -> list[tuple[bytes, int, Seen | None]]:
         """Return (name, cookie, attributes) of the entries behind a cookie that fit into `size` bytes.
@@ -254,7 +254,7 @@ class PretendKernel:
         """
         answer = self.ask(44, number, struct.pack("=QQIIQII", 0, place, size, 0, 0, 0, 0))
         assert len(answer) <= size
-        found, at = [], 0
+        entries, at = [], 0
         while at < len(answer):
             seen = self._entry(answer[at : at + 128])
             its, place, length, kind = struct.unpack_from("=QQII", answer, at + 128)
@@ -264,9 +264,9 @@ class PretendKernel:
                 assert seen is None and kind == 4 and (name == b".." or its == number)
             else:
                 assert seen is not None and kind == seen.mode >> 12
-            found.append((name, place, seen))
+            entries.append((name, place, seen))
             at += 152 + length + -length % 8
-        return found
+        return entries
 
 
 def _seen(attr: bytes) -> Seen:

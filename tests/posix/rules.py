@@ -113,9 +113,9 @@ def truncation_at_open_empties_and_moves_mtime(at: Path) -> None:
     (at / "f").write_text("content")
     os.utime(at / "f", ns=(1, 1))
     os.close(os.open(at / "f", os.O_WRONLY | os.O_TRUNC))
-    found = (at / "f").stat()
-    assert found.st_size == 0
-    assert found.st_mtime_ns > 1
+    attributes = (at / "f").stat()
+    assert attributes.st_size == 0
+    assert attributes.st_mtime_ns > 1
     (at / "f").write_text("again")
     os.close(os.open(at / "f", os.O_RDONLY | os.O_TRUNC))
     assert (at / "f").read_bytes() == b""
@@ -192,8 +192,8 @@ def times_of_other_centuries_are_those_of_the_host(at: Path) -> None:
     for seconds in centuries:
         (at / "f").write_bytes(b"x" * 3000)
         os.utime(at / "f", (seconds, seconds))
-        found = (at / "f").stat()
-        held = found.st_mtime_ns // 10**9
+        attributes = (at / "f").stat()
+        held = attributes.st_mtime_ns // 10**9
         assert held == seconds or abs(held) < abs(seconds), seconds
         assert "f" in os.listdir(at)
         for _ in range(3):
@@ -460,7 +460,7 @@ def names_have_255_bytes_and_paths_4096(at: Path) -> None:
 
 @rule
 def any_bytes_but_slash_and_nul_are_a_name(at: Path) -> None:
-    names = [bytes([each]) for each in range(1, 256) if each not in (ord("/"), ord("."))] + [b"a\xff\xfe", b" ", b"\n"]
+    names = [bytes([byte]) for byte in range(1, 256) if byte not in (ord("/"), ord("."))] + [b"a\xff\xfe", b" ", b"\n"]
     for name in dict.fromkeys(names):
         with open(os.path.join(os.fsencode(at), name), "wb") as file:
             file.write(name)
@@ -498,8 +498,8 @@ def link_counts_of_directories_and_files_are_correct(at: Path) -> None:
 def times_are_kept_to_the_nanosecond_and_may_be_left_out(at: Path) -> None:
     (at / "f").touch()
     os.utime(at / "f", ns=(1_234_567_890_123_456_789, 1_345_678_901_234_567_891))
-    found = (at / "f").stat()
-    assert (found.st_atime_ns, found.st_mtime_ns) == (1_234_567_890_123_456_789, 1_345_678_901_234_567_891)
+    attributes = (at / "f").stat()
+    assert (attributes.st_atime_ns, attributes.st_mtime_ns) == (1_234_567_890_123_456_789, 1_345_678_901_234_567_891)
     omit, now = (1 << 30) - 2, (1 << 30) - 1
 
     def set_times(first: tuple[int, int], second: tuple[int, int]) -> None:
@@ -508,8 +508,8 @@ def times_are_kept_to_the_nanosecond_and_may_be_left_out(at: Path) -> None:
             raise OSError(ctypes.get_errno(), "utimensat")
 
     set_times((0, omit), (7, 8))
-    found = (at / "f").stat()
-    assert (found.st_atime_ns, found.st_mtime_ns) == (1_234_567_890_123_456_789, 7_000_000_008)
+    attributes = (at / "f").stat()
+    assert (attributes.st_atime_ns, attributes.st_mtime_ns) == (1_234_567_890_123_456_789, 7_000_000_008)
     set_times((9, 1), (0, omit))
     assert (at / "f").stat().st_mtime_ns == 7_000_000_008
     set_times((0, omit), (0, now))
@@ -590,9 +590,9 @@ def root_gives_files_away_and_set_bits_fall(at: Path) -> None:
     (at / "f").touch()
     (at / "f").chmod(0o6755)
     os.chown(at / "f", 1234, 2345)
-    found = (at / "f").stat()
-    assert (found.st_uid, found.st_gid) == (1234, 2345)
-    assert not found.st_mode & stat.S_ISUID
+    attributes = (at / "f").stat()
+    assert (attributes.st_uid, attributes.st_gid) == (1234, 2345)
+    assert not attributes.st_mode & stat.S_ISUID
     os.chown(at / "f", -1, 0)
     assert ((at / "f").stat().st_uid, (at / "f").stat().st_gid) == (1234, 0)
 
@@ -638,9 +638,9 @@ def a_file_belongs_to_its_creator_except_for_the_group_of_a_setgid_directory(at:
         assert _by_a_user(lambda name=name: (at / name / "f").touch()) == 0
         assert _by_a_user(lambda name=name: (at / name / "sub").mkdir()) == 0
         assert _by_a_user(lambda name=name: (at / name / "l").symlink_to("f")) == 0
-        for each in ("f", "sub", "l"):
-            found = os.lstat(at / name / each)
-            assert (found.st_uid, found.st_gid) == (65534, 2345 if name == "shared" else 65534), (name, each)
+        for entry in ("f", "sub", "l"):
+            attributes = os.lstat(at / name / entry)
+            assert (attributes.st_uid, attributes.st_gid) == (65534, 2345 if name == "shared" else 65534), (name, entry)
     assert (at / "shared" / "sub").stat().st_mode & stat.S_ISGID
 
 
@@ -702,10 +702,10 @@ def a_directory_stream_returns_types_and_inodes(at: Path) -> None:
     (at / "d").mkdir()
     (at / "l").symlink_to("f")
     with os.scandir(at) as entries:
-        found = {
+        listing = {
             entry.name: (entry.is_symlink(), entry.is_dir(follow_symlinks=False), entry.inode()) for entry in entries
         }
-    assert found == {
+    assert listing == {
         "f": (False, False, os.lstat(at / "f").st_ino),
         "d": (False, True, os.lstat(at / "d").st_ino),
         "l": (True, False, os.lstat(at / "l").st_ino),
@@ -805,10 +805,10 @@ def special_files_are_made(at: Path) -> None:
 
 @rule
 def statfs_describes_a_file_system(at: Path) -> None:
-    found = os.statvfs(at)
-    assert found.f_bsize > 0
-    assert found.f_blocks >= found.f_bfree
-    assert found.f_namemax == 255
+    filesystem = os.statvfs(at)
+    assert filesystem.f_bsize > 0
+    assert filesystem.f_blocks >= filesystem.f_bfree
+    assert filesystem.f_namemax == 255
 
 
 @rule
@@ -943,8 +943,8 @@ def a_file_that_root_creates_with_another_group_belongs_to_it(at: Path) -> None:
         os.mknod(folder / "node", stat.S_IFREG | 0o644)
         os.symlink("x", folder / "link")
         for name in ("file", "folder", "fifo", "node", "link"):
-            found = (folder / name).lstat()
-            assert (found.st_uid, found.st_gid) == (0, group), f"{folder.name}/{name}"
+            attributes = (folder / name).lstat()
+            assert (attributes.st_uid, attributes.st_gid) == (0, group), f"{folder.name}/{name}"
     assert (at / "shared" / "folder").stat().st_mode & stat.S_ISGID
 
 
@@ -965,8 +965,8 @@ def a_path_descriptor_stays_with_a_removed_or_replaced_file(at: Path) -> None:
             (at / "f").unlink()
         else:
             (at / "g").rename(at / "f")
-        found = os.fstat(file)
-        assert (found.st_nlink, found.st_size) == (0, 3), act
+        attributes = os.fstat(file)
+        assert (attributes.st_nlink, attributes.st_size) == (0, 3), act
         again = os.open(f"/proc/self/fd/{file}", os.O_RDWR)
         assert os.read(again, 10) == b"old"
         os.pwrite(again, b"new", 0)
@@ -1026,5 +1026,5 @@ def a_replaced_directory_is_empty_for_processes_that_use_it(at: Path) -> None:
         assert os.listdir(at / "old") == ["f"]
     finally:
         os.fchdir(here)
-        for each in (directory, gone, here):
-            os.close(each)
+        for descriptor in (directory, gone, here):
+            os.close(descriptor)

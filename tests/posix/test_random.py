@@ -40,11 +40,11 @@ def at(side: Side, path: str) -> Path:
 
 
 def seen(path: Path) -> tuple[Any, ...]:
-    found = os.lstat(path)
-    kind = stat.S_IFMT(found.st_mode)
-    size = 0 if stat.S_ISDIR(found.st_mode) else found.st_size
-    links = 0 if stat.S_ISDIR(found.st_mode) else found.st_nlink
-    return kind, stat.S_IMODE(found.st_mode), size, links, found.st_uid, found.st_gid
+    attributes = os.lstat(path)
+    kind = stat.S_IFMT(attributes.st_mode)
+    size = 0 if stat.S_ISDIR(attributes.st_mode) else attributes.st_size
+    links = 0 if stat.S_ISDIR(attributes.st_mode) else attributes.st_nlink
+    return kind, stat.S_IMODE(attributes.st_mode), size, links, attributes.st_uid, attributes.st_gid
 
 
 def write_at(descriptor: int, data: bytes, offset: int) -> int:
@@ -110,17 +110,17 @@ def step(chance: random.Random) -> tuple[str, Callable[[Side], Any]]:
 
 
 def tree(top: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for place, folders, names in os.walk(top):
+    entries: dict[str, Any] = {}
+    for folder, folders, names in os.walk(top):
         for name in (*folders, *names):
-            path = Path(place) / name
+            path = Path(folder) / name
             what = seen(path)
             content = (
                 path.read_bytes() if stat.S_ISREG(what[0]) else os.readlink(path) if stat.S_ISLNK(what[0]) else None
             )
             times = None if stat.S_ISLNK(what[0]) else bool(os.lstat(path).st_mtime_ns)
-            found[str(path.relative_to(top))] = what, content, times
-    return found
+            entries[str(path.relative_to(top))] = what, content, times
+    return entries
 
 
 @pytest.mark.fuse

@@ -72,20 +72,20 @@ class Model:
         return made
 
     def unlink(self, parent: File, name: bytes) -> None:
-        found = self.child(parent, name)
-        if found.is_dir:
+        file = self.child(parent, name)
+        if file.is_dir:
             refuse(errno.EISDIR)
         del parent.entries[name]
-        found.names -= 1
+        file.names -= 1
 
     def rmdir(self, parent: File, name: bytes) -> None:
-        found = self.child(parent, name)
-        if not found.is_dir:
+        file = self.child(parent, name)
+        if not file.is_dir:
             refuse(errno.ENOTDIR)
-        if found.entries:
+        if file.entries:
             refuse(errno.ENOTEMPTY)
         del parent.entries[name]
-        found.names = 0
+        file.names = 0
 
     def link(self, file: File, parent: File, name: bytes) -> File:
         if file.is_dir:
@@ -181,8 +181,8 @@ class Run:
         self.paths[parent, name] = seen.number
         self.places.setdefault(seen.number, set()).add((parent, name))
         self.check(seen, file)
-        known = self.known.setdefault(seen.number, file)
-        assert known is file, "a number stands for one file"
+        existing = self.known.setdefault(seen.number, file)
+        assert existing is file, "a number stands for one file"
 
     def check(self, seen: Seen, file: File) -> None:
         assert stat.S_IFMT(seen.mode) == file.kind
@@ -206,12 +206,12 @@ class Run:
 
     def lookup(self) -> None:
         number, name = self.folder(), self.name()
-        found = self.known[number].entries.get(name)
+        child = self.known[number].entries.get(name)
         seen = self.kernel.lookup(number, name)
-        if found is None:
+        if child is None:
             assert seen is None
         else:
-            self.learn(seen, found, number, name)
+            self.learn(seen, child, number, name)
 
     def make(self) -> None:
         number, name = self.folder(), self.name()
@@ -259,13 +259,13 @@ class Run:
             lambda: self.kernel.rename(one, name, two, new, flags),
             lambda: self.model.rename(self.known[one], name, self.known[two], new, flags),
         )
-        told = {place: self.paths.pop(place, None) for place in ((one, name), (two, new))}
-        for place in told:
-            file = self.known[place[0]].entries.get(place[1])
+        told = {entry_key: self.paths.pop(entry_key, None) for entry_key in ((one, name), (two, new))}
+        for entry_key in told:
+            file = self.known[entry_key[0]].entries.get(entry_key[1])
             for number in told.values():
                 if number is not None and self.known[number] is file:
-                    self.paths[place] = number
-                    self.places.setdefault(number, set()).add(place)
+                    self.paths[entry_key] = number
+                    self.places.setdefault(number, set()).add(entry_key)
 
     def link(self) -> None:
         number, parent, name = self.number(), self.folder(), self.name()
@@ -289,7 +289,7 @@ class Run:
 
         It sends none for a file without a name, unless the file is open.
         """
-        named = any(self.paths.get(place) == number for place in self.places.get(number, ()))
+        named = any(self.paths.get(key) == number for key in self.places.get(number, ()))
         return named or number == self.top or self.is_open(number)
 
     def is_open(self, number: int) -> bool:
@@ -437,9 +437,9 @@ class Run:
             return
         if self.chance.random() < 0.5 and self.is_there(number):
             self.kernel.setattr(number, mtime_ns=10**9)  # a recent change is reported by other means
-        found = self.kernel.names(number, self.chance.choice((500, 1000, 4096, 65536)))
-        assert set(found) == set(folder.entries)
-        for name, seen in found.items():
+        entries = self.kernel.names(number, self.chance.choice((500, 1000, 4096, 65536)))
+        assert set(entries) == set(folder.entries)
+        for name, seen in entries.items():
             self.learn(seen, folder.entries[name], number, name)
 
     def readlink(self) -> None:
@@ -458,7 +458,7 @@ class Run:
         del self.known[number]
         self.read.pop(number, None)
         self.places.pop(number, None)
-        self.paths = {place: known for place, known in self.paths.items() if known != number}
+        self.paths = {key: other for key, other in self.paths.items() if other != number}
 
     def hostile(self) -> None:
         """Send an invalid request: it is refused or has no effect, and nothing changes."""
@@ -642,7 +642,7 @@ def test_number_of_open_removed_files_is_bounded(pretend: PretendKernel) -> None
     seen = [pretend.symlink(pad, b"%d" % number, b"text %d" % number) for number in range(30)]
     for number in range(30):
         pretend.unlink(pad, b"%d" % number)
-    numbers = [each.number for each in seen if each is not None]
+    numbers = [attributes.number for attributes in seen if attributes is not None]
     assert pretend.readlink(numbers[29]) == b"text 29" and pretend.getattr(numbers[29]).links == 0
     with pytest.raises(Failed) as lost:
         pretend.getattr(numbers[0])
@@ -833,11 +833,11 @@ def test_listing_continues_at_its_cookie_despite_changes(pretend: PretendKernel)
     (pretend.top / "others").mkdir()
     pad, chance = pad_of(pretend), random.Random(1)
     kept = {b".", b"..", *(f"{number:03}".encode() for number in range(0, 200, 2))}
-    found, place, turn = list[bytes](), 0, 0
-    while piece := pretend.piece(pad, place, _SIX):
-        found += [name for name, _, _ in piece]
-        place = chance.choice(piece)[1]  # the entries behind it did not fit into the program's buffer
-        del found[found.index(next(name for name, at, _ in piece if at == place)) + 1 :]
+    names, cookie, turn = list[bytes](), 0, 0
+    while piece := pretend.piece(pad, cookie, _SIX):
+        names += [name for name, _, _ in piece]
+        cookie = chance.choice(piece)[1]  # the entries behind it did not fit into the program's buffer
+        del names[names.index(next(name for name, at, _ in piece if at == cookie)) + 1 :]
         for name in [name for name, _, _ in piece if name not in kept and name != b"others"]:
             (pretend.top / os.fsdecode(name)).unlink(missing_ok=True)
         (pretend.top / f"new-{turn}").touch()
@@ -851,8 +851,8 @@ def test_listing_continues_at_its_cookie_despite_changes(pretend: PretendKernel)
             assert seen is not None
             assert len(pretend.piece(seen.number, 0, 4096)) == 2
     assert turn > 15
-    assert sorted(name for name in found if name in kept) == sorted(kept)
-    assert len(found) == len(set(found))
+    assert sorted(name for name in names if name in kept) == sorted(kept)
+    assert len(names) == len(set(names))
 
 
 def test_kernel_caches_no_listing_with_an_ambiguous_time_stamp(pretend: PretendKernel) -> None:

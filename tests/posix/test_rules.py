@@ -73,9 +73,9 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def let_in(folder: Path) -> None:
     """Let other users search this temporary folder."""
     temporary = Path(tempfile.gettempdir())
-    for each in (folder, *folder.parents):
-        if temporary in each.parents:
-            each.chmod(each.stat().st_mode | 0o055)
+    for ancestor in (folder, *folder.parents):
+        if temporary in ancestor.parents:
+            ancestor.chmod(ancestor.stat().st_mode | 0o055)
 
 
 def as_user(check: Callable[[Path], None], at: Path, uid: int) -> None:
@@ -97,8 +97,8 @@ def as_user(check: Callable[[Path], None], at: Path, uid: int) -> None:
         finally:
             os._exit(code)
     os.close(writing)
-    with os.fdopen(reading, "rb") as said:
-        told = said.read().decode()
+    with os.fdopen(reading, "rb") as pipe:
+        told = pipe.read().decode()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, told
 
 

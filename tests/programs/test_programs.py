@@ -76,9 +76,9 @@ def test_fio_verifies_its_own_writes(place: Path, engine: str) -> None:
         f"--direct={int(engine == 'libaio')}",
         f"--directory={place}",
     ]
-    said = json.loads(done(job, place))
-    assert [each["error"] for each in said["jobs"]] == [0, 0]
-    assert sum(each["write"]["io_kbytes"] for each in said["jobs"]) > 0
+    report = json.loads(done(job, place))
+    assert [job_result["error"] for job_result in report["jobs"]] == [0, 0]
+    assert sum(job_result["write"]["io_kbytes"] for job_result in report["jobs"]) > 0
 
 
 def test_git_clones_commits_and_finds_its_objects_whole(place: Path) -> None:
@@ -155,9 +155,9 @@ def test_pip_installs_a_tree_that_is_whole_and_imports(place: Path) -> None:
             if digest and not name.startswith(".."):  # scripts go elsewhere with --target
                 data = (into / name).read_bytes()
                 assert len(data) == int(size)
-                found = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-                assert digest == f"sha256={found}", name
+                computed = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+                assert digest == f"sha256={computed}", name
                 checked += 1
     assert checked > 2000
-    said = done([sys.executable, "-c", "import sympy; print(sympy.integrate('2*x'))"], place, PYTHONPATH=str(into))
-    assert said == "x**2\n"
+    output = done([sys.executable, "-c", "import sympy; print(sympy.integrate('2*x'))"], place, PYTHONPATH=str(into))
+    assert output == "x**2\n"

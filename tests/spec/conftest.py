@@ -73,13 +73,13 @@ class FuseShell:
         (self._at / path).write_text(text)
 
     def mkdir(self, path: str) -> None:
-        place = self._at / path
+        host_path = self._at / path
         # Every query exists as a path, so the kernel itself refuses mkdir: touch saves the query.
-        place.touch() if path.startswith("search/") else place.mkdir()
+        host_path.touch() if path.startswith("search/") else host_path.mkdir()
 
     def remove(self, path: str) -> None:
-        place = self._at / path
-        place.rmdir() if place.is_dir() else place.unlink()
+        host_path = self._at / path
+        host_path.rmdir() if host_path.is_dir() else host_path.unlink()
 
 
 class McpShell(VfsShell):
@@ -103,11 +103,11 @@ class McpShell(VfsShell):
         text, offset, column = "", 1, 0
         while True:
             part, _, last = self._call("ctx_read", path=path, offset=offset, column=column).rpartition("\n")
-            found = re.match(r"\[continue: offset=(\d+)(?: column=(\d+))?; ", last)
-            if found is None:
+            match = re.match(r"\[continue: offset=(\d+)(?: column=(\d+))?; ", last)
+            if match is None:
                 return text + part + ("\n" if part and "without a line end" not in last else "")
-            text += part + ("" if found[2] else "\n")
-            offset, column = int(found[1]), int(found[2] or 0)
+            text += part + ("" if match[2] else "\n")
+            offset, column = int(match[1]), int(match[2] or 0)
 
     def write(self, path: str, text: str) -> None:
         self._call("ctx_write", path=path, content=text)

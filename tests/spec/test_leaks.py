@@ -99,13 +99,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
         config.write_text(config.read_text() + RULES)
         live.run("add", str(live.corpus), "--name", "handbook")
         tree = live.store / "tree"
-        for place, text in (
+        for file_path, text in (
             ("memory/shared/known.md", "Signing keys are known to everybody.\n"),
             ("memory/mallory/own.md", "My own keys.\n"),
             ("pad/t/x.md", "scratch\n"),
         ):
-            (tree / place).parent.mkdir(parents=True, exist_ok=True)
-            (tree / place).write_text(text)
+            (tree / file_path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / file_path).write_text(text)
         if name == "with":
             hide(live)
         live.run("mount", str(live.at.parent / "mnt-ada"))
@@ -113,7 +113,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
             principal, allow = ROLES[role]
             proof = ["--as", principal]
             if allow is not None:
-                options = [option for each in allow for option in ("--allow", each)]
+                options = [option for pattern in allow for option in ("--allow", pattern)]
                 live.tokens[role] = live.run("token", "issue", principal, *options).strip()
                 proof = ["--token", live.tokens[role]]
             live.run("mount", str(live.at.parent / f"mnt-{role}"), *proof)
@@ -139,9 +139,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
 
 
 def hide(live: Live) -> None:
-    for place, text in HIDDEN.items():
-        area, _, rest = place.partition("/")
-        file = live.corpus / rest.removeprefix("handbook/") if area == "knowledge" else live.store / "tree" / place
+    for path, text in HIDDEN.items():
+        area, _, rest = path.partition("/")
+        file = live.corpus / rest.removeprefix("handbook/") if area == "knowledge" else live.store / "tree" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         os.setxattr(file, "user.ctx.tags", b"deploy")
@@ -369,11 +369,11 @@ def _guessed(caller: PrincipalClient, text: str) -> Any:
 
     The metadata of the file may depend on visible files only.
     """
-    place = TreePath.parse("memory/mallory/guess.md")
-    said = caller.change(Put(place, (text + "Signing keys are known to everybody.\n").encode()))
-    told = caller.call("metadata", path=str(place))
-    caller.change(Remove(place))
-    return said, sorted(name for name in told if "ctx." not in name or "trust" in name or "source" in name)
+    path = TreePath.parse("memory/mallory/guess.md")
+    response = caller.change(Put(path, (text + "Signing keys are known to everybody.\n").encode()))
+    told = caller.call("metadata", path=str(path))
+    caller.change(Remove(path))
+    return response, sorted(name for name in told if "ctx." not in name or "trust" in name or "source" in name)
 
 
 def _through_link(at: Path, path: str) -> str:
@@ -410,8 +410,8 @@ def _verified(caller: PrincipalClient, path: str) -> Any:
     manifest = json.loads(caller.call("context", request={"query": "keys", "budget": 500})["manifest"])
     for item in manifest["items"]:
         item["path"], item["sha256"] = path, hashlib.sha256(HIDDEN[path].encode()).hexdigest()
-    found = caller.call("verify_context", manifest=json.dumps(manifest).encode())
-    return found["same"], found["missing"]
+    result = caller.call("verify_context", manifest=json.dumps(manifest).encode())
+    return result["same"], result["missing"]
 
 
 def _task(caller: PrincipalClient) -> Any:

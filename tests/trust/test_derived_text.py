@@ -41,9 +41,9 @@ QUESTION = "when does the merger close"
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     made = Live(tmp_path_factory.mktemp("derived"))
     made.run("init")
-    place = made.store / "tree" / "memory" / "alice" / "plan.md"
-    place.parent.mkdir(parents=True)
-    place.write_text(PLAN)
+    file = made.store / "tree" / "memory" / "alice" / "plan.md"
+    file.parent.mkdir(parents=True)
+    file.write_text(PLAN)
     made.run("mount", str(made.at))
     made.wait_idle()
     yield made
@@ -99,11 +99,11 @@ def test_contexts_of_one_agent_do_not_exist_for_another(alice: PrincipalClient, 
 
 def test_versions_of_a_context_are_readable_by_its_owner_only(alice: PrincipalClient, mallory: PrincipalClient) -> None:
     for below in (f"context/{TASK}/.versions", f"context/.versions/{TASK}", f".snapshots/latest/context/{TASK}"):
-        found = []
+        names = []
         for name in ("", *FILES, *RECORDS):
             with contextlib.suppress(OSError):
-                found += mallory.call("list", path=f"{below}/{name}".rstrip("/"))
-        assert found == [], below
+                names += mallory.call("list", path=f"{below}/{name}".rstrip("/"))
+        assert names == [], below
     assert mallory.call("list", path="context/.versions") == []
     assert mallory.call("list", path=".snapshots/latest/context") == []
     for name in ("", "/request.toml", "/response.md"):
@@ -152,14 +152,14 @@ def test_an_agent_cannot_delete_write_or_take_a_context_of_another(
 
 
 def test_saved_query_is_visible_to_its_owner_only(alice: PrincipalClient, mallory: PrincipalClient) -> None:
-    place = TreePath.parse(f"search/{QUESTION}")
+    query = TreePath.parse(f"search/{QUESTION}")
     assert os.listdir(mallory.at / "search") == []
     assert mallory.call("list", path="search/.versions") == []
     assert mallory.call("list", path=".snapshots/latest/search") == []
-    assert code_of(lambda: mallory.change(Remove(place))) == errno.ENOENT
-    mallory.change(MakeDir(place))  # as if it did not exist
+    assert code_of(lambda: mallory.change(Remove(query))) == errno.ENOENT
+    mallory.change(MakeDir(query))  # as if it did not exist
     assert QUESTION in os.listdir(mallory.at / "search")
-    mallory.change(Remove(place))
+    mallory.change(Remove(query))
     assert os.listdir(mallory.at / "search") == []
     assert QUESTION in os.listdir(alice.at / "search")
 
@@ -187,9 +187,9 @@ def test_lost_source_record_opens_a_response_to_no_other_agent(
 
 
 def test_a_task_without_an_owner_is_for_people(live: Live, alice: PrincipalClient) -> None:
-    place = live.store / "tree" / "context" / "of-before"
-    place.mkdir()
-    (place / "request.toml").write_text('query = "merger"\n')
+    folder = live.store / "tree" / "context" / "of-before"
+    folder.mkdir()
+    (folder / "request.toml").write_text('query = "merger"\n')
     assert (live.at / "context" / "of-before" / "request.toml").exists()
     assert not (alice.at / "context" / "of-before").exists()
     assert "of-before" not in os.listdir(alice.at / "context")
@@ -242,23 +242,23 @@ def test_owner_that_loses_a_permission_loses_the_derived_text(live: Live, alice:
 
 
 def test_reused_context_name_starts_empty(live: Live, alice: PrincipalClient, mallory: PrincipalClient) -> None:
-    place = TreePath.parse("context/passed-on")
-    alice.change(MakeDir(place))
-    alice.change(Put(place / "request.toml", f'query = "{SECRET}"\n'.encode()))
-    alice.change(Put(place / "response.md", SECRET.encode()))
+    context = TreePath.parse("context/passed-on")
+    alice.change(MakeDir(context))
+    alice.change(Put(context / "request.toml", f'query = "{SECRET}"\n'.encode()))
+    alice.change(Put(context / "response.md", SECRET.encode()))
     live.run("commit")
-    alice.change(Remove(place))
+    alice.change(Remove(context))
     live.run("commit")
-    mallory.change(MakeDir(place))
+    mallory.change(MakeDir(context))
     live.run("commit")
-    assert set(os.listdir(mallory.at / str(place))) == {"request.toml", "context.md", "manifest.json"}
+    assert set(os.listdir(mallory.at / str(context))) == {"request.toml", "context.md", "manifest.json"}
     past = [entry[0] for entry in mallory.call("list", path="context/passed-on/.versions/request.toml")]
     told = [
         mallory.call("read", path=f"context/passed-on/.versions/request.toml/{name}") for name in past if name[0] == "0"
     ]
     assert told and not any(SECRET.encode() in data for data in told)
-    assert code_of(lambda: alice.call("list", path=str(place))) == errno.ENOENT
-    mallory.change(Move(place, TreePath.parse("context/passed-on-2")))
+    assert code_of(lambda: alice.call("list", path=str(context))) == errno.ENOENT
+    mallory.change(Move(context, TreePath.parse("context/passed-on-2")))
     assert code_of(lambda: mallory.call("read", path="context/passed-on-2/response.md")) == errno.ENOENT
 
 
@@ -267,15 +267,15 @@ def test_owners_survive_a_restart_and_a_line_cut_off(tmp_path: Path) -> None:
     from ctxfs.policy.owners import NEVER, Owners
 
     file, alice, bob = tmp_path / "owners.jsonl", Principal("agent", "alice"), Principal("agent", "bob")
-    place = TreePath.parse("context/t")
-    Owners(file, lambda _: True).give(place, ("agent:alice",))
+    task = TreePath.parse("context/t")
+    Owners(file, lambda _: True).give(task, ("agent:alice",))
     with file.open("a") as out:
         out.write('[17, "context", "t", ["agent:b')
     again = Owners(file, lambda _: True)
-    assert again.may_use(alice, place / "x")
-    assert not again.may_use(bob, place)
+    assert again.may_use(alice, task / "x")
+    assert not again.may_use(bob, task)
     again.give(TreePath.parse("context/u"), ("agent:bob",))
     third = Owners(file, lambda _: True)
     assert third.may_use(bob, TreePath.parse("context/u"))
-    assert third.since(bob, place) == NEVER
-    assert third.since(alice, place) < NEVER
+    assert third.since(bob, task) == NEVER
+    assert third.since(alice, task) < NEVER

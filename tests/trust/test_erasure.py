@@ -33,7 +33,7 @@ def holding(layout: Layout, word: bytes) -> list[str]:
 
     It unpacks objects, packs and compressed days, and searches databases and index segments.
     """
-    found = []
+    paths = []
     for path in layout.root.rglob("*"):
         if not path.is_file() or path.is_symlink():
             continue
@@ -43,10 +43,10 @@ def holding(layout: Layout, word: bytes) -> list[str]:
         if path.suffix == ".gz":
             data = gzip.decompress(data)
         if word in data.lower() or "".join(f"{chr(byte)}\0" for byte in word).encode() in data:
-            found.append(str(path.relative_to(layout.root)))
+            paths.append(str(path.relative_to(layout.root)))
     command = ["git", f"--git-dir={layout.repo}", "cat-file", "--batch-all-objects", "--batch"]
     objects = subprocess.run(command, capture_output=True, check=True).stdout
-    return found + (["an object of git"] if word in objects.lower() else [])
+    return paths + (["an object of git"] if word in objects.lower() else [])
 
 
 def put(file: Path, data: str) -> None:
@@ -79,12 +79,12 @@ def test_erased_text_is_in_no_file_of_the_store_and_no_response(opened: tuple[La
     (tree / "context/task/response.md").write_text("Nothing of it any more.\n")  # its versions contain it
     assert len(holding(layout, b"zanzibar")) > 5
 
-    found = asked.call("forget", path="memory/alice/secret.md")
+    result = asked.call("forget", path="memory/alice/secret.md")
 
     assert holding(layout, b"zanzibar") == []
-    assert found["derived"]["records"] == 1
-    assert found["copies"] == []
-    assert {change["path"] for change in found["changes"]} >= {"memory/alice/secret.md", "human/review/r1/claim.md"}
+    assert result["derived"]["records"] == 1
+    assert result["copies"] == []
+    assert {change["path"] for change in result["changes"]} >= {"memory/alice/secret.md", "human/review/r1/claim.md"}
     answers = [
         asked.call("search", question="zanzibar"),
         asked.call("history"),

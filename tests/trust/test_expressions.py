@@ -43,8 +43,8 @@ def _values_of(thing: object, depth: int = 0) -> Iterator[re.Pattern[Any]]:
     if isinstance(thing, re.Pattern):
         yield thing
     elif depth < 3 and isinstance(thing, list | tuple | set | frozenset):
-        for each in thing:
-            yield from _values_of(each, depth + 1)
+        for item in thing:
+            yield from _values_of(item, depth + 1)
     elif depth < 3 and isinstance(thing, dict):
         yield from _values_of(list(thing.values()), depth)
     elif depth < 3 and isinstance(getattr(thing, "__slots__", None), tuple) and not isinstance(thing, type):
@@ -64,7 +64,7 @@ def _written_in(source: str) -> Iterator[str | bytes]:
 @functools.cache
 def patterns() -> dict[tuple[str | bytes, int], str]:
     """Return {(expression, flags): location} of all expressions in the packages."""
-    found: dict[tuple[str | bytes, int], str] = {}
+    locations: dict[tuple[str | bytes, int], str] = {}
     for package in PACKAGES:
         for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if info.name.endswith("__main__"):
@@ -72,15 +72,15 @@ def patterns() -> dict[tuple[str | bytes, int], str]:
             module = importlib.import_module(info.name)
             for name, value in vars(module).items():
                 for pattern in _values_of(value):
-                    found.setdefault((pattern.pattern, pattern.flags), f"{info.name}.{name}")
+                    locations.setdefault((pattern.pattern, pattern.flags), f"{info.name}.{name}")
             source = Path(module.__file__ or "")
             for expression in _written_in(source.read_text() if source.suffix == ".py" else ""):
                 pattern = re.compile(expression)
-                found.setdefault((pattern.pattern, pattern.flags), info.name)
+                locations.setdefault((pattern.pattern, pattern.flags), info.name)
     for form in secrets._load_forms():
         for pattern in form.patterns:
-            found.setdefault((pattern.pattern, pattern.flags), f"secrets: {form.kind}")
-    return found
+            locations.setdefault((pattern.pattern, pattern.flags), f"secrets: {form.kind}")
+    return locations
 
 
 class _TooLong(Exception):
@@ -125,11 +125,15 @@ def _is_only_matched(place: str) -> bool:
 
 
 def test_every_pattern_of_the_packages_is_linear() -> None:
-    found = patterns()
-    assert len(found) > 100
+    locations = patterns()
+    assert len(locations) > 100
     before = signal.signal(signal.SIGPROF, _give_up)
     try:
-        slow = [said for (expression, flags), place in found.items() if (said := _slowest(expression, flags, place))]
+        slow = [
+            line
+            for (expression, flags), location in locations.items()
+            if (line := _slowest(expression, flags, location))
+        ]
     finally:
         signal.signal(signal.SIGPROF, before)
     assert not slow, "\n".join(slow)
@@ -163,7 +167,7 @@ def test_secrets_are_detected_in_linear_time(seed: str) -> None:
 def test_key_whose_beginning_is_missing_is_found_from_its_first_line() -> None:
     lines = "\n".join("QUJD" * 15 for _ in range(20))
     text = f"prose before it\n{lines}\n-----END RSA PRIVATE KEY-----\nprose after it"
-    (found,) = find_secrets(text)
-    assert text[found.start : found.end].startswith("QUJD")
-    assert found.line == 2
-    assert text[found.end :] == "\nprose after it"
+    (secret,) = find_secrets(text)
+    assert text[secret.start : secret.end].startswith("QUJD")
+    assert secret.line == 2
+    assert text[secret.end :] == "\nprose after it"

@@ -40,8 +40,8 @@ def test_worker_returns_the_chunks_of_the_readers(extractor: Extractor, name: st
     "charset", ["undefined", "punycode", "idna", "unicode_escape", "rot13", '"utf-8\\u0000x"', "zlib"]
 )
 def test_mail_in_an_unknown_charset_is_decoded_by_a_guess(charset: str) -> None:
-    (found,) = chunks_of("x.eml", f"From: a\nContent-Type: text/plain; charset={charset}\n\nhello quokka\n".encode())
-    assert "hello quokka" in found.text
+    (chunk,) = chunks_of("x.eml", f"From: a\nContent-Type: text/plain; charset={charset}\n\nhello quokka\n".encode())
+    assert "hello quokka" in chunk.text
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_long_header_costs_no_more_than_its_length(header: bytes) -> None:
 
 
 def test_half_of_a_surrogate_pair_becomes_a_replacement_character() -> None:
-    (found,) = chunks_of("x.jsonl", b'{"user":"Ann \\ud83d","text":"hi"}\n')
-    assert found.author == "Ann \ufffd"
-    found.text.encode()
+    (chunk,) = chunks_of("x.jsonl", b'{"user":"Ann \\ud83d","text":"hi"}\n')
+    assert chunk.author == "Ann \ufffd"
+    chunk.text.encode()
 
 
 def test_file_with_too_many_chunks_is_refused() -> None:
@@ -99,8 +99,8 @@ def test_reader_that_fails_costs_the_file_alone(
     _slow(monkeypatch, tmp_path, body)
     with pytest.raises(UnreadableFile, match=reason):
         extractor.chunks_of("hostile.txt", b"x")
-    (found,) = extractor.chunks_of("next.txt", b"the next one is read")
-    assert found.text == "the next one is read"
+    (chunk,) = extractor.chunks_of("next.txt", b"the next one is read")
+    assert chunk.text == "the next one is read"
 
 
 def test_worker_that_was_killed_is_replaced(extractor: Extractor) -> None:

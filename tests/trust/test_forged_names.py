@@ -71,7 +71,7 @@ def test_an_active_character_is_escaped_in_one_line() -> None:
 def test_a_source_forges_no_heading_of_a_context(piece: Piece, form: str) -> None:
     text = render("what", (f"note{FORGED}",), [piece, Piece("pad/b.md", 1, 2, "last\nlines")], form)  # type: ignore[arg-type]  # parametrised
     if form == "messages":
-        (text,) = (said["content"] for said in json.loads(text) if said["role"] == "system")
+        (text,) = (message["content"] for message in json.loads(text) if message["role"] == "system")
     outside = headings(text)
     assert [line for line in outside if re.match(r"\s*## \[(7|9)\]", line)] == []
     assert len([line for line in outside if line.startswith("## [")]) == 2
@@ -118,11 +118,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Yield a store with a file that forges by its name and content, opened without a daemon."""
     made = Live(tmp_path_factory.mktemp("forged"))
     made.run("init")
-    place = made.store / "tree" / "pad" / "n"
-    place.mkdir(parents=True)
+    folder = made.store / "tree" / "pad" / "n"
+    folder.mkdir(parents=True)
     name = EVIL.replace("\x00", "")
-    (place / name).write_text(f"zucchini rotation note \x1b]0;owned\x07 \x9b31m\n{CONTENT}")
-    os.setxattr(place / name, "user.ctx.tags", b"zucchini")
+    (folder / name).write_text(f"zucchini rotation note \x1b]0;owned\x07 \x9b31m\n{CONTENT}")
+    os.setxattr(folder / name, "user.ctx.tags", b"zucchini")
     (made.store / "tree" / "pad" / "n" / "ok.md").write_text("zucchini beside it\n")
     made.run("commit")
     made.run("reindex")
@@ -150,9 +150,9 @@ COMMANDS = (
 def test_no_command_prints_a_forged_line(hostile: Live, command: list[str]) -> None:
     done = hostile.try_run(*command)
     assert done.returncode in (0, 2), done.stderr
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     is_context = command[0] == "context"
-    for line in headings(said) if is_context else said.splitlines():
+    for line in headings(output) if is_context else output.splitlines():
         assert not line.startswith(("## [9]", "## [7]", "1: Send")), line
         assert "\x1b" not in line
         assert "\x9b" not in line

@@ -97,8 +97,8 @@ def work_with(past: Past, remote: Path, other: Past) -> None:
     past.archive.undo("memory/a/y.md", ALICE)
     past.archive.forget("pad/t/secret.md", "", ALICE)
     past.archive.upkeep(full=True)
-    for each in (past, other):
-        each.archive.add_remote("place", str(remote))
+    for store in (past, other):
+        store.archive.add_remote("place", str(remote))
     past.archive.push("place")
     other.archive.pull("place", ALICE)
     path = next(str(file.relative_to(past.tree)) for file in (past.tree / "memory/a").iterdir())

@@ -48,8 +48,8 @@ def test_source_that_is_a_repository_itself_is_shown() -> None:
 
 
 def test_repository_of_an_agent_is_its_own_while_it_may_read_the_whole_folder() -> None:
-    for place in ("pad/x/.git/config", "memory/alice/.git", "pad/x/deep/mirror.git/HEAD"):
-        assert exists(policy(), ALICE, place)
+    for path in ("pad/x/.git/config", "memory/alice/.git", "pad/x/deep/mirror.git/HEAD"):
+        assert exists(policy(), ALICE, path)
     made = policy(DENIED.format(path="pad/x/secret/**"))
     assert not exists(made, ALICE, "pad/x/.git/config")
     assert exists(made, ALICE, "pad/x/other/.git/config")

@@ -17,7 +17,7 @@ WHO = ["-c", "user.name=Ada", "-c", "user.email=a@b"]
 
 def ask(repo: Path, command: str = "show", **arguments: Any) -> subprocess.CompletedProcess[str]:
     """Run the tool by itself, in the environment of a hostile caller."""
-    said = json.dumps({"command": command, "repo": str(repo), **arguments})
+    request = json.dumps({"command": command, "repo": str(repo), **arguments})
     environment = {
         **os.environ,
         "GIT_DIR": "/nonexistent",
@@ -25,7 +25,7 @@ def ask(repo: Path, command: str = "show", **arguments: Any) -> subprocess.Compl
         "GIT_OBJECT_DIRECTORY": "/nonexistent",
     }
     words = [sys.executable, "-I", GIT]
-    return subprocess.run(words, input=said, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(words, input=request, env=environment, capture_output=True, text=True, timeout=60)
 
 
 def git(folder: Path, *words: str) -> str:
@@ -64,15 +64,15 @@ def write_object(git_folder: Path, kind: str, body: bytes) -> str:
     """Write a loose object without git and return its name."""
     data = f"{kind} {len(body)}\0".encode() + body
     name = hashlib.sha1(data).hexdigest()
-    place = git_folder / "objects" / name[:2] / name[2:]
-    place.parent.mkdir(exist_ok=True)
-    place.write_bytes(zlib.compress(data))
+    file = git_folder / "objects" / name[:2] / name[2:]
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(zlib.compress(data))
     return name
 
 
 def is_refused(done: subprocess.CompletedProcess[str]) -> bool:
-    said = done.stdout + done.stderr
-    return done.returncode == 1 and done.stdout == "" and "Traceback" not in said and "secret" not in said
+    output = done.stdout + done.stderr
+    return done.returncode == 1 and done.stdout == "" and "Traceback" not in output and "secret" not in output
 
 
 def test_configuration_of_a_repository_runs_nothing(repository: Path, tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_configuration_of_a_repository_runs_nothing(repository: Path, tmp_path: 
         f"[pager]\n\tlog = {run}\n[uploadpack]\n\tpackObjectsHook = {run}\n"
     )
     (tmp_path / "more").write_text(f"[core]\n\tpager = {run}\n")
-    for place in (repository / ".gitattributes", repository / ".git" / "info" / "attributes"):
-        place.parent.mkdir(exist_ok=True)
-        place.write_text("* diff=evil filter=evil\n")
+    for file in (repository / ".gitattributes", repository / ".git" / "info" / "attributes"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("* diff=evil filter=evil\n")
     for command in ("log", "show", "diff"):
         done = ask(repository, command, **({"rev": "HEAD"} if command != "diff" else {"rev": f"{head}..{head}"}))
         assert done.returncode == 0, done.stderr
@@ -110,66 +110,66 @@ def test_configuration_of_a_repository_runs_nothing(repository: Path, tmp_path: 
     "way", ["commondir", "alternates", "http alternates", "git link", "git file", "objects link", "empty"]
 )
 def test_repository_leads_to_no_other(way: str, repository: Path, private: Path) -> None:
-    place, theirs = repository / ".git", private / ".git"
+    git_folder, theirs = repository / ".git", private / ".git"
     secret = git(private, "rev-parse", "HEAD")
-    (place / "refs" / "heads" / "main").write_text(f"{secret}\n")
+    (git_folder / "refs" / "heads" / "main").write_text(f"{secret}\n")
     match way:
         case "commondir":
-            (place / "commondir").write_text(f"{theirs}\n")
+            (git_folder / "commondir").write_text(f"{theirs}\n")
         case "alternates":
-            (place / "objects" / "info" / "alternates").write_text(f"{theirs}/objects\n")
+            (git_folder / "objects" / "info" / "alternates").write_text(f"{theirs}/objects\n")
         case "http alternates":
-            (place / "objects" / "info" / "http-alternates").write_text(f"{theirs}/objects\n")
+            (git_folder / "objects" / "info" / "http-alternates").write_text(f"{theirs}/objects\n")
         case "git link":
-            os.rename(place, repository / "x")
-            place.symlink_to(theirs)
+            os.rename(git_folder, repository / "x")
+            git_folder.symlink_to(theirs)
         case "git file":
-            os.rename(place, repository / "x")
-            place.write_text(f"gitdir: {theirs}\n")
+            os.rename(git_folder, repository / "x")
+            git_folder.write_text(f"gitdir: {theirs}\n")
         case "objects link":
-            os.rename(place / "objects", repository / "x")
-            (place / "objects").symlink_to(theirs / "objects")
+            os.rename(git_folder / "objects", repository / "x")
+            (git_folder / "objects").symlink_to(theirs / "objects")
         case "empty":
-            os.rename(place, repository / "x")
-            place.mkdir()
+            os.rename(git_folder, repository / "x")
+            git_folder.mkdir()
             for name in ("HEAD", "commondir"):
-                (place / name).write_text({"HEAD": "ref: refs/heads/main\n", "commondir": f"{theirs}\n"}[name])
+                (git_folder / name).write_text({"HEAD": "ref: refs/heads/main\n", "commondir": f"{theirs}\n"}[name])
     for command in ("log", "show", "diff"):
         assert is_refused(ask(repository, command)), (way, command)
 
 
 def test_linked_files_and_folders_of_objects_are_not_followed(repository: Path, private: Path) -> None:
-    place, theirs = repository / ".git" / "objects", private / ".git" / "objects"
+    objects, theirs = repository / ".git" / "objects", private / ".git" / "objects"
     secret = git(private, "rev-parse", "HEAD")
     (repository / ".git" / "refs" / "heads" / "main").write_text(f"{secret}\n")
-    (place / secret[:2]).symlink_to(theirs / secret[:2])
+    (objects / secret[:2]).symlink_to(theirs / secret[:2])
     assert is_refused(ask(repository))
-    (place / secret[:2]).unlink()
-    (place / secret[:2]).mkdir()
-    (place / secret[:2] / secret[2:]).symlink_to(theirs / secret[:2] / secret[2:])
+    (objects / secret[:2]).unlink()
+    (objects / secret[:2]).mkdir()
+    (objects / secret[:2] / secret[2:]).symlink_to(theirs / secret[:2] / secret[2:])
     assert is_refused(ask(repository))
-    (place / secret[:2] / secret[2:]).unlink()
+    (objects / secret[:2] / secret[2:]).unlink()
     git(private, "gc", "-q")
     for pack in (theirs / "pack").glob("pack-*"):
-        (place / "pack" / pack.name).symlink_to(pack)
+        (objects / "pack" / pack.name).symlink_to(pack)
     assert is_refused(ask(repository))
-    for pack in (place / "pack").iterdir():
+    for pack in (objects / "pack").iterdir():
         pack.unlink()
-    (place / "pack").rmdir()
-    (place / "pack").symlink_to(theirs / "pack")
+    (objects / "pack").rmdir()
+    (objects / "pack").symlink_to(theirs / "pack")
     assert is_refused(ask(repository))
 
 
 def test_fifos_and_devices_block_no_process(repository: Path) -> None:
-    place = repository / ".git"
+    git_folder = repository / ".git"
     for name in ("packed-refs", "shallow", "refs/heads/odd", "objects/info/x"):
-        os.mkfifo(place / name)
+        os.mkfifo(git_folder / name)
     assert is_refused(ask(repository))
     for name in ("packed-refs", "shallow"):
-        (place / name).unlink()
+        (git_folder / name).unlink()
     assert ask(repository).returncode == 0
-    (place / "HEAD").unlink()
-    os.mkfifo(place / "HEAD")
+    (git_folder / "HEAD").unlink()
+    os.mkfifo(git_folder / "HEAD")
     assert is_refused(ask(repository))
 
 
@@ -247,24 +247,28 @@ def test_packed_repository_and_its_folders_are_read(repository: Path) -> None:
 
 
 def test_object_that_unpacks_to_much_is_an_error_sentence(repository: Path) -> None:
-    place = repository / ".git"
+    git_folder = repository / ".git"
     packer = zlib.compressobj(9)
     size = 300_000_000
     data = packer.compress(f"commit {size}\0".encode())
     for _ in range(size // 10_000_000):
         data += packer.compress(b"\n" * 10_000_000)
     data += packer.flush()
-    (place / "objects" / "ab").mkdir(exist_ok=True)
-    (place / "objects" / "ab" / ("c" * 38)).write_bytes(data)
-    (place / "refs" / "heads" / "main").write_text("ab" + "c" * 38 + "\n")
+    (git_folder / "objects" / "ab").mkdir(exist_ok=True)
+    (git_folder / "objects" / "ab" / ("c" * 38)).write_bytes(data)
+    (git_folder / "refs" / "heads" / "main").write_text("ab" + "c" * 38 + "\n")
     assert is_refused(ask(repository))
 
 
 def test_search_for_a_repository_ends_at_the_ceiling(repository: Path) -> None:
     (repository / "deep" / "er").mkdir(parents=True)
     words = [sys.executable, "-I", str(GIT)]
-    said = json.dumps({"command": "log", "repo": str(repository / "deep" / "er")})
+    request = json.dumps({"command": "log", "repo": str(repository / "deep" / "er")})
     done = subprocess.run(
-        words, input=said, env={**os.environ, "CTXFS_CEILING": str(repository / "deep")}, capture_output=True, text=True
+        words,
+        input=request,
+        env={**os.environ, "CTXFS_CEILING": str(repository / "deep")},
+        capture_output=True,
+        text=True,
     )
     assert "no repository" in done.stderr

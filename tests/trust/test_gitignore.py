@@ -24,22 +24,22 @@ def test_gitignore_that_is_no_regular_file_is_as_if_absent(tmp_path: Path, kind:
     root, outside = tmp_path / "root", tmp_path / "outside"
     root.mkdir()
     outside.write_text("*.md\n")
-    place = root / ".gitignore"
+    file = root / ".gitignore"
     match kind:
         case "fifo":
-            os.mkfifo(place)
+            os.mkfifo(file)
         case "socket-like device":
             if os.getuid():
                 pytest.skip("only root makes devices")
-            os.mknod(place, 0o020666, os.makedev(1, 5))
+            os.mknod(file, 0o020666, os.makedev(1, 5))
         case "link out":
-            place.symlink_to(outside)
+            file.symlink_to(outside)
         case "link to endless":
-            place.symlink_to("/dev/zero")
+            file.symlink_to("/dev/zero")
         case "directory":
-            place.mkdir()
+            file.mkdir()
         case _:
-            place.symlink_to(".gitignore")
+            file.symlink_to(".gitignore")
     (root / "a.md").write_text("a")
     assert "a.md" in found(root)
 

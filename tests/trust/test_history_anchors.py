@@ -95,8 +95,8 @@ def test_tampering_that_a_chain_cannot_show_is_found_by_its_anchors(
     tamper(store, chain)
     log = store.logs[chain].verify()
     assert [fault for fault in log.faults if fault.where != "head"] == [], "the chain itself looks whole"
-    found = store.compare()
-    assert any(fault.where.startswith(f"{chain}:") for fault in found.faults)
+    report = store.compare()
+    assert any(fault.where.startswith(f"{chain}:") for fault in report.faults)
     store.work()
     assert store.compare().faults, "what is written afterwards heals nothing"
     store.archive.close()
@@ -108,9 +108,9 @@ def test_forgotten_records_and_erased_files_leave_the_anchors_right(store: Recor
     store.logs["events"].forget("s1", "human:owner")
     store.archive.forget("memory/shared/secret.md", "", ALICE)
     store.work()
-    found = store.compare()
-    assert found.faults == []
-    assert found.versions > 4
+    report = store.compare()
+    assert report.faults == []
+    assert report.versions > 4
     store.archive.close()
 
 
@@ -122,9 +122,9 @@ def test_versions_from_before_anchors_differ_from_anchored_ones(tmp_path: Path) 
     old.close()
     store = Recorded(tmp_path / "store")
     store.work()
-    found = store.compare()
-    assert (found.faults, found.versions, found.up_to) == ([], 1, {"events": 1, "audit": 1})
-    assert found.since == found.newest != ""
+    report = store.compare()
+    assert (report.faults, report.versions, report.up_to) == ([], 1, {"events": 1, "audit": 1})
+    assert report.since == report.newest != ""
     store.archive.close()
 
 
@@ -139,9 +139,9 @@ def test_versions_that_were_written_again_without_the_key_have_no_seal(tmp_path:
     anchor = parse_anchor(text, "1" * 40, "2026-01-01T00:00:00Z")
     assert anchor is not None
     hashes = {name: log.verify().hashes for name, log in store.logs.items()}
-    found = store.anchors.compare(store_id, [*anchors, anchor], hashes)
-    assert ["not made with this key" in fault.what for fault in found.faults] == [True]
-    assert found.sealed == 4
+    report = store.anchors.compare(store_id, [*anchors, anchor], hashes)
+    assert ["not made with this key" in fault.what for fault in report.faults] == [True]
+    assert report.sealed == 4
     unsealed = parse_anchor(text.partition(" seal=")[0], "1" * 40, "2026-01-01T00:00:00Z")
     assert unsealed is not None
     assert store.anchors.compare(store_id, [unsealed], hashes).sealed == 0
@@ -181,15 +181,15 @@ def test_anchors_of_other_stores_report_no_tampering_here(store: Recorded, tmp_p
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(hub)], check=True)
     other = Recorded(tmp_path / "other")
     other.work()
-    for each in (store, other):
-        each.archive.add_remote("hub", str(hub), is_trusted=True)
+    for one in (store, other):
+        one.archive.add_remote("hub", str(hub), is_trusted=True)
     other.archive.push("hub")
     store.archive.pull("hub", ALICE)
-    found = store.compare()
-    assert found.faults == []
-    assert found.others > 0
-    for each in (store, other):
-        each.archive.close()
+    report = store.compare()
+    assert report.faults == []
+    assert report.others > 0
+    for one in (store, other):
+        one.archive.close()
 
 
 def test_key_lies_outside_the_store_and_is_long_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

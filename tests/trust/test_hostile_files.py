@@ -19,16 +19,16 @@ def test_folder_of_hostile_files_is_indexed_completely_and_skipped_files_are_nam
     index = Index(tmp_path / "index", tmp_path / "corpus")
     try:
         named = {path.removeprefix("knowledge/c/") for path, _ in index.catalog.skipped_files(1000)}
-        found = {hit.path.removeprefix("knowledge/c/") for hit in index.ask(f"mode:words {GOOD}").hits}
-        assert set(good) <= found
+        paths = {hit.path.removeprefix("knowledge/c/") for hit in index.ask(f"mode:words {GOOD}").hits}
+        assert set(good) <= paths
         # A special file is no file of the index; every other one is found, or named with its reason.
         regular = {name for name, _ in texts()} | {f"{name}.eml" for name, _ in mails()} | {"all.mbox", "sparse.md"}
-        known = {path.removeprefix("knowledge/c/") for _, path in index.catalog.all_paths()}
-        assert regular <= known
+        catalogued = {path.removeprefix("knowledge/c/") for _, path in index.catalog.all_paths()}
+        assert regular <= catalogued
         assert index.catalog.in_state("pending", 10) == []
         assert {"sparse.md", "broken.pdf", "bomb.pdf"} <= named
         assert index.paths("mode:words xylophone decoy") == [], "nothing outside is read"
-        assert not any(path.startswith(("out-folder/", "up/", "self/")) for path in known)
+        assert not any(path.startswith(("out-folder/", "up/", "self/")) for path in catalogued)
         assert not (tmp_path / "index" / "suspects.json").exists(), "no file ended the indexer"
     finally:
         index.close()

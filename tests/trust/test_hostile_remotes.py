@@ -284,10 +284,10 @@ def test_store_of_large_contents_reaches_no_other_file(past: Past, tmp_path: Pat
 
 
 def attributes(past: Past, path: str) -> dict[str, bytes]:
-    place = past.tree / path
+    file = past.tree / path
     return {
-        name.removeprefix("user.ctx."): os.getxattr(place, name)
-        for name in os.listxattr(place)
+        name.removeprefix("user.ctx."): os.getxattr(file, name)
+        for name in os.listxattr(file)
         if name.startswith("user.")
     }
 

@@ -181,9 +181,9 @@ def test_crash_among_many_files_is_narrowed_down_to_one(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         os.waitpid(child, 0)
         suspects = CrashRecords(tmp_path, 400)
-        found = suspects.batch_files
+        paths = suspects.batch_files
         suspects.close()
-        return found
+        return paths
 
     assert [batch_after_end_in(400), batch_after_end_in(20), batch_after_end_in(1)] == [20, 1, 1]
     assert CrashRecords(tmp_path, 400).batch_files == 400, "an end that nobody is accused of changes nothing"

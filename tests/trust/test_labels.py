@@ -22,7 +22,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the response of each way to read a text, for a file with a label and one without."""
     live = Live(tmp_path_factory.mktemp("labels"))
     live.run("init")
-    found: dict[str, str] = {}
+    responses: dict[str, str] = {}
 
     async def main() -> None:
         async with opened(Layout(live.store)) as server, McpClient(server) as client:
@@ -37,15 +37,15 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             await call("ctx_write", path="memory/shared/own.md", content="The zebra gate is shut.\n")
             for kind, word in (("untrusted", "walrus"), ("own", "zebra")):
                 path = PATH if kind == "untrusted" else "memory/shared/own.md"
-                found[f"{kind} ctx_read"] = await call("ctx_read", path=path)
-                found[f"{kind} ctx_search"] = await call("ctx_search", query=f"mode:words {word}")
-                found[f"{kind} grep"] = await call("ctx_search", query=word, kind="grep")
+                responses[f"{kind} ctx_read"] = await call("ctx_read", path=path)
+                responses[f"{kind} ctx_search"] = await call("ctx_search", query=f"mode:words {word}")
+                responses[f"{kind} grep"] = await call("ctx_search", query=word, kind="grep")
                 resource = await client.read_resource(f"ctx:///{path}")
                 parts = [part.text for part in resource.contents if isinstance(part, TextResourceContents)]
-                found[f"{kind} resource"] = "\n".join(parts)
+                responses[f"{kind} resource"] = "\n".join(parts)
 
     anyio.run(main, backend="trio")
-    return found
+    return responses
 
 
 @pytest.mark.parametrize("way", ["ctx_read", "ctx_search", "grep", "resource"])

@@ -44,9 +44,9 @@ def alice(live: Live) -> Iterator[PrincipalClient]:
 @pytest.fixture
 def home(live: Live, request: pytest.FixtureRequest) -> str:
     """Return a directory for one test in the agent's memory."""
-    place = f"memory/alice/t{abs(hash(request.node.name)) % 10**9}"
-    (live.store / "tree" / place).mkdir(parents=True)
-    return place
+    path = f"memory/alice/t{abs(hash(request.node.name)) % 10**9}"
+    (live.store / "tree" / path).mkdir(parents=True)
+    return path
 
 
 def mark(live: Live, path: str, name: str, value: bytes) -> None:

@@ -31,15 +31,15 @@ def answers(store: Live, lines: list[str], count: int) -> list[dict[str, Any]]:
         assert server.stdout is not None
         server.stdin.write("".join(f"{line}\n" for line in lines))
         server.stdin.flush()
-        found = [json.loads(server.stdout.readline()) for _ in range(count)]
+        responses = [json.loads(server.stdout.readline()) for _ in range(count)]
         server.stdin.close()
         assert server.wait(60) == 0
-    return found
+    return responses
 
 
 def test_message_that_cannot_be_read_is_answered_with_its_id(store: Live) -> None:
     half = json.dumps({"path": "memory/shared/x", "content": "\ud83d"})
-    found = answers(
+    responses = answers(
         store,
         [
             f'{{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{{"name":"ctx_write","arguments":{half}}}}}',
@@ -51,7 +51,7 @@ def test_message_that_cannot_be_read_is_answered_with_its_id(store: Live) -> Non
         ],
         5,
     )
-    codes = [(each.get("id"), each.get("error", {}).get("code")) for each in found]
+    codes = [(response.get("id"), response.get("error", {}).get("code")) for response in responses]
     assert codes == [(5, -32700), (None, -32700), (None, -32700), ("a", -32600), (9, None)], "what follows is served"
 
 
@@ -69,8 +69,8 @@ def in_parallel(store: Live, name: str, calls: list[dict[str, Any]]) -> list[str
                 texts.append(text)
 
             async with anyio.create_task_group() as group:
-                for each in calls:
-                    group.start_soon(call, each)
+                for call_arguments in calls:
+                    group.start_soon(call, call_arguments)
 
     anyio.run(main, backend="trio")
     return texts

@@ -160,8 +160,8 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
     try:
         eventually("it listens", answers, 90)
         yield made
-        said = made.close()
-        assert "Traceback" not in said, said
+        stderr = made.close()
+        assert "Traceback" not in stderr, stderr
         assert live.errors() == []
     finally:
         live.close()
@@ -199,8 +199,8 @@ def test_wrong_tokens_leave_nothing_behind(http: Http) -> None:
             wrong = {**PLAIN, "Authorization": f"Bearer {TOKEN.format(number)}"}
             statuses.add(client.post(http.url, json={}, headers=wrong).status_code)
         assert statuses == {401, 429}
-        known = {**PLAIN, "Authorization": f"Bearer {good}"}
-        assert client.post(http.url, json=request("initialize", HELLO), headers=known).status_code == 200
+        headers = {**PLAIN, "Authorization": f"Bearer {good}"}
+        assert client.post(http.url, json=request("initialize", HELLO), headers=headers).status_code == 200
 
     def as_before() -> bool:
         return descriptors(server) <= before[0] + 1 and descriptors(daemon) <= before[1] + 1

@@ -63,16 +63,16 @@ def test_files_of_any_year_have_versions_and_stop_nothing(past: Past) -> None:
 def test_host_numbers_fit_every_format_that_stores_them(tmp_path: Path, when: int) -> None:
     file = tmp_path / "x.md"
     file.write_text("x")
-    found = odd_stat(file, st_mtime_ns=when, st_ctime_ns=when, st_ino=(1 << 64) - 5, st_size=(1 << 64) - 1)
-    numbers = file_numbers(found)
+    attributes = odd_stat(file, st_mtime_ns=when, st_ctime_ns=when, st_ino=(1 << 64) - 5, st_size=(1 << 64) - 1)
+    numbers = file_numbers(attributes)
     assert all(MIN_INT64 <= number <= MAX_INT64 for number in numbers)
     assert file_numbers(odd_stat(file, st_ino=(1 << 64) - 6)).inode != numbers.inode
     catalog = Catalog(tmp_path / "index")
     try:
         with catalog.transaction():
             catalog.touch(
-                catalog.put_file("knowledge/x.md", "knowledge", stat_of(found), None, "text", "words", ""),
-                stat_of(found),
+                catalog.put_file("knowledge/x.md", "knowledge", stat_of(attributes), None, "text", "words", ""),
+                stat_of(attributes),
             )
     finally:
         catalog.close()
@@ -107,8 +107,8 @@ def test_host_numbers_are_read_in_one_module() -> None:
         "ctxfs/versions/recording/pathindex.py",
         "ctxfs/eventlog",
     ):
-        place = ROOT / name
-        for file in place.rglob("*.py") if place.is_dir() else [place]:
+        source = ROOT / name
+        for file in source.rglob("*.py") if source.is_dir() else [source]:
             text = file.read_text().replace('(folder / "catalog.db").stat().st_ino', "")
             assert not re.search(r"\.st_(mtime_ns|ctime_ns|ino)\b", text), f"{file}: use ctxfs.model.host_numbers"
 

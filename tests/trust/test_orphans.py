@@ -16,11 +16,11 @@ pytestmark = pytest.mark.fuse
 
 def descendants_of(pid: int) -> list[int]:
     """Return all descendants of a process but mount processes, which lead sessions of their own."""
-    found = []
+    children = []
     for child in children_of(pid):
         with contextlib.suppress(ProcessLookupError):
-            found += [child] if os.getsid(child) != child else []
-    return [*found, *(each for child in found for each in descendants_of(child))]
+            children += [child] if os.getsid(child) != child else []
+    return [*children, *(descendant for child in children for descendant in descendants_of(child))]
 
 
 def indexer_of(live: Live) -> int:
@@ -51,13 +51,13 @@ def test_no_worker_outlives_a_daemon_that_was_killed(own_live: Live) -> None:
 
 def running_with(word: str) -> list[int]:
     """Return running processes whose last argument is `word`, except commands of ctxfs."""
-    found = []
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             command = (process / "cmdline").read_text().split("\0")[:-1]
             if command[-1:] == [word] and "ctxfs" not in command and is_running(int(process.name)):
-                found.append(int(process.name))
-    return found
+                pids.append(int(process.name))
+    return pids
 
 
 def test_no_tool_or_server_outlives_a_daemon_that_was_killed(own_live: Live) -> None:

@@ -48,11 +48,11 @@ def test_backtracking_grep_blocks_no_other_client(live: Live) -> None:
             live.status()
             assert time.monotonic() - begun < 5, "the daemon answers while the search runs"
             asked += 1
-        lines, said = slow.communicate(timeout=60)
+        lines, stderr = slow.communicate(timeout=60)
     finally:
         slow.kill()
     assert lines == "pad/patterns/good.md:1:aaaa\n", "one hostile file costs that file"
-    assert "pad/patterns/evil.txt: the pattern takes too long on it" in said
+    assert "pad/patterns/evil.txt: the pattern takes too long on it" in stderr
 
 
 @pytest.fixture
@@ -197,8 +197,8 @@ def test_search_process_ends_with_its_daemon(own_live: Live) -> None:
     daemon = own_live.daemon_pid()
 
     def search_processes() -> list[str]:
-        found = subprocess.run(["pgrep", "-P", str(daemon), "-f", "grep_process"], capture_output=True, text=True)
-        return found.stdout.split()
+        processes = subprocess.run(["pgrep", "-P", str(daemon), "-f", "grep_process"], capture_output=True, text=True)
+        return processes.stdout.split()
 
     before = search_processes()
     assert len(before) == 1

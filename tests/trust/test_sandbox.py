@@ -65,9 +65,9 @@ print(json.dumps(found))
 def make_tool(folder: Path, script: str, *, open_world: bool = False) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.py").write_text(script)
-    said = {"description": "d", "command": ["python3", "run.py"], "open_world": open_world, "timeout_seconds": 30}
-    said["input"] = {"properties": {name: {} for name in ("sockets", "reads", "writes")}}
-    return parse_tool("probe", str(folder), said)
+    manifest = {"description": "d", "command": ["python3", "run.py"], "open_world": open_world, "timeout_seconds": 30}
+    manifest["input"] = {"properties": {name: {} for name in ("sockets", "reads", "writes")}}
+    return parse_tool("probe", str(folder), manifest)
 
 
 def run(tool: Any, digest: str, walls: Sandbox | None = None, **arguments: Any) -> Outcome:
@@ -87,15 +87,15 @@ def test_tool_has_no_capability_and_reaches_no_socket_of_the_machine(open_world:
     store = tmp_path / "store"
     store.mkdir()
     (store / "secret").write_text("secret")
-    place, name = tmp_path / "daemon.sock", f"@ctxfs-test-{os.getpid()}"
+    socket_path, name = tmp_path / "daemon.sock", f"@ctxfs-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as other:
-        one.bind(str(place))
+        one.bind(str(socket_path))
         other.bind(name.replace("@", "\0"))
         one.listen()
         other.listen()
         tool = make_tool(tmp_path / "tool", PROBE, open_world=open_world)
         asked = {
-            "sockets": [str(place), name],
+            "sockets": [str(socket_path), name],
             "reads": [str(store / "secret"), "/etc/shadow", "/run", "/var", "/home", str(tmp_path / "daemon.sock")],
             "writes": [
                 "/usr/x",
@@ -109,12 +109,14 @@ def test_tool_has_no_capability_and_reaches_no_socket_of_the_machine(open_world:
         }
         done = run(tool, digest_of(Path(tool.folder)), Sandbox([str(store)]), **asked)
     assert not done.fault, (done.fault, done.stderr)
-    found = json.loads(done.stdout)
-    allowed = {key for key, value in found.items() if value == "done"}
+    report = json.loads(done.stdout)
+    allowed = {key for key, value in report.items() if value == "done"}
     assert allowed == {"stream pair", "own"}
-    assert set(found["capabilities"]) == {"0" * 16}
-    assert not {each for each in found["variables"] if each.startswith(("XDG", "SSH", "DBUS", "CTXFS_TOKEN"))}
-    assert found["processes"] <= 4
+    assert set(report["capabilities"]) == {"0" * 16}
+    assert not {
+        variable for variable in report["variables"] if variable.startswith(("XDG", "SSH", "DBUS", "CTXFS_TOKEN"))
+    }
+    assert report["processes"] <= 4
 
 
 def test_tool_outlives_the_thread_that_started_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

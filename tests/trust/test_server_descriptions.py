@@ -27,7 +27,7 @@ def tool(name: str, words: str, **properties: Any) -> dict[str, Any]:
 
 
 def state(*tools: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    said = {
+    lists = {
         "name": "small",
         "status": "ready",
         "tools": list(tools),
@@ -35,7 +35,7 @@ def state(*tools: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         "prompts": [],
         "resources": [],
     }
-    return {**said, "templates": [], "left_out": {}, **more}
+    return {**lists, "templates": [], "left_out": {}, **more}
 
 
 class Store:
@@ -57,19 +57,19 @@ class Store:
 
     def words(self) -> str:
         """Return all names and contents below tools/."""
-        found: list[str] = []
+        texts: list[str] = []
 
         async def walk(path: TreePath) -> None:
             for entry in await self.mount.list(path):
                 at = path / entry.name
-                found.append(str(at))
+                texts.append(str(at))
                 if entry.is_dir:
                     await walk(at)
                 else:
-                    found.append((await self.mount.read(at)).decode())
+                    texts.append((await self.mount.read(at)).decode())
 
         trio.run(walk, TreePath())
-        return "\n".join(found)
+        return "\n".join(texts)
 
 
 @pytest.fixture
@@ -88,19 +88,19 @@ def store(tmp_path: Path) -> Store:
 
 
 def changed(**more: Any) -> dict[str, Any]:
-    said: dict[str, Any] = {
+    lists: dict[str, Any] = {
         "instructions": "Be careful.",
         "prompts": [{"name": "greet", "description": "Greets", "arguments": [{"name": "who"}]}],
         "templates": [{"uriTemplate": "memo://made/{id}", "name": "made"}],
         "tools": [tool("add", "Adds numbers", x={"type": "string", "description": "the first"})],
     }
-    return state(**{**said, **more})
+    return state(**{**lists, **more})
 
 
 def test_approved_words_are_shown(store: Store) -> None:
     words = store.words()
-    for each in ("Adds numbers", "the first", "Be careful.", "Greets"):
-        assert each in words
+    for text in ("Adds numbers", "the first", "Be careful.", "Greets"):
+        assert text in words
     assert "It does not run:" not in words
 
 
@@ -125,7 +125,7 @@ def test_approved_words_are_shown(store: Store) -> None:
 def test_words_that_changed_are_shown_to_no_model(news: dict[str, Any], store: Store) -> None:
     store.shelf.update(changed(**news))
     assert "IMPORTANT" not in store.words()
-    shown = json.dumps([each.record for each in store.catalog.tools()[0].values()])
+    shown = json.dumps([entry.record for entry in store.catalog.tools()[0].values()])
     assert EVIL not in shown.replace("%20", " ") or "more" not in shown
     again = Store(store.folder)  # a new daemon reads the stored lists
     assert "IMPORTANT" not in again.words()
@@ -157,10 +157,10 @@ def test_approval_is_of_the_words_that_were_shown(store: Store) -> None:
 
 def test_instructions_and_templates_are_approved_like_tools(store: Store) -> None:
     store.shelf.update(changed(instructions=EVIL, templates=[{"uriTemplate": "evil://{x}"}]))
-    known = store.shelf.shown()["small"]
-    assert known.instructions == "Be careful."
-    assert len(known.templates) == 1
-    waiting = [each.tool.name for each in store.catalog.offered()[0] if each.refusal]
+    shown = store.shelf.shown()["small"]
+    assert shown.instructions == "Be careful."
+    assert len(shown.templates) == 1
+    waiting = [text.tool.name for text in store.catalog.offered()[0] if text.refusal]
     assert waiting == ["small/instructions.md"]
     assert EVIL in store.catalog.difference("small/instructions.md")
     store.approve()
@@ -190,7 +190,7 @@ def test_words_of_a_server_are_bounded(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.shelf.update(state(tool("add", "x" * 1_000_000), instructions="y" * 1_000_000, status="z" * 1_000_000))
     store.approve()
-    known = store.shelf.shown()["small"]
-    assert len(known.instructions) <= 20_000
-    assert len(known.status) <= 500
-    assert all(len(each.description) <= 20_000 for each in known.tools.values())
+    shown = store.shelf.shown()["small"]
+    assert len(shown.instructions) <= 20_000
+    assert len(shown.status) <= 500
+    assert all(len(entry.description) <= 20_000 for entry in shown.tools.values())

@@ -49,7 +49,9 @@ def test_agent_cannot_write_to_the_session_of_another(live: Live) -> None:
         assert failed, told
     asked(live, "agent:alice", "record", said=said("hers"), session="alice")
     asked(live, "agent:mallory", "record", said=said("its own"), session="mallory")
-    texts = [(each["session"], each["text"]) for each in asked(live, "agent:alice", "history") if each.get("text")]
+    texts = [
+        (record["session"], record["text"]) for record in asked(live, "agent:alice", "history") if record.get("text")
+    ]
     assert texts == [("work-1", "mine"), ("alice", "hers")]
     live.run("history", "verify")
 
@@ -67,7 +69,9 @@ def test_commands_of_each_agent_have_a_session_of_their_own(live: Live) -> None:
     for arguments in ([], ["--as", "agent:carol"], ["--as", "agent:dave"], []):
         live.run("record", *arguments, "said in a shell")
     records = [json.loads(line) for line in live.run("history", "show", "--json").splitlines()]
-    assert {each["session"]: each["principal"].partition(":")[0] for each in records if "shell" in each["session"]} == {
+    assert {
+        record["session"]: record["principal"].partition(":")[0] for record in records if "shell" in record["session"]
+    } == {
         "shell": "human",
         "shell-carol": "agent",
         "shell-dave": "agent",

@@ -174,12 +174,12 @@ def test_folder_in_the_tree_is_content(own_live: Live, person: Person, tmp_path:
     (pad / ".ctxfs" / CONFIG_NAME).write_text("[context]\nsummariser = 'sh x.sh'\n")
     (pad / ".ctxfs" / "tree").mkdir()
     assert person.run(pad.parent, "init").returncode == 0  # the person's own store, elsewhere
-    for place in (pad, own_live.store / "tree" / "pad" / "x"):
-        done = person.run(place, "status", "--json")
+    for folder in (pad, own_live.store / "tree" / "pad" / "x"):
+        done = person.run(folder, "status", "--json")
         assert done.returncode == 0, done.stderr
         assert str(tmp_path / "home") in done.stdout
         for words in (("status",), ("trust", "--yes", ".")):
-            named = person.run(place, "--store", ".ctxfs", *words)
+            named = person.run(folder, "--store", ".ctxfs", *words)
             assert named.returncode == 1, "naming it does not help"
             assert "agents write" in named.stderr
 

@@ -40,8 +40,8 @@ def manifest(live: Live, principal: str) -> dict[str, Any]:
         if principal:
             client.call("join", principal=principal)
         built = client.call("context", request={"query": "when does the deploy key rotate", "budget": 800})
-    found: dict[str, Any] = json.loads(built["manifest"])
-    return found
+    data: dict[str, Any] = json.loads(built["manifest"])
+    return data
 
 
 def superseded(live: Live, principal: str) -> dict[str, str]:

@@ -31,12 +31,12 @@ def failed_in_words(done: subprocess.CompletedProcess[str]) -> bool:
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
     """Return a database outside all paths that the tool receives."""
-    place = tmp_path / "outside" / "cookies.db"
-    place.parent.mkdir()
-    with sqlite3.connect(place) as db:
+    file = tmp_path / "outside" / "cookies.db"
+    file.parent.mkdir()
+    with sqlite3.connect(file) as db:
         db.execute("CREATE TABLE cookies (value)")
         db.execute("INSERT INTO cookies VALUES ('the secret')")
-    return place
+    return file
 
 
 def test_name_of_a_file_is_no_address(secret: Path, tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ class Past:
         self.note("move", path, to, who)
 
     def remove(self, path: str, who: Actor = ALICE) -> None:
-        place = self.tree / path
-        place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
+        host_path = self.tree / path
+        host_path.rmdir() if host_path.is_dir() and not host_path.is_symlink() else host_path.unlink()
         self.note("remove", path, who=who)
 
     def label(self, path: str, name: str, value: str, who: Actor = ALICE) -> None:
@@ -94,19 +94,19 @@ class Past:
 
     def picture(self) -> dict[str, object]:
         """Return the state of the work tree that versions record."""
-        found: dict[str, object] = {}
+        state: dict[str, object] = {}
         for folder, names, files in os.walk(self.tree):
             for name in names + files:
                 path = os.path.join(folder, name)
                 stat = os.lstat(path)
                 shown = os.path.relpath(path, self.tree)
                 if os.path.islink(path):
-                    found[shown] = ("link", os.readlink(path))
+                    state[shown] = ("link", os.readlink(path))
                     continue
                 xattrs = {key: os.getxattr(path, key) for key in sorted(os.listxattr(path)) if key.startswith("user.")}
                 data = None if os.path.isdir(path) else Path(path).read_bytes()
-                found[shown] = (stat.st_mode, data, xattrs)
-        return found
+                state[shown] = (stat.st_mode, data, xattrs)
+        return state
 
 
 @pytest.fixture

@@ -225,9 +225,9 @@ def test_blame_names_the_author_of_each_line(past: Past) -> None:
 
 
 def test_sparse_large_file_stays_sparse_in_versions_and_after_restore(past: Past) -> None:
-    size, place = 2 * 2**30, past.tree / "pad" / "disk.img"
-    place.parent.mkdir(exist_ok=True)
-    with open(place, "wb") as file:
+    size, image = 2 * 2**30, past.tree / "pad" / "disk.img"
+    image.parent.mkdir(exist_ok=True)
+    with open(image, "wb") as file:
         for at in (0, 2**30, size - 5):
             os.pwrite(file.fileno(), b"data!", at)
     past.note("write", "pad/disk.img")
@@ -237,9 +237,9 @@ def test_sparse_large_file_stays_sparse_in_versions_and_after_restore(past: Past
     kept = sum(file.stat().st_blocks * 512 for file in past.layout.large.rglob("*") if file.is_file())
     assert kept < 2**20
     past.archive.restore("pad/disk.img", made.oid, ALICE)
-    found = place.stat()
-    assert (found.st_size, found.st_blocks * 512 < 2**20) == (size, True)
-    with open(place, "rb") as file:
+    attributes = image.stat()
+    assert (attributes.st_size, attributes.st_blocks * 512 < 2**20) == (size, True)
+    with open(image, "rb") as file:
         assert [os.pread(file.fileno(), 5, at) for at in (0, 100, 2**30, size - 5)] == [
             b"data!",
             bytes(5),

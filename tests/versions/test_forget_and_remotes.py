@@ -17,7 +17,7 @@ SECRET = b"the zanzibar password is hunter2"
 
 def traces(past: Past, secret: bytes) -> list[str]:
     """Return every file of the store that contains `secret`, including compressed objects and packs."""
-    found = []
+    paths = []
     for path in past.layout.root.rglob("*"):
         if not path.is_file():
             continue
@@ -25,9 +25,9 @@ def traces(past: Past, secret: bytes) -> list[str]:
         if path.parent.parent.name == "objects" and len(path.parent.name) == 2:
             data = zlib.decompress(data)
         if secret in data:
-            found.append(str(path))
+            paths.append(str(path))
     listed = past.git("cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split()
-    return found + [oid for oid in listed if secret in past.archive.ledger.repo.read(oid)]
+    return paths + [oid for oid in listed if secret in past.archive.ledger.repo.read(oid)]
 
 
 def test_erased_file_is_in_no_version_under_any_name(past: Past) -> None:
@@ -132,8 +132,8 @@ def test_an_erasure_that_was_killed_is_finished_at_the_next_start(past: Past) ->
 
 def test_dry_run_names_the_paths_and_erases_nothing(past: Past) -> None:
     past.version("memory/a/x.md", SECRET)
-    found = past.archive.forget("memory/a/x.md", "", ALICE, dry_run=True)
-    assert (found.blobs, found.paths) == (1, (b"memory/a/x.md",))
+    report = past.archive.forget("memory/a/x.md", "", ALICE, dry_run=True)
+    assert (report.blobs, report.paths) == (1, (b"memory/a/x.md",))
     assert past.archive.show("memory/a/x.md", "latest") == SECRET
 
 

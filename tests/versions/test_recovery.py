@@ -336,8 +336,8 @@ def test_file_that_its_owner_cannot_read_does_not_count_as_removed() -> None:
             finally:
                 os._exit(0)
         os.close(write_end)
-        with open(read_end, "rb") as said:
-            assert said.read().decode() == "one one one"
+        with open(read_end, "rb") as pipe:
+            assert pipe.read().decode() == "one one one"
         os.waitpid(child, 0)
 
 
@@ -352,10 +352,10 @@ def shut_out(store: Path) -> bytes:
     past.archive.commit([b"pad"])
     past.crash()
     past.reopen()
-    found = [past.archive.show(f"pad/{path}", "latest") for path in ("closed/x.md", "secret.md", "open.md")]
+    contents = [past.archive.show(f"pad/{path}", "latest") for path in ("closed/x.md", "secret.md", "open.md")]
     os.chmod(past.tree / "pad/closed", 0o755)
     past.close()
-    return b" ".join(found)
+    return b" ".join(contents)
 
 
 def test_unreadable_intent_is_dropped_and_the_store_opens(past: Past) -> None:

@@ -63,15 +63,15 @@ def test_a_damaged_side_car_is_an_error_not_an_empty_one(data: bytes) -> None:
 def test_no_text_can_forge_a_commit(subject: str, reason: str, moves: list[tuple[bytes, bytes]]) -> None:
     actor = Actor("agent:alice", "s1", "mcp", reason)
     commit = Commit("x", "1" * 40, ("2" * 40,), 1_795_000_000_123_456_789, actor, "write", subject, tuple(moves))
-    found = decode_commit("x", encode_commit(commit))
-    assert (found.tree, found.parents, found.time_ns, found.op) == (
+    decoded = decode_commit("x", encode_commit(commit))
+    assert (decoded.tree, decoded.parents, decoded.time_ns, decoded.op) == (
         commit.tree,
         commit.parents,
         commit.time_ns,
         "write",
     )
-    assert (found.actor.principal, found.actor.session) == ("agent:alice", "s1")
-    assert found.moves == commit.moves
+    assert (decoded.actor.principal, decoded.actor.session) == ("agent:alice", "s1")
+    assert decoded.moves == commit.moves
 
 
 def test_tree_edits_agree_with_git(tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_tree_edits_agree_with_git(tmp_path: Path) -> None:
     ],
 )
 def test_times_denote_the_last_matching_moment(text: str, wanted: str) -> None:
-    found = parse_moment(text, NOW)
-    assert found is not None
-    assert datetime.fromtimestamp(found // 1000 / 1e6, UTC) == datetime.fromisoformat(wanted)
+    moment = parse_moment(text, NOW)
+    assert moment is not None
+    assert datetime.fromtimestamp(moment // 1000 / 1e6, UTC) == datetime.fromisoformat(wanted)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "h-ago", "2026-13-01", "release-1", "10:00 o'clock", "999999w"])

@@ -99,8 +99,8 @@ def test_withdrawn_file_is_excluded_with_the_reason() -> None:
     pieces[4] = piece("stale.md", "stale", mtime_ns=5, score=1.0)
     pieces[5] = piece("poor.md", "poor", mtime_ns=20, score=-1.0)
     kept, out = select([], pieces, Rules(100, since_ns=10, min_score=0.0, standing=standing))
-    assert [each.path for each in kept] == ["later.md", "good.md"]
-    assert {each.piece.path: (each.reason, each.other) for each in out} == {
+    assert [item.path for item in kept] == ["later.md", "good.md"]
+    assert {item.piece.path: (item.reason, item.other) for item in out} == {
         "bad.md": ("quarantined", ""),
         "old.md": ("expired", ""),
         "first.md": ("superseded", "second.md"),
@@ -112,8 +112,8 @@ def test_withdrawn_file_is_excluded_with_the_reason() -> None:
 def test_pin_stays_despite_any_filter_and_its_lines_appear_once() -> None:
     pin = piece("a.md", "one\ntwo\nthree", why="pin")
     kept, out = select([pin], [piece("a.md", "two", 2), piece("b.md", "other")], Rules(0))
-    assert [each.path for each in kept] == ["b.md"]
-    assert [(each.reason, each.other) for each in out] == [("duplicate", "a.md")]
+    assert [item.path for item in kept] == ["b.md"]
+    assert [(item.reason, item.other) for item in out] == [("duplicate", "a.md")]
 
 
 def test_two_files_that_supersede_each_other_both_count() -> None:
@@ -133,13 +133,13 @@ def test_quotas_are_ceilings_and_reserves_come_before_better_answers() -> None:
     codes = [piece(f"c{n}.py", f"def f{n}(): return {n} + {n}", kind="code", score=9 - n / 10) for n in range(30)]
     facts = [piece(f"f{n}.md", f"the fact number {n} is true", kind="fact", score=-n / 10) for n in range(10)]
     free = pack([*codes, *facts], Limits(400), plain, upper_bound)
-    assert all(each.kind == "code" for each in free.chosen[:8])
+    assert all(item.kind == "code" for item in free.chosen[:8])
     held = pack([*codes, *facts], Limits(400, {"code": 60}, {}), plain, upper_bound)
-    used = sum(upper_bound(each.text) for each in held.chosen if each.kind == "code")
+    used = sum(upper_bound(item.text) for item in held.chosen if item.kind == "code")
     assert 0 < used <= 60
     assert {out.reason for out in held.excluded if out.piece.kind == "code"} == {"quota"}
     reserved = pack([*codes, *facts], Limits(400, {}, {"fact": 80}), plain, upper_bound)
-    assert sum(each.kind == "fact" for each in reserved.chosen) >= 3
+    assert sum(item.kind == "fact" for item in reserved.chosen) >= 3
     assert upper_bound(plain(reserved.chosen)) <= 400
 
 
@@ -246,7 +246,7 @@ def test_compression_keeps_the_sentences_that_answer_and_their_lines() -> None:
     ],
 )
 def test_text_is_split_into_sentences(text: str, expected: list[str]) -> None:
-    assert [each.text for each in sentences(text)] == expected
+    assert [sentence.text for sentence in sentences(text)] == expected
 
 
 # manifests

@@ -27,8 +27,8 @@ def test_copy_in_another_format_is_recognised(text: str) -> None:
     original, echo = piece("knowledge/a.md", SAID, 9), piece("memory/alice/x.md", text, 3)
     assert CopyDetector([echo, original]).original_of(echo) is original
     kept, out = select((), [echo, original], Rules(0))
-    assert [each.path for each in kept] == ["knowledge/a.md"]
-    assert [(each.piece.path, each.reason, each.other) for each in out] == [
+    assert [item.path for item in kept] == ["knowledge/a.md"]
+    assert [(item.piece.path, item.reason, item.other) for item in out] == [
         ("memory/alice/x.md", "recalled", "knowledge/a.md")
     ]
 
@@ -46,8 +46,8 @@ def test_text_with_new_content_is_no_copy() -> None:
 def test_younger_of_two_notes_is_the_copy_and_a_source_never_is() -> None:
     old, young = piece("memory/a/1.md", SAID, 1), piece("memory/b/2.md", SAID, 2)
     copy = piece("knowledge/copy.md", SAID, 3)
-    found = CopyDetector([young, old])
-    assert (found.original_of(young), found.original_of(old)) == (old, None)
+    detector = CopyDetector([young, old])
+    assert (detector.original_of(young), detector.original_of(old)) == (old, None)
     assert CopyDetector([copy, old]).original_of(copy) is None
     assert CopyDetector([copy, old]).original_of(old) is copy
 
@@ -57,7 +57,7 @@ def test_verdict_on_the_original_applies_to_its_copy() -> None:
     rules = Rules(0, standing={"memory/a/page.md": FileStatus(untrusted=True)}, drops_untrusted=True)
     kept, out = select((), [echo, original], rules)
     assert not kept
-    assert {each.reason for each in out} == {"untrusted"}
+    assert {item.reason for item in out} == {"untrusted"}
 
 
 def test_common_short_sentences_are_no_unit() -> None:

@@ -49,21 +49,21 @@ def judged(response: str, memory: str = "") -> Evaluation:
     ],
 )
 def test_claims_get_the_right_verdict(claim: str, verdict: str, kind: str) -> None:
-    (found,) = judged(claim).claims
-    assert (found.verdict, [conflict.kind for conflict in found.conflicts]) == (verdict, [kind] if kind else [])
+    (result,) = judged(claim).claims
+    assert (result.verdict, [conflict.kind for conflict in result.conflicts]) == (verdict, [kind] if kind else [])
 
 
 def test_a_conflict_names_both_sides_and_the_line() -> None:
-    (found,) = judged("Backups are kept for 45 days in the vault.").claims
-    (conflict,) = found.conflicts
+    (claim,) = judged("Backups are kept for 45 days in the vault.").claims
+    (conflict,) = claim.conflicts
     assert (conflict.claimed, conflict.known, conflict.at) == ("45", "30", "handbook.md:3")
 
 
 def test_citations_resolve_to_lines_of_the_context() -> None:
-    found = judged(
+    claims = judged(
         "Backups are kept for 30 days in the vault [1:3]. Keys rotate [7]. The budget is 12,500 francs [1:9-12]."
     ).claims
-    assert [citation for each in found for citation in each.citations] == [
+    assert [citation for claim in claims for citation in claim.citations] == [
         {"cite": "[1:3]", "resolves": True, "supports": True},
         {"cite": "[7]", "resolves": False, "supports": False},
         {"cite": "[1:9-12]", "resolves": False, "supports": False},
@@ -71,19 +71,21 @@ def test_citations_resolve_to_lines_of_the_context() -> None:
 
 
 def test_memory_with_another_value_contradicts() -> None:
-    found = judged("The release branch is called stable-2.", "release branch: main\nowner: Ada").claims
-    assert not found[0].conflicts, "without a value that can be compared nothing is claimed"
+    claims = judged("The release branch is called stable-2.", "release branch: main\nowner: Ada").claims
+    assert not claims[0].conflicts, "without a value that can be compared nothing is claimed"
     (found_value,) = judged("The release interval is 30 days.", "release interval: 90 days\nowner: Ada").claims
-    assert [(each.kind, each.at) for each in found_value.conflicts] == [("memory", "memory/m.md:1")]
+    assert [(conflict.kind, conflict.at) for conflict in found_value.conflicts] == [("memory", "memory/m.md:1")]
     (same,) = judged("The release interval is 90 days.", "release interval: 90 days").claims
     assert not same.conflicts
 
 
 def test_groundedness_counts_checkable_claims() -> None:
-    found = judged("# Answer\n\nBackups are kept for 30 days in the vault. Cheese is what the moon is made of. Really?")
-    assert found.groundedness == 0.5
+    evaluation = judged(
+        "# Answer\n\nBackups are kept for 30 days in the vault. Cheese is what the moon is made of. Really?"
+    )
+    assert evaluation.groundedness == 0.5
     assert judged("Really?").groundedness is None
-    assert any("need a model" in note for note in found.notes)
+    assert any("need a model" in note for note in evaluation.notes)
 
 
 @pytest.mark.parametrize(
@@ -105,9 +107,9 @@ def test_names_do_not_include_how_a_sentence_begins() -> None:
 
 
 def test_long_response_is_bounded_and_reported() -> None:
-    found = judged("Backups are kept for 30 days in the vault. " * 2100)
-    assert len(found.claims) == 2000
-    assert any("first 2000" in note for note in found.notes)
+    evaluation = judged("Backups are kept for 30 days in the vault. " * 2100)
+    assert len(evaluation.claims) == 2000
+    assert any("first 2000" in note for note in evaluation.notes)
 
 
 @pytest.mark.parametrize(

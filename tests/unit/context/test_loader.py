@@ -55,9 +55,9 @@ def test_every_text_of_a_stream_is_within_its_budget_and_all_words_arrive(
         assert max(upper_bound(word) for _, text in parts for word in text.split()) > budget - 50
         return
     assert all(upper_bound(part.text) <= budget for part in stream)
-    said = " ".join(part.text for part in stream)
-    assert all(word in said for _, text in parts for word in text.split())
-    assert [each.path for part in stream for each in part.ends] == [path for path, _ in parts]
+    words = " ".join(part.text for part in stream)
+    assert all(word in words for _, text in parts for word in text.split())
+    assert [end.path for part in stream for end in part.ends] == [path for path, _ in parts]
 
 
 def test_citations_count_sources_through_the_whole_stream() -> None:
@@ -86,7 +86,7 @@ def test_a_refresh_adds_replaces_and_drops() -> None:
         first.window, [piece("a.md", "new text"), piece("b.md", "stays"), piece("d.md", "more")], gone=("c.md",)
     )
     assert changes(second) == [("drop", "c.md:1-1"), ("replace", "a.md:1-1"), ("add", "d.md:1-1")]
-    assert {each.piece.text for each in second.window.held} == {"new text", "stays", "more"}
+    assert {item.piece.text for item in second.window.held} == {"new text", "stays", "more"}
     text = render_delta(second)
     assert "stale: the source no longer says this" in text
     assert "new text" in text
@@ -102,10 +102,10 @@ def test_stale_pieces_stay_within_the_budget_and_the_least_relevant_is_dropped_f
     )
     chosen = [piece("new.md", "fresh " * 20)]
     roomy = refreshed(old, chosen, 1000)
-    assert [each.piece.path for each in roomy.window.held] == ["new.md", "dear.md", "cheap.md"]
-    assert [each.age for each in roomy.window.held] == [0, 1, 1]
+    assert [item.piece.path for item in roomy.window.held] == ["new.md", "dear.md", "cheap.md"]
+    assert [item.age for item in roomy.window.held] == [0, 1, 1]
     tight = refreshed(old, chosen, upper_bound(rendered([chosen[0], old.held[0].piece])))
-    assert [each.piece.path for each in tight.window.held] == ["new.md", "dear.md"]
+    assert [item.piece.path for item in tight.window.held] == ["new.md", "dear.md"]
     assert [(step.change, step.at, step.reason.split(":")[0]) for step in tight.steps if step.change == "drop"] == [
         ("drop", "cheap.md:1-1", "evicted")
     ]
@@ -115,7 +115,7 @@ def test_relevance_fades_with_every_refresh() -> None:
     window = refreshed(Window(), [piece("a.md", "same words here")]).window
     for _ in range(3):
         window = refreshed(window, [piece("b.md", "other")]).window
-    held = {each.piece.path: each for each in window.held}
+    held = {item.piece.path: item for item in window.held}
     assert held["a.md"].age == 3
     assert held["a.md"].worth(upper_bound) < held["b.md"].worth(upper_bound)
 
@@ -140,4 +140,4 @@ def test_a_word_that_is_longer_than_a_text_arrives_in_pieces() -> None:
     lines = [match[1] for match in quoted if match]
     assert len(lines) > 5
     assert "".join(lines) == word
-    assert [each.path for part in stream for each in part.ends] == ["a.md", "b.md"]
+    assert [end.path for part in stream for end in part.ends] == ["a.md", "b.md"]

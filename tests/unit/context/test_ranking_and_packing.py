@@ -17,15 +17,15 @@ def columns(
     **signals: dict[int, float],
 ) -> tuple[list[int], dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.float64]]"]]:
     """Return (chunks, signals) in the form of `fuse`, from the scores of each signal."""
-    chunks = sorted({chunk for found in signals.values() for chunk in found})
-    return chunks, {name: np.array([found.get(c, np.nan) for c in chunks]) for name, found in signals.items()}
+    chunks = sorted({chunk for scores in signals.values() for chunk in scores})
+    return chunks, {name: np.array([scores.get(c, np.nan) for c in chunks]) for name, scores in signals.items()}
 
 
 def test_hit_of_both_engines_ranks_before_a_hit_of_one() -> None:
-    found = fuse(*columns(words={1: 9.0, 2: 8.0, 3: 1.0}, meaning={2: 0.9, 4: 0.8, 1: 0.1}))
-    assert found[0].chunk == 2
-    assert found[0].signals == {"words": 8.0, "meaning": 0.9}
-    assert sum(found[0].shares.values()) == pytest.approx(found[0].score)
+    ranking = fuse(*columns(words={1: 9.0, 2: 8.0, 3: 1.0}, meaning={2: 0.9, 4: 0.8, 1: 0.1}))
+    assert ranking[0].chunk == 2
+    assert ranking[0].signals == {"words": 8.0, "meaning": 0.9}
+    assert sum(ranking[0].shares.values()) == pytest.approx(ranking[0].score)
 
 
 def test_one_engine_alone_keeps_its_order() -> None:
@@ -56,14 +56,14 @@ def test_missing_vector_lowers_no_rank(words: dict[int, float], meaning: dict[in
     chunks, signals = columns(words=words, meaning=meaning)
     by_words = [scored.chunk for scored in fuse(chunks, {"words": signals["words"]})]
     waiting = np.array([chunk not in meaning for chunk in chunks])
-    found = fuse(chunks, signals, waiting=waiting, share=share)
-    order = [scored.chunk for scored in found]
+    ranking = fuse(chunks, signals, waiting=waiting, share=share)
+    order = [scored.chunk for scored in ranking]
     assert sorted(order) == chunks
     missing = [chunk for chunk in by_words if chunk not in meaning]
     assert [chunk for chunk in order if chunk not in meaning] == missing
-    scores = [scored.score for scored in found]
+    scores = [scored.score for scored in ranking]
     assert scores == sorted(scores, reverse=True)
-    for scored in found:
+    for scored in ranking:
         assert sum(scored.shares.values()) == pytest.approx(scored.score)
     if not meaning:
         assert order == by_words
@@ -126,7 +126,7 @@ def test_equal_text_is_packed_once() -> None:
     twin = [Piece("a.md", 1, 2, "the same  text"), Piece("b.md", 1, 2, "the same text")]
     kept, out = select([], twin, Rules(0))
     assert [piece.path for piece in kept] == ["a.md"]
-    assert [(each.piece.path, each.reason, each.other) for each in out] == [("b.md", "duplicate", "a.md")]
+    assert [(item.piece.path, item.reason, item.other) for item in out] == [("b.md", "duplicate", "a.md")]
 
 
 def test_piece_cannot_end_its_fence() -> None:

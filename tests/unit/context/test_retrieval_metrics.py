@@ -20,13 +20,13 @@ TWO = Gold("q", (Place("a.md", 3, 5), Place("b.md", 1, 1)))
 
 
 def test_gold_names_files_lines_and_ranges() -> None:
-    (found,) = parse_gold('{"question": "q", "relevant": ["a.md", "b.md:7", "c:d.md:2-4"], "category": "x"}\n\n')
-    assert [(p.path, p.first, min(p.last, 99)) for p in found.relevant] == [
+    (case,) = parse_gold('{"question": "q", "relevant": ["a.md", "b.md:7", "c:d.md:2-4"], "category": "x"}\n\n')
+    assert [(p.path, p.first, min(p.last, 99)) for p in case.relevant] == [
         ("a.md", 1, 99),
         ("b.md", 7, 7),
         ("c:d.md", 2, 4),
     ]
-    assert found.category == "x"
+    assert case.category == "x"
 
 
 @pytest.mark.parametrize(

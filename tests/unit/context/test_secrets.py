@@ -26,18 +26,18 @@ SECRETS = {
 def test_a_secret_is_found_and_withheld(kind: str) -> None:
     secret = SECRETS[kind]
     text = f"# Setup\n\nexport THING={secret}\nthen go on\n"
-    found = find_secrets(text)
-    assert [(each.kind, each.line) for each in found] == [(kind, 3)]
-    said, kinds = withhold_secrets(text)
-    assert secret not in said
-    assert said == f"# Setup\n\nexport THING=⟨{kind} withheld⟩\nthen go on\n"
+    secrets = find_secrets(text)
+    assert [(match.kind, match.line) for match in secrets] == [(kind, 3)]
+    redacted, kinds = withhold_secrets(text)
+    assert secret not in redacted
+    assert redacted == f"# Setup\n\nexport THING=⟨{kind} withheld⟩\nthen go on\n"
     assert kinds == (kind,)
-    assert split_at_remarks(said) == ["# Setup\n\nexport THING=", "\nthen go on\n"]
+    assert split_at_remarks(redacted) == ["# Setup\n\nexport THING=", "\nthen go on\n"]
 
 
 def test_only_the_password_of_an_address_is_withheld() -> None:
-    said, kinds = withhold_secrets("git clone https://ada:" + "hunter2@example.org/x.git")
-    assert said == "git clone https://ada:⟨Basic Auth Credentials withheld⟩@example.org/x.git"
+    redacted, kinds = withhold_secrets("git clone https://ada:" + "hunter2@example.org/x.git")
+    assert redacted == "git clone https://ada:⟨Basic Auth Credentials withheld⟩@example.org/x.git"
     assert kinds == ("Basic Auth Credentials",)
 
 

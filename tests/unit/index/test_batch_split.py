@@ -8,10 +8,10 @@ from ctxfs.index.extract.batch_split import split_texts
 def words(texts: list[str]) -> list[list[str]]:
     """Return the words of each text, for any first character."""
     split = split_texts(texts)
-    found: list[list[str]] = [[] for _ in texts]
+    split_words: list[list[str]] = [[] for _ in texts]
     for text, begin, end in zip(split.texts.tolist(), split.begins.tolist(), split.ends.tolist(), strict=True):
-        found[text].append(split.lowered[begin:end].decode())
-    return found
+        split_words[text].append(split.lowered[begin:end].decode())
+    return split_words
 
 
 @pytest.mark.parametrize(

@@ -66,11 +66,11 @@ def test_a_dialogue_is_recognised_and_cut_between_turns() -> None:
 
 def test_each_turn_is_a_unit_with_its_author_and_the_date_above_it() -> None:
     text = "1:56 pm on 8 May, 2023\n\nAda: hi\nBob Lee: where?\nin the shed\nAda: ok\n9 May 2023\nBob Lee: done\nAda: thanks\n"
-    found = [
+    units = [
         (chunk.author, chunk.first, date.fromordinal(chunk.day or 1).isoformat())
         for chunk in split_into_chunks("a.txt", text)
     ]
-    assert found == [
+    assert units == [
         ("", 1, "2023-05-08"), ("Ada", 3, "2023-05-08"), ("Bob Lee", 4, "2023-05-08"), ("Ada", 6, "2023-05-08"),
         ("Bob Lee", 8, "2023-05-09"), ("Ada", 9, "2023-05-09"),
     ]  # fmt: skip
@@ -82,8 +82,8 @@ def test_record_fields_give_author_and_date() -> None:
         '{"from": "Bob", "date": "2024-01-02", "n": [1]}',
         "[1, 2]",
     ]
-    found = [(chunk.author, chunk.day) for chunk in split_into_chunks("a.jsonl", "\n".join(lines))]
-    assert found == [("Ada", date(2023, 5, 8).toordinal()), ("Bob", date(2024, 1, 2).toordinal()), ("", None)]
+    units = [(chunk.author, chunk.day) for chunk in split_into_chunks("a.jsonl", "\n".join(lines))]
+    assert units == [("Ada", date(2023, 5, 8).toordinal()), ("Bob", date(2024, 1, 2).toordinal()), ("", None)]
 
 
 def test_front_matter_and_file_name_give_author_and_date() -> None:
@@ -112,7 +112,7 @@ def test_log_of_many_records_is_chunked_by_the_screenful() -> None:
     ],
 )
 def test_dates_are_read_as_people_write_them(text: str, wanted: list[tuple[int | None, int, int | None]]) -> None:
-    assert [(found.year, found.month, found.day) for found in find_dates(text)] == wanted
+    assert [(day.year, day.month, day.day) for day in find_dates(text)] == wanted
 
 
 def test_one_line_of_megabytes_is_bounded() -> None:

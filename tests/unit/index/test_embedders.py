@@ -90,9 +90,9 @@ def test_sentence_model_in_a_folder_runs_by_its_configuration(tmp_path: Path) ->
 
 def test_an_installed_model_gives_unit_vectors_of_its_width() -> None:
     embedder = open_embedder(EmbedderSpec(folder=str(default_model_folder())), 1)
-    found = embedder.embed(["rotate the keys", ""])
-    assert found.shape == (2, embedder.dimensions) == (2, 384)
-    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-4)
+    vectors = embedder.embed(["rotate the keys", ""])
+    assert vectors.shape == (2, embedder.dimensions) == (2, 384)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
 
 
 def test_folder_without_a_model_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ def server() -> Iterator[EmbedderSpec]:
 def test_endpoint_receives_batches_with_its_key(server: EmbedderSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTXFS_TEST_KEY", "secret")
     texts = [f"text {number}" for number in range(70)] + [""]
-    found = open_embedder(server, 1).embed(texts)
-    assert found.shape == (71, 32)
-    assert np.allclose(found[3], np.array(_words("text 3")) / np.linalg.norm(_words("text 3")), atol=1e-5)
+    vectors = open_embedder(server, 1).embed(texts)
+    assert vectors.shape == (71, 32)
+    assert np.allclose(vectors[3], np.array(_words("text 3")) / np.linalg.norm(_words("text 3")), atol=1e-5)
     assert [len(body["input"]) for _, body in _Server.seen] == [64, 7]
     assert {key for key, _ in _Server.seen} == {"Bearer secret"}
     assert _Server.seen[0][1]["model"] == "tiny"
@@ -244,7 +244,7 @@ def test_new_model_embeds_everything_while_the_old_one_answers(store: Store, tmp
 
     half.run_pending(yield_to=in_between)
     half.close()
-    assert all(found[0][0] == "knowledge/c/keys.md" and not found[1] for found, _ in answers)
+    assert all(hits[0][0] == "knowledge/c/keys.md" and not hits[1] for hits, _ in answers)
     assert {serving.name for _, serving in answers if serving is not None} == {name_of(old)}
     (tmp_path / "corpus" / "late.md").write_text("days days\n")
     store.index.follower.scan_all()
@@ -277,8 +277,8 @@ def test_previous_model_may_be_missing(store: Store, tmp_path: Path) -> None:
     old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", dimensions=12, seed=2)
     store.embed(old)
     (tmp_path / "old" / "tokenizer.json").unlink()
-    found, notes = store.ask(new, "keys")
-    assert not found
+    hits, notes = store.ask(new, "keys")
+    assert not hits
     assert any("no embedding model" in note for note in notes), "could not look is not nothing found"
     (tmp_path / "corpus" / "late.md").write_text("days days\n")
     store.index.follower.scan_all()

@@ -181,11 +181,11 @@ Content-Type: text/html
 
 def test_mail_is_read_with_its_author_day_and_subject() -> None:
     chunks = chunks_of("1.eml", MAIL)
-    (found,) = chunks
-    assert "blue drawer" in found.text
-    assert (found.author, found.heading) == ("Ann Müller", "Where the keys are")
-    assert found.day == 739678  # 3 March 2026
-    assert (found.first, found.last) == (6, 8)
+    (chunk,) = chunks
+    assert "blue drawer" in chunk.text
+    assert (chunk.author, chunk.heading) == ("Ann Müller", "Where the keys are")
+    assert chunk.day == 739678  # 3 March 2026
+    assert (chunk.first, chunk.last) == (6, 8)
 
 
 def test_a_mailbox_is_read_message_by_message() -> None:
@@ -227,7 +227,7 @@ def a_pdf(*pages: str) -> bytes:
     for number, body in enumerate(objects, 1):
         places.append(len(out))
         out += f"{number} 0 obj\n{body}\nendobj\n".encode()
-    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    table = "".join(f"{offset:010} 00000 n \n" for offset in places)
     end = (
         f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\n"
     )
@@ -332,8 +332,8 @@ def test_odd_files_do_not_prevent_indexing_of_the_rest(tmp_path: Path) -> None:
     index = Index(tmp_path / "index", corpus)
     try:
         assert time.monotonic() - start < 20
-        found = set(index.paths("mode:exact walrus"))
-        assert {"good.md", "mixed.txt", "deep.jsonl", "minified.json", "late-nul.txt", "surrogate-\udcff.md"} <= found
+        paths = set(index.paths("mode:exact walrus"))
+        assert {"good.md", "mixed.txt", "deep.jsonl", "minified.json", "late-nul.txt", "surrogate-\udcff.md"} <= paths
         assert index.paths("käfer") == ["mixed.txt"]
         assert index.catalog.skipped() == {"too large": 2, "binary": 1}
     finally:

@@ -242,20 +242,20 @@ def test_repeatedly_rewritten_file_scores_as_in_a_new_index(live: Live, tmp_path
 
 
 def test_file_replaced_by_a_folder_disappears_and_the_reverse(live: Live) -> None:
-    place = live.corpus / "place"
-    place.write_text("the otter\n")
+    path = live.corpus / "place"
+    path.write_text("the otter\n")
     live.catch_up("place")
     for caught_up in (False, True):
-        place.unlink()
-        place.mkdir()
-        (place / "in.md").write_text("a walrus\n")
+        path.unlink()
+        path.mkdir()
+        (path / "in.md").write_text("a walrus\n")
         live.told("place")
         if caught_up:
             live.catch_up("place")
         assert {hit[0] for hit in live.found("otter")} == set()
         assert {hit[0] for hit in live.found("walrus")} == {"knowledge/c/place/in.md"}
-        place.rename(live.corpus.parent / f"away-{caught_up}")
-        place.write_text("the otter\n")
+        path.rename(live.corpus.parent / f"away-{caught_up}")
+        path.write_text("the otter\n")
         live.told("place")  # the watcher reports the name only
         if caught_up:
             live.catch_up("place")

@@ -320,11 +320,11 @@ def test_order_of_names_does_not_matter_before_embedding(embedded: Index) -> Non
         )
     (embedded.corpus / "zebra.md").write_text("# Zebra\n\nThe zebra gate opens with the brass key.\n")
     embedded.follower.scan_all()
-    known = embedded.catalog._db.execute(
+    count = embedded.catalog._db.execute(
         "SELECT c.id FROM chunks c JOIN files f ON f.id=c.file WHERE f.path LIKE '%/a%'"
     )
     meaning = EmbedWorker(IndexerOptions(embedded.folder, embedded.spec, 2, 10**6, 20_000), lambda _: None)
-    chunks = [number for (number,) in known]
+    chunks = [number for (number,) in count]
     with patch.object(meaning._queue, "take", side_effect=[meaning._embeddings.waiting(chunks), []]):
         meaning.run_pending()
     meaning.close()
@@ -389,8 +389,8 @@ def test_the_same_text_is_embedded_once_and_keeps_its_vector_through_a_rename(em
 
 
 def unit_vectors(count: int, seed: int = 1) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-    found = np.random.default_rng(seed).normal(size=(count, 16)).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    vectors = np.random.default_rng(seed).normal(size=(count, 16)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 class Rows:
@@ -490,8 +490,8 @@ def test_ignore_rules_nest_and_negate(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
     (tmp_path / ".gitignore").write_text("*.log\n!keep.log\n")
     (tmp_path / "sub" / ".gitignore").write_text("!b.log\nc.txt\n")
-    found = {"/".join(parts) for parts, _ in walk(str(tmp_path), (), IgnoreRules(str(tmp_path), (), gitignore=True))}
-    assert found == {".gitignore", "keep.log", "sub/.gitignore", "sub/b.log"}
+    paths = {"/".join(parts) for parts, _ in walk(str(tmp_path), (), IgnoreRules(str(tmp_path), (), gitignore=True))}
+    assert paths == {".gitignore", "keep.log", "sub/.gitignore", "sub/b.log"}
 
 
 def test_simultaneous_changes_share_a_commit(index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -550,16 +550,16 @@ def test_columns_equal_the_catalog_after_any_change(
         facts.load(embedded.catalog)
         rows = list(embedded.catalog.ranking_rows(None))
         numbers = [row[0] for row in rows]
-        found = facts.candidates([*numbers, 10**6])
-        assert found.chunks.tolist() == numbers
-        assert found.files.tolist() == [row[1] for row in rows]
-        assert found.kinds.tolist() == [row[3] for row in rows]
-        assert found.authors.tolist() == [row[4] for row in rows]
-        assert found.vectors.tolist() == [-1 if row[8] is None else row[8] for row in rows]
+        candidates = facts.candidates([*numbers, 10**6])
+        assert candidates.chunks.tolist() == numbers
+        assert candidates.files.tolist() == [row[1] for row in rows]
+        assert candidates.kinds.tolist() == [row[3] for row in rows]
+        assert candidates.authors.tolist() == [row[4] for row in rows]
+        assert candidates.vectors.tolist() == [-1 if row[8] is None else row[8] for row in rows]
         wanted = [row[8] for row in reversed(rows) if row[8] is not None]
         wanted = list(dict.fromkeys(wanted))
         chunks, places = facts.chunks_with(np.array(wanted, dtype=np.int64))
-        expected = [(row[0], place) for place, vector in enumerate(wanted) for row in rows if row[8] == vector]
+        expected = [(row[0], position) for position, vector in enumerate(wanted) for row in rows if row[8] == vector]
         assert list(zip(chunks.tolist(), places.tolist(), strict=True)) == expected
 
     check()
