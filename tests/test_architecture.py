@@ -54,7 +54,7 @@ def imports_of(path: Path) -> set[str]:
 def test_library_is_imported_in_one_package(library: str) -> None:
     mine = [path for path in SOURCES if path.relative_to(ROOT).parts[0] != "tools"]  # those are separate programs
     users = {str(path.relative_to(ROOT)) for path in mine if library in imports_of(path)}
-    assert users, f"nobody imports {library} any more"
+    assert users, f"no package imports {library} any more"
     assert all(user.startswith(ROOMS[library]) for user in users), users
 
 

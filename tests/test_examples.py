@@ -56,7 +56,7 @@ def test_agent_answers_from_its_context_with_citations(own_live: Live) -> None:
     def answered() -> bool:
         return "Tuesday at noon" in script(own_live, "agent-with-memory.sh", "When is the deployment?").stdout
 
-    eventually("it knows", answered)
+    eventually("the agent answers from its memory", answered)
     task = own_live.at / "context" / "assistant-chat"
     assert "assistant/fact" in (task / "manifest.json").read_text()
     eventually("the answer was judged", (task / "evaluation.json").exists)

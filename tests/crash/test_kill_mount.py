@@ -138,7 +138,7 @@ def test_acknowledged_writes_stay_in_the_store_after_every_kill_of_the_mount_pro
             if victim != "daemon":
                 kill(mount)
             if victim == "both":
-                eventually("what is left is a dead mount, no bare directory", lambda: is_dead(live.at), 60)
+                eventually("a dead mount remains, no bare directory", lambda: is_dead(live.at), 60)
                 live.run("mount", str(live.at))
             eventually(
                 "every writer goes on",

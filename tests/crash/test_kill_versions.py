@@ -170,7 +170,7 @@ def check_copy(folder: Path, models: dict[str, Model], forgotten: set[bytes], *,
         for area, model in models.items():
             check_files(past.tree / area, model)
         for secret in forgotten:
-            assert not past.archive.ledger.repo.has(blob_id(secret)), "what was forgotten is back"
+            assert not past.archive.ledger.repo.has(blob_id(secret)), "erased content is back"
         check_sound(past, rebuild=rebuild)
         past.crash()
         assert past.reopen() == [], "recovering again made other versions"
@@ -236,7 +236,7 @@ def hold_lock(live: Live) -> StoreLock:
             return False
         return True
 
-    eventually("the store is nobody's", acquired)
+    eventually("the store has no owner", acquired)
     return lock
 
 

@@ -35,7 +35,7 @@ def test_every_event_is_stored_once_and_in_order(tmp_path: Path) -> None:
     assert paths(audit) == [f"a/{number}" for number in range(2500)]
     assert audit.verify().faults == []
     assert audit.spools is not None
-    assert os.listdir(audit.spools) == [], "what is in the chain is not kept twice"
+    assert os.listdir(audit.spools) == [], "records of the chain are not stored twice"
 
 
 def test_bounded_collection_is_continued_by_the_next(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_refused_operations_are_audited(served: Live) -> None:
     with pytest.raises(PermissionError):
         client.call("join", principal="human:root")
     client.close()
-    eventually("the mount has told", lambda: done_to(served, "memory/bob", "--agent", "agent:alice"))
+    eventually("the mount has sent its events", lambda: done_to(served, "memory/bob", "--agent", "agent:alice"))
     assert ("list", "ENOENT") in done_to(served, "memory/bob", "--agent", "agent:alice")
     assert ("create", "EACCES") in done_to(served, "memory/shared/new.md")
     refused = [(r["op"], r["outcome"]) for r in audited(served, "--agent", "agent:alice")]

@@ -161,7 +161,7 @@ def test_abandoned_call_leaves_no_process(live: Live) -> None:
     asked = Client(live.store / "run", timeout=20)
     assert not asked.call("call_state", id="other")["running"]
     client._socket.shutdown(2)
-    eventually("it is gone, and what it started", lambda: not children())
+    eventually("the tool and its child are gone", lambda: not children())
     thread.join(20)
     asked.close()
     client.close()

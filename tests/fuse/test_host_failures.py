@@ -79,7 +79,7 @@ def test_a_folder_that_is_moved_away_and_back_is_served_again(own_live: Live) ->
         away.rename(own_live.corpus)
     eventually("it is back", lambda: code_of(seen.read_text) == 0 and seen.read_text() == text, 5)
     (own_live.corpus / "rotation.md").write_text("# Keys\n\nWhoever was away hears of changes again.\n")
-    eventually("changes are heard of", lambda: "again" in seen.read_text(), 5)
+    eventually("changes are noticed", lambda: "again" in seen.read_text(), 5)
 
 
 def test_replacement_folder_is_served_and_watched(own_live: Live) -> None:

@@ -102,7 +102,7 @@ def test_files_written_below_a_mount_point_are_brought_into_the_store(own_live: 
     output = live.try_run("mount", str(live.at))
     assert output.returncode == 0
     (folder,) = (live.store / "found").iterdir()
-    assert str(folder / "files") in output.stderr, "it is not said where they are"
+    assert str(folder / "files") in output.stderr, "their location is not reported"
     assert (folder / "files" / "pad" / "mine" / "note.md").read_text() == "written to the bare directory"
     assert os.readlink(folder / "files" / "link") == "/etc/hostname"
     assert any(str(folder) in error["message"] for error in live.errors())

@@ -273,7 +273,7 @@ def test_signal_ends_the_wait_for_a_lock(live: Live, callers: Callable[[], Calle
     eventually("it waits", waiter.is_waiting)
     waiter.kill()
     holder.do(f"{kind}({held}, U)")
-    assert third.do(f"{kind}({third.open(at['mount'])}, W)") == GOT, "who was killed holds nothing"
+    assert third.do(f"{kind}({third.open(at['mount'])}, W)") == GOT, "a killed process holds no lock"
 
 
 def test_deadlock_is_reported_to_the_process(live: Live, callers: Callable[[], Caller]) -> None:

@@ -148,7 +148,7 @@ def test_few_descriptors_are_enough_for_many_files(tmp_path: Path) -> None:
     try:
         for number in range(NAMES):
             (live.at / "pad" / str(number)).write_text(str(number))
-        eventually("more than half of what is allowed is kept", lambda: read_all() and len(held(live)) > NAMES / 2)
+        eventually("more than half of the limit stays open", lambda: read_all() and len(held(live)) > NAMES / 2)
         opened = [os.open(live.at / "pad" / str(number), os.O_RDONLY) for number in range(NAMES - 150)]
         assert [os.pread(fd, 10, 0) for fd in opened] == [str(number).encode() for number in range(len(opened))]
         with pytest.raises(OSError, match="Too many open files") as refused:
@@ -183,7 +183,7 @@ def reads_until(live: Live, path: Path, policy: int) -> None:
             read(path)
         return os.sched_getscheduler(mount) == policy
 
-    eventually("the loop knows where its client runs", reads)
+    eventually("the loop has the processor of its client", reads)
 
 
 def test_process_on_the_same_processor_is_not_interrupted_by_background_work(

@@ -219,7 +219,7 @@ def test_fsync_and_the_end_of_a_session_cut_the_window(patient: Live) -> None:
     fd = os.open(memory / "synced.md", os.O_WRONLY | os.O_CREAT)
     os.write(fd, b"synced")
     os.fsync(fd)
-    eventually("the version of what was synced", lambda: len(os.listdir(memory / ".versions")) == 2, 5)
+    eventually("the version of the synced file", lambda: len(os.listdir(memory / ".versions")) == 2, 5)
     os.close(fd)
     (memory / "last.md").write_text("just before unmounting")
     patient.run("unmount", "--all")

@@ -126,7 +126,7 @@ def test_no_request_is_ever_over_its_budget(share: int, oracles: Oracles, pieces
         json.loads(built.manifest)
         full += bool(built.plan.excluded) and built.tokens >= 0.95 * request.budget
     assert not over, over
-    assert full, "no context was full: the requests are not what they should be"
+    assert full, "no context was full: the requests are wrong"
 
 
 def test_no_part_of_a_stream_is_over_its_budget(oracles: Oracles, pieces: list[Piece]) -> None:

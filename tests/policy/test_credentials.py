@@ -37,7 +37,7 @@ def test_a_token_narrows_and_never_widens() -> None:
     assert rights("memory/bob/a.md", "**:lrwxa") == NOTHING, "she may not without it either"
     assert rights("knowledge/x", "**:rw") == Verb.LIST | Verb.READ
     assert rights("knowledge/x", "memory/alice/**:rw") == NOTHING
-    assert rights("knowledge/x", "knowledge/**:w") == NOTHING, "what may not be listed is not there"
+    assert rights("knowledge/x", "knowledge/**:w") == NOTHING, "unlisted paths do not exist"
     assert rights("memory/alice/a.md") & Verb.WRITE, "without an allowance it is good for all that she may"
 
 
@@ -135,7 +135,7 @@ def test_a_command_with_a_token_acts_for_its_agent(served: Live) -> None:
     assert ctxfs("ls", "memory").stdout.split() == ["alice/"]
     assert ctxfs("cat", "memory/shared/note.md").returncode == 1
     assert "token" not in ctxfs("cat", "memory/bob/note.md").stderr
-    assert ctxfs("token", "issue", "agent:alice").returncode == 1, "who holds a token issues none"
+    assert ctxfs("token", "issue", "agent:alice").returncode == 1, "a token holder issues no token"
     served.run("token", "revoke", token.split("_")[1])
     assert "unknown, revoked or expired" in ctxfs("ls").stderr
 

@@ -181,7 +181,7 @@ def test_compiled_walk_agrees_with_the_patterns(made: list[Rule], parts: list[st
     rights = Policy(made).rights(ALICE, Path(path), NOW)
     assert rights.verbs == (wanted if wanted & Verb.LIST else NOTHING)
     if any(Policy(made).rights(ALICE, Path((*path, *more)), NOW).verbs for more in (("a",), ("b", "a"), ("ab",))):
-        assert rights.exists or denied & Verb.LIST, "what is allowed can be reached"
+        assert rights.exists or denied & Verb.LIST, "allowed paths can be reached"
 
 
 def test_patterns_of_rules_can_be_parsed_again() -> None:

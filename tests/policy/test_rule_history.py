@@ -131,7 +131,7 @@ def test_versions_stay_hidden_from_a_denied_principal(served: Live) -> None:
     versions = served.at.parent / "mnt-alice" / "memory" / "shared" / ".versions" / "plan.md"
     texts = [(versions / name).read_text() for name in sorted(os.listdir(versions)) if name[0].isdigit()]
     assert texts == ["open again\n"]
-    assert "0001_" in (versions / "log").read_text(), "how many there were before is not said"
+    assert "0001_" in (versions / "log").read_text(), "the number of earlier versions is not revealed"
     assert len((versions / "log").read_text().splitlines()) == 1
     by_people = served.at / "memory" / "shared" / ".versions" / "plan.md"
     assert len([name for name in os.listdir(by_people) if name[0].isdigit()]) == 4

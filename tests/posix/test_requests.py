@@ -335,7 +335,7 @@ class Run:
         if not keeps:
             self.read.pop(number, None)
         elif number in self.read:
-            assert self.read[number] == file.data, "what has been read before is still good"
+            assert self.read[number] == file.data, "earlier data is still valid"
         self.held.append((fh, number, file, flags))
 
     def read_again(self) -> None:
@@ -345,7 +345,7 @@ class Run:
             return
         for _ in range(2):
             fh, keeps = self.kernel.open(number, os.O_RDONLY)
-            assert not keeps or self.read.get(number, file.data) == file.data, "what has been read before is still good"
+            assert not keeps or self.read.get(number, file.data) == file.data, "earlier data is still valid"
             assert self.kernel.read(number, fh, 10, 5000) == bytes(file.data[10:5010])
             self.read[number] = bytes(file.data)
             self.kernel.release(number, fh)
@@ -547,8 +547,8 @@ def test_random_requests_agree_with_the_model(
             error.add_note(f"seed {seed}, step {count}: {step.__name__}")
             raise
     unexpected = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
-    assert not unexpected, "an exception that nobody foresaw"
-    assert len(pretend.state.nodes) <= len(run.known) + len(run.held) + 1, "what was forgotten is gone"
+    assert not unexpected, "an unexpected exception"
+    assert len(pretend.state.nodes) <= len(run.known) + len(run.held) + 1, "forgotten nodes are freed"
     for fh, number, _, _ in run.held:
         pretend.release(number, fh)
     pretend.state.open_file_cache.evict_all()
@@ -693,7 +693,7 @@ def test_looked_up_file_is_opened_without_another_lookup(pretend: PretendKernel,
     (pretend.top / "f").write_text("text")
     seen, before = found(pretend, b"f", by_listing=by_listing), answered(pretend)
     fh, keeps = pretend.open(seen.number, os.O_RDONLY)
-    assert not keeps, "what the kernel may have of it is from before"
+    assert not keeps, "the kernel may have old data of it"
     assert pretend.read(seen.number, fh, 0, 10) == b"text"
     pretend.release(seen.number, fh)
     again, keeps = pretend.open(seen.number, os.O_RDONLY)
@@ -865,9 +865,9 @@ def test_kernel_caches_no_listing_with_an_ambiguous_time_stamp(pretend: PretendK
     assert list(pretend.names(pad, 4096)) == [b"f"]
     assert pretend.dropped == [pad], "it has not changed for long"
     (pretend.top / "g").touch()
-    assert len(pretend.piece(pad, 0, 500)) == 3, "who read it when it had just changed went away"
+    assert len(pretend.piece(pad, 0, 500)) == 3, "the reader of the fresh directory left"
     os.utime(pretend.top, (1, 1))
-    assert len(pretend.names(pad, 4096)) == 2, "and somebody else has gone on, with whom the kernel has all names"
+    assert len(pretend.names(pad, 4096)) == 2, "and another reader has gone on, for which the kernel has all names"
     assert pretend.dropped == [pad, pad]
 
 

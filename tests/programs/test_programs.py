@@ -122,7 +122,7 @@ def test_sqlite_is_whole_after_its_writer_was_killed(place: Path, mode: str) -> 
             writer.send_signal(signal.SIGKILL)
         with sqlite3.connect(database) as db:
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            assert db.execute("SELECT max(number) FROM facts").fetchone()[0] >= last, "what was committed is there"
+            assert db.execute("SELECT max(number) FROM facts").fetchone()[0] >= last, "committed rows are present"
             assert db.execute("SELECT count(*), max(number) + 1 FROM facts").fetchone()[0] >= last + 1
         db.close()
 

@@ -79,7 +79,7 @@ def test_large_files_that_are_open_are_neither_read_nor_written_after_a_denial(
     assert os.pwrite(written, b"x" * 10, 0) == os.pwrite(made, b"y" * 10, 0) == 10
     (live.store / "policy.toml").write_text(ALLOW + DENY.format(who))
     eventually("it is denied", lambda: not there.exists(), 5)
-    eventually("what is read is refused", lambda: code_of(lambda: os.pread(read, 10, 2_000_000)) in REFUSED, 5)
+    eventually("reads are refused", lambda: code_of(lambda: os.pread(read, 10, 2_000_000)) in REFUSED, 5)
     assert code_of(lambda: os.preadv(direct, [aligned], 8192)) in REFUSED
     assert code_of(lambda: os.pwrite(written, b"EVIL", 0)) in REFUSED
     assert code_of(lambda: os.pwrite(made, b"EVIL", 0)) in REFUSED

@@ -133,7 +133,7 @@ def test_copies_that_are_files_of_their_own_and_remotes_are_named(opened: tuple[
     assert (dry["remotes"], dry["copies"]) == (["backup"], ["pad/t/notes.md"])
     done = asked.call("forget", path="memory/alice/secret.md")
     assert (done["remotes"], done["copies"]) == (["backup"], ["pad/t/notes.md"])
-    assert LINE in (layout.tree / "pad/t/notes.md").read_text(), "what is somebody's own stays"
+    assert LINE in (layout.tree / "pad/t/notes.md").read_text(), "a copy in a file of its own stays"
 
 
 def test_phrases_are_found_through_case_wrapping_and_escapes() -> None:

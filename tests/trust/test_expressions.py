@@ -35,7 +35,7 @@ SEEDS = [seed for seed in SEEDS if seed]
 SMALL, LARGE = 1_500, 12_000
 # Linear is eight times as long, quadratic sixty-four.
 MAX_GROWTH = 24
-LEAST_SECONDS = 0.02
+MIN_SECONDS = 0.02
 MAX_SECONDS = 0.5
 
 
@@ -143,7 +143,7 @@ def _slowest(expression: str | bytes, flags: int, place: str) -> str:
     pattern, matched = re.compile(expression, flags), _is_only_matched(place)
     for seed in SEEDS:
         large = seconds(pattern, seed, LARGE, matched=matched)
-        if large < LEAST_SECONDS:
+        if large < MIN_SECONDS:
             continue
         small = max(min(seconds(pattern, seed, SMALL, matched=matched) for _ in range(3)), 1e-5)
         if large >= MAX_SECONDS or large / small > MAX_GROWTH:

@@ -124,7 +124,7 @@ def test_slow_files_exhaust_the_time_budget_of_a_search() -> None:
     patience = SlowFileBudget(lambda: now)
     for _ in range(500):
         patience.charge(0.01)
-    assert not patience.is_exhausted, "what is quick is free"
+    assert not patience.is_exhausted, "fast files cost nothing"
     for _ in range(3):
         patience.charge(1.0)
     assert patience.is_exhausted

@@ -98,7 +98,7 @@ def test_tampering_that_a_chain_cannot_show_is_found_by_its_anchors(
     report = store.compare()
     assert any(fault.where.startswith(f"{chain}:") for fault in report.faults)
     store.work()
-    assert store.compare().faults, "what is written afterwards heals nothing"
+    assert store.compare().faults, "later records repair nothing"
     store.archive.close()
 
 

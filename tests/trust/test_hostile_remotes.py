@@ -334,7 +334,7 @@ def test_a_pull_lifts_no_mark_and_writes_over_nothing_frozen(past: Past, hub: Hu
     past.archive.pull("hub", ALICE)
     assert (past.tree / "memory/a/marked.md").read_text() == "third"
     assert attributes(past, "memory/a/marked.md")["quarantined"] == b"true"
-    assert (past.tree / "memory/a/frozen.md").read_text() == "first frozen", "what is frozen is not removed either"
+    assert (past.tree / "memory/a/frozen.md").read_text() == "first frozen", "frozen files are not removed either"
     check_sound(past)
 
 

@@ -62,7 +62,7 @@ def test_indexer_is_restarted_without_limit_and_with_backoff(tmp_path: Path, mon
     trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
     pauses = [round(later - sooner) for sooner, later in itertools.pairwise(started)]
     assert pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert pauses[11:] == [1, 2], "what got on is tried again soon"
+    assert pauses[11:] == [1, 2], "an indexer that made progress is restarted soon"
     assert states[5].startswith("down: ")
     assert "No space left on device" in states[5]
 
@@ -76,7 +76,7 @@ def test_search_reports_a_dead_indexer_and_is_not_cached(index: Index, monkeypat
     before = index.searcher.generation
     made._fault, made._ends = "OSError: [Errno 28] No space left on device", 5
     made._report_end()
-    assert index.searcher.generation != before, "answers that were kept are asked again"
+    assert index.searcher.generation != before, "cached answers are computed again"
     answer = index.searcher.search(nothing, ROOT, 5)
     assert not answer.is_complete
     assert any("No space left" in note for note in answer.notes)
@@ -186,7 +186,7 @@ def test_crash_among_many_files_is_narrowed_down_to_one(tmp_path: Path) -> None:
         return paths
 
     assert [batch_after_end_in(400), batch_after_end_in(20), batch_after_end_in(1)] == [20, 1, 1]
-    assert CrashRecords(tmp_path, 400).batch_files == 400, "an end that nobody is accused of changes nothing"
+    assert CrashRecords(tmp_path, 400).batch_files == 400, "an end without a record changes nothing"
 
 
 def test_indexer_that_is_stopped_records_no_crash(tmp_path: Path) -> None:

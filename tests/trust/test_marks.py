@@ -189,7 +189,7 @@ def test_earlier_copy_of_a_quarantined_file_is_unreadable(live: Live, alice: Pri
     quarantined(live, alice, f"{home}/q.md", text)
     assert code_of(lambda: alice.call("read", path=f"{home}/old.md")) == errno.EACCES
     eventually(
-        "the mount has heard of it", lambda: code_of(lambda: (alice.at / home / "old.md").read_bytes()) == errno.EACCES
+        "the mount has received it", lambda: code_of(lambda: (alice.at / home / "old.md").read_bytes()) == errno.EACCES
     )
 
 
@@ -203,7 +203,7 @@ def test_person_lifts_a_quarantine_by_removing_the_mark(live: Live, alice: Princ
     assert code_of(lambda: os.removexattr(alice.at / path, QUARANTINED)) in (errno.EPERM, errno.EACCES)
     os.removexattr(live.at / path, QUARANTINED)
     live.run("commit")
-    eventually("the mount has heard of it", lambda: not code_of(lambda: (alice.at / path).read_bytes()))
+    eventually("the mount has received it", lambda: not code_of(lambda: (alice.at / path).read_bytes()))
     assert b"marigold" in alice.call("show", path=path, at="latest")
     shutil.copy(alice.at / path, alice.at / f"{path}-copy")
     live.run("commit")
@@ -263,7 +263,7 @@ def test_marks_of_a_source_apply_to_copies(live: Live, alice: PrincipalClient, h
     assert copied(name) == b"untrusted"
     os.setxattr(live.at / home / name, TRUST, b"normal")
     live.run("commit")
-    assert copied(name) == b"normal", "a person has said so"
+    assert copied(name) == b"normal", "a person has set it"
     os.setxattr(tmp_path / "bad.md", QUARANTINED, b"false")
     eventually("it is read again", lambda: code_of(before.read_bytes) == 0, 30)
     live.run("remove", "pages")

@@ -52,7 +52,9 @@ def test_message_that_cannot_be_read_is_answered_with_its_id(store: Live) -> Non
         5,
     )
     codes = [(response.get("id"), response.get("error", {}).get("code")) for response in responses]
-    assert codes == [(5, -32700), (None, -32700), (None, -32700), ("a", -32600), (9, None)], "what follows is served"
+    assert codes == [(5, -32700), (None, -32700), (None, -32700), ("a", -32600), (9, None)], (
+        "the following requests are served"
+    )
 
 
 def in_parallel(store: Live, name: str, calls: list[dict[str, Any]]) -> list[str]:

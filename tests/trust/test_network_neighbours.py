@@ -83,8 +83,8 @@ def test_guesses_at_tokens_are_slowed_down_for_their_address_alone() -> None:
         assert await ask(limits, good, "10.0.0.9") == 200
         answers = [await ask(limits, TOKEN.format(number)) for number in range(1, 41)]
         assert answers == [401] * 20 + [429] * 20
-        assert app.asked == 21, "what is refused is not verified"
-        assert await ask(limits, good) == 200, "who is known goes on, from the same address too"
+        assert app.asked == 21, "refused requests are not verified"
+        assert await ask(limits, good) == 200, "a verified client goes on, from the same address too"
         assert await ask(limits, TOKEN.format(99), "10.0.0.2") == 401
         clock[0] += 1.0
         assert [await ask(limits, TOKEN.format(77)) for _ in range(2)] == [401, 429]
@@ -126,7 +126,7 @@ def test_simultaneous_requests_are_bounded_by_token_and_by_address() -> None:
             nursery.start_soon(ask, limits, TOKEN.format(3), "10.0.0.2")
             await trio.testing.wait_all_tasks_blocked()
             app.hold.set()
-        assert await ask(limits, app.good) == 200, "what was taken is given back"
+        assert await ask(limits, app.good) == 200, "the slots are released"
 
     trio.run(main)
 

@@ -124,7 +124,7 @@ def opens_in(path: Path) -> Iterator[int]:
 def test_every_open_goes_through_rooted_fs_or_is_listed_with_its_reason() -> None:
     opens = {str(path.relative_to(ROOT)): lines for path in SOURCES if (lines := list(opens_in(path)))}
     unlisted = {name: lines for name, lines in opens.items() if name not in ALLOWED}
-    assert not unlisted, "open these by ctxfs.store.rooted_fs, or say here why nobody else can write them"
+    assert not unlisted, "open these by ctxfs.store.rooted_fs, or list the reason why no other process can write them"
     assert not ALLOWED.keys() - opens.keys(), "these open nothing any more"
 
 

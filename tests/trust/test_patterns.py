@@ -170,7 +170,7 @@ def references(depth: int) -> dict[str, Any]:
 def test_schema_of_a_server_is_checked_in_bounded_time(schema: dict[str, Any], value: Any) -> None:
     faults: list[str] = []
     assert cpu_seconds(lambda: faults.extend((Schema(schema).fault_in(value), fault_of(schema)))) < MAX_CPU_SECONDS + 2
-    assert faults[0], "what cannot be checked, or is wrong, is said"
+    assert faults[0], "invalid and uncheckable values are reported"
 
 
 def test_patterns_of_schemas_are_matched_correctly() -> None:

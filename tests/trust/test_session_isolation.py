@@ -129,7 +129,7 @@ def test_notification_concerns_currently_visible_paths_only() -> None:
             assert await news._is_visible_change(uri_of(memory), {gone})
             assert await news._is_visible_change(uri_of(TreePath.parse("pad")), {TreePath.parse("pad/deleted.md")})
             door.visible.discard("memory/a.md")
-            assert await news._is_visible_change(uri_of(gone), {gone}), "what it saw is gone"
+            assert await news._is_visible_change(uri_of(gone), {gone}), "the visible file is gone"
             assert not await news._is_visible_change(uri_of(gone), {gone}), "and of what comes there it hears no more"
 
     trio.run(check)

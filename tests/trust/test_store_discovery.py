@@ -112,7 +112,7 @@ def test_approval_that_a_person_did_not_give_is_confirmed_anew(person: Person, t
     tool.mkdir(parents=True)
     (tool / "tool.toml").write_text('description = "d"\ncommand = ["true"]\n')
     assert person.run(tmp_path, "tools", "approve", "mine", "--yes").returncode == 0
-    assert person.run(tmp_path, "ls").returncode == 0, "what a person approves here needs no second step"
+    assert person.run(tmp_path, "ls").returncode == 0, "an approval in this store needs no second step"
     (tmp_path / ".ctxfs" / "tools.json").write_text('{"other": {"digest": "x", "definition": {}}}')
     assert person.run(tmp_path, "ls").returncode == 1
 

@@ -141,4 +141,4 @@ def check_sound(past: Past, *, rebuild: bool = True) -> None:
         for (changes,) in [archive.changes_of([step.seq], "")]
         for change in changes
     }
-    assert again == rows, "the path index is not what git says"
+    assert again == rows, "the path index differs from git"

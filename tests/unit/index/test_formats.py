@@ -303,7 +303,7 @@ def test_index_finds_documents_and_records_reasons_for_skipped_ones(tmp_path: Pa
         assert any(note.startswith("PDF: cannot be read") for note in index.catalog.skipped())
         (corpus / "keys.pdf").write_bytes(b"\0 no longer a text")
         index.follower.scan_all()
-        assert index.paths("zanzibar") == [], "what a file said before it became unreadable is not found any more"
+        assert index.paths("zanzibar") == [], "the old content of an unreadable file is not found any more"
     finally:
         index.close()
 

@@ -144,7 +144,7 @@ def test_search_after_any_changes_equals_a_new_index(
         assert not live.searcher._view.overlay, "nothing is left over when the index has caught up"
         assert {q: live.found(q) for q in QUESTIONS} == wanted, "once indexed"
         for question in ("otter", "rotate keys", "+otter keys"):
-            assert exact(live.searcher, question) == exact(fresh, question), "what is gone no longer weighs"
+            assert exact(live.searcher, question) == exact(fresh, question), "deleted files no longer count"
         fresh.close()
         live.close()
 
@@ -211,7 +211,7 @@ def test_deletions_among_many_changes_apply_at_once(live: Live) -> None:
     for name in names:
         (live.corpus / name).write_text("an otter\n")
     live.catch_up("many")
-    assert len(live.found("otter")) == 100, "as many as were asked for"
+    assert len(live.found("otter")) == 100, "as many as requested"
     for name in names[:-1]:
         (live.corpus / name).unlink()
     places = [tuple(name.split("/")) for name in names]

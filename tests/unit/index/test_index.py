@@ -513,7 +513,7 @@ def test_simultaneous_changes_share_a_commit(index: Index, corpus: Path, monkeyp
     index.follower.changed(places)
     assert index.paths("heron") == ["50.md"]
     assert set(index.paths("otter")) <= set(names[51:])
-    assert len(commits) == 3, "what is gone, and what is there"
+    assert len(commits) == 3, "deleted names, and existing ones"
 
 
 def test_reader_at_any_moment_sees_every_change(index: Index, corpus: Path) -> None:

@@ -78,4 +78,4 @@ def test_a_filter_s_value_may_be_quoted() -> None:
     assert asked.paths == ("my notes/2026",)
     assert asked.words == ("keys",)
     assert asked.phrases == ("a phrase",)
-    assert parse_query('author:"').words == ('author:"',), "what is not a filter is words"
+    assert parse_query('author:"').words == ('author:"',), "an invalid filter is words"

@@ -21,7 +21,7 @@ def test_content_is_copied_with_its_holes(tmp_path: Path) -> None:
         digest = hashlib.sha256()
         assert rooted_fs.copy_content(source.fileno(), target.fileno(), digest.update) == size
     assert (tmp_path / "to").stat().st_size == size
-    assert (tmp_path / "to").stat().st_blocks * 512 < 2**20, "it takes no more room than what is in it"
+    assert (tmp_path / "to").stat().st_blocks * 512 < 2**20, "it takes no more space than its content"
     with open(tmp_path / "from", "rb") as source, open(tmp_path / "to", "rb") as target:
         wanted = hashlib.file_digest(source, "sha256").hexdigest()
         assert digest.hexdigest() == wanted
