@@ -30,9 +30,9 @@ def app(layout: Layout, corpus: HostPath, monkeypatch: pytest.MonkeyPatch) -> It
     add_source(layout.config, Source("handbook", str(corpus)))
     add_source(layout.config, ServerSource("wiki", ("true",)))
     add_sqlite_provider(layout, corpus.parent, monkeypatch)
-    said = layout.servers / "wiki"
-    (said / "resources" / "memo").mkdir(parents=True)
-    (said / "resources" / "memo" / "one.md").write_text("a document")
+    folder = layout.servers / "wiki"
+    (folder / "resources" / "memo").mkdir(parents=True)
+    (folder / "resources" / "memo" / "one.md").write_text("a document")
     tool = {"name": "look", "inputSchema": {"type": "object"}, "description": "Look"}
     prompt = {"name": "greet", "arguments": [{"name": "who", "required": True}]}
     state = {
