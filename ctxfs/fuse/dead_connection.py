@@ -39,6 +39,7 @@ class DeadConnection:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._closing = threading.Lock()  # protects the number of the descriptor: the thread closes it
         self._queue: list[tuple[int, int]] = []  # unique, errno
         self._deadline: float | None = None  # monotonic seconds; set once, by `release`
 
@@ -51,7 +52,9 @@ class DeadConnection:
     def release(self) -> None:
         """Refuse the queued requests, so that clients retry in the replacement, which is now mounted."""
         self._deadline = time.monotonic() + _LINGER_SECONDS
-        os.eventfd_write(self._wake_fd, 1)
+        with self._closing:
+            if self._wake_fd >= 0:  # the connection of an unused mount ends with the old mount, before this call
+                os.eventfd_write(self._wake_fd, 1)
 
     def _serve(self) -> None:
         poll = select.poll()
@@ -69,7 +72,9 @@ class DeadConnection:
                     self._reply_error(*self._queue.pop(0))
         finally:
             os.close(self._fd)  # from now on processes with open files there get ENOTCONN
-            os.close(self._wake_fd)
+            with self._closing:
+                os.close(self._wake_fd)
+                self._wake_fd = -1
 
     def _request_resend(self) -> None:
         """Make the kernel resend the requests that the dead process had read and not answered.
