@@ -29,8 +29,8 @@ SESSION = [
     "ls 'ctx/search/how often do keys rotate'",
     "cat 'ctx/search/how often do keys rotate/context@120.md'",
     "echo 'Keys rotate every 30 days.' > ctx/memory/alice/keys.md",
-    "ctxfs log memory/alice/keys.md --limit 2 | cut -c 14-",
-    "ctxfs undo memory/alice/keys.md > undo.txt; cat ctx/memory/alice/keys.md",
+    "cat ctx/memory/alice/.versions/keys.md/prev",
+    "ctxfs undo memory/alice/keys.md > /dev/null; cat ctx/memory/alice/keys.md",
 ]
 WIDTH = 92
 THEME = TerminalTheme(

@@ -117,7 +117,7 @@ def run_blocks(document: str, environment: dict[str, str], folder: Path) -> None
 
 
 def test_every_file_that_the_documents_link_to_exists() -> None:
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("docs/*.md")]:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("docs/**/*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
@@ -125,3 +125,9 @@ def test_every_file_that_the_documents_link_to_exists() -> None:
 def test_make_names_what_it_can_make() -> None:
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert {line.split()[0] for line in done.stdout.splitlines()} >= {"run", "stop", "test", "bench"}
+
+
+@pytest.mark.fuse
+def test_picture_of_the_readme_shows_a_real_run() -> None:
+    done = subprocess.run([sys.executable, "docs/session.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
