@@ -25,7 +25,7 @@ from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.recording.journal import JournalWriter
 from ctxfs.versions.recording.maintenance import loose_count
-from ctxfs.versions.recording.pathindex import EVERYTHING
+from ctxfs.versions.recording.pathindex import ALL_COMMITS
 
 ME = Actor("agent:bench", "bench", "benchmark")
 
@@ -138,7 +138,7 @@ def soak(folder: Path, commits: int) -> dict[str, object]:
         nonlocal max_loose
         while not is_done.wait(0.05):
             max_loose = max(max_loose, loose_count(store.archive.ledger.repo))
-            store.archive.upkeep()
+            store.archive.pack()
 
     upkeep = threading.Thread(target=keep_up)
     upkeep.start()
@@ -157,7 +157,7 @@ def soak(folder: Path, commits: int) -> dict[str, object]:
         "most loose objects meanwhile": max_loose,
     }
     rows |= old_versions(store, commits)
-    store.archive.upkeep(full=True)
+    store.archive.pack(full=True)
     rows |= size(store, folder)
     store.archive.close()
     return rows | on_a_mount(Bench(folder), commits)
@@ -195,8 +195,8 @@ def old_versions(store: Store, commits: int) -> dict[str, object]:
         f"versions of a file ({len(versions)} of {commits} commits)": shown(
             milliseconds(lambda: archive.versions(path), 20)
         ),
-        "log of a file": shown(milliseconds(lambda: archive.log(path, EVERYTHING, 100), 20)),
-        "log of a directory, 100 newest": shown(milliseconds(lambda: archive.log("memory/a", EVERYTHING, 100), 5)),
+        "log of a file": shown(milliseconds(lambda: archive.log(path, ALL_COMMITS, 100), 20)),
+        "log of a directory, 100 newest": shown(milliseconds(lambda: archive.log("memory/a", ALL_COMMITS, 100), 5)),
     }
     archive.snapshot("before")
     for number in range(100):

@@ -37,7 +37,7 @@ from ctxfs.store.policy_file import PolicyFile
 from ctxfs.toolbox import Toolbox
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor
-from ctxfs.versions.recording.journal import new_session
+from ctxfs.versions.recording.journal import new_session_name
 from ctxfs.vfs.access_control import AccessControl
 from ctxfs.vfs.compare_and_put import CompareAndPut
 from ctxfs.vfs.namespace import Namespace
@@ -78,7 +78,7 @@ class App:
         """Return a session with a journal of its own, to be closed with it. EPERM for a session of another principal."""
         if session:
             self.records.check_session(principal, session)
-        actor = Actor(str(principal), session or new_session("s"), tool, reason)
+        actor = Actor(str(principal), session or new_session_name("s"), tool, reason)
         journal = self.archive.writer(actor)
         return Session(SessionTree(self.tree, principal, journal, is_versioned), actor, journal, principal)
 

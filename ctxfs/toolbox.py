@@ -113,7 +113,7 @@ class Toolbox:
         candidates = [
             tool for tool in catalog.values() if tool.name.startswith(start) and not (tool.is_note or tool.is_pending)
         ]
-        readable = [tool for tool in candidates if self._policy.may(principal, Verb.READ, tool_path(tool.name))]
+        readable = [tool for tool in candidates if self._policy.is_allowed(principal, Verb.READ, tool_path(tool.name))]
 
         def rank() -> list[tuple[Tool, float, float]]:
             can_embed = query.mode != "words" and self._searcher.can_embed()
@@ -135,7 +135,7 @@ class Toolbox:
         Read permission suffices for a harmless tool; others need `exec`.
         """
         permission = Verb.READ if tool.is_harmless else Verb.EXEC
-        return self._policy.may(acting_principal(), permission, tool_path(tool.name))
+        return self._policy.is_allowed(acting_principal(), permission, tool_path(tool.name))
 
     async def run(
         self, tool: Tool, arguments: Mapping[str, Any], inputs: Inputs, progress: Progress, request: CallRequest

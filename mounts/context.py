@@ -161,7 +161,7 @@ class ContextMount(Mount):
                     path
                 )  # it may be gone with the file that it was derived from, as `rm -r` proceeds
             case Move(path, to) if len(path.parts) == len(to.parts) == 1:
-                await blocking(self._owners.give, _in_tree(to), self._owners.of(_in_tree(path)))
+                await blocking(self._owners.set_owners, _in_tree(to), self._owners.owners_of(_in_tree(path)))
                 await self._requests.apply(change)
                 await self._tasks.forget(path.name, to.name)
             case Move(path, to) if len(path.parts) == len(to.parts) == 2 and not (
@@ -190,7 +190,7 @@ class ContextMount(Mount):
         async with self._lock:
             await self._check_free(path)
             await self._tasks.forget(path.name)  # of an earlier task of this name
-            await blocking(self._owners.give, _in_tree(path), (str(acting_principal() or self._owner),))
+            await blocking(self._owners.set_owners, _in_tree(path), (str(acting_principal() or self._owner),))
             await self._requests.apply(MakeDir(path))
 
     async def _check_free(self, path: Path) -> None:
@@ -211,7 +211,7 @@ class ContextMount(Mount):
         reader, (task, name) = acting_principal(), path.parts
         if name in (ANSWERED, EVALUATION, RESPONSE):
             sources = await self._tasks.sources_of_response(task)
-            return may_read_derived(reader, self._owners.of(_in_tree(path)), sources, self._may_read)
+            return may_read_derived(reader, self._owners.owners_of(_in_tree(path)), sources, self._may_read)
         if not is_record(name) or name == LOADS:
             return True
         if name != window_name(str(reader)):

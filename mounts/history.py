@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from ctxfs.eventlog.log import SUFFIX, EventLog, is_day, is_session
-from ctxfs.eventlog.record_schema import interactions
+from ctxfs.eventlog.record_schema import parse_records
 from ctxfs.model.change import Append, Change, Put
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_found, not_permitted, path_error
@@ -56,10 +56,10 @@ class HistoryMount(Mount):
         match change:
             case Append(_, data) if _is_file(path):
                 await self.stat(path)
-                bodies = interactions(data, str(acting_principal() or self._owner))
+                bodies = parse_records(data, str(acting_principal() or self._owner))
                 await blocking(lambda: self._log.append(_session_of(path), bodies, durable=True))
             case Put(_, b"") if _is_file(path) and not await self._exists(path):
-                await blocking(self._log.begin, path.parts[0], _session_of(path))
+                await blocking(self._log.create_file, path.parts[0], _session_of(path))
             case _:
                 raise not_permitted(path, _ONLY_GROWS)
 
@@ -85,7 +85,7 @@ class HistoryMount(Mount):
             size, mtime_ns = self._log.size(first, _session_of(path))
             return Entry(path.name, "file", version=f"{size}", size=size, mtime_ns=mtime_ns, mode=0o644)
         if not rest and (first in (_BY_AGENT, _BY_SESSION) or first in self._days()):
-            made_ns = self._log.touched(first) if is_day(first) else 0
+            made_ns = self._log.last_created_ns(first) if is_day(first) else 0
             return directory(first, mode=0o755 if is_day(first) else 0o555, mtime_ns=made_ns)
         for entry in self._list(path.parent) if rest and first in (_BY_AGENT, _BY_SESSION) else ():
             if entry.name == path.name:

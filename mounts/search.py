@@ -149,18 +149,18 @@ class KeptQuestions:
     def keep(self, name: str) -> None:
         """Add the calling principal to the owners of a query. Blocks."""
         path = Path(("search", name))
-        self._owners.give(path, self._owners.of(path) | {self._owner_name()})
+        self._owners.set_owners(path, self._owners.owners_of(path) | {self._owner_name()})
 
     def drop(self, name: str) -> bool:
         """Remove the calling principal from the owners; return True if none is left. A person removes all. Blocks."""
         path, principal = Path(("search", name)), acting_principal()
         remaining = (
-            self._owners.of(path) - {self._owner_name()}
+            self._owners.owners_of(path) - {self._owner_name()}
             if principal is not None and not principal.is_person
             else frozenset()
         )
         if remaining:
-            self._owners.give(path, remaining)
+            self._owners.set_owners(path, remaining)
         return not remaining
 
     def _owner_name(self) -> str:

@@ -18,7 +18,7 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, one_line
 from ctxfs.policy.owners import NEVER, OWNED_AREAS
 from ctxfs.threads import in_turn
-from ctxfs.versions.archive import Archive, Shown
+from ctxfs.versions.archive import Archive, PathVersion
 from ctxfs.versions.objects.commits import Commit
 from ctxfs.versions.objects.trees import MODE_LINK
 from ctxfs.vfs.caller_context import acting_principal
@@ -36,7 +36,7 @@ class _Page:
     newest: str
     made_ns: int = 0
     entries: Mapping[str, Entry] = field(default_factory=dict)
-    shown: Mapping[str, Shown] = field(default_factory=dict)
+    shown: Mapping[str, PathVersion] = field(default_factory=dict)
     log: bytes = b""
     names: Sequence[str] | None = None
 
@@ -112,7 +112,7 @@ class VersionsView:
         entries["log"] = Entry("log", "file", version=f"{time_ns:x}", size=len(log), mtime_ns=time_ns)
         return _Page(newest, time_ns, entries, dict(named), log)
 
-    def _entry(self, name: str, version: Shown) -> Entry:
+    def _entry(self, name: str, version: PathVersion) -> Entry:
         change, time_ns = version.change, version.commit.time_ns
         if change.mode == MODE_LINK:
             target = self._archive.content_of(version).decode("utf-8", "surrogateescape")
@@ -197,16 +197,16 @@ def _link(name: str, target: str, mtime_ns: int) -> Entry:
     return Entry(name, "link", size=size, mtime_ns=mtime_ns, mode=0o777, target=target)
 
 
-def _version_name(name: str, version: Shown) -> str:
+def _version_name(name: str, version: PathVersion) -> str:
     """Return `NNNN_time_author_revision.ext`: it sorts by number, keeps the extension, and needs no shell quoting."""
     stem, dot, extension = name.rpartition(".")
     suffix = f".{extension}" if stem.strip(".") and dot and len(extension) <= 16 else ""
-    time = version.commit.when.replace(":", "-")
+    time = version.commit.time_text.replace(":", "-")
     author = re.sub(r"[^A-Za-z0-9._-]", "-", version.commit.actor.principal)[:80]
     return f"{version.number:04}_{time}_{author}_{version.commit.oid[:8]}{suffix}"
 
 
-def _render_log(named: Sequence[tuple[str, Shown]], reader: str) -> bytes:
+def _render_log(named: Sequence[tuple[str, PathVersion]], reader: str) -> bytes:
     """Return one line a version, newest first: name, change, subject, reason.
 
     A `reader` receives no subjects and reasons by others, because these may name hidden paths.
@@ -214,10 +214,10 @@ def _render_log(named: Sequence[tuple[str, Shown]], reader: str) -> bytes:
     lines = []
     for name, version in reversed(named):
         if reader not in ("", version.commit.actor.principal):
-            lines.append(f"{name}  {version.change.what}\n")
+            lines.append(f"{name}  {version.change.op}\n")
             continue
         reason = f"  ({one_line(version.commit.actor.reason)})" if version.commit.actor.reason else ""
-        lines.append(f"{name}  {version.change.what}  {one_line(version.commit.subject)}{reason}\n")
+        lines.append(f"{name}  {version.change.op}  {one_line(version.commit.subject)}{reason}\n")
     return "".join(lines).encode("utf-8", "replace")
 
 
@@ -253,27 +253,27 @@ class SnapshotsMount(Mount):
         commit = self._commit_of(path)
         if len(path.parts) == 1:
             return directory(path.name, mtime_ns=commit.time_ns, version=commit.oid)
-        return self._archive.entry_then(commit, str(Path(path.parts[1:])), path.name)
+        return self._archive.entry_in(commit, str(Path(path.parts[1:])), path.name)
 
     def _list(self, path: Path) -> Sequence[Entry]:
         if path.is_root:
             names = sorted(self._archive.snapshots())
             return [self._stat(ROOT / name) for name in names]
         commit, inner = self._commit_of(path), Path(path.parts[1:])
-        entries = self._archive.list_then(commit, str(inner))
+        entries = self._archive.list_in(commit, str(inner))
         return [entry for entry in entries if self._since(inner / entry.name) <= commit.time_ns]
 
     def _read(self, path: Path) -> bytes:
         if path.is_root:
             raise path_error(errno.EISDIR, path)
         commit = self._commit_of(path)
-        return self._archive.read_then(commit, str(Path(path.parts[1:])))
+        return self._archive.read_in(commit, str(Path(path.parts[1:])))
 
     def _metadata(self, path: Path) -> Mapping[str, bytes]:
         if len(path.parts) < 2:
             return {}
         commit = self._commit_of(path)
-        return self._archive.attributes_then(commit, str(Path(path.parts[1:])))
+        return self._archive.attributes_in(commit, str(Path(path.parts[1:])))
 
     def _commit_of(self, path: Path) -> Commit:
         """Return the version that a path begins with; ENOENT if the caller had no access to its rest then."""

@@ -170,7 +170,7 @@ class CommitService:
     async def _upkeep_loop(self) -> None:
         while True:
             await trio.sleep(_UPKEEP_SECONDS)
-            await self._attempt(self._app.archive.upkeep, is_long=True)
+            await self._attempt(self._app.archive.pack, is_long=True)
 
     async def _attempt(self, call: Callable[[], Result], *, is_long: bool = False) -> tuple[bool, Result | None]:
         """Return (True, the result), or (False, None) after a failure. A failure is logged once until a call succeeds.

@@ -152,7 +152,7 @@ class Daemon:
     async def _catch_up(self) -> None:
         """Commit all earlier writes, so that methods on versions include them."""
         await self._versions.sync()
-        await in_turn(self._app.archive.commit_if_room)
+        await in_turn(self._app.archive.commit_if_space)
 
     def _own_handlers(self) -> Mapping[str, Handler]:
         return {
@@ -337,7 +337,7 @@ class Daemon:
 
     def _audit_policy(self, epoch: int) -> None:
         reason = "rules" if self._app.policy.epoch != epoch else "a rule or token expired"
-        self._app.spool.note(_DAEMON_ACTOR, "policy", reason)
+        self._app.spool.record_event(_DAEMON_ACTOR, "policy", reason)
 
     async def _flush_audit(self) -> None:
         """Flush the audit spool often, and collect it into the audit's hash chain less often."""

@@ -56,7 +56,7 @@ class LocalSession:
         ):
             self._catch_up()
         if method in AFTER_SYNC:
-            self.app.archive.commit_if_room()
+            self.app.archive.commit_if_space()
         answer = trio.run(run_method, self.app, self._caller, method, arguments)
         if method == "forget" and not arguments.get("dry_run"):
             self._catch_up(purge=True)

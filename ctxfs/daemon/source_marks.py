@@ -32,7 +32,7 @@ class SourceMarks:
         """
         marked = {path for path in self._app.searcher.distrusted() if not is_versioned(Path.parse(path))}
         for path in self._registered.keys() - marked:
-            self._app.archive.learn_marks(path, {}, b"")
+            self._app.archive.record_marked_text(path, {}, b"")
             del self._registered[path]
         left = _MAX_FILES
         for root, parts in places_of(sorted(marked), self._app.sources.indexed_roots(), hidden=True):
@@ -54,6 +54,6 @@ class SourceMarks:
             data = rooted_fs.read_descriptor(fd, MAX_TEXT_BYTES)
         except OSError:
             return False
-        self._app.archive.learn_marks(path, attributes, data)
+        self._app.archive.record_marked_text(path, attributes, data)
         self._registered[path] = facts
         return True

@@ -22,7 +22,7 @@ from typing import Any
 
 from ctxfs.eventlog.chain import Link, Verified
 from ctxfs.eventlog.log import EventLog
-from ctxfs.eventlog.spool import Spool, question_digest, redact_query
+from ctxfs.eventlog.spool import Spool, query_digest, redact_query
 from ctxfs.store.lock import held
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Audit:
         `path` also matches paths below it, and the digest of a query with this text.
         """
         path = members.pop("path", "")
-        base, digest = redact_query(path.strip("/")), question_digest(path)
+        base, digest = redact_query(path.strip("/")), query_digest(path)
         matches = [
             record
             for record in self.log.records(day)
@@ -193,6 +193,6 @@ def _is_below(path: str, base: str, digest: str) -> bool:
     return path == base or path.startswith(base + "/") or digest in path.split("/")
 
 
-def outcome_of(error: OSError) -> str:
+def errno_name(error: OSError) -> str:
     """Return the symbolic name of the error's errno, `EIO` without one."""
     return errno.errorcode.get(error.errno or errno.EIO, "EIO")

@@ -111,7 +111,7 @@ class EventLog:
         match = _LINK.fullmatch(text)
         return Link(int(match[1]), match[2]) if match else None
 
-    def begin(self, day: str, session: str) -> None:
+    def create_file(self, day: str, session: str) -> None:
         """Create an empty file for a session, unless it exists. Raise `OSError` EINVAL for a day other than today."""
         if day != datetime.now(UTC).date().isoformat() or not is_session(session):
             raise invalid(f"{day}/{session}", "a session's file is made in the directory of today (UTC)")
@@ -165,7 +165,7 @@ class EventLog:
         finally:
             os.close(head)
 
-    def forget(self, session: str, by: str) -> int:
+    def erase_session(self, session: str, by: str) -> int:
         """Erase the bodies of a session's records; return their number. Raise `OSError` ENOENT if there are none.
 
         The records stay in the chain as tombstones, and a new record logs the erasure.
@@ -186,10 +186,10 @@ class EventLog:
         self.append(f"forget-{now[:10]}", [{"kind": "forget", "principal": by, "records": erased}], durable=True)
         return erased
 
-    def forget_matching(self, is_doomed: Callable[[bytes], bool], by: str) -> int:
+    def erase_matching(self, is_doomed: Callable[[bytes], bool], by: str) -> int:
         """Erase the bodies of records, of any session, for whose line `is_doomed` returns True; return their number.
 
-        Tombstones and the record of the erasure are as in `forget`.
+        Tombstones and the record of the erasure are as in `erase_session`.
         """
         erased, now = 0, datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._lock_head():
@@ -247,7 +247,7 @@ class EventLog:
         plain = (name.removesuffix(_COMPRESSED_SUFFIX) for name in names if not name.startswith("."))
         return sorted({name.removesuffix(SUFFIX) for name in plain if name.endswith(SUFFIX)})
 
-    def touched(self, day: str) -> int:
+    def last_created_ns(self, day: str) -> int:
         """Return the time in nanoseconds at which the last session's file of a day was created; 0 without files."""
         try:
             return mtime_ns_of(os.stat(self._folder / day))

@@ -20,7 +20,7 @@ _WORD = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _RESERVED_MEMBERS = ("at", "session", "principal", "seq", "prev", "hash", "body_sha256", "forgotten")
 
 
-def interactions(data: bytes, principal: str) -> list[dict[str, Any]]:
+def parse_records(data: bytes, principal: str) -> list[dict[str, Any]]:
     """Return the bodies of records for whole lines, without blank ones.
 
     Raise `OSError` EINVAL for a line that is too long, or whose `kind` or `model` is invalid.
@@ -36,7 +36,7 @@ def _parse_line(line: bytes, principal: str) -> dict[str, Any]:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
-    return interaction(value if isinstance(value, dict) else {"kind": "note", "text": text}, principal)
+    return make_record_body(value if isinstance(value, dict) else {"kind": "note", "text": text}, principal)
 
 
 def shell_session(principal: Principal) -> str:
@@ -44,7 +44,7 @@ def shell_session(principal: Principal) -> str:
     return "shell" if principal.is_person else f"shell-{principal.name}"
 
 
-def interaction(record: Mapping[str, Any], principal: str) -> dict[str, Any]:
+def make_record_body(record: Mapping[str, Any], principal: str) -> dict[str, Any]:
     """Return the body of a record.
 
     Members that only the log sets (`at`, `session`, `principal` …) are renamed to `said_at` and so on.

@@ -37,7 +37,7 @@ class AuditActor(NamedTuple):
     tool: str
 
 
-# (time in nanoseconds, actor, event as returned by `said`, repetitions). A plain tuple for speed, because a reader of
+# (time in nanoseconds, actor, event as returned by `encode_event`, repetitions). A plain tuple for speed, because a reader of
 # many files records an event for each.
 _Event = tuple[int, AuditActor, str, int]
 
@@ -57,18 +57,18 @@ class Spool:
         self._size = 0
 
     @property
-    def has_news(self) -> bool:
+    def has_buffered(self) -> bool:
         """True while events are buffered."""
         return bool(self._buffer)
 
-    def note(self, actor: AuditActor, op: str, path: str, to: str = "", outcome: str = OK) -> None:
+    def record_event(self, actor: AuditActor, op: str, path: str, to: str = "", outcome: str = OK) -> None:
         """Record an operation that was just carried out or refused."""
         if self._folder is None:
             return
-        self.note_said(actor, [(time.time_ns(), said(op, path, to, outcome))])
+        self.record_events(actor, [(time.time_ns(), encode_event(op, path, to, outcome))])
 
-    def note_said(self, actor: AuditActor, events: Iterable[tuple[int, str]]) -> None:
-        """Record several operations as (time in nanoseconds, event as returned by `said`).
+    def record_events(self, actor: AuditActor, events: Iterable[tuple[int, str]]) -> None:
+        """Record several operations as (time in nanoseconds, event as returned by `encode_event`).
 
         Equal consecutive events become one event with a count.
         """
@@ -148,13 +148,13 @@ class Spool:
             self._fd = -1
 
 
-def said(op: str, path: str, to: str = "", outcome: str = OK) -> str:
+def encode_event(op: str, path: str, to: str = "", outcome: str = OK) -> str:
     """Return an event as in its line, without time and actor."""
     # Operations and outcomes are constants of ctxfs, without characters to escape.
     return f'"{op}", {quoted(redact_query(path))}, {quoted(redact_query(to)) if to else _EMPTY_STRING}, "{outcome}"'
 
 
-def question_digest(text: str) -> str:
+def query_digest(text: str) -> str:
     """Return the digest by which the audit stores a query: it can be matched, but not read."""
     return f"question:{hashlib.sha256(text.replace('%2F', '/').encode('utf-8', 'replace')).hexdigest()[:16]}"
 
@@ -166,5 +166,5 @@ def redact_query(path: str) -> str:
     parts = path.split("/")
     index = 0 if parts[0] == "search" else parts.index(".search") if ".search" in parts else len(parts)
     if index + 1 < len(parts) and not parts[index + 1].startswith("question:"):
-        parts[index + 1] = question_digest(parts[index + 1])
+        parts[index + 1] = query_digest(parts[index + 1])
     return "/".join(parts)

@@ -36,7 +36,7 @@ from ctxfs.rpc.client import NoDaemon
 from ctxfs.rpc.fd_passing import send_descriptor
 from ctxfs.store.errors_log import log_to
 from ctxfs.versions.objects.commits import Actor
-from ctxfs.versions.recording.journal import JournalWriter, new_session
+from ctxfs.versions.recording.journal import JournalWriter, new_session_name
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class MountProcess:
         self._store = HostPath(arguments["store"])
         self._connection = -1
         self._client = AsyncClient(self._handle_push)
-        self._session = new_session("mount")
+        self._session = new_session_name("mount")
         principal = parse_principal(arguments["principal"])
         self._journal = JournalWriter(HostPath(arguments["journal"]), Actor(str(principal), self._session, "mount", ""))
         self._token: trio.lowlevel.TrioToken | None = None
@@ -142,7 +142,7 @@ class MountProcess:
     async def _flush_audit(self) -> None:
         while True:
             await trio.sleep(_AUDIT_SECONDS)
-            if self._state.spool.has_news or self._state.open_file_cache.noted:
+            if self._state.spool.has_buffered or self._state.open_file_cache.noted:
                 self._transport.run_soon(self._state.flush_audit)
 
     async def _keep_connected(self, started: Callable[[], None]) -> None:

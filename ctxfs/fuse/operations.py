@@ -13,7 +13,7 @@ import stat as st
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from ctxfs.eventlog.audit import outcome_of
+from ctxfs.eventlog.audit import errno_name
 from ctxfs.fuse import attributes
 from ctxfs.fuse.attributes import (
     ACLS,
@@ -503,7 +503,7 @@ class Operations:
         """
         if ANSWERED not in getattr(error, "__notes__", ()):
             self._state.audit(
-                _AUDIT_OPERATIONS.get(request, request), str(error.filename or ""), outcome=outcome_of(error)
+                _AUDIT_OPERATIONS.get(request, request), str(error.filename or ""), outcome=errno_name(error)
             )
 
     # internal

@@ -2,7 +2,7 @@
 
 import os
 
-from ctxfs.eventlog.spool import said
+from ctxfs.eventlog.spool import encode_event
 from ctxfs.fuse.inodes import Node, NodeTable
 
 _MAX_RECORDS = 16_384  # about 3 MB; as many as the open file cache holds
@@ -27,5 +27,5 @@ class ReadAudit(dict[int, str]):
         node = self._nodes[number]
         if node.parent is not self._parent[0]:  # consecutive reads are often in one directory
             self._parent = node.parent, node.parent.text_below(b"") if node.parent is not None else ""
-        self[number] = record = said("read", self._parent[1] + os.fsdecode(node.name))
+        self[number] = record = encode_event("read", self._parent[1] + os.fsdecode(node.name))
         return record

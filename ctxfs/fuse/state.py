@@ -177,7 +177,7 @@ class State:
     def take_policy(self, rules: list[Any]) -> None:
         """Apply new rules."""
         self.policy.use_wire(rules)
-        self.free = self.policy.is_free(self.principal)
+        self.free = self.policy.is_unrestricted(self.principal)
         self.open_file_cache.evict_all()
         self.discard_decisions()
 
@@ -266,7 +266,7 @@ class State:
         """Record an operation, or its refusal, in the audit."""
         if self.open_file_cache.noted:
             self._audit_reused_opens()
-        self.spool.note(self._actor, op, path, to, outcome)
+        self.spool.record_event(self._actor, op, path, to, outcome)
 
     def flush_audit(self) -> None:
         """Write all audit records so that they survive a kill."""
@@ -277,7 +277,9 @@ class State:
     def _audit_reused_opens(self) -> None:
         reads = self._reads
         reads.renew()
-        self.spool.note_said(self._actor, [(when, reads[number]) for number, when in self.open_file_cache.take_opens()])
+        self.spool.record_events(
+            self._actor, [(when, reads[number]) for number, when in self.open_file_cache.take_opens()]
+        )
 
     def record(self, op: str, node: Node, action: str = "write") -> None:
         """Record a change of a backed file.

@@ -227,7 +227,9 @@ class SyntheticFiles:
         """Return a part of the snapshot. Raise EACCES once the principal may no longer read the file."""
         if not self._state.free:
             path = self._state.handles.path(fh - SYNTHETIC)
-            if ".search" not in path.parts and not self._state.policy.may(self._state.principal, Verb.READ, path):
+            if ".search" not in path.parts and not self._state.policy.is_allowed(
+                self._state.principal, Verb.READ, path
+            ):
                 raise path_error(errno.EACCES, path)
         return self._state.handles.read(fh - SYNTHETIC, offset, size)
 

@@ -34,11 +34,11 @@ class Credential:
     expires_ns: int
     sha256: str
 
-    def is_over(self, now_ns: int) -> bool:
+    def is_expired(self, now_ns: int) -> bool:
         """Return True once the credential has expired."""
         return bool(self.expires_ns) and self.expires_ns <= now_ns
 
-    def is_proved_by(self, secret: str) -> bool:
+    def matches_secret(self, secret: str) -> bool:
         """Return True for the secret that was shown at issue.
 
         The comparison takes constant time (`hmac.compare_digest`).
@@ -46,7 +46,7 @@ class Credential:
         return hmac.compare_digest(self.sha256, _digest(secret))
 
     @property
-    def bound(self) -> Principal:
+    def narrowed_principal(self) -> Principal:
         """The principal that acts with the credential: its own principal, narrowed by the credential's id."""
         return parse_principal(f"{self.principal}#{self.id}")
 
@@ -61,7 +61,7 @@ class Credential:
         )
 
 
-def make_token(
+def issue_credential(
     principal: Principal, allow: Sequence[str], now_ns: int, seconds: float | None
 ) -> tuple[Credential, str]:
     """Return a new credential and the text of its access token.
@@ -80,7 +80,7 @@ def make_token(
     return token, f"ctx_{number}_{secret}"
 
 
-def read_token(text: str) -> tuple[str, str]:
+def parse_access_token(text: str) -> tuple[str, str]:
     """Return the (id, secret) of an access token; two empty texts if it does not have the form of one."""
     match = _TOKEN.fullmatch(text)
     return (match[1], match[2]) if match else ("", "")

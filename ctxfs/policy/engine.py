@@ -18,7 +18,7 @@ from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
 from ctxfs.model.toml import parse_toml
 from ctxfs.policy.credentials import Credential, grants_by_id
-from ctxfs.policy.evaluate import Decision, Policy, Rights, judged
+from ctxfs.policy.evaluate import Decision, Policy, Rights, tree_path_of
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.quarantine import NO_QUARANTINE, Quarantine, quarantine_from_wire
 from ctxfs.policy.rule_history import RuleHistory
@@ -70,8 +70,8 @@ class Reader:
         tree_path = Path(tuple(path.split("/")))
         return (
             path not in self._withheld
-            and not is_of_calls(tree_path)
-            and self._engine.may(self._principal, Verb.READ, tree_path)
+            and not is_call_record(tree_path)
+            and self._engine.is_allowed(self._principal, Verb.READ, tree_path)
         )
 
     @property
@@ -80,7 +80,7 @@ class Reader:
         return self._principal.is_person
 
 
-def is_of_calls(path: Path) -> bool:
+def is_call_record(path: Path) -> bool:
     """Return True for a path of a tool call's record. It belongs to the caller, and rules cannot express that."""
     return path.parts[:1] == ("tools",) and "calls" in path.parts[2:]
 
@@ -104,7 +104,7 @@ class PolicyEngine:
         """Load the policy from files.
 
         `files` begins with the settings, which hold rules in some of their tables. Files of rules alone follow, and may
-        be missing. Without files, rules come from `use` only. `past` records every change of the rules. Without
+        be missing. Without files, rules come from `put_in_force` only. `past` records every change of the rules. Without
         `owners`, tasks of contexts are not separated by owner. `quarantined` returns the current quarantine, which
         mount processes receive together with the rules.
         """
@@ -164,9 +164,9 @@ class PolicyEngine:
             grants = self._load_grants()
         if (rules, groups, grants) == (self.rules, self.groups, self.grants):
             return False
-        self.use(rules, groups, grants)
+        self.put_in_force(rules, groups, grants)
         if self._rule_history is not None and not self.fault:
-            self._rule_history.note(rules, groups)
+            self._rule_history.record(rules, groups)
         return True
 
     def _are_stable(self, stamps: Mapping[HostPath | None, object]) -> bool:
@@ -234,7 +234,7 @@ class PolicyEngine:
             log.error("%s", error.message)
             return {}
 
-    def use(
+    def put_in_force(
         self,
         rules: tuple[Rule, ...],
         groups: dict[str, frozenset[str]],
@@ -268,13 +268,13 @@ class PolicyEngine:
         """Put the rules of another process into force (`wire`)."""
         rules, groups, grants, quarantine = value
         self.quarantine = quarantine_from_wire(quarantine)
-        self.use(
+        self.put_in_force(
             tuple(map(rule_from_wire, rules)),
             {name: frozenset(members) for name, members in groups.items()},
             {number: tuple(map(rule_from_wire, allowed)) for number, allowed in grants.items()},
         )
 
-    def is_free(self, principal: Principal | None) -> bool:
+    def is_unrestricted(self, principal: Principal | None) -> bool:
         """Return True for ctxfs itself (None) and for a principal that has every permission everywhere."""
         if principal is None:
             return True
@@ -285,9 +285,9 @@ class PolicyEngine:
 
     def rights(self, principal: Principal | None, path: Path) -> Rights:
         """Return the rights of a principal at a path of the tree, which may be a view's path."""
-        if principal is None or self.is_free(principal):
+        if principal is None or self.is_unrestricted(principal):
             return ALL
-        tree_path = judged(path)
+        tree_path = tree_path_of(path)
         if self._owners is None or principal.is_person or (tree_path.parts and tree_path.parts[0] != _CONTEXT_AREA):
             return self.policy.rights(principal, tree_path, time.time_ns())
         now = time.time_ns()
@@ -298,7 +298,7 @@ class PolicyEngine:
 
     def decide(self, principal: Principal, verb: Verb, path: Path) -> Decision:
         """Return the decision on one permission, with the rule that makes it."""
-        tree_path = judged(path)
+        tree_path = tree_path_of(path)
         return self._policy_at(principal, tree_path).decide(principal, verb, tree_path, time.time_ns())
 
     def _policy_at(self, principal: Principal, tree_path: Path) -> Policy:
@@ -311,11 +311,15 @@ class PolicyEngine:
 
     def readable_since(self, principal: Principal, path: Path, *, below: bool = False) -> int:
         """Return the time in nanoseconds since which a principal may read the path's versions; 0 for always."""
-        return 0 if self._rule_history is None else self._rule_history.since(principal, judged(path), below=below)
+        return (
+            0
+            if self._rule_history is None
+            else self._rule_history.readable_since(principal, tree_path_of(path), below=below)
+        )
 
     def reader(self, principal: Principal | None) -> Reader | None:
         """Return the search filter for a principal; None for an unrestricted one."""
-        return None if principal is None or self.is_free(principal) else Reader(principal, self)
+        return None if principal is None or self.is_unrestricted(principal) else Reader(principal, self)
 
     def is_for_all_agents(self, path: Path) -> bool:
         """Return True if every agent may read the file: agents that rules name, and an agent that no rule names."""
@@ -323,9 +327,9 @@ class PolicyEngine:
             name for rule in self.rules for name in (rule.principal, *self.groups.get(rule.principal[6:], ()))
         }
         agents = {"", *(name[6:] for name in principals if name.startswith("agent:") and name != "agent:*")}
-        return all(self.may(Principal("agent", name), Verb.READ, path) for name in agents)
+        return all(self.is_allowed(Principal("agent", name), Verb.READ, path) for name in agents)
 
-    def may(self, principal: Principal | None, verb: Verb, path: Path) -> bool:
+    def is_allowed(self, principal: Principal | None, verb: Verb, path: Path) -> bool:
         """Return True if a principal has the permission `verb` at `path`."""
         return self.rights(principal, path).allows(verb)
 

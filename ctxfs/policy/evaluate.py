@@ -152,7 +152,7 @@ class Policy:
         return has_all and all(rule.effect == "allow" for rule in rules)
 
     def rights(self, principal: Principal, path: Path, now_ns: int) -> Rights:
-        """Return the current rights of the principal at a path of the tree (`judged` maps a view's path to one)."""
+        """Return the current rights of the principal at a path of the tree (`tree_path_of` maps a view's path to one)."""
         self._expire(now_ns)
         key = (principal, path.parts)
         rights = self._cached_rights.get(key)
@@ -328,7 +328,7 @@ def _with_deep_states(states: Iterable[_State]) -> list[_State]:
     return out
 
 
-def judged(path: Path) -> Path:
+def tree_path_of(path: Path) -> Path:
     """Return the path of the tree whose rights apply to `path`: for a view's path, the path that it is a view of.
 
     `a/.versions/x/…` is judged as `a/x/…`, `a/.search/question/…` as `a`, `.snapshots/when/a/x` as `a/x`.

@@ -40,7 +40,7 @@ class Owners:
         self._records = 0
         self._load()
 
-    def of(self, path: Path) -> frozenset[str]:
+    def owners_of(self, path: Path) -> frozenset[str]:
         """Return the current owners of the task or saved query that contains `path`; an empty set without a record."""
         spans = self._spans.get(path.parts[:2])
         return spans[-1][1] if spans else frozenset()
@@ -52,13 +52,13 @@ class Owners:
         """
         if principal.is_person or len(path.parts) < 2 or path.parts[0] not in OWNED_AREAS:
             return True
-        return str(principal) in self.of(path) or not self._exists(Path(path.parts[:2]))
+        return str(principal) in self.owners_of(path) or not self._exists(Path(path.parts[:2]))
 
     def owns(self, principal: Principal, path: Path) -> bool:
         """Return True for a person, and for an owner of the task or saved query, whether or not it exists now."""
-        return principal.is_person or str(principal) in self.of(path)
+        return principal.is_person or str(principal) in self.owners_of(path)
 
-    def since(self, principal: Principal, path: Path) -> int:
+    def owned_since(self, principal: Principal, path: Path) -> int:
         """Return the start of a principal's current ownership, in nanoseconds; NEVER if it is not an owner."""
         since = NEVER
         for time_ns, owners in reversed(self._spans.get(path.parts[:2], ())):
@@ -67,14 +67,14 @@ class Owners:
             since = time_ns
         return since
 
-    def give(self, path: Path, principals: Sequence[str] | frozenset[str]) -> None:
+    def set_owners(self, path: Path, principals: Sequence[str] | frozenset[str]) -> None:
         """Record the owners of a task or saved query from now on.
 
         Raise `OSError`, with nothing changed, if the record cannot be written.
         """
         area, name = path.parts
         owners = frozenset(principals)
-        if self.of(path) == owners:
+        if self.owners_of(path) == owners:
             return
         if self._records >= 2 * MAX_RECORDS:
             self._compact()

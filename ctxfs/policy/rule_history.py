@@ -39,7 +39,7 @@ class _Span:
 
 
 class RuleHistory:
-    """The recorded rules of a store. `note` and the queries are for one thread."""
+    """The recorded rules of a store. `record` and the queries are for one thread."""
 
     def __init__(self, file: HostPath) -> None:
         self._file = file
@@ -47,7 +47,7 @@ class RuleHistory:
         self._spans: list[_Span] | None = None
         self._cached_times: dict[tuple[Principal, tuple[str, ...], bool], int] = {}
 
-    def note(self, rules: Sequence[Rule], groups: Mapping[str, frozenset[str]]) -> None:
+    def record(self, rules: Sequence[Rule], groups: Mapping[str, frozenset[str]]) -> None:
         """Record the rules that are in force from now on.
 
         A failed write is logged. Versions are then judged by the rules that were recorded before.
@@ -67,7 +67,7 @@ class RuleHistory:
         except OSError as error:
             log.error("cannot record the changed rules: %s", error)
 
-    def since(self, principal: Principal, path: Path, *, below: bool = False) -> int:
+    def readable_since(self, principal: Principal, path: Path, *, below: bool = False) -> int:
         """Return the time in nanoseconds since which a principal could read the path without a break; 0 for always.
 
         With `below`, everything below the path must have been readable.

@@ -9,7 +9,7 @@ from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
 from ctxfs.policy.derived_access import may_read_derived
 from ctxfs.policy.engine import PolicyEngine, Reader
-from ctxfs.policy.evaluate import judged
+from ctxfs.policy.evaluate import tree_path_of
 from ctxfs.policy.owners import NEVER, OWNED_AREAS, Owners
 from ctxfs.policy.rules import Verb
 from ctxfs.store import rooted_fs
@@ -42,7 +42,7 @@ class CallerScope:
 
     def may(self, verb: Verb, path: Path) -> bool:
         """True if the calling principal has a permission at a path."""
-        return self._policy.may(acting_principal(), verb, path)
+        return self._policy.is_allowed(acting_principal(), verb, path)
 
     def may_read(self, path: Path) -> bool:
         """True if the calling principal may read a file."""
@@ -59,11 +59,11 @@ class CallerScope:
     def restricted_principal(self) -> str:
         """Return the calling principal; empty for one that may see everything."""
         principal = acting_principal()
-        return "" if self._policy.is_free(principal) else str(principal)
+        return "" if self._policy.is_unrestricted(principal) else str(principal)
 
     def sees_all(self) -> bool:
         """True if no rule restricts the calling principal."""
-        return self._policy.is_free(acting_principal())
+        return self._policy.is_unrestricted(acting_principal())
 
     def sees_events(self, path: Path) -> bool:
         """True if a path below history/ exists for the calling principal."""
@@ -80,7 +80,7 @@ class CallerScope:
         everything below the path.
         """
         principal = acting_principal()
-        if principal is None or self._policy.may(principal, Verb.ADMIN, ROOT):
+        if principal is None or self._policy.is_allowed(principal, Verb.ADMIN, ROOT):
             return 0
         since = max(
             self._policy.readable_since(principal, path, below=below), self._owned_since(principal, path, below)
@@ -89,7 +89,7 @@ class CallerScope:
             origin = Path.parse(source)
             if moved_ns <= since:
                 break
-            if not self._policy.may(principal, Verb.READ, origin):
+            if not self._policy.is_allowed(principal, Verb.READ, origin):
                 return max(since, moved_ns)
             earlier = max(self._policy.readable_since(principal, origin), self._owned_since(principal, origin))
             if earlier > since:
@@ -98,7 +98,7 @@ class CallerScope:
 
     def _owned_since(self, principal: Principal, path: Path, below: bool = False) -> int:
         """Return the time since which an agent owns a task or saved question; NEVER for records, whose versions no agent reads."""
-        subject = judged(path)
+        subject = tree_path_of(path)
         if principal.is_person or not subject.parts or subject.parts[0] not in OWNED_AREAS:
             return 0
         if len(subject.parts) < 2:
@@ -108,7 +108,7 @@ class CallerScope:
         is_derived = len(subject.parts) == 2 or subject.parts[2] == RESPONSE
         if subject.parts[0] == "context" and is_derived and not self._may_read_response(principal, subject):
             return NEVER
-        return self._owners.since(principal, subject)
+        return self._owners.owned_since(principal, subject)
 
     def _may_read_response(self, principal: Principal, task: Path) -> bool:
         """True if an agent may read all recorded sources of a task's response. Blocks."""
@@ -117,8 +117,8 @@ class CallerScope:
             sources = sources_of_answered(data)
         except OSError:
             sources = None
-        may_read = functools.partial(self._policy.may, principal, Verb.READ)
-        return may_read_derived(principal, self._owners.of(task), sources, may_read)
+        may_read = functools.partial(self._policy.is_allowed, principal, Verb.READ)
+        return may_read_derived(principal, self._owners.owners_of(task), sources, may_read)
 
     def is_withheld(self, path: Path, *texts: bytes) -> bool:
         """True if quarantine hides a path, something below it, or one of `texts` from the calling agent. Blocks."""

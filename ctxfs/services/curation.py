@@ -10,7 +10,7 @@ from ctxfs.model.principal import Principal
 from ctxfs.services.caller_scope import is_versioned
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor
-from ctxfs.versions.recording.journal import new_session
+from ctxfs.versions.recording.journal import new_session_name
 from ctxfs.vfs.namespace import Namespace
 from ctxfs.vfs.session import SessionTree
 
@@ -33,7 +33,7 @@ class CuratedTree:
 
     async def apply(self, changes: Sequence[Change], reason: str) -> None:
         """Apply changes in order; directories that exist already are left as they are."""
-        journal = self._archive.writer(Actor(str(self._owner), new_session("e"), "evaluator", reason))
+        journal = self._archive.writer(Actor(str(self._owner), new_session_name("e"), "evaluator", reason))
         try:
             tree = SessionTree(self._namespace, None, journal, is_versioned)
             for change in changes:

@@ -55,7 +55,7 @@ class Metadata:
         if first is not None and first.time_ns < since:
             first = None
         origin = {"revision": last.oid, "author": last.actor.principal, "session": last.actor.session}
-        return {**origin, "created_at": first.when} if first else origin
+        return {**origin, "created_at": first.time_text} if first else origin
 
     async def _content_facts(self, path: Path, entry: Entry, revision: str) -> dict[str, str]:
         if entry.size is None or entry.size > self._settings.current.index.max_file_bytes:

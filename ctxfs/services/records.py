@@ -15,7 +15,7 @@ from ctxfs.policy.engine import PolicyEngine
 from ctxfs.store.layout import Layout
 from ctxfs.threads import blocking
 from ctxfs.versions.archive import Archive
-from ctxfs.versions.recording.pathindex import Filter
+from ctxfs.versions.recording.pathindex import CommitFilter
 from ctxfs.vfs.caller_context import acting_session
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Records:
                 if session in self._events.sessions(day):
                     principals |= self._events.principals(day, session)
         if self._archive.newest:
-            steps = self._archive.log("", Filter(session=session), 1)
+            steps = self._archive.log("", CommitFilter(session=session), 1)
             principals |= {step.commit.actor.principal for step in steps}
         return principals
 

@@ -21,7 +21,7 @@ from ctxfs.model.errors import path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
-from ctxfs.policy.engine import is_of_calls
+from ctxfs.policy.engine import is_call_record
 from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.sources import Sources
 from ctxfs.threads import blocking
@@ -51,7 +51,7 @@ class Search:
     async def ask(self, question: str, below: Path) -> SearchResults:
         """Return the best chunks for a question; below tools/, the best tools."""
         query = parse_query(question)
-        if below.parts[:1] == ("tools",) and not is_of_calls(below):
+        if below.parts[:1] == ("tools",) and not is_call_record(below):
             return await self._tools.find(query, below)
         return await blocking(self._searcher.search, query, below, CANDIDATES)
 

@@ -105,7 +105,11 @@ class Status:
     def _readable(self, files: Iterable[tuple[str, str]]) -> dict[str, str]:
         """Return {path: reason} of the files that the calling principal may read."""
         principal = acting_principal()
-        return {printable(path): why for path, why in files if self._policy.may(principal, Verb.READ, Path.parse(path))}
+        return {
+            printable(path): why
+            for path, why in files
+            if self._policy.is_allowed(principal, Verb.READ, Path.parse(path))
+        }
 
     def _versions(self) -> dict[str, object]:
         try:
@@ -138,7 +142,7 @@ def control_mount(
         return await blocking(rules.read)
 
     async def write_rules(data: bytes) -> None:
-        if not policy.may(acting_principal(), Verb.ADMIN, ROOT):
+        if not policy.is_allowed(acting_principal(), Verb.ADMIN, ROOT):
             raise path_error(errno.EACCES, "policy.toml", "only who administers everything writes rules")
         await blocking(rules.write, data)
 

@@ -37,7 +37,7 @@ class Supersedes:
         return (
             principal.is_person
             or (caller is not None and str(caller) == setter)
-            or self._policy.may(principal, Verb.WRITE, Path.parse(old))
+            or self._policy.is_allowed(principal, Verb.WRITE, Path.parse(old))
         )
 
     def _setter(self, path: str, old: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError, not_permitted
 from ctxfs.model.principal import Principal
-from ctxfs.policy.credentials import Credential, make_token, read_token
+from ctxfs.policy.credentials import Credential, issue_credential, parse_access_token
 from ctxfs.store.config import replace_file
 from ctxfs.store.lock import held
 
@@ -35,11 +35,11 @@ class CredentialStore:
             ) from error
 
     def issue(self, principal: Principal, allow: Sequence[str], seconds: float | None) -> tuple[Credential, str]:
-        """Create a credential and return it with its secret text (see `make_token`). Expired ones are removed."""
+        """Create a credential and return it with its secret text (see `issue_credential`). Expired ones are removed."""
         now = time.time_ns()
-        new, text = make_token(principal, allow, now, seconds)
+        new, text = issue_credential(principal, allow, now, seconds)
         with held(self.file.parent):
-            valid = [credential for credential in self.load() if not credential.is_over(now)]
+            valid = [credential for credential in self.load() if not credential.is_expired(now)]
             if len(valid) >= _MAX_CREDENTIALS:
                 raise CommandError(f"there are {_MAX_CREDENTIALS} tokens already", "revoke some: ctxfs token list")
             self._save([*valid, new])
@@ -59,10 +59,10 @@ class CredentialStore:
 
         Raise EPERM for an unknown, revoked or expired one; the error does not distinguish these cases.
         """
-        number, secret = read_token(text)
+        number, secret = parse_access_token(text)
         for token in self.load():
-            if token.id == number and token.is_proved_by(secret) and not token.is_over(time.time_ns()):
-                return token.bound
+            if token.id == number and token.matches_secret(secret) and not token.is_expired(time.time_ns()):
+                return token.narrowed_principal
         raise not_permitted("token", "this token is unknown, revoked or expired: ask for another one")
 
     def _save(self, tokens: Sequence[Credential]) -> None:

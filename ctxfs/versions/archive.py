@@ -38,11 +38,11 @@ from ctxfs.versions.phrases import Phrases
 from ctxfs.versions.recording import maintenance, recover
 from ctxfs.versions.recording.capture import Capture
 from ctxfs.versions.recording.committer import Committer
-from ctxfs.versions.recording.disk_reserve import NO_ROOM, DiskReserve
-from ctxfs.versions.recording.journal import JournalReader, JournalWriter, new_session
+from ctxfs.versions.recording.disk_reserve import DISK_FULL_ERRNOS, DiskReserve
+from ctxfs.versions.recording.journal import JournalReader, JournalWriter, new_session_name
 from ctxfs.versions.recording.ledger import ABSENT, Ledger, state_of
-from ctxfs.versions.recording.pathindex import EVERYTHING, Filter, PathChange, PathIndex
-from ctxfs.versions.recording.unversioned import saved_reasons
+from ctxfs.versions.recording.pathindex import ALL_COMMITS, CommitFilter, PathChange, PathIndex
+from ctxfs.versions.recording.unversioned import read_saved_reasons
 from ctxfs.versions.recording.worktree import WorkTree
 from ctxfs.versions.remotes.remote import PullResult, Remotes
 from ctxfs.versions.rollback import Outcome, Rollback
@@ -59,7 +59,7 @@ _MAX_LARGE_ROUNDS = 3  # a file that is written all the time is captured later
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PathVersion:
     """A change of a path: its number in the path's history, the commit, and the state of the path after it."""
 
     number: int
@@ -105,7 +105,7 @@ class Archive:
         self.marks = Marks(layout.marks)
         self._is_open = False
         self._checkpoint_seq = 0
-        self.session = new_session("d")
+        self.session = new_session_name("d")
         self._unrecorded = ""
         self._reserve = DiskReserve(layout.journal / "reserve")
 
@@ -162,7 +162,7 @@ class Archive:
         )
         checkpoint = recover.read_checkpoint(self._checkpoint_file)
         if recover.repair(self.ledger, checkpoint):
-            self.index.clear_seen()
+            self.index.clear_file_records()
         repo.write("tree", b"")  # the empty directory
         self.ledger.open_head()
         row = self.index.by_oid(checkpoint.commit) if checkpoint is not None else None
@@ -191,17 +191,17 @@ class Archive:
             areas = {area.encode(): False for area in (*AREAS, "memory/shared")}
             first = self._committer.commit_paths(self._actor("ctxfs"), "begin", areas)
             commits += [first] if first else []
-        self.ledger.large_capture.may_wait = True
+        self.ledger.large_capture.can_postpone = True
         commits += self._commit_journal(old=True)
         rest = self._committer.commit_everything(self._actor("recovered"), "recovered", self.served_since_ns)
         commits += [rest] if rest else []
-        self.ledger.large_capture.may_wait = False
+        self.ledger.large_capture.can_postpone = False
         return commits
 
     def _is_recorded(self, parts: Parts, stat: os.stat_result) -> bool:
         """Return True if a version contains the content of a file of the work tree."""
         capture = Capture(self.ledger, keep=False)
-        entry = capture.state(parts, stat, ABSENT, moved=False).entry
+        entry = capture.capture_path(parts, stat, ABSENT, moved=False).entry
         return entry is not None and self.ledger.repo.has(entry.oid)
 
     def _finish_erasure(self) -> None:
@@ -211,7 +211,7 @@ class Archive:
         except OSError as error:
             # The intent record stays, so that the next start tries again. Until then the store must be usable.
             log.error("cannot finish an interrupted erasure yet: %s", error.strerror)
-            self.ledger.forget_memory()
+            self.ledger.clear_caches()
             self.ledger.open_head()
 
     @property
@@ -222,7 +222,7 @@ class Archive:
     def is_urgent(self) -> bool:
         """Return True if a client waits for a commit before the commit window ends, such as at an fsync."""
         with self._locked_open():
-            return self._journal.is_urgent()
+            return self._journal.has_urgent_record()
 
     def close(self) -> None:
         """Commit the remaining changes and close.
@@ -250,7 +250,7 @@ class Archive:
         with self._lock:
             if self._is_open:
                 self._rollback.record_late()
-                self._reserve.make()
+                self._reserve.allocate()
             head, newest = self.ledger.head, self.ledger.seq
             started = time.time()
         with self._checkpoint_lock:
@@ -283,12 +283,12 @@ class Archive:
 
     # committing
 
-    def commit_if_room(self) -> list[Commit]:
+    def commit_if_space(self) -> list[Commit]:
         """Commit, but ignore a full disk, so that versions stay readable. `unrecorded` then has the reason."""
         try:
             return self.commit()
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if error.errno not in DISK_FULL_ERRNOS:
                 raise
             return []
 
@@ -313,22 +313,22 @@ class Archive:
     @property
     def large_delay(self) -> float:
         """The seconds until a large file is to be read for its version; infinite without such a file."""
-        return self.ledger.large_capture.delay if self._is_open else math.inf
+        return self.ledger.large_capture.seconds_until_due if self._is_open else math.inf
 
     def prepare_large(self) -> None:
         """Read the large files that a commit postponed, for the next commit. Slow, but it takes no lock."""
         if self._is_open:
-            self.ledger.large_capture.prepare()
+            self.ledger.large_capture.copy_due()
 
     def commit_nowait(self, also: Iterable[bytes] = ()) -> list[Commit]:
         """Commit without reading large files; those that have not been read yet are left to the next commit."""
         with self._locked_open():
             capture, is_part = self.ledger.large_capture, self._depth > 1
-            capture.may_wait = not is_part
+            capture.can_postpone = not is_part
             try:
                 commits = self._commit(also)
                 self._unrecorded = ""
-                for actor, paths in capture.ready(everything=is_part).items():
+                for actor, paths in capture.pop_copied(everything=is_part).items():
                     commit = self._committer.commit_paths(actor, "write", dict.fromkeys(paths, False))
                     commits += [commit] if commit else []
                 return commits
@@ -336,7 +336,7 @@ class Archive:
                 self._unrecorded = error.strerror or str(error)
                 raise
             finally:
-                capture.may_wait = False
+                capture.can_postpone = False
 
     def _commit(self, also: Iterable[bytes]) -> list[Commit]:
         with self._locked_open():
@@ -348,29 +348,29 @@ class Archive:
             return commits
 
     def _commit_journal(self, *, old: bool = False) -> list[Commit]:
-        records = self._journal.take()
+        records = self._journal.read_new_records()
         try:
             commits = self._committer.commit_records(records, old=old) if records else []
         except BaseException:
-            self._journal.give_back(records)
+            self._journal.return_records(records)
             raise
-        self._journal.settle()
+        self._journal.delete_committed()
         return commits
 
-    def upkeep(self, *, full: bool = False, always: bool = False) -> bool:
+    def pack(self, *, full: bool = False, always: bool = False) -> bool:
         """Pack the repository if it is due, or with `full` or `always`; return True if it was packed.
 
         Commits continue meanwhile.
         """
         with self._locked_open():
             repo = self.ledger.repo
-        full = full or (maintenance.is_needed(repo) and maintenance.is_full_due(repo.folder))
-        if not (full or always or maintenance.is_needed(repo)):
+        full = full or (maintenance.is_packing_needed(repo) and maintenance.is_full_packing_due(repo.folder))
+        if not (full or always or maintenance.is_packing_needed(repo)):
             return False
         with self._upkeep_lock:
             (maintenance.pack_fully if full else maintenance.pack)(repo)
         with self._lock:
-            repo.forget_helpers()
+            repo.close_readers()
             if full:
                 self._collect_large()
         return True
@@ -381,7 +381,7 @@ class Archive:
 
     def _used_large_contents(self) -> set[str]:
         """Return the ids of the large contents that versions refer to."""
-        sides = map(self.ledger.side, self.index.sides_of(MIN_LARGE_BYTES))
+        sides = map(self.ledger.read_sidecar, self.index.sides_of(MIN_LARGE_BYTES))
         return {side.large.sha256 for side in sides if side.large is not None}
 
     def anchors(self, remote: str = "") -> tuple[str, list[Anchor]]:
@@ -405,14 +405,14 @@ class Archive:
         try:
             if not self._is_open:
                 # A status request must not open the archive.
-                return {"state": "closed", "unversioned": saved_reasons(self._unversioned_file)}
+                return {"state": "closed", "unversioned": read_saved_reasons(self._unversioned_file)}
             head = self.ledger.head
             return {
                 "state": "ok",
                 "unrecorded": self._unrecorded,
                 "commits": self.index.count(),
                 "newest": head.oid if head else "",
-                "at": head.when if head else "",
+                "at": head.time_text if head else "",
                 "snapshots": len(self.ledger.tags),
                 "unversioned": self.ledger.unversioned.reasons(),
             }
@@ -437,11 +437,11 @@ class Archive:
         with self._locked_open():
             return self.history.resolve(text)
 
-    def log(self, path: str, criteria: Filter, limit: int) -> list[Step]:
+    def log(self, path: str, criteria: CommitFilter, limit: int) -> list[Step]:
         """Return the newest `limit` commits that changed a path. Raise `OSError` ENOENT for a path without history."""
         with self._locked_open():
             steps = self.history.log(path_bytes(path), criteria, limit)
-            if not steps and criteria == EVERYTHING:
+            if not steps and criteria == ALL_COMMITS:
                 self._require_history(path)
             return steps
 
@@ -450,11 +450,11 @@ class Archive:
         with self._locked_open():
             return [self.index.changes_of(number, path_bytes(path)) for number in numbers]
 
-    def versions(self, path: str) -> list["Shown"]:
+    def versions(self, path: str) -> list[PathVersion]:
         """Return all changes of exactly this path, oldest first, numbered from 1, removals included."""
         with self._locked_open():
             return [
-                Shown(number, step.commit, version.change)
+                PathVersion(number, step.commit, version.change)
                 for number, step, version in self.history.versions(path_bytes(path))
             ]
 
@@ -466,7 +466,7 @@ class Archive:
     def changed_since(self, path: str, since_ns: int) -> bool:
         """Return True if a path, or anything below it, changed at or after a time."""
         with self._locked_open():
-            return bool(self.index.below(path_bytes(path), Filter(since_ns=since_ns), 1 << 62, 1))
+            return bool(self.index.commits_below(path_bytes(path), CommitFilter(since_ns=since_ns), 1 << 62, 1))
 
     def was_directory(self, path: str) -> bool:
         """Return True if a path ever was a directory."""
@@ -484,7 +484,7 @@ class Archive:
         None without one.
         """
         with self._locked_open():
-            rows = self.index.below(path_bytes(path), EVERYTHING, 1 << 62, 1)
+            rows = self.index.commits_below(path_bytes(path), ALL_COMMITS, 1 << 62, 1)
             return rows[0][1] if rows else None
 
     def first_change(self, path: str) -> Commit | None:
@@ -493,23 +493,23 @@ class Archive:
             changes = self.index.versions(path_bytes(path))
             return self.index.commit(changes[0].seq) if changes else None
 
-    def content_of(self, shown: "Shown") -> bytes:
+    def content_of(self, shown: PathVersion) -> bytes:
         """Return the content of a file after a change."""
         with self._locked_open():
-            return self.ledger.content(state_of(shown.change))
+            return self.ledger.read_content(state_of(shown.change))
 
-    def attributes(self, shown: "Shown") -> tuple[int, dict[str, bytes]]:
+    def attributes(self, shown: PathVersion) -> tuple[int, dict[str, bytes]]:
         """Return (permission bits, extended attributes) of a file after a change."""
         with self._locked_open():
             return self._snapshot_reader.attributes_of(state_of(shown.change))
 
     # the tree in a version
-    def entry_then(self, commit: Commit, path: str, name: str) -> Entry:
+    def entry_in(self, commit: Commit, path: str, name: str) -> Entry:
         """Return the entry of a path in a version. Raise `OSError` ENOENT."""
         with self._locked_open():
             return self._snapshot_reader.entry(commit, path, name)
 
-    def list_then(self, commit: Commit, path: str) -> list[Entry]:
+    def list_in(self, commit: Commit, path: str) -> list[Entry]:
         """Return the sorted entries of a directory in a version, without file sizes.
 
         Raise `OSError` ENOENT or ENOTDIR.
@@ -517,12 +517,12 @@ class Archive:
         with self._locked_open():
             return self._snapshot_reader.entries(commit, path)
 
-    def read_then(self, commit: Commit, path: str) -> bytes:
+    def read_in(self, commit: Commit, path: str) -> bytes:
         """Return the content of a file in a version. Raise `OSError` ENOENT or EISDIR."""
         with self._locked_open():
             return self._snapshot_reader.read(commit, path)
 
-    def attributes_then(self, commit: Commit, path: str) -> dict[str, bytes]:
+    def attributes_in(self, commit: Commit, path: str) -> dict[str, bytes]:
         """Return the extended attributes of a path in a version. Raise `OSError` ENOENT."""
         with self._locked_open():
             return self._snapshot_reader.attributes(commit, path)
@@ -585,7 +585,7 @@ class Archive:
         return self._roll_back(lambda: self._planner.plan_restore_from(path_bytes(path), source), actor, dry_run)
 
     def undo(
-        self, path: str, actor: Actor, criteria: Filter = EVERYTHING, *, dry_run: bool = False
+        self, path: str, actor: Actor, criteria: CommitFilter = ALL_COMMITS, *, dry_run: bool = False
     ) -> tuple[Outcome, bytes]:
         """Undo the newest change of a path, or all changes by a principal or session below it.
 
@@ -593,7 +593,7 @@ class Archive:
         """
 
         def plan() -> Plan:
-            if criteria != EVERYTHING:
+            if criteria != ALL_COMMITS:
                 return self._planner.plan_undo_of(path_bytes(path), criteria)
             self._require_history(path)
             return self._planner.plan_undo(path_bytes(path))
@@ -625,20 +625,20 @@ class Archive:
             if oid is not None and oid != head.oid:
                 raise CommandError(f"a snapshot '{name}' exists already", f"remove it: ctxfs snapshot --delete {name}")
             if oid is None:
-                self.ledger.repo.update(f"refs/tags/{name}", head.oid, None)
+                self.ledger.repo.update_ref(f"refs/tags/{name}", head.oid, None)
                 self.ledger.read_tags()
             return head
 
     def delete_snapshot(self, name: str) -> None:
         """Delete a snapshot's name; the version itself stays. Raise `CommandError` if it does not exist."""
         with self._locked_open():
-            oid = self.ledger.repo.ref(f"refs/tags/{name}") if _SNAPSHOT_NAME.fullmatch(name) else None
+            oid = self.ledger.repo.read_ref(f"refs/tags/{name}") if _SNAPSHOT_NAME.fullmatch(name) else None
             if oid is None:
                 raise CommandError(f"no snapshot is called '{printable(name)}'", "see: ctxfs snapshot")
-            self.ledger.repo.delete(f"refs/tags/{name}", oid)
+            self.ledger.repo.delete_ref(f"refs/tags/{name}", oid)
             self.ledger.read_tags()
 
-    def forget(self, path: str | None, principal: str, actor: Actor, *, dry_run: bool = False) -> ErasureResult:
+    def erase(self, path: str | None, principal: str, actor: Actor, *, dry_run: bool = False) -> ErasureResult:
         """Erase a path, or all contents that a principal wrote, with derived texts, from every version."""
         with self._upkeep_lock, self._locked_open():
             self.commit()
@@ -651,12 +651,12 @@ class Archive:
                 return ErasureResult(0, len(plan.blobs), tuple(paths), (), copies)
             self._rollback.close()  # because swapped-out files may hold it
             result = self._eraser.erase(plan, actor)
-            self._journal.settle()
+            self._journal.delete_committed()
         self.checkpoint()
         return replace(result, copies=tuple(path for path in copies if path not in result.elsewhere))
 
     def phrases_of(self, path: str | None, principal: str) -> Phrases:
-        """Return the phrases of the contents that `forget` would erase. Call it before the erasure."""
+        """Return the phrases of the contents that `erase` would erase. Call it before the erasure."""
         with self._locked_open():
             return self._eraser.phrases(self._plan_erasure(path, principal))
 
@@ -669,21 +669,21 @@ class Archive:
     def _plan_erasure(self, path: str | None, principal: str) -> ErasurePlan:
         return self._eraser.of_path(path_bytes(path)) if path is not None else self._eraser.of_principal(principal)
 
-    def learn_marks(self, path: str, attributes: Mapping[str, bytes], data: bytes) -> None:
+    def record_marked_text(self, path: str, attributes: Mapping[str, bytes], data: bytes) -> None:
         """Record the text of an unversioned file with its marks, for as long as it has marks."""
         with self._lock:
-            self.marks.learn(path_bytes(path), attributes, data)
+            self.marks.record_unversioned_text(path_bytes(path), attributes, data)
 
     # remotes
     def remotes(self) -> dict[str, str]:
         """Return the address of each remote, by its name. Passwords in addresses are removed."""
         with self._locked_open():
-            return {name: without_passwords(url) for name, url in self._remotes.places().items()}
+            return {name: without_passwords(url) for name, url in self._remotes.urls().items()}
 
     def trusted_remotes(self) -> list[str]:
         """Return the names of the remotes whose history is trusted like the store's own."""
         with self._locked_open():
-            return self._remotes.trusted()
+            return self._remotes.trusted_names()
 
     def add_remote(self, name: str, url: str, *, is_trusted: bool = False) -> None:
         """Add a remote to push to and pull from."""
@@ -693,7 +693,7 @@ class Archive:
     def trust_remote(self, name: str, *, is_trusted: bool) -> None:
         """Trust a remote's history like the store's own, or stop trusting it."""
         with self._locked_open():
-            self._remotes.trust(name, is_trusted=is_trusted)
+            self._remotes.set_trust(name, is_trusted=is_trusted)
 
     def remove_remote(self, name: str) -> None:
         """Remove a remote."""
@@ -705,12 +705,12 @@ class Archive:
         with self._upkeep_lock:
             with self._locked_open():
                 self.commit()
-                pushing = self._remotes.ready_to_push(name, replace=replace)
+                pushing = self._remotes.prepare_push(name, replace=replace)
             try:
                 self._remotes.push(pushing)
             finally:
                 with self._lock:
-                    self._remotes.pushed(pushing)
+                    self._remotes.finish_push(pushing)
         return pushing.head
 
     def pull(self, name: str, actor: Actor) -> tuple[PullResult, list[PathChange]]:
@@ -722,13 +722,13 @@ class Archive:
             remotes = self._remotes
         with self._upkeep_lock:
             with self._lock:
-                erased = remotes.forgotten_here()
+                erased = remotes.erased_blobs()
             remotes.fetch(name)
             with self._locked_open():
                 self.commit()
                 before = self.ledger.tree
-                result = remotes.take_in(name, actor, erased, self.commit)
-                return result, self.ledger.changes(before, self.ledger.tree)
+                result = remotes.integrate(name, actor, erased, self.commit)
+                return result, self.ledger.compare_trees(before, self.ledger.tree)
 
     def _resolve_target(self, path: str, to: str) -> Step:
         if to != "prev":
@@ -744,30 +744,32 @@ class Archive:
         On a full disk uncommitted changes stay as they are, and the disk reserve is released for the rollback.
         """
         with self._locked_open():
-            self.commit_if_room()
+            self.commit_if_space()
             try:
                 return self._plan_and_execute(make_plan, actor, dry_run)
             except OSError as error:
-                if error.errno not in NO_ROOM or not self._reserve.give_up():
+                if error.errno not in DISK_FULL_ERRNOS or not self._reserve.release():
                     raise
             return self._plan_and_execute(make_plan, actor, dry_run)
 
     def _plan_and_execute(self, make_plan: Callable[[], Plan], actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
         plan, base = make_plan(), self.ledger.tree
         if dry_run:
-            return Outcome(None, self.ledger.changes(base, plan.tree)), diff_trees(self.ledger, base, plan.tree, b"")
+            return Outcome(None, self.ledger.compare_trees(base, plan.tree)), diff_trees(
+                self.ledger, base, plan.tree, b""
+            )
         with self._rollback.holding(plan.tree) as blocked:
             try:
                 if blocked and self.commit(blocked):
                     plan = make_plan()
             except OSError as error:
-                if error.errno not in NO_ROOM:
+                if error.errno not in DISK_FULL_ERRNOS:
                     raise
             return self._rollback.carry_out(plan, actor), b""
 
     def _require_history(self, path: str) -> None:
         """Raise `OSError` ENOENT for a path without history, since a misspelt path would look like an unchanged one."""
-        if path and not self.index.below(path_bytes(path), EVERYTHING, 1 << 62, 1):
+        if path and not self.index.commits_below(path_bytes(path), ALL_COMMITS, 1 << 62, 1):
             raise path_error(errno.ENOENT, path, "no version knows this path")
 
     @contextlib.contextmanager

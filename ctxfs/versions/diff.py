@@ -29,11 +29,11 @@ def diff_trees(ledger: Ledger, old: str, new: str, path: bytes) -> bytes:
     options = ("-p", "-r", "--no-ext-diff", "--no-textconv", "-M")
     out = ledger.repo.run("diff-tree", *options, old, new, "--", pathspec, ":(top,exclude,glob)**/.x~*")
     lines = []
-    for change in ledger.changes(old, new):
+    for change in ledger.compare_trees(old, new):
         if path and change.path != path and not change.path.startswith(path + b"/"):
             continue
         parts = split_path(change.path)
-        before, after = (ledger.side(ledger.state(tree, parts).side) for tree in (old, new))
+        before, after = (ledger.read_sidecar(ledger.state(tree, parts).side) for tree in (old, new))
         lines += [
             f"{path_text(change.path)}: {description}" for description in _describe_attribute_changes(before, after)
         ]
@@ -59,7 +59,7 @@ def blame_lines(ledger: Ledger, commit: str, path: bytes) -> list[Line]:
     for line in out.split(b"\n"):
         if line.startswith(b"\t"):
             if oid not in commits:
-                commits[oid] = ledger.commit(oid)
+                commits[oid] = ledger.read_commit(oid)
             lines.append(Line(oid, commits[oid].actor.principal, commits[oid].time_ns, number, line[1:]))
         elif header := _BLAME_HEADER.match(line):
             oid, number = header[1].decode(), int(header[2])

@@ -21,7 +21,7 @@ from ctxfs.store.config import replace_text
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_commit
 from ctxfs.versions.objects.fingerprint import MAX_TEXT_BYTES
 from ctxfs.versions.objects.git import BRANCH
-from ctxfs.versions.objects.name_encoding import path_bytes, path_text, real_name, side_name, split_path
+from ctxfs.versions.objects.name_encoding import path_bytes, path_text, real_name, sidecar_name, split_path
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
 from ctxfs.versions.phrases import Phrases
 from ctxfs.versions.recording.capture import Capture
@@ -36,7 +36,7 @@ _WAIT_SECONDS = 2.0  # for the writers of an erased file
 _DERIVED_AREAS = (b"context", b"search", b"human")
 _OWN_AREAS = (b"memory", b"pad")
 _BATCH_BLOBS = 50
-FORGOTTEN = "ctxfs-forgotten"
+ERASED_IDS_FILE = "ctxfs-forgotten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Eraser:
         index = self._ledger.index
         contents: dict[bytes, set[str]] = {}
         sides = set()
-        rows = index.rows_below(path)
+        rows = index.changes_below(path)
         for name in {row.path for row in rows}:
             for _, change in index.versions(name):
                 if change.oid:
@@ -103,12 +103,12 @@ class Eraser:
         index = self._ledger.index
         contents: dict[bytes, set[str]] = {}
         sides = []
-        for row in index.rows_by(principal):
+        for row in index.changes_by(principal):
             if row.oid:
                 contents.setdefault(row.path, set()).add(row.oid)
                 sides.append(row.side)
         written = {oid for oids in contents.values() for oid in oids}
-        for path, oid, seq in index.places_of(written):
+        for path, oid, seq in index.occurrences_of(written):
             if any(path == target or path.startswith(target + b"/") for _, target in index.moves_of(seq)):
                 contents.setdefault(path, set()).add(oid)
         return self._make_plan(frozenset(), contents, [side for side in sides if side], principal)
@@ -122,7 +122,7 @@ class Eraser:
         """Return the plan, extended by contents of the derived areas, in any version, with phrases of the texts."""
         index, paths_of = self._ledger.index, dict[str, set[bytes]]()
         for area in _DERIVED_AREAS:
-            for row in index.rows_below(area):
+            for row in index.changes_below(area):
                 if row.oid:
                     paths_of.setdefault(row.oid, set()).add(row.path)
         contents = {path: set(oids) for path, oids in plan.contents.items()}
@@ -164,7 +164,7 @@ class Eraser:
     def _make_plan(
         self, places: frozenset[bytes], contents: Mapping[bytes, set[str]], sides: Iterable[str], principal: str
     ) -> ErasurePlan:
-        large = {side.large.sha256 for oid in set(sides) if (side := self._ledger.side(oid)).large is not None}
+        large = {side.large.sha256 for oid in set(sides) if (side := self._ledger.read_sidecar(oid)).large is not None}
         blobs = {oid for oids in contents.values() for oid in oids} | set(sides)
         frozen = {path: frozenset(oids) for path, oids in contents.items()}
         return ErasurePlan(places, frozen, principal, frozenset(large), frozenset(blobs - {_EMPTY_BLOB}))
@@ -186,7 +186,7 @@ class Eraser:
 
     def _record_erased(self, plan: ErasurePlan) -> None:
         """Record the ids of erased blobs, so that a pull does not bring them back."""
-        file = self._ledger.repo.folder / FORGOTTEN
+        file = self._ledger.repo.folder / ERASED_IDS_FILE
         oids = set(file.read_text().split()) if file.exists() else set()
         replace_text(file, "".join(f"{oid}\n" for oid in sorted(oids | plan.blobs)))
 
@@ -222,10 +222,10 @@ class Eraser:
             parts = split_path(path)
             state = ledger.state(ledger.tree, parts)
             is_here = path in plan.places or (state.entry is not None and state.entry.oid in plan.contents[path])
-            if not is_here or ledger.work.look(parts) is None or ledger.work.look(parts[:-1]) is None or len(parts) < 2:
+            if not is_here or ledger.work.stat(parts) is None or ledger.work.stat(parts[:-1]) is None or len(parts) < 2:
                 continue
             if path in plan.places:
-                ledger.work.bury(parts, note)  # including concurrent writes to it
+                ledger.work.replace_with_link(parts, note)  # including concurrent writes to it
             elif not self._bury_content(parts, state, note):
                 continue
             paths.append(path)
@@ -240,7 +240,7 @@ class Eraser:
         """
         work, capture = self._ledger.work, Capture(self._ledger, keep=False)
         work.patience = Patience(_WAIT_SECONDS)
-        swap = work.put_link(parts, note, lambda stat: capture.state(parts, stat, state) == state)
+        swap = work.put_link(parts, note, lambda stat: capture.capture_path(parts, stat, state) == state)
         if swap.left is KeptReason.OPEN:
             raise path_error(
                 errno.EBUSY, path_text(b"/".join(parts)), "it is open for writing: close it, and run it again"
@@ -249,11 +249,11 @@ class Eraser:
         if orphan is None:
             return swap.left is None
         try:
-            if orphan.is_suspect and orphan.fd >= 0 and capture.opened_state(b"/".join(parts), orphan.fd) != state:
-                work.put_back(parts, orphan)
+            if orphan.is_suspect and orphan.fd >= 0 and capture.capture_fd(b"/".join(parts), orphan.fd) != state:
+                work.restore_orphan(parts, orphan)
                 return False
             if orphan.name:
-                work.release(parts, orphan)
+                work.unlink_orphan(parts, orphan)
             return True
         finally:
             if orphan.fd >= 0:
@@ -277,18 +277,18 @@ class Eraser:
         ledger.origins.replace(new)
         changed = sum(1 for old, replacement in new.items() if old != replacement)
         if changed:
-            for name, oid in ledger.repo.refs("refs/tags/").items():
+            for name, oid in ledger.repo.list_refs("refs/tags/").items():
                 self._move_ref(f"refs/tags/{name}", new.get(oid, oid))
             for prefix in ("refs/remotes/", "refs/ctxfs/fetched/"):
-                for name, oid in ledger.repo.refs(prefix, peel=False).items():
-                    ledger.repo.delete(f"{prefix}{name}", oid)
-            ledger.repo.update(BRANCH, new[old_head], old_head)
+                for name, oid in ledger.repo.list_refs(prefix, peel=False).items():
+                    ledger.repo.delete_ref(f"{prefix}{name}", oid)
+            ledger.repo.update_ref(BRANCH, new[old_head], old_head)
         return changed
 
     def _move_ref(self, name: str, oid: str) -> None:
-        current = self._ledger.repo.ref(name)
+        current = self._ledger.repo.read_ref(name)
         if current is not None and current != oid:
-            self._ledger.repo.update(name, oid, current)
+            self._ledger.repo.update_ref(name, oid, current)
 
     def _rewrite_commit(
         self,
@@ -339,25 +339,25 @@ class Eraser:
         """
         ledger = self._ledger
         repo = ledger.repo
-        repo.forget_helpers()
+        repo.close_readers()
         info = repo.folder / "objects" / "info"
         (info / "commit-graph").unlink(missing_ok=True)
         shutil.rmtree(info / "commit-graphs", ignore_errors=True)
-        repo.run_upkeep("pack-refs", "--all")
-        repo.run_upkeep("repack", "-a", "-d", "-l", "-q")
-        repo.run_upkeep("prune", "--expire=now")
-        repo.forget_helpers()
+        repo.run_maintenance("pack-refs", "--all")
+        repo.run_maintenance("repack", "-a", "-d", "-l", "-q")
+        repo.run_maintenance("prune", "--expire=now")
+        repo.close_readers()
         ledger.trees.clear()
-        ledger.forget_memory()
+        ledger.clear_caches()
         with ledger.index.transaction():
             ledger.index.clear()
-            ledger.index.forget_seen(plan.places | plan.contents.keys())
-        ledger.index.compact()
+            ledger.index.delete_file_records(plan.places | plan.contents.keys())
+        ledger.index.vacuum()
         ledger.open_head()
-        other_paths = {path: oid for path, oid, _ in ledger.index.places_of(plan.blobs)}
+        other_paths = {path: oid for path, oid, _ in ledger.index.occurrences_of(plan.blobs)}
         used = set(other_paths.values())
         sides = set(ledger.index.sides_of(0))  # equal side-cars are one blob, which other files may refer to
-        used_large = {side.large.sha256 for oid in sides if (side := ledger.side(oid)).large is not None}
+        used_large = {side.large.sha256 for oid in sides if (side := ledger.read_sidecar(oid)).large is not None}
         ledger.large.remove(plan.large - used_large)
         remaining = [oid for oid in plan.blobs - used - sides if repo.has(oid)]
         return remaining, tuple(sorted(other_paths))
@@ -426,7 +426,7 @@ class _TreeFilter:
             path = b"/".join(parts)
             if self._is_erased(path, entry):
                 del listing[stored]
-                listing.pop(side_name(name), None)
+                listing.pop(sidecar_name(name), None)
                 changed = True
             elif entry.mode == MODE_DIR and parts in self._parents:
                 inner = self._filtered[entry.oid, parts]

@@ -10,7 +10,7 @@ from ctxfs.versions.objects.commits import Commit
 from ctxfs.versions.objects.name_encoding import path_text
 from ctxfs.versions.objects.trees import EMPTY_TREE, Parts
 from ctxfs.versions.recording.ledger import Ledger, State
-from ctxfs.versions.recording.pathindex import EVERYTHING, Filter, Version
+from ctxfs.versions.recording.pathindex import ALL_COMMITS, CommitFilter, Version
 
 _AGE = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)(?:-ago| ago)?")
 _SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -98,7 +98,7 @@ class History:
             row = rows[0] if rows else None
         if row is None:
             moment = parse_moment(text, datetime.now(UTC))
-            row = index.at(moment) if moment is not None else None
+            row = index.version_at(moment) if moment is not None else None
         if row is None:
             raise path_error(
                 errno.ENOENT, text, "no version: give a revision, a snapshot's name or a time such as 1h-ago"
@@ -106,11 +106,11 @@ class History:
         return Step(*row)
 
     def log(
-        self, path: bytes, criteria: Filter = EVERYTHING, limit: int = 1 << 31, before: int = _MAX_NUMBER
+        self, path: bytes, criteria: CommitFilter = ALL_COMMITS, limit: int = 1 << 31, before: int = _MAX_NUMBER
     ) -> list[Step]:
         """Return the commits that changed a path, or anything below a directory, newest first, through renames."""
         index = self._ledger.index
-        commits = dict(index.below(path, criteria, before, limit))
+        commits = dict(index.commits_below(path, criteria, before, limit))
         if path and len(commits) < limit:
             # Add the changes under a file's earlier names. For a directory, the histories of its files have them.
             earlier = {version.seq for version in index.versions(path, before)} - commits.keys()
@@ -135,14 +135,14 @@ class History:
     def name_at(self, path: bytes, seq: int) -> bytes:
         """Return the name that a path had in the commit with the number `seq`, before later renames."""
         index, before = self._ledger.index, _MAX_NUMBER
-        while (move := index.arrival(path, before)) is not None and move[0] > seq:
+        while (move := index.last_move_to(path, before)) is not None and move[0] > seq:
             before, path = move
         return path
 
     def moves_of(self, path: bytes) -> list[tuple[int, str]]:
         """Return (time in nanoseconds, previous name) of each rename of a path, newest first."""
         index, before, out = self._ledger.index, _MAX_NUMBER, list[tuple[int, str]]()
-        while (move := index.arrival(path, before)) is not None:
+        while (move := index.last_move_to(path, before)) is not None:
             before, path = move
             out.append((index.commit(before).time_ns, path_text(path)))
         return out
@@ -157,7 +157,7 @@ class History:
         return row[1].tree
 
 
-def _matches(commit: Commit, criteria: Filter) -> bool:
+def _matches(commit: Commit, criteria: CommitFilter) -> bool:
     return (
         criteria.principal in ("", commit.actor.principal)
         and criteria.session in ("", commit.actor.session)

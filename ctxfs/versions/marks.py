@@ -25,7 +25,7 @@ from typing import Any
 
 from ctxfs.model.metadata import PREFIX
 from ctxfs.policy.quarantine import NO_QUARANTINE, Quarantine
-from ctxfs.versions.objects.fingerprint import RUN_WORDS, blob_id, is_copy, known_by, runs_of, words_of
+from ctxfs.versions.objects.fingerprint import RUN_WORDS, blob_id, copy_fingerprint, hash_runs, is_copy, split_words
 from ctxfs.versions.objects.name_encoding import path_bytes, path_text
 from ctxfs.versions.objects.sidecar import SideCar
 
@@ -93,10 +93,10 @@ class _Texts:
 
     def copied_oids(self, data: bytes) -> set[str]:
         """Return the ids of the marked texts of which a content contains a part."""
-        words = words_of(data)
+        words = split_words(data)
         hits: dict[str, int] = {}
         for length in {length for length, _ in self.runs}:
-            for run in runs_of(words, length):
+            for run in hash_runs(words, length):
                 for oid in self.runs.get((length, run), ()):
                     hits[oid] = hits.get(oid, 0) + 1
         return {oid for oid, count in hits.items() if is_copy(count, len(self.by_id[oid].runs))}
@@ -123,7 +123,7 @@ class Marks:
         return not self._paths and not self._texts.by_id and not self._unversioned_texts.by_id
 
     # for new versions and rollbacks
-    def owed(self, path: bytes, oid: str, data: bytes | None = None, lifted: str = "") -> _Values:
+    def required_marks(self, path: bytes, oid: str, data: bytes | None = None, lifted: str = "") -> _Values:
         """Return the marks that a file must have: those of its path, and those of contents that it equals or contains.
 
         `lifted` is a source whose files a person takes back: its distrust of the path is not included.
@@ -137,7 +137,7 @@ class Marks:
 
     def settle(self, path: bytes, oid: str, size: int, xattrs: Mapping[str, bytes], data: bytes | None) -> _Values:
         """Record a file's marks, and return the attributes that it must have: its own, and the marks."""
-        own, owed = marks_in(xattrs), self.owed(path, oid, data)
+        own, owed = marks_in(xattrs), self.required_marks(path, oid, data)
         new = {name: value for name, value in own.items() if name != SOURCE and owed.get(name) != value}
         if new:  # a principal has set them on this file, so they apply to its text
             self._record_content(oid, size, own, data)
@@ -155,7 +155,7 @@ class Marks:
         self._set_path(path, own)
         self._record_content(oid, size, own, data)
 
-    def removed_by_person(self, path: bytes) -> None:
+    def drop_path(self, path: bytes) -> None:
         """Drop the marks of a path from which a person has removed the file: a later file there is a different one."""
         self._set_path(path, {})
 
@@ -172,8 +172,8 @@ class Marks:
         self._set_path(path, marks_in(xattrs))
 
     def with_owed_marks(self, path: bytes, oid: str, side: SideCar, data: bytes | None, lifted: str = "") -> SideCar:
-        """Return the side-car that a file of an older version must have when restored; `lifted` is as in `owed`."""
-        owed = self.owed(path, oid, data, lifted)
+        """Return the side-car that a file of an older version must have when restored; `lifted` is as in `required_marks`."""
+        owed = self.required_marks(path, oid, data, lifted)
         missing = {name: value for name, value in owed.items() if side.xattrs.get(name) != value}
         if SOURCE in missing and (TRUST not in missing or SOURCE in side.xattrs):
             del missing[SOURCE]
@@ -183,7 +183,7 @@ class Marks:
         return {**self._unversioned_texts.matching(oid, data), **self._texts.matching(oid, data)}
 
     # texts of unversioned files
-    def learn(self, path: bytes, xattrs: Mapping[str, bytes], data: bytes) -> None:
+    def record_unversioned_text(self, path: bytes, xattrs: Mapping[str, bytes], data: bytes) -> None:
         """Record the text of an unversioned file for as long as it is marked; without marks, drop it."""
         marks = {name: value for name, value in marks_in(xattrs).items() if name != FROZEN}
         oid = blob_id(data) if data and marks else ""
@@ -192,7 +192,7 @@ class Marks:
             return
         self._sources[path] = oid
         self._paths_of.setdefault(oid, set()).add(path)
-        length, runs = known_by(data, self._max_runs_for(marks))
+        length, runs = copy_fingerprint(data, self._max_runs_for(marks))
         self._unversioned_texts.put(oid, _Content(len(data), marks, length, runs))
         self._publish()
 
@@ -225,7 +225,7 @@ class Marks:
         content = self._texts.by_id.get(oid)
         if content is not None and marks.items() <= content.marks.items():
             return
-        length, runs = known_by(data, self._max_runs_for(marks)) if data is not None else (0, [])
+        length, runs = copy_fingerprint(data, self._max_runs_for(marks)) if data is not None else (0, [])
         self._set_content(oid, size, {**(content.marks if content else {}), **marks}, length, runs)
 
     def _max_runs_for(self, marks: _Values) -> int:

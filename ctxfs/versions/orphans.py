@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ctxfs.store.atomic_replace import Orphan, Patience, wait_quiet
-from ctxfs.versions.objects.name_encoding import shown_path
+from ctxfs.versions.objects.name_encoding import display_path
 from ctxfs.versions.objects.trees import Parts
 from ctxfs.versions.recording.capture import Capture
 from ctxfs.versions.recording.ledger import Ledger, State
@@ -76,7 +76,7 @@ class Orphans:
             try:
                 self._settle_suspect(entry, patience, rescues)
             except OSError as error:
-                path = shown_path(b"/".join(entry.parts))
+                path = display_path(b"/".join(entry.parts))
                 log.error("cannot record the replaced content of '%s': %s", path, error.strerror)
                 self._make_visible(entry)
                 _close(entry.orphan)
@@ -84,15 +84,15 @@ class Orphans:
 
     def _settle_suspect(self, entry: _Watched, patience: Patience, rescues: list[Rescue]) -> None:
         orphan = entry.orphan
-        if orphan.fd < 0 and _is_same(self._ledger.work.look((*entry.parts[:-1], orphan.name)), orphan.found):
-            self._ledger.work.release(entry.parts, orphan)  # it cannot be read, and is unchanged
+        if orphan.fd < 0 and _is_same(self._ledger.work.stat((*entry.parts[:-1], orphan.name)), orphan.found):
+            self._ledger.work.unlink_orphan(entry.parts, orphan)  # it cannot be read, and is unchanged
             return
         is_quiet = wait_quiet(orphan.fd, patience)
         rescues.extend(self._find_rescue(entry))
         if not is_quiet:
             self._make_visible(entry)
         elif orphan.name:
-            self._ledger.work.release(entry.parts, orphan)
+            self._ledger.work.unlink_orphan(entry.parts, orphan)
         self._watch(entry)
 
     def collect_rescues(self) -> list[Rescue]:
@@ -103,7 +103,7 @@ class Orphans:
                 try:
                     rescues.extend(self._find_rescue(entry))
                 except OSError as error:
-                    path = shown_path(b"/".join(entry.parts))
+                    path = display_path(b"/".join(entry.parts))
                     log.error("cannot record the late writes to the replaced file of '%s': %s", path, error.strerror)
                 entry.watched_until = now + _WATCH_SECONDS  # a writer is active
             if now < entry.watched_until:
@@ -141,9 +141,9 @@ class Orphans:
     def _read_state(self, parts: Parts, orphan: Orphan) -> State:
         capture = Capture(self._ledger)
         if orphan.fd >= 0:
-            return capture.opened_state(b"/".join(parts), orphan.fd)
+            return capture.capture_fd(b"/".join(parts), orphan.fd)
         path = (*parts[:-1], orphan.name)
-        state = capture.state(path, self._ledger.work.look(path), _UNREADABLE, moved=False)
+        state = capture.capture_path(path, self._ledger.work.stat(path), _UNREADABLE, moved=False)
         if state == _UNREADABLE:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         return state
@@ -151,9 +151,9 @@ class Orphans:
     def _make_visible(self, entry: _Watched) -> None:
         if not entry.orphan.name:
             return
-        path = shown_path(b"/".join(entry.parts))
+        path = display_path(b"/".join(entry.parts))
         try:
-            shown = shown_path(b"/".join(self._ledger.work.show(entry.parts, entry.orphan)))
+            shown = display_path(b"/".join(self._ledger.work.name_orphan(entry.parts, entry.orphan)))
             log.warning("the replaced file of '%s' still has a writer, and continues as '%s'", path, shown)
         except OSError:
             log.exception("the replaced content of '%s' stays in a temporary file", path)

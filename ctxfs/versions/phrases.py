@@ -9,7 +9,7 @@ not detected.
 import re
 from collections.abc import Iterable
 
-from ctxfs.versions.objects.fingerprint import RUN_WORDS, words_of
+from ctxfs.versions.objects.fingerprint import RUN_WORDS, split_words
 
 MIN_PHRASE_WORDS = 3
 MIN_PHRASE_BYTES = 12
@@ -26,7 +26,7 @@ class Phrases:
         count = 0
         for text in texts:
             for line in (*text.splitlines(), text):
-                words = words_of(line)
+                words = split_words(line)
                 length = min(len(words), RUN_WORDS)
                 if length < MIN_PHRASE_WORDS or sum(map(len, words[:length])) < MIN_PHRASE_BYTES:
                     continue
@@ -44,7 +44,7 @@ class Phrases:
         return any(map(self._contains_phrase, dict.fromkeys((data, once, _unescape(once)))))
 
     def _contains_phrase(self, data: bytes) -> bool:
-        words = words_of(data)
+        words = split_words(data)
         return any(not phrases.isdisjoint(_runs_of(words, length)) for length, phrases in self._by_length.items())
 
 

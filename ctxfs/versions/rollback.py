@@ -20,8 +20,8 @@ from pathlib import Path as HostPath
 from ctxfs.model.errors import path_error
 from ctxfs.store.atomic_replace import KeptReason, Patience, SwapResult
 from ctxfs.versions.objects.commits import Actor, Commit, describe_paths
-from ctxfs.versions.objects.name_encoding import path_bytes, path_text, shown_path, split_path
-from ctxfs.versions.objects.sidecar import encode_sidecar, usual_mode
+from ctxfs.versions.objects.name_encoding import display_path, path_bytes, path_text, split_path
+from ctxfs.versions.objects.sidecar import default_mode, encode_sidecar
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 from ctxfs.versions.orphans import Orphans, Rescue
 from ctxfs.versions.recording.capture import Capture
@@ -90,9 +90,9 @@ class Rollback:
         `_MAX_BLOCKED_FILES` files are not blocked.
         """
         ledger = self._ledger
-        changes = ledger.changes(ledger.tree, tree) if tree != ledger.tree else []
-        paths = [split_path(change.path) for change in changes if change.what != "add" and change.mode != MODE_DIR]
-        with ledger.work.holding(paths if len(paths) <= _MAX_BLOCKED_FILES else ()) as blocked:
+        changes = ledger.compare_trees(ledger.tree, tree) if tree != ledger.tree else []
+        paths = [split_path(change.path) for change in changes if change.op != "add" and change.mode != MODE_DIR]
+        with ledger.work.block_writers(paths if len(paths) <= _MAX_BLOCKED_FILES else ()) as blocked:
             yield [b"/".join(parts) for parts in blocked]
 
     def carry_out(self, plan: Plan, actor: Actor) -> Outcome:
@@ -101,7 +101,7 @@ class Rollback:
         base = ledger.tree
         lifted = plan.source if actor.is_person else ""
         plan = replace(plan, tree=self._with_marks(base, plan.tree, lifted))
-        changes = ledger.changes(base, plan.tree)
+        changes = ledger.compare_trees(base, plan.tree)
         if plan.tree == base:
             return Outcome(None, ())
         self._write_intent(plan, actor, base)
@@ -131,7 +131,9 @@ class Rollback:
         tree, known_changes = plan.tree, None if applied.left or applied.rescued else changes
         if applied.left:
             skipped = map(split_path, sorted(applied.left))
-            tree = ledger.edited(plan.tree, {parts: self._skipped_state(base, plan.tree, parts) for parts in skipped})
+            tree = ledger.edit_tree(
+                plan.tree, {parts: self._skipped_state(base, plan.tree, parts) for parts in skipped}
+            )
         if tree == ledger.tree:
             return None
         return ledger.advance(
@@ -151,7 +153,7 @@ class Rollback:
         """Commit the late writes to files that were swapped out."""
         if applied.rescued:
             states = {split_path(rescue.path): rescue.new for rescue in applied.rescued}
-            tree = self._ledger.edited(self._ledger.tree, states)
+            tree = self._ledger.edit_tree(self._ledger.tree, states)
             if tree != self._ledger.tree:
                 subject = describe_paths("outside", sorted({rescue.path for rescue in applied.rescued}))
                 self._ledger.advance(tree, self._outside, "outside", subject)
@@ -178,7 +180,7 @@ class Rollback:
         newest version.
         """
         base, applied = self._ledger.tree, ApplyResult()
-        changes = self._ledger.changes(base, tree)
+        changes = self._ledger.compare_trees(base, tree)
         self._is_pull = True
         try:
             self._apply(base, tree, changes, applied, placed)
@@ -203,17 +205,19 @@ class Rollback:
         ledger, parts = self._ledger, split_path(rescue.path)
         if rescue.new.entry is None or rescue.new.entry.mode == MODE_LINK:
             return
-        old = ledger.content(rescue.old) if rescue.old.entry is not None else b""
-        new = ledger.content(rescue.new)
+        old = ledger.read_content(rescue.old) if rescue.old.entry is not None else b""
+        new = ledger.read_content(rescue.new)
         try:
             if not (new.startswith(old) and ledger.work.append(parts, new[len(old) :])):
                 ledger.work.put_beside(parts, new)
         except OSError as error:
             log.error(
-                "'%s' lacks the late writes that its last version contains: %s", shown_path(rescue.path), error.strerror
+                "'%s' lacks the late writes that its last version contains: %s",
+                display_path(rescue.path),
+                error.strerror,
             )
 
-    def go_back(self, tree: str) -> None:
+    def revert(self, tree: str) -> None:
         """Bring the work tree from `tree` to the newest version; files with newer changes stay."""
         self._revert(self._ledger.tree, tree)
 
@@ -235,7 +239,7 @@ class Rollback:
         plan = Plan(record["tree"], record["op"], record["subject"], path_bytes(record["scope"]), record["undoes"])
         try:
             if ledger.tree == base and ledger.repo.has(plan.tree):
-                changes, applied = ledger.changes(base, plan.tree), ApplyResult()
+                changes, applied = ledger.compare_trees(base, plan.tree), ApplyResult()
                 self._apply(base, plan.tree, changes, applied)
                 self._commit_rescued(applied)
                 commit = self._commit(plan, Actor(**record["actor"]), base, changes, applied)
@@ -247,21 +251,21 @@ class Rollback:
     def _with_marks(self, base: str, tree: str, lifted: str) -> str:
         """Return the tree with the marks that its files must have. Only marks of the source `lifted` are lifted."""
         ledger, states = self._ledger, dict[Parts, State]()
-        for change in ledger.changes(base, tree) if not ledger.marks.is_empty else ():
-            if change.what != "remove" and change.mode not in (MODE_DIR, MODE_LINK):
-                side = ledger.side(change.side)
+        for change in ledger.compare_trees(base, tree) if not ledger.marks.is_empty else ():
+            if change.op != "remove" and change.mode not in (MODE_DIR, MODE_LINK):
+                side = ledger.read_sidecar(change.side)
                 data = ledger.repo.read(change.oid) if side.large is None else None
                 owed_side = ledger.marks.with_owed_marks(change.path, change.oid, side, data, lifted)
                 if owed_side != side:
                     entry = TreeEntry(change.mode, change.oid)
                     states[split_path(change.path)] = State(entry, ledger.repo.write("blob", encode_sidecar(owed_side)))
-        return ledger.edited(tree, states) if states else tree
+        return ledger.edit_tree(tree, states) if states else tree
 
     def _lift_marks(self, changes: Sequence[PathChange], applied: ApplyResult) -> None:
         """Record the marks of files that were restored to a state without changes from a source."""
         for change in changes:
-            if change.what != "remove" and change.mode not in (MODE_DIR, MODE_LINK) and change.path not in applied.left:
-                xattrs = self._ledger.side(change.side).xattrs if change.side else {}
+            if change.op != "remove" and change.mode not in (MODE_DIR, MODE_LINK) and change.path not in applied.left:
+                xattrs = self._ledger.read_sidecar(change.side).xattrs if change.side else {}
                 self._ledger.marks.replaced_by_person(change.path, xattrs)
 
     # work tree
@@ -279,7 +283,7 @@ class Rollback:
         work = self._ledger.work
         work.patience = Patience(_WAIT_SECONDS)
         try:
-            with work.keeping():
+            with work.keep_directory_open():
                 self._apply_changes(base, tree, changes, applied, placed if placed is not None else {})
         finally:
             applied.rescued.extend(self._orphans.settle(Patience(_WAIT_SECONDS)))
@@ -289,17 +293,17 @@ class Rollback:
     ) -> None:
         ledger = self._ledger
         capture = Capture(ledger, keep=False)
-        capture.expect([change.path for change in changes])
-        removed = [change for change in changes if change.what == "remove"]
-        written = [change for change in changes if change.what != "remove"]
-        ledger.fetch_sides(change.side for change in written)
+        capture.prefetch([change.path for change in changes])
+        removed = [change for change in changes if change.op == "remove"]
+        written = [change for change in changes if change.op != "remove"]
+        ledger.prefetch_sidecars(change.side for change in written)
         contents = _Contents(ledger, written)
         for change in (*sorted(removed, key=lambda c: c.path.count(b"/"), reverse=True), *written):
             parts = split_path(change.path)
             before, after = ledger.state(base, parts), ledger.state(tree, parts)
             expected = (before, placed[change.path]) if change.path in placed else (before,)
-            stat = ledger.work.look(parts)
-            current = capture.state(parts, stat, before)
+            stat = ledger.work.stat(parts)
+            current = capture.capture_path(parts, stat, before)
             if stat is not None:
                 applied.stat_keys[change.path] = _stat_key(stat)
             if not any(are_alike(current, state) for state in (*expected, after)):
@@ -315,7 +319,7 @@ class Rollback:
                     placed[change.path] = after
         for change in reversed(written):
             if change.mode == MODE_DIR and change.path not in applied.left:
-                side = ledger.side(change.side)
+                side = ledger.read_sidecar(change.side)
                 mode = side.mode if side.mode is not None else 0o755
                 ledger.work.set_attributes(split_path(change.path), mode, side.xattrs)
 
@@ -325,8 +329,8 @@ class Rollback:
         ledger, parts = self._ledger, target.parts
         if after.entry is None:
             return ledger.work.remove(parts, target.is_expected)
-        side = ledger.side(after.side)
-        mode = side.mode if side.mode is not None else usual_mode(after.entry.mode)
+        side = ledger.read_sidecar(after.side)
+        mode = side.mode if side.mode is not None else default_mode(after.entry.mode)
         if after.entry.mode == MODE_DIR:
             return ledger.work.put_directory(parts, mode | 0o700, side.xattrs, target.is_expected)
         if after.entry.mode == MODE_LINK:
@@ -351,7 +355,7 @@ class Rollback:
         """Change the work tree back after a failure. If that fails as well, the next start finishes the rollback."""
         applied = ApplyResult()
         try:
-            self._apply(tree, base, self._ledger.changes(tree, base), applied)
+            self._apply(tree, base, self._ledger.compare_trees(tree, base), applied)
             self._commit_rescued(applied)
             self._intent.unlink(missing_ok=True)
         except OSError:
@@ -360,14 +364,14 @@ class Rollback:
     def _record_written(self, changes: Sequence[PathChange], applied: ApplyResult) -> None:
         """Record the stat results of the files that were written, so that the next commit does not read them again."""
         capture = Capture(self._ledger)
-        with self._ledger.work.keeping():
+        with self._ledger.work.keep_directory_open():
             for change in changes:
                 if change.path in applied.left:
                     continue
-                if change.what == "remove":
+                if change.op == "remove":
                     capture.gone.append(change.path)
                 elif change.mode != MODE_DIR:
-                    stat = self._ledger.work.look(split_path(change.path))
+                    stat = self._ledger.work.stat(split_path(change.path))
                     # A file with a different stat result has newer writes, so the next commit must read it.
                     if stat is not None and applied.stat_keys.get(change.path) == _stat_key(stat):
                         capture.remember(change.path, stat, TreeEntry(change.mode, change.oid), change.side)
@@ -402,7 +406,7 @@ class _Target:
         """Return True if the current state is expected, and record it."""
         if stat is not None and not git_mode(stat):
             return False  # not a versioned type of file, such as a FIFO
-        self.state = self._capture.state(self.parts, stat, self._expected[0])
+        self.state = self._capture.capture_path(self.parts, stat, self._expected[0])
         return any(are_alike(self.state, state) for state in self._expected)
 
     def has_content(self, oid: str) -> bool:
@@ -415,7 +419,9 @@ class _Contents:
 
     def __init__(self, ledger: Ledger, changes: Sequence[PathChange]) -> None:
         self._repo = ledger.repo
-        self._blobs = [(c.oid, c.size) for c in changes if c.oid and (not c.side or ledger.side(c.side).large is None)]
+        self._blobs = [
+            (c.oid, c.size) for c in changes if c.oid and (not c.side or ledger.read_sidecar(c.side).large is None)
+        ]
         self._position = 0
         self._batch: dict[str, bytes] = {}
 

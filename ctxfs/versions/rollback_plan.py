@@ -11,10 +11,10 @@ from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.versions.history import History, Step
 from ctxfs.versions.objects.commits import Commit
-from ctxfs.versions.objects.name_encoding import shown_path, split_path
+from ctxfs.versions.objects.name_encoding import display_path, split_path
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
 from ctxfs.versions.recording.ledger import ABSENT, Ledger, State, state_of
-from ctxfs.versions.recording.pathindex import Filter
+from ctxfs.versions.recording.pathindex import CommitFilter
 
 _PAGE_COMMITS = 100
 _MAX_NUMBER = 1 << 62
@@ -56,10 +56,10 @@ class RollbackPlanner:
         state = ledger.state(to.commit.tree, split_path(old_name))
         if state.entry is None:
             raise path_error(
-                errno.ENOENT, shown_path(path), f"it did not exist in {to.commit.oid[:8]}: remove it with rm"
+                errno.ENOENT, display_path(path), f"it did not exist in {to.commit.oid[:8]}: remove it with rm"
             )
         tree = self._tree_with({split_path(path): state}, to.commit.tree)
-        return Plan(tree, "restore", f"restore {shown_path(path)} to {to.commit.oid[:8]}", path)
+        return Plan(tree, "restore", f"restore {display_path(path)} to {to.commit.oid[:8]}", path)
 
     def plan_restore_from(self, path: bytes, source: str) -> Plan:
         """Return the plan to restore each file from `source` to its last version from elsewhere, or to remove it.
@@ -71,23 +71,23 @@ class RollbackPlanner:
             if self._is_from(state, source):
                 states[parts] = self._state_before(b"/".join(parts), source)
         if not states:
-            raise CommandError(f"nothing at '{shown_path(path)}' came from '{source}'", "see: getfattr -d FILE", 3)
+            raise CommandError(f"nothing at '{display_path(path)}' came from '{source}'", "see: getfattr -d FILE", 3)
         tree = self._tree_with(states, ledger.tree)
-        return Plan(tree, "restore", f"take back what came from {source} at {shown_path(path)}", path, source=source)
+        return Plan(tree, "restore", f"take back what came from {source} at {display_path(path)}", path, source=source)
 
     def _state_before(self, path: bytes, source: str) -> State:
         for _, step, version in reversed(self._history.versions(path)):
             state = state_of(version.change)
             if f"remote:{self._ledger.origins.remote_of(step.commit.oid)}" == source:
                 continue  # the pull added the mark later, so the version itself lacks it
-            if version.change.what == "remove":
+            if version.change.op == "remove":
                 break
             if not self._is_from(state, source):
                 return state
         return ABSENT
 
     def _is_from(self, state: State, source: str) -> bool:
-        origin = self._ledger.side(state.side).xattrs.get(f"{PREFIX}source", b"") if state.side else b""
+        origin = self._ledger.read_sidecar(state.side).xattrs.get(f"{PREFIX}source", b"") if state.side else b""
         return origin.decode("utf-8", "replace") == source
 
     def plan_undo(self, path: bytes) -> Plan:
@@ -95,22 +95,22 @@ class RollbackPlanner:
         step = self._find_undoable(path)
         if step is None:
             raise CommandError(
-                f"nothing is left to undo at '{shown_path(path)}'", f"see: ctxfs log '{shown_path(path)}'"
+                f"nothing is left to undo at '{display_path(path)}'", f"see: ctxfs log '{display_path(path)}'"
             )
         tree = self._tree_with_path(path, self._history.before(step), step)
-        return Plan(tree, "undo", f"undo {step.commit.oid[:8]} at {shown_path(path)}", path, step.commit.oid)
+        return Plan(tree, "undo", f"undo {step.commit.oid[:8]} at {display_path(path)}", path, step.commit.oid)
 
     def plan_redo(self, path: bytes) -> Plan:
         """Return the plan to redo the last undo at `path`. Raise `CommandError` without one."""
         step = self._find_redoable(path)
         if step is None:
             raise CommandError(
-                f"nothing is left to redo at '{shown_path(path)}'", "redo follows undo, before other changes"
+                f"nothing is left to redo at '{display_path(path)}'", "redo follows undo, before other changes"
             )
         tree = self._tree_with_path(path, step.commit.tree, step)
-        return Plan(tree, "redo", f"redo {step.commit.oid[:8]} at {shown_path(path)}", path, step.commit.oid)
+        return Plan(tree, "redo", f"redo {step.commit.oid[:8]} at {display_path(path)}", path, step.commit.oid)
 
-    def plan_undo_of(self, path: bytes, criteria: Filter) -> Plan:
+    def plan_undo_of(self, path: bytes, criteria: CommitFilter) -> Plan:
         """Return the plan to undo all changes below `path` by a principal or session.
 
         Raise `CommandError` if there are none, or if later edits by others overlap.
@@ -119,7 +119,7 @@ class RollbackPlanner:
         steps = {step.seq: step for step in self._history.log(path, criteria)}
         author = " ".join(part for part in (criteria.principal, criteria.session) if part)
         if not steps:
-            raise CommandError(f"{author} has changed nothing at '{shown_path(path)}'", "see: ctxfs log", 3)
+            raise CommandError(f"{author} has changed nothing at '{display_path(path)}'", "see: ctxfs log", 3)
         touched: dict[bytes, int] = {}
         for seq in sorted(steps, reverse=True):
             for change in ledger.index.changes_of(seq, path):
@@ -127,7 +127,7 @@ class RollbackPlanner:
         overlapping, states = [], dict[Parts, State]()
         for changed, first in sorted(touched.items()):
             parts = split_path(changed)
-            seqs = [first, *ledger.index.changed_since(changed, first)]
+            seqs = [first, *ledger.index.commits_since(changed, first)]
             own_seqs = [seq for seq in seqs if seq in steps]
             last_state = ledger.state(steps[own_seqs[-1]].commit.tree, parts)
             if seqs != own_seqs or not are_alike(last_state, ledger.state(ledger.tree, parts)):
@@ -146,7 +146,9 @@ class RollbackPlanner:
                 del states[parts]
             elif state.entry is not None and state.entry.mode == MODE_DIR:
                 states[parts] = State(self._current_directory(parts), state.side)
-        return Plan(self._tree_with(states, ledger.tree), "undo", f"undo what {author} did at {shown_path(path)}", path)
+        return Plan(
+            self._tree_with(states, ledger.tree), "undo", f"undo what {author} did at {display_path(path)}", path
+        )
 
     def _tree_with(self, states: dict[Parts, State], source: str) -> str:
         """Return the newest tree with `states`; parent directories that it lacks come from the tree `source`."""
@@ -159,7 +161,7 @@ class RollbackPlanner:
                 if state.entry is not None and (current is None or current.mode != MODE_DIR) and parent not in states:
                     needed[parent] = State(TreeEntry(MODE_DIR, EMPTY_TREE), ledger.state(source, parent).side)
             needed[parts] = state
-        tree = ledger.edited(ledger.tree, dict(sorted(needed.items())))
+        tree = ledger.edit_tree(ledger.tree, dict(sorted(needed.items())))
         # The mounts need the top-level areas: they may become empty, but stay.
         tops = ledger.children(ledger.tree)
         missing: dict[Parts, State] = {
@@ -167,7 +169,7 @@ class RollbackPlanner:
             for name, state in tops.items()
             if ledger.state(tree, (name,)).entry is None and state.entry is not None and state.entry.mode == MODE_DIR
         }
-        return ledger.edited(tree, missing) if missing else tree
+        return ledger.edit_tree(tree, missing) if missing else tree
 
     def _tree_with_path(self, path: bytes, source: str, step: Step) -> str:
         """Return the newest tree with `path`, and its partners in renames of the step, as in the tree `source`."""
@@ -186,7 +188,7 @@ class RollbackPlanner:
         A merge is one step, because its commits one by one were never the state of this work tree.
         """
         before, parts = _MAX_NUMBER, split_path(path)
-        while page := self._ledger.index.mainline(path, before, _PAGE_COMMITS):
+        while page := self._ledger.index.mainline_commits(path, before, _PAGE_COMMITS):
             for seq, commit in page:
                 step = Step(seq, commit)
                 state = self._ledger.state
@@ -229,7 +231,7 @@ def are_alike(first: State, second: State) -> bool:
 
 def _describe_overlap(author: str, overlapping: Sequence[tuple[bytes, Commit]]) -> str:
     lines = [
-        f"{shown_path(path)} (then {commit.actor.principal}, {commit.oid[:8]})"
+        f"{display_path(path)} (then {commit.actor.principal}, {commit.oid[:8]})"
         for path, commit in overlapping[:_MAX_LISTED_PATHS]
     ]
     more = f"\n  and {len(overlapping) - _MAX_LISTED_PATHS} more" if len(overlapping) > _MAX_LISTED_PATHS else ""

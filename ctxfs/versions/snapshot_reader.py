@@ -8,7 +8,7 @@ from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import path_error
 from ctxfs.versions.objects.commits import Commit
 from ctxfs.versions.objects.name_encoding import path_bytes, path_text, split_path
-from ctxfs.versions.objects.sidecar import usual_mode
+from ctxfs.versions.objects.sidecar import default_mode
 from ctxfs.versions.objects.trees import MODE_DIR, MODE_LINK
 from ctxfs.versions.recording.ledger import Ledger, State
 
@@ -59,7 +59,7 @@ class SnapshotReader:
         assert state.entry is not None
         if state.entry.mode == MODE_DIR:
             raise path_error(errno.EISDIR, path)
-        return self._ledger.content(state)
+        return self._ledger.read_content(state)
 
     def attributes(self, commit: Commit, path: str) -> dict[str, bytes]:
         """Return the extended attributes of a path. Raise `OSError` ENOENT."""
@@ -68,15 +68,15 @@ class SnapshotReader:
     def attributes_of(self, state: State) -> tuple[int, dict[str, bytes]]:
         """Return (permission bits, extended attributes) of a state."""
         assert state.entry is not None
-        side = self._ledger.side(state.side)
-        return side.mode if side.mode is not None else usual_mode(state.entry.mode), dict(side.xattrs)
+        side = self._ledger.read_sidecar(state.side)
+        return side.mode if side.mode is not None else default_mode(state.entry.mode), dict(side.xattrs)
 
     def differences(self, commit: Commit, newest: Commit, most_bytes: int) -> Iterator[SnapshotEntry]:
         """Yield the state in a version of each file that differs from the newest one.
 
         Files over `most_bytes` have no content.
         """
-        for change in self._ledger.changes(commit.tree, newest.tree):
+        for change in self._ledger.compare_trees(commit.tree, newest.tree):
             state = self._ledger.state(commit.tree, split_path(change.path))
             was_file = state.entry is not None and state.entry.mode not in (MODE_DIR, MODE_LINK)
             if not was_file:
@@ -84,7 +84,9 @@ class SnapshotReader:
             elif self._ledger.size(state) > most_bytes:
                 yield SnapshotEntry(path_text(change.path), None, {}, too_large=True)
             else:
-                yield SnapshotEntry(path_text(change.path), self._ledger.content(state), self.attributes_of(state)[1])
+                yield SnapshotEntry(
+                    path_text(change.path), self._ledger.read_content(state), self.attributes_of(state)[1]
+                )
 
     def _state_of(self, commit: Commit, path: str) -> State:
         state = self._ledger.state(commit.tree, split_path(path_bytes(path)))

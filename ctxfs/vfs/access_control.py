@@ -16,7 +16,7 @@ from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
-from ctxfs.policy.evaluate import Rights, judged
+from ctxfs.policy.evaluate import Rights, tree_path_of
 from ctxfs.policy.quarantine import Quarantine
 from ctxfs.policy.rules import Verb
 from ctxfs.threads import blocking
@@ -37,7 +37,7 @@ CHANGES = Verb.WRITE | Verb.CREATE | Verb.DELETE | Verb.META
 class PolicyDecisions(Protocol):
     """The part of the policy that this module needs."""
 
-    def is_free(self, principal: Principal | None) -> bool:
+    def is_unrestricted(self, principal: Principal | None) -> bool:
         """Return True for a principal without restrictions."""
         ...
 
@@ -110,7 +110,7 @@ class AccessControl(Mount):
 
     async def apply(self, change: Change) -> None:
         """Implement `Mount.apply`. Raise EACCES without the permission, ENOENT for a hidden path."""
-        if not self._policy.is_free(acting_principal()):
+        if not self._policy.is_unrestricted(acting_principal()):
             await self._check_change(change)
         await self._tree.apply(change)
 
@@ -122,7 +122,7 @@ class AccessControl(Mount):
     def _visible(self, path: Path) -> Rights | None:
         """Return the calling principal's rights, None if it is unrestricted. Raise ENOENT for a hidden path."""
         principal = acting_principal()
-        if self._policy.is_free(principal):
+        if self._policy.is_unrestricted(principal):
             return None
         rights = self._policy.rights(principal, path)
         if not rights.exists:
@@ -137,7 +137,7 @@ class AccessControl(Mount):
 
     async def _check_quarantine(self, path: Path) -> None:
         """Raise EACCES for a quarantined file, and for its versions."""
-        judged_path = judged(path)
+        judged_path = tree_path_of(path)
         if self._marks.quarantine.covers(judged_path):
             raise path_error(errno.EACCES, path, WITHHELD)
         if _SEARCH_VIEW in path.parts:

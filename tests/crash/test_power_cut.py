@@ -82,7 +82,7 @@ class Life(threading.Thread):
         if number % 25 == 10:
             past.archive.checkpoint()
         if number % 60 == 30:
-            past.archive.upkeep(always=True)
+            past.archive.pack(always=True)
         if number % 40 == 20:
             past.archive.undo("memory/a/often.md", BOB)
 

@@ -27,7 +27,7 @@ def test_every_event_is_stored_once_and_in_order(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
     for number in range(2500):  # more than the spool holds, fewer than one flush writes
-        spool.note(ALICE, "read", f"a/{number}")
+        spool.record_event(ALICE, "read", f"a/{number}")
     assert audit.collect() == 2000
     spool.close()
     assert audit.collect() == 500
@@ -43,7 +43,7 @@ def test_bounded_collection_is_continued_by_the_next(tmp_path: Path) -> None:
     spools = [audit.spool(), audit.spool()]
     for number in range(250):
         for spool in spools:
-            spool.note(ALICE, "read", f"{spools.index(spool)}/{number}")
+            spool.record_event(ALICE, "read", f"{spools.index(spool)}/{number}")
     for spool in spools:
         spool.close()
     made = [audit.collect(100) for _ in range(6)]
@@ -57,7 +57,7 @@ def test_bounded_collection_is_continued_by_the_next(tmp_path: Path) -> None:
 def test_record_has_principal_time_operation_and_outcome(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
-    spool.note(ALICE, "rename", "a/\udcff", "b", "EACCES")
+    spool.record_event(ALICE, "rename", "a/\udcff", "b", "EACCES")
     spool.close()
     audit.collect()
     (record,) = audit.records()
@@ -72,7 +72,7 @@ def test_repeated_event_is_one_record_with_a_count(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
     for path in ("a", "a", "a", "b", "a"):
-        spool.note(ALICE, "read", path)
+        spool.record_event(ALICE, "read", path)
     spool.close()
     audit.collect()
     assert [(r["path"], r.get("times", 1)) for r in audit.records()] == [("a", 3), ("b", 1), ("a", 1)]
@@ -82,10 +82,10 @@ def test_second_process_collects_new_events_only(tmp_path: Path) -> None:
     """Collect as after a kill between the chain and the spool: records in the chain are not added again."""
     audit = Audit(tmp_path)
     spool = audit.spool()
-    spool.note(ALICE, "read", "first")
+    spool.record_event(ALICE, "read", "first")
     spool.flush()
     assert audit.collect() == 1
-    spool.note(ALICE, "read", "second")
+    spool.record_event(ALICE, "read", "second")
     spool.flush()
     again = Audit(tmp_path)
     assert again.collect() == 1
@@ -97,7 +97,7 @@ def test_second_process_collects_new_events_only(tmp_path: Path) -> None:
 def test_truncated_line_after_a_kill_is_harmless(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
-    spool.note(ALICE, "read", "whole")
+    spool.record_event(ALICE, "read", "whole")
     spool.close()
     assert audit.spools is not None
     (file,) = audit.spools.iterdir()
@@ -111,11 +111,11 @@ def test_truncated_line_after_a_kill_is_harmless(tmp_path: Path) -> None:
 def test_unwritable_events_wait_and_are_not_lost(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("in the way")
     spool = Spool(tmp_path / "spool")
-    spool.note(ALICE, "read", "a")
+    spool.record_event(ALICE, "read", "a")
     spool.flush()
-    assert spool.has_news
+    assert spool.has_buffered
     (tmp_path / "spool").unlink()
-    spool.note(ALICE, "read", "b")
+    spool.record_event(ALICE, "read", "b")
     spool.close()
     audit = Audit(tmp_path)
     audit.collect()
@@ -126,7 +126,7 @@ def test_edited_audit_is_detected(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
     for number in range(3):
-        spool.note(ALICE, "read", f"secret{number}")
+        spool.record_event(ALICE, "read", f"secret{number}")
     spool.close()
     audit.collect()
     (file,) = tmp_path.glob("*/audit.jsonl")

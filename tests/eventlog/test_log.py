@@ -13,7 +13,7 @@ import pytest
 
 from ctxfs.eventlog.chain import parse_record
 from ctxfs.eventlog.log import EventLog
-from ctxfs.eventlog.record_schema import interactions
+from ctxfs.eventlog.record_schema import parse_records
 
 
 def today() -> str:
@@ -126,13 +126,13 @@ for number in range(50):
 
 
 def test_erasure_removes_the_text_and_the_chain_stays_valid(log: EventLog) -> None:
-    assert log.forget("one", "human:ada") == 3
+    assert log.erase_session("one", "human:ada") == 3
     assert b"said 1" not in b"".join(file.read_bytes() for file in files(log).values())
     report = log.verify()
     assert (report.records, report.forgotten, report.faults) == (7, 3, [])
     assert log.records()[-1]["kind"] == "forget"
     with pytest.raises(FileNotFoundError):
-        log.forget("nobody", "human:ada")
+        log.erase_session("nobody", "human:ada")
 
 
 def test_packed_days_read_and_verify_as_before(log: EventLog) -> None:
@@ -143,7 +143,7 @@ def test_packed_days_read_and_verify_as_before(log: EventLog) -> None:
     assert all(gzip.decompress(path.read_bytes()) for path in log._folder.glob("*/*.gz"))
     assert log.records() == before
     assert log.verify().faults == []
-    assert log.forget("two", "human:ada") == 3
+    assert log.erase_session("two", "human:ada") == 3
     assert log.verify().faults == []
 
 
@@ -156,7 +156,7 @@ def test_invalid_record_is_refused_and_nothing_is_added(log: EventLog) -> None:
 
 def test_line_is_json_or_text_and_cannot_set_its_principal() -> None:
     data = json.dumps({"kind": "output", "text": "hi", "model": "m1", "principal": "human:root", "at": "1999"}).encode()
-    one, two = interactions(data + b"\n\nplain \xff text\n", "agent:a")
+    one, two = parse_records(data + b"\n\nplain \xff text\n", "agent:a")
     assert one == {
         "principal": "agent:a",
         "kind": "output",
@@ -168,8 +168,8 @@ def test_line_is_json_or_text_and_cannot_set_its_principal() -> None:
     assert two == {"principal": "agent:a", "kind": "note", "text": "plain \ufffd text"}
     for bad in (b'{"kind": "Not a word"}', b'{"kind": 3}', b'{"model": 3}', b'{"model": {"version": "1"}}'):
         with pytest.raises(OSError):
-            interactions(bad, "agent:a")
-    assert interactions(b"[" * 100_000, "agent:a")[0]["kind"] == "note"
+            parse_records(bad, "agent:a")
+    assert parse_records(b"[" * 100_000, "agent:a")[0]["kind"] == "note"
 
 
 def test_files_are_for_their_owner_only(log: EventLog) -> None:

@@ -13,7 +13,7 @@ import pytest
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.principal import Principal, parse_principal
-from ctxfs.policy.credentials import grants_by_id, make_token
+from ctxfs.policy.credentials import grants_by_id, issue_credential
 from ctxfs.policy.evaluate import Policy
 from ctxfs.policy.rules import NOTHING, Verb, default_rules
 from ctxfs.rpc.client import Client
@@ -26,9 +26,9 @@ NOW = 1_800_000_000_000_000_000
 
 def rights(path: str, *allow: str, now_ns: int = NOW, seconds: float | None = None) -> Verb:
     """Return the permissions of alice with a credential that allows `allow`."""
-    token, _ = make_token(ALICE, allow, NOW, seconds)
+    token, _ = issue_credential(ALICE, allow, NOW, seconds)
     policy = Policy(default_rules(), {}, grants_by_id([token]))
-    return policy.rights(token.bound, TreePath.parse(path), now_ns).verbs
+    return policy.rights(token.narrowed_principal, TreePath.parse(path), now_ns).verbs
 
 
 def test_a_token_narrows_and_never_widens() -> None:
@@ -42,11 +42,11 @@ def test_a_token_narrows_and_never_widens() -> None:
 
 
 def test_token_reveals_only_the_directories_on_the_way_to_its_paths() -> None:
-    token, _ = make_token(ALICE, ["memory/alice/**:rw"], NOW, None)
+    token, _ = issue_credential(ALICE, ["memory/alice/**:rw"], NOW, None)
     policy = Policy(default_rules(), {}, grants_by_id([token]))
     for path, there in (("", True), ("memory", True), ("memory/alice", True), ("pad", False), ("memory/shared", False)):
-        assert policy.rights(token.bound, TreePath.parse(path), NOW).exists is there, path
-    assert not policy.rights(token.bound, TreePath.parse("memory"), NOW).below, "not all that is below"
+        assert policy.rights(token.narrowed_principal, TreePath.parse(path), NOW).exists is there, path
+    assert not policy.rights(token.narrowed_principal, TreePath.parse("memory"), NOW).below, "not all that is below"
 
 
 def test_expired_and_missing_tokens_allow_nothing() -> None:

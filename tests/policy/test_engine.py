@@ -22,7 +22,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def may(book: PolicyEngine) -> bool:
-    return book.may(ALICE, Verb.READ, PLACE)
+    return book.is_allowed(ALICE, Verb.READ, PLACE)
 
 
 def test_rules_of_both_files_hold_and_share_their_groups(files: tuple[Path, Path]) -> None:
@@ -82,7 +82,7 @@ def test_agents_have_no_access_while_the_denials_are_unreadable(files: tuple[Pat
     files[1].write_text("[[rule]\n")
     book = PolicyEngine(files)
     assert not may(book)
-    assert book.is_free(Principal("human", "ada"))
+    assert book.is_unrestricted(Principal("human", "ada"))
     files[1].write_text("")
     book.reload()
     assert may(book)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
-from ctxfs.policy.evaluate import Policy, judged
+from ctxfs.policy.evaluate import Policy, tree_path_of
 from ctxfs.policy.rules import NOTHING, Rule, Verb, default_rules, parse_pattern, parse_policy
 
 ALICE, BOB, ADA = Principal("agent", "alice"), Principal("agent", "bob"), Principal("human", "ada")
@@ -138,7 +138,7 @@ def test_a_decision_names_its_rule_and_the_others_that_matched() -> None:
     ],
 )
 def test_view_has_the_permissions_of_its_directory(path: str, real: str) -> None:
-    assert str(judged(Path.parse(path))) == real
+    assert str(tree_path_of(Path.parse(path))) == real
 
 
 names = st.sampled_from(["a", "b", "ab", "*", "a*", "?", "**"])

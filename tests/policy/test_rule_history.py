@@ -26,49 +26,51 @@ def rule(path: str, effect: str = "deny", expires_ns: int = 0) -> Rule:
 
 def test_visible_versions_begin_after_the_denial(tmp_path: Path) -> None:
     past = RuleHistory(tmp_path / "policy.jsonl")
-    past.note(default_rules(), {})
-    past.note((*default_rules(), rule("memory/shared/plan.md")), {})
+    past.record(default_rules(), {})
+    past.record((*default_rules(), rule("memory/shared/plan.md")), {})
     before = time.time_ns()
-    past.note(default_rules(), {})
-    assert before <= past.since(ALICE, SHARED) <= time.time_ns()
-    assert past.since(ALICE, TreePath.parse("memory/shared/other.md")) == 0
-    assert past.since(ALICE, TreePath.parse("memory/shared"), below=True) >= before, "not all below it was theirs"
-    assert past.since(Principal("human", "ada"), SHARED) == 0
+    past.record(default_rules(), {})
+    assert before <= past.readable_since(ALICE, SHARED) <= time.time_ns()
+    assert past.readable_since(ALICE, TreePath.parse("memory/shared/other.md")) == 0
+    assert past.readable_since(ALICE, TreePath.parse("memory/shared"), below=True) >= before, (
+        "not all below it was theirs"
+    )
+    assert past.readable_since(Principal("human", "ada"), SHARED) == 0
     again = RuleHistory(tmp_path / "policy.jsonl")
-    assert again.since(ALICE, SHARED) == past.since(ALICE, SHARED)
+    assert again.readable_since(ALICE, SHARED) == past.readable_since(ALICE, SHARED)
 
 
 def test_visible_versions_begin_with_the_first_permission(tmp_path: Path) -> None:
     past = RuleHistory(tmp_path / "policy.jsonl")
-    past.note(default_rules(), {})
+    past.record(default_rules(), {})
     bob = TreePath.parse("memory/bob/x.md")
-    assert past.since(ALICE, bob) == 1 << 62
+    assert past.readable_since(ALICE, bob) == 1 << 62
     before = time.time_ns()
-    past.note((*default_rules(), rule("memory/bob/**", "allow")), {})
-    assert before <= past.since(ALICE, bob) <= time.time_ns()
+    past.record((*default_rules(), rule("memory/bob/**", "allow")), {})
+    assert before <= past.readable_since(ALICE, bob) <= time.time_ns()
 
 
 def test_a_denial_that_expired_counts_until_then(tmp_path: Path) -> None:
     past = RuleHistory(tmp_path / "policy.jsonl")
     expired = time.time_ns() + 3600 * 10**9
-    past.note((*default_rules(), rule("memory/shared/plan.md", expires_ns=expired)), {})
-    assert past.since(ALICE, SHARED) == expired
+    past.record((*default_rules(), rule("memory/shared/plan.md", expires_ns=expired)), {})
+    assert past.readable_since(ALICE, SHARED) == expired
 
 
 def test_equal_rules_are_recorded_once_and_a_broken_line_is_skipped(tmp_path: Path) -> None:
     file = tmp_path / "policy.jsonl"
     for _ in range(3):
-        RuleHistory(file).note(default_rules(), {"writers": frozenset({"agent:b", "agent:a"})})
+        RuleHistory(file).record(default_rules(), {"writers": frozenset({"agent:b", "agent:a"})})
     assert len(file.read_text().splitlines()) == 1
     with file.open("a") as out:
         out.write("[17, [[")
-    assert RuleHistory(file).since(ALICE, SHARED) == 0
+    assert RuleHistory(file).readable_since(ALICE, SHARED) == 0
 
 
 def test_an_unwritable_file_stops_nothing(tmp_path: Path) -> None:
     past = RuleHistory(tmp_path / "gone" / "policy.jsonl")
-    past.note(default_rules(), {})
-    assert past.since(ALICE, SHARED) == 0
+    past.record(default_rules(), {})
+    assert past.readable_since(ALICE, SHARED) == 0
 
 
 @pytest.fixture(scope="module")

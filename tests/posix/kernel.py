@@ -95,7 +95,7 @@ class PretendKernel:
         pad = TreePath(("pad",))
         self.state.reshape([(pad, str(top), True, [], True)], [pad], [".versions"])
         book = PolicyEngine()
-        book.use(default_rules(), {})
+        book.put_in_force(default_rules(), {})
         self.state.take_policy(book.wire)
         self.direct = DevFuseTransport()
         self._unique = 0

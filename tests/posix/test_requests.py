@@ -739,7 +739,7 @@ def test_file_without_read_permission_is_not_opened(pretend: PretendKernel) -> N
     fh, _ = pretend.open(other.number, os.O_RDONLY)
     pretend.release(other.number, fh)
     book = PolicyEngine()
-    book.use((parse_allowance("**:l"),), {})
+    book.put_in_force((parse_allowance("**:l"),), {})
     pretend.state.take_policy(book.wire)
     for number in (seen.number, other.number):
         with pytest.raises(Failed) as failed:

@@ -229,7 +229,7 @@ def test_forgetting_a_principal_takes_nothing_that_was_written_since(
         return bury(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(past.archive._eraser, "_bury_content", late)
-    past.archive.forget(None, "agent:bob", ALICE)
+    past.archive.erase(None, "agent:bob", ALICE)
     assert (past.tree / LOG).read_text() == "alice's\n"
     past.note("write", LOG)
     past.archive.commit()
@@ -240,7 +240,7 @@ def test_forgetting_a_principal_waits_for_files_that_are_open_for_writing(past: 
     past.version(LOG, "bob's\n", BOB)
     with open(past.tree / LOG, "a") as out:
         with pytest.raises(OSError, match="open for writing") as refused:
-            past.archive.forget(None, "agent:bob", ALICE)
+            past.archive.erase(None, "agent:bob", ALICE)
         out.write("alice's\n")
     assert refused.value.errno == errno.EBUSY
     assert (past.tree / LOG).read_text() == "bob's\nalice's\n"

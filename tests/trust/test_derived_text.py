@@ -268,14 +268,14 @@ def test_owners_survive_a_restart_and_a_line_cut_off(tmp_path: Path) -> None:
 
     file, alice, bob = tmp_path / "owners.jsonl", Principal("agent", "alice"), Principal("agent", "bob")
     task = TreePath.parse("context/t")
-    Owners(file, lambda _: True).give(task, ("agent:alice",))
+    Owners(file, lambda _: True).set_owners(task, ("agent:alice",))
     with file.open("a") as out:
         out.write('[17, "context", "t", ["agent:b')
     again = Owners(file, lambda _: True)
     assert again.may_use(alice, task / "x")
     assert not again.may_use(bob, task)
-    again.give(TreePath.parse("context/u"), ("agent:bob",))
+    again.set_owners(TreePath.parse("context/u"), ("agent:bob",))
     third = Owners(file, lambda _: True)
     assert third.may_use(bob, TreePath.parse("context/u"))
-    assert third.since(bob, task) == NEVER
-    assert third.since(alice, task) < NEVER
+    assert third.owned_since(bob, task) == NEVER
+    assert third.owned_since(alice, task) < NEVER

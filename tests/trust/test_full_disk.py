@@ -50,7 +50,7 @@ def test_versions_are_read_and_restored_on_a_full_disk(disk: Path) -> None:
     fill(disk)
     os.rename(past.tree / "memory/a/x.md", past.tree / "memory/a/y.md")  # it needs no space, and its version does
     past.note("move", "memory/a/x.md", "memory/a/y.md")
-    assert past.archive.commit_if_room() == []
+    assert past.archive.commit_if_space() == []
     assert os.strerror(errno.ENOSPC) in past.archive.unrecorded
     assert past.archive.show("memory/a/x.md", "latest") == b"first"
     assert len(past.subjects("memory/a/x.md")) == 1

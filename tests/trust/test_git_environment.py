@@ -11,7 +11,7 @@ import pytest
 from ctxfs.model.errors import CommandError
 from ctxfs.versions.objects.git import check_url, is_local
 from ctxfs.versions.objects.git_process import remote_environment
-from ctxfs.versions.recording.pathindex import EVERYTHING
+from ctxfs.versions.recording.pathindex import ALL_COMMITS
 from tests.versions.conftest import ALICE, BOB, Past
 
 ROOT = Path(__file__).parents[2]
@@ -92,11 +92,13 @@ def work_with(past: Past, remote: Path, other: Past) -> None:
     past.archive.commit()
     past.version("pad/t/secret.md", "secret")
     past.archive.snapshot("first")
-    assert past.archive.diff("memory/a/y.md", past.archive.log("memory/a/y.md", EVERYTHING, 9)[-1].commit.oid, "latest")
+    assert past.archive.diff(
+        "memory/a/y.md", past.archive.log("memory/a/y.md", ALL_COMMITS, 9)[-1].commit.oid, "latest"
+    )
     assert past.archive.blame("memory/a/y.md", "latest")
     past.archive.undo("memory/a/y.md", ALICE)
-    past.archive.forget("pad/t/secret.md", "", ALICE)
-    past.archive.upkeep(full=True)
+    past.archive.erase("pad/t/secret.md", "", ALICE)
+    past.archive.pack(full=True)
     for store in (past, other):
         store.archive.add_remote("place", str(remote))
     past.archive.push("place")

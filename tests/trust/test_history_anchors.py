@@ -105,8 +105,8 @@ def test_tampering_that_a_chain_cannot_show_is_found_by_its_anchors(
 def test_forgotten_records_and_erased_files_leave_the_anchors_right(store: Recorded) -> None:
     (store.layout.tree / "memory" / "shared" / "secret.md").write_text("zanzibar")
     store.archive.commit([b"memory/shared/secret.md"])
-    store.logs["events"].forget("s1", "human:owner")
-    store.archive.forget("memory/shared/secret.md", "", ALICE)
+    store.logs["events"].erase_session("s1", "human:owner")
+    store.archive.erase("memory/shared/secret.md", "", ALICE)
     store.work()
     report = store.compare()
     assert report.faults == []

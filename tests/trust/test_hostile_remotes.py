@@ -16,10 +16,10 @@ import pytest
 from ctxfs.model.errors import CommandError
 from ctxfs.versions.objects.commits import MAX_TIME_NS, decode_commit
 from ctxfs.versions.objects.large_objects import LargeStore
-from ctxfs.versions.objects.name_encoding import MAX_DEPTH
+from ctxfs.versions.objects.name_encoding import MAX_PATH_NAMES
 from ctxfs.versions.objects.sidecar import decode_sidecar, encode_sidecar
 from ctxfs.versions.objects.trees import encode_tree, parse_tree
-from ctxfs.versions.recording.pathindex import EVERYTHING
+from ctxfs.versions.recording.pathindex import ALL_COMMITS
 from tests.versions.conftest import ALICE, BOB, LARGE, Past, check_sound
 
 Entry = tuple[str, str, bytes]  # mode, object, name
@@ -132,7 +132,7 @@ NAMES: dict[str, tuple[list[bytes], str]] = {
     "git's up": ([b"..", b"x"], "cannot pull"),
     "git's own": ([b".git", b"config"], "cannot pull"),
     "a slash": ([b"../../x"], "cannot pull"),
-    "very deep": ([b"d"] * (MAX_DEPTH + 10) + [b"x"], f"more than {MAX_DEPTH} directories"),
+    "very deep": ([b"d"] * (MAX_PATH_NAMES + 10) + [b"x"], f"more than {MAX_PATH_NAMES} directories"),
 }
 
 
@@ -356,16 +356,16 @@ def test_trailers_of_a_remote_impersonate_no_local_principal(past: Past, hub: Hu
     )
     hub.hold(*hub.file(b"x.md"), trailers=forged, subject="evil \x1b]0;title\x07")
     past.archive.pull("hub", ALICE)
-    (foreign,) = [step.commit for step in past.archive.log("", EVERYTHING, 99) if "evil" in step.commit.subject]
+    (foreign,) = [step.commit for step in past.archive.log("", ALL_COMMITS, 99) if "evil" in step.commit.subject]
     assert foreign.actor.principal == "agent:alice@hub"
     assert (foreign.op, foreign.undoes, foreign.scope) == ("git", "", None)
     assert "\x1b" not in foreign.subject and "\x07" not in foreign.subject
     assert past.archive.moves_of("memory/a/x.md") == []
     with pytest.raises(OSError):
-        past.archive.restore("memory/a/x.md", past.archive.log("memory/alice", EVERYTHING, 9)[-1].commit.oid, ALICE)
+        past.archive.restore("memory/a/x.md", past.archive.log("memory/alice", ALL_COMMITS, 9)[-1].commit.oid, ALICE)
     check_sound(past)
     past.archive.forget("memory/own/x.md", "", ALICE)  # rewritten versions remain the remote's
-    principals = {step.commit.actor.principal for step in past.archive.log("memory/a/x.md", EVERYTHING, 99)}
+    principals = {step.commit.actor.principal for step in past.archive.log("memory/a/x.md", ALL_COMMITS, 99)}
     assert "agent:alice@hub" in principals and "agent:alice" in principals
 
 
@@ -420,7 +420,7 @@ def check_parsers(data: bytes) -> None:
     with contextlib.suppress(ValueError):
         parse_tree(data)
     commit = decode_commit("1" * 40, data)
-    assert 0 <= commit.time_ns <= MAX_TIME_NS and commit.when
+    assert 0 <= commit.time_ns <= MAX_TIME_NS and commit.time_text
     assert all(len(oid) == 40 for oid in (commit.tree, *commit.parents))
     paths = [path for move in commit.moves for path in move] + ([commit.scope] if commit.scope else [])
     assert not any(b".." in path.split(b"/") or path.startswith(b"/") for path in paths)

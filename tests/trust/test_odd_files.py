@@ -15,7 +15,7 @@ from ctxfs.index.extract.file_reader import stat_of
 from ctxfs.model.host_numbers import MAX_INT64, MIN_INT64, file_numbers
 from ctxfs.rpc.wire import entry_from_wire, entry_to_wire, pack_frame
 from ctxfs.store.folder import Folder
-from ctxfs.versions.objects.name_encoding import MAX_DEPTH
+from ctxfs.versions.objects.name_encoding import MAX_PATH_NAMES
 from ctxfs.versions.recording.capture import Capture
 from tests.versions.conftest import ALICE, BOB, Past, check_sound
 
@@ -145,12 +145,12 @@ def deep(past: Past) -> Iterator[Past]:
 def test_deeply_nested_directories_end_no_commit(deep: Past) -> None:
     past, started = deep, time.monotonic()
     past.note("tree", "pad/deep")
-    for depth in (1, 10, MAX_DEPTH - 2, 1050):
+    for depth in (1, 10, MAX_PATH_NAMES - 2, 1050):
         past.note("write", "/".join(["pad/deep", *["d"] * depth]))
     past.write("memory/a/plain.md", "plain", BOB)
     past.archive.commit()
     assert past.archive.show("memory/a/plain.md", "latest") == b"plain"
-    deepest = "/".join(["pad/deep", *["d"] * (MAX_DEPTH - 2)])
+    deepest = "/".join(["pad/deep", *["d"] * (MAX_PATH_NAMES - 2)])
     assert past.archive.was_directory(deepest)
     assert any("directories" in reason for reason in past.archive.status()["unversioned"].values())  # type: ignore[attr-defined]
     past.archive.undo("memory/a/plain.md", BOB)

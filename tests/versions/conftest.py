@@ -11,7 +11,7 @@ from ctxfs.store.layout import Layout, create_store
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor, Commit
 from ctxfs.versions.recording.journal import JournalWriter
-from ctxfs.versions.recording.pathindex import EVERYTHING
+from ctxfs.versions.recording.pathindex import ALL_COMMITS
 
 ALICE = Actor("agent:alice", "s-alice", "test", "")
 BOB = Actor("agent:bob", "s-bob", "test", "")
@@ -86,7 +86,7 @@ class Past:
 
     def subjects(self, path: str = "") -> list[str]:
         """Return the subjects of the commits, oldest first."""
-        return [step.commit.subject for step in reversed(self.archive.log(path, EVERYTHING, 1000))]
+        return [step.commit.subject for step in reversed(self.archive.log(path, ALL_COMMITS, 1000))]
 
     def git(self, *arguments: str) -> str:
         command = ["git", f"--git-dir={self.layout.repo}", *arguments]
@@ -127,8 +127,8 @@ def check_sound(past: Past, *, rebuild: bool = True) -> None:
     if not rebuild:
         return
     rows = {
-        (step.commit.oid, change.path, change.what, change.oid, change.side)
-        for step in archive.log("", EVERYTHING, 10**6)
+        (step.commit.oid, change.path, change.op, change.oid, change.side)
+        for step in archive.log("", ALL_COMMITS, 10**6)
         for (changes,) in [archive.changes_of([step.seq], "")]
         for change in changes
     }
@@ -136,8 +136,8 @@ def check_sound(past: Past, *, rebuild: bool = True) -> None:
         archive.index.clear()
     archive.ledger.open_head()
     again = {
-        (step.commit.oid, change.path, change.what, change.oid, change.side)
-        for step in archive.log("", EVERYTHING, 10**6)
+        (step.commit.oid, change.path, change.op, change.oid, change.side)
+        for step in archive.log("", ALL_COMMITS, 10**6)
         for (changes,) in [archive.changes_of([step.seq], "")]
         for change in changes
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.versions.objects.commits import Actor
-from ctxfs.versions.recording.pathindex import EVERYTHING, Filter
+from ctxfs.versions.recording.pathindex import ALL_COMMITS, CommitFilter
 from tests.versions.conftest import ALICE, BOB, LARGE, Past, check_sound
 
 
@@ -51,7 +51,7 @@ def test_a_rename_keeps_the_history_of_a_file(past: Past) -> None:
     past.version("memory/b/y.md", "three")
     contents = [past.archive.content_of(shown) for shown in past.archive.versions("memory/b/y.md")]
     assert contents == [b"one", b"two", b"three"]
-    assert len(past.archive.log("memory/b/y.md", EVERYTHING, 10)) == 3
+    assert len(past.archive.log("memory/b/y.md", ALL_COMMITS, 10)) == 3
 
 
 def test_a_renamed_directory_takes_the_history_of_its_files_along(past: Past) -> None:
@@ -184,7 +184,7 @@ def test_log_is_filtered_by_principal_session_and_time(past: Past) -> None:
     third = past.version("memory/a/y.md", "3")
 
     def found(path: str = "", **wanted: object) -> list[str]:
-        return [step.commit.oid for step in past.archive.log(path, Filter(**wanted), 10)]  # type: ignore[arg-type]
+        return [step.commit.oid for step in past.archive.log(path, CommitFilter(**wanted), 10)]  # type: ignore[arg-type]
 
     assert found(principal="agent:alice") == [third.oid, first.oid]
     assert found("memory/a/x.md", session="s-alice") == [first.oid]
@@ -194,7 +194,7 @@ def test_log_is_filtered_by_principal_session_and_time(past: Past) -> None:
 
 def test_path_that_never_existed_differs_from_an_unchanged_one(past: Past) -> None:
     with pytest.raises(FileNotFoundError):
-        past.archive.log("memory/mispelt.md", EVERYTHING, 10)
+        past.archive.log("memory/mispelt.md", ALL_COMMITS, 10)
     with pytest.raises(FileNotFoundError):
         past.archive.undo("memory/mispelt.md", ALICE)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.model.errors import CommandError
-from ctxfs.versions.recording.pathindex import EVERYTHING
+from ctxfs.versions.recording.pathindex import ALL_COMMITS
 from tests.versions.conftest import ALICE, BOB, LARGE, Past, check_sound
 
 SECRET = b"the zanzibar password is hunter2"
@@ -37,8 +37,8 @@ def test_erased_file_is_in_no_version_under_any_name(past: Past) -> None:
     past.move("memory/a/first.md", "memory/a/second.md")
     past.archive.commit()
     past.version("memory/b/other.md", "kept", BOB)
-    past.archive.upkeep(always=True)
-    erased = past.archive.forget("memory/a/second.md", "", ALICE)
+    past.archive.pack(always=True)
+    erased = past.archive.erase("memory/a/second.md", "", ALICE)
     assert traces(past, b"zanzibar") == []
     assert erased.elsewhere == ()
     assert os.readlink(past.tree / "memory/a/second.md").startswith("(forgotten ")
@@ -55,7 +55,7 @@ def test_erasure_of_a_directory_covers_large_files_and_attributes(past: Past) ->
     past.label("pad/t/x.md", "source", SECRET.decode())
     past.write("pad/u/big.bin", b"other" + os.urandom(LARGE))
     past.archive.commit()
-    past.archive.forget("pad/t", "", ALICE)
+    past.archive.erase("pad/t", "", ALICE)
     assert traces(past, b"zanzibar") == []
     assert len(list(past.archive.ledger.large.names())) == 1
     check_sound(past)
@@ -66,7 +66,7 @@ def test_large_file_is_erased_under_its_earlier_name_too(past: Past) -> None:
     past.move("pad/first.bin", "pad/second.bin")
     past.archive.commit()
     past.version("pad/second.bin", "small now")
-    past.archive.forget("pad/second.bin", "", ALICE)
+    past.archive.erase("pad/second.bin", "", ALICE)
     assert list(past.archive.ledger.large.names()) == []
     assert traces(past, b"zanzibar") == []
     check_sound(past)
@@ -79,7 +79,7 @@ def test_large_file_edited_during_a_rename_of_its_directory_keeps_its_versions(p
     past.move("pad/t", "pad/u")
     past.archive.commit()
     assert "write pad/t/big.bin" in past.subjects("pad/u/big.bin")
-    past.archive.forget("pad/u/big.bin", "", ALICE)
+    past.archive.erase("pad/u/big.bin", "", ALICE)
     assert list(past.archive.ledger.large.names()) == []
     assert traces(past, b"zanzibar") == []
     check_sound(past)
@@ -90,7 +90,7 @@ def test_large_file_edited_only_before_its_rename_is_erased(past: Past) -> None:
     past.version("pad/first.bin", "small now")
     past.move("pad/first.bin", "pad/second.bin")
     past.archive.commit()
-    past.archive.forget("pad/second.bin", "", ALICE)
+    past.archive.erase("pad/second.bin", "", ALICE)
     assert list(past.archive.ledger.large.names()) == []
     assert traces(past, b"zanzibar") == []
 
@@ -98,10 +98,10 @@ def test_large_file_edited_only_before_its_rename_is_erased(past: Past) -> None:
 def test_equal_content_elsewhere_is_named_but_not_erased(past: Past) -> None:
     past.version("memory/a/x.md", SECRET)
     past.version("memory/b/copy.md", SECRET, BOB)
-    erased = past.archive.forget("memory/a/x.md", "", ALICE)
+    erased = past.archive.erase("memory/a/x.md", "", ALICE)
     assert erased.elsewhere == (b"memory/b/copy.md",)
     assert past.archive.show("memory/b/copy.md", "latest") == SECRET
-    past.archive.forget("memory/b/copy.md", "", ALICE)
+    past.archive.erase("memory/b/copy.md", "", ALICE)
     assert traces(past, b"zanzibar") == []
 
 
@@ -109,7 +109,7 @@ def test_writes_of_a_principal_are_erased_and_writes_of_others_stay(past: Past) 
     past.version("memory/a/x.md", SECRET + b" 1", BOB)
     past.version("memory/a/x.md", "alice's own text")
     past.version("memory/a/y.md", SECRET + b" 2", BOB)
-    past.archive.forget(None, "agent:bob", ALICE)
+    past.archive.erase(None, "agent:bob", ALICE)
     assert traces(past, b"zanzibar") == []
     assert (past.tree / "memory/a/x.md").read_text() == "alice's own text"
     assert (past.tree / "memory/a/y.md").is_symlink()
@@ -132,7 +132,7 @@ def test_an_erasure_that_was_killed_is_finished_at_the_next_start(past: Past) ->
 
 def test_dry_run_names_the_paths_and_erases_nothing(past: Past) -> None:
     past.version("memory/a/x.md", SECRET)
-    report = past.archive.forget("memory/a/x.md", "", ALICE, dry_run=True)
+    report = past.archive.erase("memory/a/x.md", "", ALICE, dry_run=True)
     assert (report.blobs, report.paths) == (1, (b"memory/a/x.md",))
     assert past.archive.show("memory/a/x.md", "latest") == SECRET
 
@@ -171,7 +171,7 @@ def test_two_stores_that_never_met_share_their_memories(pair: tuple[Past, Past])
     assert one.picture() == two.picture()
     assert (two.tree / "pad/big.bin").read_bytes() == big
     assert os.getxattr(two.tree / "memory/a/x.md", "user.ctx.kind") == b"fact"
-    authors = {step.commit.actor.principal for step in two.archive.log("memory", EVERYTHING, 100)}
+    authors = {step.commit.actor.principal for step in two.archive.log("memory", ALL_COMMITS, 100)}
     assert {"agent:alice", "agent:bob"} <= authors
     for store in pair:
         check_sound(store)
@@ -236,7 +236,7 @@ def test_erased_content_does_not_return_with_a_pull(pair: tuple[Past, Past]) -> 
     one, two = pair
     one.version("memory/a/x.md", SECRET)
     share(one, two)
-    one.archive.forget("memory/a/x.md", "", ALICE)
+    one.archive.erase("memory/a/x.md", "", ALICE)
     with pytest.raises(CommandError, match="still holds what was forgotten"):
         one.archive.pull("hub", ALICE)
     assert traces(one, b"zanzibar") == []

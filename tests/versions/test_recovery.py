@@ -17,7 +17,7 @@ import pytest
 from ctxfs.store.config import replace_text
 from ctxfs.versions.objects.git import BRANCH, Repository
 from ctxfs.versions.recording.journal import JournalReader
-from ctxfs.versions.recording.pathindex import EVERYTHING
+from ctxfs.versions.recording.pathindex import ALL_COMMITS
 from ctxfs.versions.recording.worktree import WorkTree
 from tests.live import children_of
 from tests.versions.conftest import ALICE, BOB, Past, check_sound
@@ -77,7 +77,7 @@ def test_journal_is_deleted_after_its_writer_ended_and_its_changes_are_committed
     past._writers.clear()
     past.archive.commit()
     assert list(past.layout.journal.glob("*.jsonl")) == []
-    assert JournalReader(past.layout.journal).take() == []
+    assert JournalReader(past.layout.journal).read_new_records() == []
 
 
 def test_locks_and_half_written_files_of_a_killed_process_are_cleared(past: Past) -> None:
@@ -174,11 +174,11 @@ def test_history_starts_anew_without_any_whole_version_and_files_stay(past: Past
 def test_everything_derived_can_be_deleted(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     past.version("memory/a/x.md", "two", BOB)
-    before = [step.commit.oid for step in past.archive.log("", EVERYTHING, 100)]
+    before = [step.commit.oid for step in past.archive.log("", ALL_COMMITS, 100)]
     past.close()
     shutil.rmtree(past.layout.index)
     assert past.reopen() == []
-    assert [step.commit.oid for step in past.archive.log("", EVERYTHING, 100)] == before
+    assert [step.commit.oid for step in past.archive.log("", ALL_COMMITS, 100)] == before
     check_sound(past)
 
 
@@ -208,14 +208,14 @@ def test_dead_git_process_loses_nothing(past: Past) -> None:
 def test_the_branch_is_never_moved_to_nothing(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     repo = past.archive.ledger.repo
-    head = repo.ref(BRANCH)
+    head = repo.read_ref(BRANCH)
     for nothing in ("", "0" * 39, "HEAD"):
         with pytest.raises(OSError):
-            repo.update(BRANCH, nothing, head)
+            repo.update_ref(BRANCH, nothing, head)
     with pytest.raises(OSError) as refused:
-        repo.update(BRANCH, head or "", "1" * 40)
+        repo.update_ref(BRANCH, head or "", "1" * 40)
     assert refused.value.errno == errno.EBUSY
-    assert repo.ref(BRANCH) == head
+    assert repo.read_ref(BRANCH) == head
 
 
 @pytest.fixture
@@ -299,14 +299,14 @@ def test_unreadable_file_keeps_its_last_version_and_blocks_no_commit(
     past.version("memory/a/good.md", "one")
     past.write("memory/a/bad.md", "two")
     past.write("memory/a/good.md", "two")
-    opened = WorkTree.opened
+    opened = WorkTree.open_file
 
     def failing(self: WorkTree, parts: tuple[bytes, ...]):  # type: ignore[no-untyped-def]
         if parts[-1] == b"bad.md":
             raise OSError(errno.EIO, "Input/output error")
         return opened(self, parts)
 
-    monkeypatch.setattr(WorkTree, "opened", failing)
+    monkeypatch.setattr(WorkTree, "open_file", failing)
     past.archive.commit()
     assert past.archive.show("memory/a/good.md", "latest") == b"two"
     assert past.archive.show("memory/a/bad.md", "latest") == b"one"

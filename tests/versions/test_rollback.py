@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ctxfs.model.errors import CommandError
-from ctxfs.versions.recording.pathindex import Filter
+from ctxfs.versions.recording.pathindex import CommitFilter
 from tests.versions.conftest import ALICE, BOB, Past, check_sound
 
 
@@ -153,7 +153,7 @@ def test_undo_of_a_session_keeps_the_work_of_others(past: Past) -> None:
     past.remove("memory/a/y.md")
     past.archive.commit()
     past.version("memory/b/w.md", "bob later", BOB)
-    past.archive.undo("", BOB, Filter(session="s-alice"))
+    past.archive.undo("", BOB, CommitFilter(session="s-alice"))
     assert read(past, "memory/a/x.md") == "bob's"
     assert read(past, "memory/a/y.md") == "bob's"
     assert not (past.tree / "memory/a/new").exists()
@@ -167,16 +167,16 @@ def test_undoing_a_session_is_refused_with_the_list_where_others_have_changed_si
     past.version("memory/a/x.md", "bob's", BOB)
     before = past.picture()
     with pytest.raises(CommandError, match=r"memory/a/x\.md") as refused:
-        past.archive.undo("", BOB, Filter(principal="agent:alice"))
+        past.archive.undo("", BOB, CommitFilter(principal="agent:alice"))
     assert "memory/a/y.md" not in refused.value.message
     assert past.picture() == before
-    past.archive.undo("memory/a/y.md", BOB, Filter(principal="agent:alice"))
+    past.archive.undo("memory/a/y.md", BOB, CommitFilter(principal="agent:alice"))
     assert read(past, "memory/a/y.md") is None
 
 
 def test_undo_by_an_unknown_principal_is_a_distinct_error(past: Past) -> None:
     with pytest.raises(CommandError, match="has changed nothing"):
-        past.archive.undo("", ALICE, Filter(principal="agent:nobody"))
+        past.archive.undo("", ALICE, CommitFilter(principal="agent:nobody"))
 
 
 def test_uncommitted_writes_become_a_version_before_a_rollback(past: Past) -> None:
@@ -220,7 +220,7 @@ def test_killed_rollback_is_finished_at_the_next_start(past: Past) -> None:
     rollback = past.archive._rollback
     plan = past.archive._planner.plan_restore(b"memory/a", past.archive.resolve(commit.oid))
     rollback._write_intent(plan, BOB, past.archive.ledger.tree)
-    changes = past.archive.ledger.changes(past.archive.ledger.tree, plan.tree)
+    changes = past.archive.ledger.compare_trees(past.archive.ledger.tree, plan.tree)
     rollback._apply(past.archive.ledger.tree, plan.tree, changes[:3])
     past.crash()
     (past.tree / "memory/a/4.md").write_text("written after the crash")

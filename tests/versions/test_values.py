@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ctxfs.versions.history import parse_moment
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_commit
 from ctxfs.versions.objects.git import Repository, create_repository
-from ctxfs.versions.objects.name_encoding import is_valid_name, real_name, side_name, stored_name
+from ctxfs.versions.objects.name_encoding import is_valid_name, real_name, sidecar_name, stored_name
 from ctxfs.versions.objects.sidecar import Large, SideCar, decode_sidecar, encode_sidecar
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, TreeEntry, Trees, encode_tree, parse_tree
 
@@ -25,10 +25,10 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 @given(st.sets(NAMES))
 def test_every_name_has_a_distinct_entry_in_a_tree(names: set[bytes]) -> None:
-    places = [stored_name(name) for name in names] + [side_name(name) for name in names]
+    places = [stored_name(name) for name in names] + [sidecar_name(name) for name in names]
     assert len(set(places)) == 2 * len(names)
     assert {real_name(stored_name(name)) for name in names} == names
-    assert all(real_name(side_name(name)) is None for name in names)
+    assert all(real_name(sidecar_name(name)) is None for name in names)
 
 
 @given(st.dictionaries(NAMES, st.tuples(st.sampled_from([MODE_DIR, MODE_FILE]), OIDS)))

@@ -118,7 +118,7 @@ class TreeAt(CurrentTree):
         large = sorted(file.path for file in files if file.too_large)
         self._old_files = searcher.past((file.path, file.data, file.attributes, self._commit.time_ns) for file in files)
         self.notes = (
-            f"as of {self._commit.when}: memory, pads and what else has versions; knowledge has none and is left out",
+            f"as of {self._commit.time_text}: memory, pads and what else has versions; knowledge has none and is left out",
             *(f"too large to search as it was then: {path}" for path in large[:10]),
         )
 
@@ -139,7 +139,7 @@ class TreeAt(CurrentTree):
         """Return the content of a file as of the version; ENOENT if it has no versions."""
         if not self._is_versioned(path) or not await in_turn(self._was_visible, str(path)):
             raise path_error(errno.ENOENT, path, "it has no past")
-        return await in_turn(self._archive.read_then, self._commit, str(path))
+        return await in_turn(self._archive.read_in, self._commit, str(path))
 
     async def standing(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
         """Return the status of those of these files that had one as of the version."""

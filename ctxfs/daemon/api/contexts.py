@@ -70,7 +70,7 @@ async def _curate(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     except FileNotFoundError:
         await caller.tree.stat(response.parent)  # raises ENOENT for a task that does not exist for the caller
         raise invalid(response.parent, "there is no response: write it to response.md") from None
-    if not app.policy.may(caller.principal, Verb.WRITE, response):
+    if not app.policy.is_allowed(caller.principal, Verb.WRITE, response):
         raise path_error(errno.EACCES, response)
     return await app.tasks.curate(task.name)
 

@@ -46,7 +46,7 @@ def _credential_record(credential: Credential) -> dict[str, Any]:
         "allow": list(credential.allow),
         "issued_ns": credential.issued_ns,
         "expires_ns": credential.expires_ns,
-        "expired": credential.is_over(time.time_ns()),
+        "expired": credential.is_expired(time.time_ns()),
     }
 
 

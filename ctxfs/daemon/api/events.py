@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ctxfs.app import App
-from ctxfs.eventlog.record_schema import interaction, shell_session
+from ctxfs.eventlog.record_schema import make_record_body, shell_session
 from ctxfs.model.errors import invalid
 from ctxfs.threads import blocking
 from ctxfs.vfs.session import Session
@@ -22,14 +22,14 @@ async def _record(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
         raise invalid("said", "a list of objects is needed")
     if session != caller.actor.session:
         await blocking(app.records.check_session, caller.principal, session)
-    bodies = [interaction(item, caller.actor.principal) for item in interactions]
+    bodies = [make_record_body(item, caller.actor.principal) for item in interactions]
     return await blocking(lambda: app.history.append(session, bodies, durable=True))
 
 
 async def _records(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Return the newest `limit` records, oldest first."""
     filters = [str(args.get(name) or "") for name in ("day", "session", "principal")]
-    if not app.policy.is_free(caller.principal):
+    if not app.policy.is_unrestricted(caller.principal):
         filters[2] = str(caller.principal)  # every principal may read its own events
     records = await blocking(lambda: app.history.records(*filters))
     kind = args.get("kind")
@@ -78,7 +78,7 @@ async def _audit(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return await blocking(app.history.forget, str(args["session"]), caller.actor.principal)
+    return await blocking(app.history.erase_session, str(args["session"]), caller.actor.principal)
 
 
 async def _pack(app: App, caller: Session, args: Mapping[str, Any]) -> Any:

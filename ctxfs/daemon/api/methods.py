@@ -97,7 +97,7 @@ async def _apply(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     marks: Mapping[str, bytes] = {}
     if isinstance(change, Put):
         recalled, marks = await app.contexts.copied(change)
-        if app.policy.may(caller.principal, Verb.META, change.path):
+        if app.policy.is_allowed(caller.principal, Verb.META, change.path):
             change = replace(change, attributes={**marks, **change.attributes})
             marks = {}
         existing = await blocking(_existing_marks, app, change)
@@ -113,7 +113,7 @@ async def _apply(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 def _existing_marks(app: App, change: Put) -> Mapping[str, bytes]:
     """Return the marks that the path of a change, or its content, has already. Blocks."""
-    return app.archive.marks.owed(path_bytes(str(change.path)), blob_id(change.data), change.data)
+    return app.archive.marks.required_marks(path_bytes(str(change.path)), blob_id(change.data), change.data)
 
 
 async def _content_of(app: App, caller: Session, args: Mapping[str, Any]) -> Any:

@@ -34,7 +34,7 @@ def check_method(app: App, principal: Principal, method: str, args: Mapping[str,
 
     The error is EACCES for a method that it may not call, ENOENT for a path that does not exist for it.
     """
-    if app.policy.is_free(principal) or method in _SELF_CHECKED_METHODS:
+    if app.policy.is_unrestricted(principal) or method in _SELF_CHECKED_METHODS:
         return
     if method in _VERSION_METHODS:
         path = Path.parse(str(args.get("path", "")))
@@ -46,7 +46,7 @@ def check_method(app: App, principal: Principal, method: str, args: Mapping[str,
                 errno.EACCES, path, f"{principal} may not do this to everything here: name a path that it may"
             )
         return
-    if not app.policy.may(principal, Verb.ADMIN, ROOT):
+    if not app.policy.is_allowed(principal, Verb.ADMIN, ROOT):
         raise path_error(errno.EACCES, method, f"{principal} may not do this: it is for people")
 
 
@@ -64,6 +64,6 @@ def bound_principal(app: App, current: Principal, principal: str, token: str) ->
             raise not_permitted("join", f"this token is not one of {named}")
         app.policy.reload()  # the credential may be newer than the loaded policy
         named = holder
-    if current != named and not app.policy.is_free(current):
+    if current != named and not app.policy.is_unrestricted(current):
         raise not_permitted("join", f"this session is bound to {current}")
     return named

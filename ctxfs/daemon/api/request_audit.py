@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ctxfs.app import App
-from ctxfs.eventlog.audit import outcome_of
-from ctxfs.eventlog.spool import OK, AuditActor, question_digest
+from ctxfs.eventlog.audit import errno_name
+from ctxfs.eventlog.spool import OK, AuditActor, query_digest
 from ctxfs.model.path import one_line
 from ctxfs.vfs.session import Session
 
@@ -66,7 +66,7 @@ def audited(app: App, caller: Session, method: str, args: Mapping[str, Any]) -> 
         yield
     except OSError as error:
         if method in _AUDITED_METHODS or method == "apply" or error.errno in _REFUSALS:
-            record_request(app, caller, method, args, outcome_of(error))
+            record_request(app, caller, method, args, errno_name(error))
         raise
     if method in _AUDITED_METHODS or method == "apply":
         record_request(app, caller, method, args)
@@ -86,5 +86,5 @@ def record_request(app: App, caller: Session, method: str, args: Mapping[str, An
         query = value.get("query", "") if isinstance(value, dict) else value
         subject = "; ".join(map(str, query)) if isinstance(query, list | tuple) else str(query)
         if key in _QUERY_ARGUMENTS:
-            subject = question_digest(subject)
-    app.spool.note(actor, op, one_line(str(subject))[:4096], one_line(target), outcome)
+            subject = query_digest(subject)
+    app.spool.record_event(actor, op, one_line(str(subject))[:4096], one_line(target), outcome)

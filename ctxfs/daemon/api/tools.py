@@ -30,8 +30,10 @@ async def _tools(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     `refusal` gives the reason why a tool may not run, `faults` the reason why a folder is no tool.
     """
     offers, faults = await blocking(app.tools.calls.catalog.offered)
-    visible = [offer for offer in offers if app.policy.may(caller.principal, Verb.READ, tool_path(offer.tool.name))]
-    is_unrestricted = app.policy.is_free(caller.principal)
+    visible = [
+        offer for offer in offers if app.policy.is_allowed(caller.principal, Verb.READ, tool_path(offer.tool.name))
+    ]
+    is_unrestricted = app.policy.is_unrestricted(caller.principal)
     # A tool that waits for approval is shown to people alone: even its name comes from the server.
     visible = [
         offer

@@ -17,7 +17,7 @@ from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.history import parse_moment
 from ctxfs.versions.objects.commits import Actor, Commit
 from ctxfs.versions.objects.name_encoding import path_text
-from ctxfs.versions.recording.pathindex import Filter, PathChange
+from ctxfs.versions.recording.pathindex import CommitFilter, PathChange
 from ctxfs.versions.rollback import Outcome
 from ctxfs.vfs.access_control import WITHHELD
 from ctxfs.vfs.session import Session
@@ -35,7 +35,7 @@ def commit_record(commit: Commit, reader: str = "") -> dict[str, Any]:
     is_visible = reader in ("", commit.actor.principal)
     return {
         "revision": commit.oid,
-        "time": commit.when,
+        "time": commit.time_text,
         "time_ns": commit.time_ns,
         "principal": commit.actor.principal,
         "session": commit.actor.session,
@@ -47,7 +47,7 @@ def commit_record(commit: Commit, reader: str = "") -> dict[str, Any]:
 
 
 def _change_record(change: PathChange) -> dict[str, Any]:
-    return {"path": path_text(change.path), "what": change.what, "size": change.size}
+    return {"path": path_text(change.path), "what": change.op, "size": change.size}
 
 
 def _outcome_record(outcome: Outcome, diff: bytes) -> dict[str, Any]:
@@ -94,7 +94,7 @@ async def _check_all_visible(app: App, path: str) -> None:
         )
 
 
-def _filter(args: Mapping[str, Any]) -> Filter:
+def _filter(args: Mapping[str, Any]) -> CommitFilter:
     now = datetime.now(UTC)
     times = {}
     for name in ("since", "until"):
@@ -103,7 +103,7 @@ def _filter(args: Mapping[str, Any]) -> Filter:
             if moment is None:
                 raise CommandError(f"'{args[name]}' is not a time", "write 2h, yesterday or 2026-11-20T10:00", 2)
             times[f"{name}_ns"] = moment
-    return Filter(str(args.get("principal") or ""), str(args.get("session") or ""), **times)
+    return CommitFilter(str(args.get("principal") or ""), str(args.get("session") or ""), **times)
 
 
 def _actor(caller: Session, args: Mapping[str, Any]) -> Actor:
@@ -251,7 +251,7 @@ async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     derived = Counter[str]()
     if not is_dry_run:  # before the versions, which contain the phrases: after a kill the request can be repeated
         derived += Counter(await app.erasure.erase(phrases, str(caller.principal)))
-    erased = await in_turn(lambda: app.archive.forget(path, str(named or ""), actor, dry_run=is_dry_run))
+    erased = await in_turn(lambda: app.archive.erase(path, str(named or ""), actor, dry_run=is_dry_run))
     if not is_dry_run:  # again, for texts that were derived meanwhile
         derived += Counter(await app.erasure.erase(phrases, str(caller.principal)))
     return {
@@ -326,7 +326,7 @@ async def _unrecorded(app: App, caller: Session, args: Mapping[str, Any]) -> Any
 
 
 async def _upkeep(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    await blocking(lambda: app.archive.upkeep(full=True))
+    await blocking(lambda: app.archive.pack(full=True))
 
 
 VERSION_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]] = {

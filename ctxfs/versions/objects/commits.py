@@ -57,7 +57,7 @@ class Commit:
     anchor: str = ""
 
     @property
-    def when(self) -> str:
+    def time_text(self) -> str:
         """Return the time in UTC, to the second."""
         return datetime.fromtimestamp(self.time_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -22,26 +22,26 @@ def blob_id(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
-def words_of(data: bytes) -> list[bytes]:
+def split_words(data: bytes) -> list[bytes]:
     """Return the words of a text in lower case; they survive wrapping, quoting and markup."""
     return _WORD.findall(data[:MAX_TEXT_BYTES].lower())
 
 
-def runs_of(words: list[bytes], length: int = RUN_WORDS) -> set[int]:
+def hash_runs(words: list[bytes], length: int = RUN_WORDS) -> set[int]:
     """Return a CRC-32 of every run of `length` words."""
     return {zlib.crc32(b" ".join(words[start : start + length])) for start in range(len(words) - length + 1)}
 
 
-def known_by(data: bytes, max_runs: int) -> tuple[int, list[int]]:
+def copy_fingerprint(data: bytes, max_runs: int) -> tuple[int, list[int]]:
     """Return (words in a run, at most `max_runs` hashes of runs), by which copies of a text are recognised.
 
     A text that is too short to be recognised has (0, []).
     """
-    words = words_of(data)
+    words = split_words(data)
     length = min(len(words), RUN_WORDS)
     if length < MIN_RUN_WORDS or (length < RUN_WORDS and sum(map(len, words)) < MIN_SHORT_BYTES):
         return 0, []
-    runs = sorted(runs_of(words, length))
+    runs = sorted(hash_runs(words, length))
     if len(runs) > _MAX_UNSAMPLED_RUNS:
         runs = [run for run in runs if run % _SAMPLING_INTERVAL == 0]
     return length, runs[:max_runs]

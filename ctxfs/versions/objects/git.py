@@ -174,7 +174,7 @@ class Repository:
 
     # refs
 
-    def ref(self, name: str) -> str | None:
+    def read_ref(self, name: str) -> str | None:
         """Return the commit id that a ref names; None if there is no such ref, or it is damaged."""
         with contextlib.suppress(OSError):
             text = (self.folder / name).read_text(errors="replace").strip()
@@ -187,7 +187,7 @@ class Repository:
                     return oid
         return None
 
-    def refs(self, below: str, *, peel: bool = True) -> dict[str, str]:
+    def list_refs(self, below: str, *, peel: bool = True) -> dict[str, str]:
         """Return the refs below `below` (such as `refs/tags/`): name without that prefix → commit id.
 
         Without `peel` the id is that of an annotated tag itself.
@@ -197,7 +197,7 @@ class Repository:
         lines = self.run("for-each-ref", line_format, below).decode("utf-8", "replace").splitlines()
         return {name.removeprefix(below): oid for oid, _, name in (line.partition(" ") for line in lines)}
 
-    def update(self, name: str, new: str, old: str | None) -> None:
+    def update_ref(self, name: str, new: str, old: str | None) -> None:
         """Move a ref from `old` to `new`. With `old` None it must not exist.
 
         Raise OSError EBUSY if it has another value, EIO if an id is invalid or git fails.
@@ -207,7 +207,7 @@ class Repository:
             raise path_error(errno.EIO, name, f"not the id of a commit: {new!r}")
         self._run_transaction(f"update {name} {new} {old or '0' * 40}", name)
 
-    def delete(self, name: str, old: str) -> None:
+    def delete_ref(self, name: str, old: str) -> None:
         """Remove a ref whose value is `old`. Raise OSError EBUSY if it has another value."""
         if not is_oid(old):
             raise path_error(errno.EIO, name, f"not the id of a commit: {old!r}")
@@ -260,11 +260,11 @@ class Repository:
         """Run a git command that reaches a remote, with the keys of the user's configuration that it needs."""
         return git_process.run_git(arguments, repo=self.folder, remote=True)
 
-    def run_upkeep(self, *arguments: str) -> None:
+    def run_maintenance(self, *arguments: str) -> None:
         """Run a git command that deletes or moves objects, at low priority."""
-        git_process.run_upkeep(arguments, repo=self.folder)
+        git_process.run_maintenance(arguments, repo=self.folder)
 
-    def forget_helpers(self) -> None:
+    def close_readers(self) -> None:
         """End the child processes that may have packs open which are deleted."""
         self._objects.clear_cache()
 

@@ -86,7 +86,7 @@ def run_git(arguments: Sequence[Argument], *, repo: HostPath, data: bytes | None
     return _run(arguments, repo, data, environment=remote_environment() if remote else None)
 
 
-def run_upkeep(arguments: Sequence[Argument], *, repo: HostPath) -> None:
+def run_maintenance(arguments: Sequence[Argument], *, repo: HostPath) -> None:
     """Run a git command that deletes or moves objects, at low priority.
 
     It does not outlive this process: the next owner of the store must not find objects vanish.

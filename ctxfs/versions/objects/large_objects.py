@@ -68,7 +68,7 @@ class LargeStore:
         return large
 
     @staticmethod
-    def describe(source: int) -> Large:
+    def compute_large(source: int) -> Large:
         """Return the result that `add` would have for an open file, without storing it."""
         return _copy_and_hash(source, None)
 

@@ -7,7 +7,7 @@ stored, and decodes to itself.
 
 from ctxfs.model.path import NAME_MAX_BYTES, one_line
 
-MAX_DEPTH = 256  # names in a path; deeper paths have no versions
+MAX_PATH_NAMES = 256  # names in a path; deeper paths have no versions
 SIDE_PREFIX = b".x~"
 _ESCAPE_PREFIX = b".n~"
 # Names that git's own checks refuse or read as configuration, in each spelling that other systems consider equal.
@@ -23,7 +23,7 @@ def stored_name(name: bytes) -> bytes:
     return _ESCAPE_PREFIX + name if _fold_name(name) in _REFUSED_NAMES else name
 
 
-def side_name(name: bytes) -> bytes:
+def sidecar_name(name: bytes) -> bytes:
     """Return the name of the tree entry with the side-car of the real name `name`."""
     return SIDE_PREFIX + name
 
@@ -55,7 +55,7 @@ def split_path(path: bytes) -> tuple[bytes, ...]:
     return tuple(path.split(b"/")) if path else ()
 
 
-def shown_path(path: bytes) -> str:
+def display_path(path: bytes) -> str:
     """Return a path for display: without surrogates, `/` for the root."""
     return one_line(path_text(path)) or "/"
 

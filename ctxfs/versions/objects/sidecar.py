@@ -50,7 +50,7 @@ class SideCar:
 EMPTY_SIDECAR = SideCar()
 
 
-def usual_mode(git_mode: int) -> int:
+def default_mode(git_mode: int) -> int:
     """Return the permission bits of an entry whose side-car has no mode."""
     if git_mode == MODE_LINK:
         return 0o777

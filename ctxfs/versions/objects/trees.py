@@ -23,7 +23,7 @@ class TreeEntry(NamedTuple):
 Listing = Mapping[bytes, TreeEntry]
 
 
-class Objects(Protocol):
+class ObjectDatabase(Protocol):
     """An object database."""
 
     def read(self, oid: str) -> bytes:
@@ -69,7 +69,7 @@ class Trees:
     One thread at a time uses an instance.
     """
 
-    def __init__(self, objects: Objects, max_entries: int = 100_000) -> None:
+    def __init__(self, objects: ObjectDatabase, max_entries: int = 100_000) -> None:
         self._objects = objects
         self._cache: OrderedDict[str, dict[bytes, TreeEntry]] = OrderedDict()
         self._max_entries = max_entries

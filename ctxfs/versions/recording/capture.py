@@ -12,8 +12,8 @@ from ctxfs.model.host_numbers import MAX_INT64, MIN_INT64, file_numbers
 from ctxfs.store import rooted_fs
 from ctxfs.versions.objects.git import object_id
 from ctxfs.versions.objects.large_objects import pointer_text
-from ctxfs.versions.objects.name_encoding import MAX_DEPTH, shown_path
-from ctxfs.versions.objects.sidecar import Large, SideCar, encode_sidecar, usual_mode
+from ctxfs.versions.objects.name_encoding import MAX_PATH_NAMES, display_path
+from ctxfs.versions.objects.sidecar import Large, SideCar, default_mode, encode_sidecar
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 from ctxfs.versions.recording.ledger import ABSENT, Ledger, State
 from ctxfs.versions.recording.pathindex import FileRecord
@@ -68,12 +68,12 @@ class Capture:
         self.postponed: list[bytes] = []
         self.sizes: dict[str, int] = {}
 
-    def expect(self, paths: Sequence[bytes]) -> None:
+    def prefetch(self, paths: Sequence[bytes]) -> None:
         """Prefetch the records of these paths from the path index."""
         records = self._ledger.index.file_records(paths)
         self._prefetched = {path: records.get(path) for path in paths}
 
-    def state(self, parts: Parts, stat: os.stat_result | None, head: State, *, moved: bool = True) -> State:
+    def capture_path(self, parts: Parts, stat: os.stat_result | None, head: State, *, moved: bool = True) -> State:
         """Return the state of `parts`, whose attributes are `stat` (None: absent).
 
         The entry of a directory is that of `head` if that is a directory too, else the empty tree. With `moved` a file
@@ -88,8 +88,8 @@ class Capture:
             return ABSENT
         # A path that cannot be captured keeps its last version. A caller that only compares must see a difference.
         fallback = head if self._is_storing else _UNKNOWN_STATE
-        if len(parts) > MAX_DEPTH:
-            unversioned.add(path, f"it lies in more than {MAX_DEPTH} directories")
+        if len(parts) > MAX_PATH_NAMES:
+            unversioned.add(path, f"it lies in more than {MAX_PATH_NAMES} directories")
             return fallback
         try:
             state = self._capture(path, parts, stat, head, moved=moved)
@@ -102,14 +102,14 @@ class Capture:
         except _Unreadable as unreadable:
             if unreadable.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 # Removed or replaced meanwhile: the journal has another record of that.
-                return self.state(parts, None, head)
+                return self.capture_path(parts, None, head)
             unversioned.add(path, f"it cannot be read: {os.strerror(unreadable.errno)}")
             return fallback
         except OSError:
             raise  # the repository cannot be written: no file can get a version
         except Exception as error:
             # One bad file must not prevent versions of the others.
-            log.exception("'%s' cannot be captured", shown_path(path))
+            log.exception("'%s' cannot be captured", display_path(path))
             unversioned.add(path, f"it cannot be captured: {error!r}")
             return fallback
         unversioned.clear(path)
@@ -120,7 +120,7 @@ class Capture:
         if kind == MODE_DIR:
             # A directory's times change with its entries, so they do not show a change of its attributes.
             with _distinguish_read_errors():
-                xattrs = self._ledger.work.xattrs(parts)
+                xattrs = self._ledger.work.read_xattrs(parts)
             return State(_directory_entry(head), self._store_side(SideCar(xattrs, _unusual_mode(stat, MODE_DIR))))
         record = self._prefetched[path] if path in self._prefetched else self._ledger.index.file_record(path)
         if record is not None and record[:5] == file_numbers(stat):
@@ -134,7 +134,7 @@ class Capture:
         try:
             with index.transaction():
                 if self.gone:
-                    index.forget_seen(self.gone)
+                    index.delete_file_records(self.gone)
                 index.record_files(self.remembered)
         except Exception:
             log.exception("cannot write the path index; files will be read again")
@@ -143,7 +143,7 @@ class Capture:
         ledger = self._ledger
         if kind == MODE_LINK:
             with _distinguish_read_errors():
-                target = ledger.work.target(parts)
+                target = ledger.work.read_link(parts)
             entry, side = TreeEntry(MODE_LINK, self._store_blob(target)), ""
         else:
             stat, entry, side = self._capture_file(parts, moved)
@@ -171,16 +171,16 @@ class Capture:
     def _capture_file(self, parts: Parts, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
         with contextlib.ExitStack() as stack:
             with _distinguish_read_errors():
-                fd = stack.enter_context(self._ledger.work.opened(parts))
+                fd = stack.enter_context(self._ledger.work.open_file(parts))
             return self._capture_fd(b"/".join(parts), fd, moved)
 
-    def opened_state(self, path: bytes, fd: int) -> State:
+    def capture_fd(self, path: bytes, fd: int) -> State:
         """Return the state of an open regular file, under any current name.
 
         Raise OSError if it cannot be read or stored.
         """
         large_capture = self._ledger.large_capture
-        may_wait, large_capture.may_wait = large_capture.may_wait, False
+        can_postpone, large_capture.can_postpone = large_capture.can_postpone, False
         try:
             _, entry, side = self._capture_fd(path, fd, moved=False)
         except _Unreadable as unreadable:
@@ -188,7 +188,7 @@ class Capture:
         except _TooLarge as too_large:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG)) from too_large
         finally:
-            large_capture.may_wait = may_wait
+            large_capture.can_postpone = can_postpone
         return State(entry, side)
 
     def _capture_fd(self, path: bytes, fd: int, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
@@ -205,7 +205,7 @@ class Capture:
             record = ledger.index.record_of_inode(*file_numbers(stat)[:3]) if moved else None
             if record is not None and record.ctime_ns and record.git_mode != MODE_LINK:
                 oid = record.oid
-                large = ledger.side(record.side).large if record.side else None
+                large = ledger.read_sidecar(record.side).large if record.side else None
             elif stat.st_size > ledger.large_capture.max_bytes:
                 raise _TooLarge
             elif stat.st_size >= ledger.large_from:
@@ -225,12 +225,12 @@ class Capture:
 
     def _capture_large(self, fd: int, stat: os.stat_result) -> Large:
         ledger = self._ledger
-        large = ledger.large_capture.take(file_numbers(stat))
+        large = ledger.large_capture.content_of(file_numbers(stat))
         if large is not None and ledger.large.path(large.sha256).exists():
             return large
         if not self._is_storing:
-            return ledger.large.describe(fd)
-        if ledger.large_capture.may_wait:
+            return ledger.large.compute_large(fd)
+        if ledger.large_capture.can_postpone:
             raise _Postponed
         return ledger.large.add(fd)
 
@@ -260,4 +260,4 @@ def _directory_entry(head: State) -> TreeEntry:
 
 def _unusual_mode(stat: os.stat_result, mode: int) -> int | None:
     bits = st.S_IMODE(stat.st_mode)
-    return None if bits == usual_mode(mode) else bits
+    return None if bits == default_mode(mode) else bits

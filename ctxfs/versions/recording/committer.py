@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from ctxfs.versions.marks import MARK_OP
 from ctxfs.versions.objects.commits import Actor, Commit, describe_paths
-from ctxfs.versions.objects.name_encoding import MAX_DEPTH, shown_path, split_path
+from ctxfs.versions.objects.name_encoding import MAX_PATH_NAMES, display_path, split_path
 from ctxfs.versions.objects.trees import MODE_DIR, MODE_LINK, Parts
 from ctxfs.versions.recording.capture import Capture
 from ctxfs.versions.recording.journal import Record
@@ -57,7 +57,7 @@ class Committer:
     def _may_be_recent(self, parts: Parts, before_ns: int) -> bool:
         """Return True if a path may have been removed after `before_ns`: its directory has changed since."""
         for depth in range(len(parts) - 1, -1, -1):
-            stat = self._ledger.work.look(parts[:depth])
+            stat = self._ledger.work.stat(parts[:depth])
             if stat is not None:
                 return stat.st_ctime_ns >= before_ns
         return False
@@ -65,7 +65,7 @@ class Committer:
     def _has_changed_since(self, record: Record) -> bool:
         path = record.to or record.path
         try:
-            stat = self._ledger.work.look(split_path(path)) if path else None
+            stat = self._ledger.work.stat(split_path(path)) if path else None
         except OSError:
             return True  # unknown; the scan that follows reads every path
         return stat is not None and not st.S_ISDIR(stat.st_mode) and stat.st_ctime_ns > record.time_ns
@@ -83,14 +83,14 @@ class Committer:
         `marked` are those whose marks a person has set or lifted.
         """
         comparison = _Comparison(self._ledger, marked)
-        comparison.capture.expect(list(paths))
-        with self._ledger.work.keeping(only_looks=True):
+        comparison.capture.prefetch(list(paths))
+        with self._ledger.work.keep_directory_open(only_looks=True):
             for path, is_whole in sorted(paths.items()):
                 comparison.compare(split_path(path), is_whole)
         if actor.is_person and op == "write":
             for parts, state in comparison.states.items():
                 if state.entry is None:
-                    self._ledger.marks.removed_by_person(b"/".join(parts))
+                    self._ledger.marks.drop_path(b"/".join(parts))
         self._carry_postponed_moves(comparison, moves or {})
         self._request_postponed(comparison.capture, actor)
         return self._commit_states(comparison.capture, actor, op, comparison.states, moves or {})
@@ -107,7 +107,7 @@ class Committer:
             head = missing.pop(parts, State(None))
             if stat.st_ctime_ns >= before_ns and not st.S_ISDIR(stat.st_mode):
                 continue
-            state = capture.state(parts, stat, head)
+            state = capture.capture_path(parts, stat, head)
             if state != head:
                 states[parts] = state
         removed: set[Parts] = set()
@@ -116,7 +116,7 @@ class Committer:
                 removed.add(parts)
                 continue
             if ledger.work.is_gone(parts) and not self._may_be_recent(parts, before_ns):
-                states[parts] = capture.state(parts, None, missing[parts])
+                states[parts] = capture.capture_path(parts, None, missing[parts])
                 removed.add(parts)
         self._request_postponed(capture, actor)
         return self._commit_states(capture, actor, op, states, _detect_moves(missing, states))
@@ -138,7 +138,7 @@ class Committer:
 
     def _request_postponed(self, capture: Capture, actor: Actor) -> None:
         for path in capture.postponed:
-            self._ledger.large_capture.want(path, actor)
+            self._ledger.large_capture.request(path, actor)
 
     def _commit_states(
         self, capture: Capture, actor: Actor, op: str, states: dict[Parts, State], moves: Mapping[bytes, bytes]
@@ -146,7 +146,7 @@ class Committer:
         ledger = self._ledger
         # Parents first: a directory's own entry must not come after its children.
         ordered = {parts: states[parts] for parts in sorted(states)}
-        tree = ledger.edited(ledger.tree, ordered)
+        tree = ledger.edit_tree(ledger.tree, ordered)
         commit = None
         if tree != ledger.tree:
             before = ledger.tree
@@ -183,12 +183,12 @@ class _Comparison:
 
     def compare(self, parts: Parts, is_whole: bool) -> None:
         """Compare a path, and directories above it that the last version lacks or that are removed."""
-        if len(parts) > MAX_DEPTH:
+        if len(parts) > MAX_PATH_NAMES:
             self._stat_and_compare(parts)  # adds it to the unversioned files
             return
         if not self._compare_directories(parts[:-1]):
             return
-        stat = self._stat_and_compare(parts, may_be_moved=is_whole) if parts else self._ledger.work.look(())
+        stat = self._stat_and_compare(parts, may_be_moved=is_whole) if parts else self._ledger.work.stat(())
         if stat is None:
             return
         if is_whole and git_mode(stat) == MODE_DIR:
@@ -205,7 +205,7 @@ class _Comparison:
         is_directory = not above or self._directories[above]
         for parts in reversed(missing):
             if is_directory:
-                stat = self._ledger.work.look(parts)
+                stat = self._ledger.work.stat(parts)
                 is_directory = stat is not None and git_mode(stat) == MODE_DIR
                 if not is_directory or self._head_state(parts).entry is None:
                     self._stat_and_compare(parts)
@@ -217,10 +217,10 @@ class _Comparison:
 
     def _stat_and_compare(self, parts: Parts, *, may_be_moved: bool = False) -> os.stat_result | None:
         try:
-            stat = self._ledger.work.look(parts)
+            stat = self._ledger.work.stat(parts)
         except OSError as error:
             log.error(
-                "'%s' cannot be accessed; it keeps its last version: %s", shown_path(b"/".join(parts)), error.strerror
+                "'%s' cannot be accessed; it keeps its last version: %s", display_path(b"/".join(parts)), error.strerror
             )
             return None
         self._compare_state(parts, stat, may_be_moved=may_be_moved)
@@ -228,7 +228,7 @@ class _Comparison:
 
     def _compare_state(self, parts: Parts, stat: os.stat_result | None, *, may_be_moved: bool = True) -> None:
         head = self._head_state(parts)
-        state = self.capture.state(parts, stat, head, moved=may_be_moved)
+        state = self.capture.capture_path(parts, stat, head, moved=may_be_moved)
         if state != head:
             self.states[parts] = state
 

@@ -10,7 +10,7 @@ from pathlib import Path as HostPath
 
 log = logging.getLogger(__name__)
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _RESERVE_BYTES = 1 << 20
 _MIN_FREE_BYTES = 16 << 20
 
@@ -21,7 +21,7 @@ class DiskReserve:
     def __init__(self, file: HostPath) -> None:
         self._file = file
 
-    def make(self) -> None:
+    def allocate(self) -> None:
         """Allocate the reserve if the disk has at least `_MIN_FREE_BYTES` free. Failures are logged."""
         try:
             if self._file.exists():
@@ -34,7 +34,7 @@ class DiskReserve:
         except OSError as error:
             log.info("cannot allocate the disk reserve: %s", error.strerror)
 
-    def give_up(self) -> bool:
+    def release(self) -> bool:
         """Remove the reserve. Return False if there is none."""
         try:
             self._file.unlink()

@@ -45,7 +45,7 @@ class Record:
     to: bytes = b""
 
 
-def new_session(prefix: str) -> str:
+def new_session_name(prefix: str) -> str:
     """Return a unique name for a session."""
     return f"{prefix}-{secrets.token_hex(4)}"
 
@@ -98,23 +98,23 @@ class _FileState:
 
 
 class JournalReader:
-    """The reader of all sessions' new records. `settle` deletes files whose records are all committed."""
+    """The reader of all sessions' new records. `delete_committed` deletes files whose records are all committed."""
 
     def __init__(self, folder: HostPath) -> None:
         self._folder = folder
         self._states: dict[str, _FileState] = {}
         self._returned: list[Record] = []
 
-    def give_back(self, records: list[Record]) -> None:
-        """Return records that could not be committed; the next `take` contains them."""
+    def return_records(self, records: list[Record]) -> None:
+        """Return records that could not be committed; the next `read_new_records` contains them."""
         self._returned = records
 
-    def is_urgent(self) -> bool:
-        """Return True if a new record requests a commit without delay. The next `take` still contains all of them."""
-        self._returned = self.take()
+    def has_urgent_record(self) -> bool:
+        """Return True if a new record requests a commit without delay. The next `read_new_records` still contains all of them."""
+        self._returned = self.read_new_records()
         return any(record.op in ("sync", "end") for record in self._returned)
 
-    def take(self) -> list[Record]:
+    def read_new_records(self) -> list[Record]:
         """Return the new records of all sessions, oldest first."""
         try:
             names = sorted(name for name in os.listdir(self._folder) if name.endswith(".jsonl"))
@@ -125,7 +125,7 @@ class JournalReader:
             records.extend(self._read(name, self._states.setdefault(name, _FileState())))
         return sorted(records, key=lambda record: record.time_ns)
 
-    def settle(self) -> None:
+    def delete_committed(self) -> None:
         """Delete the files that have no writer any more, once everything taken is committed."""
         for name, state in list(self._states.items()):
             path = self._folder / name

@@ -22,11 +22,11 @@ _PAUSE_FACTOR = 5  # of the duration of a copy that a writer invalidated
 
 
 class LargeCapture:
-    """The requested and copied large files. Call `want` and `take` under the archive's lock, `prepare` without it."""
+    """The requested and copied large files. Call `copy_due` without the archive's lock, the others with it."""
 
     def __init__(self, root: str, large: LargeStore, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.may_wait = False  # if True, a commit may leave a large file to the next commit
+        self.can_postpone = False  # if True, a commit may leave a large file to the next commit
         self._work = WorkTree(root)  # a separate instance: the ledger's belongs to the holder of the lock
         self._large = large
         self._copy_lock = threading.Lock()
@@ -36,21 +36,21 @@ class LargeCapture:
         self._retry_times: dict[bytes, float] = {}
 
     @property
-    def delay(self) -> float:
+    def seconds_until_due(self) -> float:
         """Return the seconds until a file is due to be read; infinite if there is none."""
         due = [self._retry_times.get(path, 0.0) for path in list(self._requests) if path not in self._read_paths]
         return max(0.0, min(due) - time.monotonic()) if due else math.inf
 
-    def want(self, path: bytes, actor: Actor) -> None:
+    def request(self, path: bytes, actor: Actor) -> None:
         """Request a copy of this file, whose content was written by the actor."""
         self._requests[path] = actor
         self._read_paths.discard(path)
 
-    def take(self, numbers: FileNumbers) -> Large | None:
+    def content_of(self, numbers: FileNumbers) -> Large | None:
         """Return the copied content of a file with these attributes; None if there is none."""
         return self._contents.get(numbers)
 
-    def ready(self, *, everything: bool) -> dict[Actor, list[bytes]]:
+    def pop_copied(self, *, everything: bool) -> dict[Actor, list[bytes]]:
         """Remove the requests whose files were read (`everything`: all of them), and return them by actor."""
         paths = dict[Actor, list[bytes]]()
         for path, actor in list(self._requests.items()):
@@ -60,7 +60,7 @@ class LargeCapture:
                 paths.setdefault(actor, []).append(path)
         return paths
 
-    def prepare(self) -> None:
+    def copy_due(self) -> None:
         """Copy the requested files that are due into the store of large contents."""
         with self._copy_lock:
             now = time.monotonic()
@@ -76,7 +76,7 @@ class LargeCapture:
     def _copy_file(self, path: bytes) -> bool:
         """Copy a file. Return False if it was written meanwhile."""
         start = time.monotonic()
-        with self._work.opened(split_path(path)) as fd:
+        with self._work.open_file(split_path(path)) as fd:
             numbers = file_numbers(os.fstat(fd))
             if numbers in self._contents or numbers.size > self.max_bytes:
                 return True

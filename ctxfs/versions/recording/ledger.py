@@ -13,7 +13,7 @@ from ctxfs.versions.marks import Marks
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_commit, now_ns
 from ctxfs.versions.objects.git import BRANCH, Repository
 from ctxfs.versions.objects.large_objects import LargeStore
-from ctxfs.versions.objects.name_encoding import SIDE_PREFIX, real_name, side_name, split_path, stored_name
+from ctxfs.versions.objects.name_encoding import SIDE_PREFIX, real_name, sidecar_name, split_path, stored_name
 from ctxfs.versions.objects.sidecar import EMPTY_SIDECAR, SideCar, decode_sidecar, encode_sidecar
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, Listing, Parts, TreeEntry, Trees
 from ctxfs.versions.recording.large_capture import LargeCapture
@@ -82,13 +82,13 @@ class Ledger:
         """Return the tree of the newest version."""
         return self.head.tree if self.head else EMPTY_TREE
 
-    def forget_memory(self) -> None:
+    def clear_caches(self) -> None:
         """Clear the caches of objects, which may have been deleted."""
         self._sides.clear()
         self._directories.clear()
         self.trees.clear()
 
-    def commit(self, oid: str) -> Commit:
+    def read_commit(self, oid: str) -> Commit:
         """Return a commit.
 
         One from an untrusted remote is qualified with the remote, and keeps only moves that its trees show.
@@ -120,7 +120,7 @@ class Ledger:
         listing = self._directory_listing(root, parts[:-1])
         if listing is None:
             return ABSENT
-        side = listing.get(side_name(parts[-1]))
+        side = listing.get(sidecar_name(parts[-1]))
         return State(listing.get(stored_name(parts[-1])), side.oid if side else "")
 
     def _directory_listing(self, root: str, parts: Parts) -> Listing | None:
@@ -145,7 +145,7 @@ class Ledger:
         for stored, entry in listing.items():
             name = real_name(stored)
             if name is not None:
-                side = listing.get(side_name(name))
+                side = listing.get(sidecar_name(name))
                 states[name] = State(entry, side.oid if side else "")
         return states
 
@@ -172,21 +172,21 @@ class Ledger:
         """
         for parts, state in self.walk(self.tree, ()):
             if state.side and state.entry is not None and state.entry.mode not in (MODE_DIR, MODE_LINK):
-                side = self.side(state.side)
+                side = self.read_sidecar(state.side)
                 data = self.repo.read(state.entry.oid) if side.xattrs and side.large is None else None
                 yield b"/".join(parts), state.entry.oid, side, data
 
-    def side(self, oid: str) -> SideCar:
+    def read_sidecar(self, oid: str) -> SideCar:
         """Return a side-car by the id of its blob. Raise OSError EIO if it is damaged."""
         if not oid:
             return EMPTY_SIDECAR
         side = self._sides.get(oid)
         if side is None:
-            self.fetch_sides([oid])
+            self.prefetch_sidecars([oid])
             side = self._sides[oid]
         return side
 
-    def fetch_sides(self, oids: Iterable[str]) -> None:
+    def prefetch_sidecars(self, oids: Iterable[str]) -> None:
         """Read many side-cars at once into the cache. Raise OSError EIO if one is damaged."""
         missing = {oid for oid in oids if oid} - self._sides.keys()
         if len(self._sides) + len(missing) > _MAX_CACHED_SIDES:
@@ -197,25 +197,25 @@ class Ledger:
             except ValueError as error:
                 raise path_error(errno.EIO, oid, str(error)) from error
 
-    def content(self, state: State) -> bytes:
+    def read_content(self, state: State) -> bytes:
         """Return the bytes of a file, or the target of a link."""
         assert state.entry is not None
-        large = self.side(state.side).large if state.side else None
+        large = self.read_sidecar(state.side).large if state.side else None
         return self.large.read(large) if large else self.repo.read(state.entry.oid)
 
     def size(self, state: State) -> int:
         """Return the bytes of the content."""
         assert state.entry is not None
-        large = self.side(state.side).large if state.side else None
+        large = self.read_sidecar(state.side).large if state.side else None
         return large.size if large else self.repo.size(state.entry.oid)
 
     # writes of the next version
 
-    def write_side(self, side: SideCar) -> str:
+    def write_sidecar(self, side: SideCar) -> str:
         """Store a side-car and return its id; the empty text if it is empty."""
         return "" if side.is_empty else self.repo.write("blob", encode_sidecar(side))
 
-    def edited(self, root: str, states: dict[Parts, State]) -> str:
+    def edit_tree(self, root: str, states: dict[Parts, State]) -> str:
         """Return the id of the tree `root` with these states of real paths."""
         changes: dict[Parts, TreeEntry | None] = {}
         for parts, state in states.items():
@@ -223,10 +223,10 @@ class Ledger:
             changes[stored] = state.entry
             if parts:
                 side = TreeEntry(MODE_FILE, state.side) if state.side and state.entry else None
-                changes[*stored[:-1], side_name(parts[-1])] = side
+                changes[*stored[:-1], sidecar_name(parts[-1])] = side
         return self.trees.edit(root, changes)
 
-    def changes(self, old: str, new: str, sizes: dict[str, int] | None = None) -> list[PathChange]:
+    def compare_trees(self, old: str, new: str, sizes: dict[str, int] | None = None) -> list[PathChange]:
         """Return the differences of two trees by real path. `sizes` are sizes that the caller has, by blob id."""
         touched: dict[Parts, set[str]] = {}
         for change in self.trees.compare(old, new):
@@ -237,7 +237,7 @@ class Ledger:
             elif not (change.old and change.new and change.old.mode == change.new.mode == MODE_DIR):
                 touched.setdefault((*directory, _real_or_stored_name(stored)), set()).add("entry")
         differences = [(parts, self.state(old, parts), self.state(new, parts)) for parts in sorted(touched)]
-        self.fetch_sides(after.side for _, _, after in differences)
+        self.prefetch_sidecars(after.side for _, _, after in differences)
         known_sizes = dict(sizes or {})
         unknown = {
             after.entry.oid for _, _, after in differences if _is_blob(after) and after.entry
@@ -260,7 +260,7 @@ class Ledger:
         if mode == MODE_DIR:
             size, oid = 0, ""
         else:
-            large = self.side(after.side).large
+            large = self.read_sidecar(after.side).large
             size = large.size if large else sizes[oid]
         op = "edit" if "entry" in aspects and before.entry != after.entry else "meta"
         return PathChange(path, "add" if before.entry is None else op, mode, oid, after.side, size)
@@ -289,8 +289,8 @@ class Ledger:
         anchor = self._anchors.text(self.store_id) if self._anchors else ""
         draft = Commit("", tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes, anchor)
         oid = self.repo.write("commit", encode_commit(draft))
-        rows = self.changes(self.tree, tree, sizes) if changes is None else changes
-        self.repo.update(BRANCH, oid, self.head.oid if self.head else None)
+        rows = self.compare_trees(self.tree, tree, sizes) if changes is None else changes
+        self.repo.update_ref(BRANCH, oid, self.head.oid if self.head else None)
         commit = replace(draft, oid=oid)
         self.head = commit
         self._index_commit(commit, rows)
@@ -299,44 +299,44 @@ class Ledger:
     def merge(self, tree: str, theirs: Commit, actor: Actor, subject: str) -> Commit:
         """Make `tree` the newest version, with `theirs` as second parent. The index must have their commits already."""
         assert self.head is not None
-        differing = {row.path for row in self.changes(theirs.tree, tree)}
-        rows = [row for row in self.changes(self.tree, tree) if row.path in differing]
+        differing = {row.path for row in self.compare_trees(theirs.tree, tree)}
+        rows = [row for row in self.compare_trees(self.tree, tree) if row.path in differing]
         return self.advance(tree, actor, "merge", subject, parents=(self.head.oid, theirs.oid), changes=rows)
 
-    def adopt(self, theirs: Commit) -> None:
+    def fast_forward(self, theirs: Commit) -> None:
         """Fast-forward the branch to `theirs`, which descends from the head."""
-        self.repo.update(BRANCH, theirs.oid, self.head.oid if self.head else None)
+        self.repo.update_ref(BRANCH, theirs.oid, self.head.oid if self.head else None)
         self.head = theirs
-        self.catch_up()
+        self.update_index()
 
     def index_commits(self, oids: Iterable[str]) -> None:
         """Add commits of another line to the path index, oldest first."""
         with self.index.transaction():
             for oid in oids:
                 if self.index.by_oid(oid) is None:
-                    commit = self.commit(oid)
-                    self.index.add(commit, self.changes_of(commit), mainline=False)
+                    commit = self.read_commit(oid)
+                    self.index.add(commit, self.compare_with_parents(commit), mainline=False)
 
     def _index_commit(self, commit: Commit, rows: Sequence[PathChange]) -> None:
         try:
             with self.index.transaction():
                 self.seq = self.index.add(commit, rows)
         except Exception:
-            # Derived data: the next start, or `catch_up`, adds the missing commits.
+            # Derived data: the next start, or `update_index`, adds the missing commits.
             log.exception("cannot add the commit %s to the path index", commit.oid)
 
     def open_head(self) -> None:
         """Read the branch and bring the path index up to it."""
-        oid = self.repo.ref(BRANCH)
-        self.head = self.commit(oid) if oid else None
+        oid = self.repo.read_ref(BRANCH)
+        self.head = self.read_commit(oid) if oid else None
         self.read_tags()
-        self.catch_up()
+        self.update_index()
 
     def read_tags(self) -> None:
         """Read the snapshots: commit ids by name."""
-        self.tags = self.repo.refs("refs/tags/")
+        self.tags = self.repo.list_refs("refs/tags/")
 
-    def catch_up(self) -> int:
+    def update_index(self) -> int:
         """Index the commits that the path index lacks, and return their number.
 
         If it contains another history, clear it and index all commits.
@@ -357,17 +357,17 @@ class Ledger:
         mainline = set(self.repo.run("rev-list", "--first-parent", self.head.oid).decode().split())
         with self.index.transaction():
             for oid in oids:
-                commit = self.commit(oid)
+                commit = self.read_commit(oid)
                 if self.index.by_oid(oid) is None:
-                    self.seq = self.index.add(commit, self.changes_of(commit), mainline=oid in mainline)
+                    self.seq = self.index.add(commit, self.compare_with_parents(commit), mainline=oid in mainline)
         return len(oids)
 
-    def changes_of(self, commit: Commit) -> list[PathChange]:
+    def compare_with_parents(self, commit: Commit) -> list[PathChange]:
         """Return the changes of a commit. Those of a merge are paths that differ from every parent."""
         trees = [decode_commit(parent, self.repo.read(parent)).tree for parent in commit.parents] or [EMPTY_TREE]
-        rows = self.changes(trees[0], commit.tree)
+        rows = self.compare_trees(trees[0], commit.tree)
         for other in trees[1:]:
-            differing = {row.path for row in self.changes(other, commit.tree)}
+            differing = {row.path for row in self.compare_trees(other, commit.tree)}
             rows = [row for row in rows if row.path in differing]
         return rows
 

@@ -29,26 +29,26 @@ def loose_count(repo: Repository) -> int:
     return count * 256 // _SAMPLED_FOLDERS
 
 
-def is_needed(repo: Repository) -> bool:
+def is_packing_needed(repo: Repository) -> bool:
     """Return True if there are enough loose objects to pack."""
     return loose_count(repo) > MAX_LOOSE_OBJECTS
 
 
 def pack(repo: Repository) -> None:
     """Merge loose objects and small packs into larger ones. Each object is moved a logarithmic number of times."""
-    repo.run_upkeep("repack", "--geometric=2", "-d", "-l", "-q", "--no-write-bitmap-index")
-    repo.run_upkeep("commit-graph", "write", "--reachable", "--changed-paths", "--split")
+    repo.run_maintenance("repack", "--geometric=2", "-d", "-l", "-q", "--no-write-bitmap-index")
+    repo.run_maintenance("commit-graph", "write", "--reachable", "--changed-paths", "--split")
 
 
 def pack_fully(repo: Repository) -> None:
     """Write one pack with new deltas, and delete unreachable objects older than two weeks."""
-    repo.run_upkeep("repack", "-a", "-d", "-l", "-q", "-f", "--depth=50", "--window=100")
-    repo.run_upkeep("prune", "--expire=2.weeks.ago")
-    repo.run_upkeep("commit-graph", "write", "--reachable", "--changed-paths")
+    repo.run_maintenance("repack", "-a", "-d", "-l", "-q", "-f", "--depth=50", "--window=100")
+    repo.run_maintenance("prune", "--expire=2.weeks.ago")
+    repo.run_maintenance("commit-graph", "write", "--reachable", "--changed-paths")
     (repo.folder / _STAMP_FILE).write_text(f"{time.time()}\n")
 
 
-def is_full_due(folder: HostPath) -> bool:
+def is_full_packing_due(folder: HostPath) -> bool:
     """Return True a week after the last full packing. Without a stamp, write one and return False."""
     try:
         last = float((folder / _STAMP_FILE).read_text())

@@ -44,7 +44,7 @@ class PathChange(NamedTuple):
     """
 
     path: bytes
-    what: str
+    op: str
     mode: int
     oid: str
     side: str
@@ -72,7 +72,7 @@ class FileRecord(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class CommitFilter:
     """A selection of commits; empty texts match everything. Times are nanoseconds since the epoch."""
 
     principal: str = ""
@@ -81,7 +81,7 @@ class Filter:
     until_ns: int = 1 << 62
 
 
-EVERYTHING = Filter()
+ALL_COMMITS = CommitFilter()
 
 
 class PathIndex(DerivedDatabase):
@@ -95,7 +95,7 @@ class PathIndex(DerivedDatabase):
         for table in ("commits", "changes", "moves"):
             self._db.execute(f"DELETE FROM {table}")
 
-    def compact(self) -> None:
+    def vacuum(self) -> None:
         """Return the space of deleted rows to the file system, and overwrite it."""
         self._db.execute("VACUUM")
 
@@ -147,7 +147,7 @@ class PathIndex(DerivedDatabase):
         )
         return [_parse_commit(row) for row in rows]
 
-    def at(self, time_ns: int) -> tuple[int, Commit] | None:
+    def version_at(self, time_ns: int) -> tuple[int, Commit] | None:
         """Return the newest version at a time, with its number."""
         return self._fetch_commit(
             f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE mainline AND time_ns<=? ORDER BY time_ns DESC, seq DESC LIMIT 1",
@@ -164,7 +164,7 @@ class PathIndex(DerivedDatabase):
         """Return the number of commits."""
         return int(self._db.execute("SELECT count(*) FROM commits").fetchone()[0])
 
-    def all(self, selection: Filter, before: int, limit: int) -> list[tuple[int, Commit]]:
+    def list_commits(self, selection: CommitFilter, before: int, limit: int) -> list[tuple[int, Commit]]:
         """Return commits with a lower number than `before`, newest first."""
         rows = self._db.execute(
             f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE seq<? AND {_FILTER_CONDITION} ORDER BY seq DESC LIMIT ?",
@@ -172,10 +172,10 @@ class PathIndex(DerivedDatabase):
         )
         return [_parse_commit(row) for row in rows]
 
-    def below(self, path: bytes, selection: Filter, before: int, limit: int) -> list[tuple[int, Commit]]:
+    def commits_below(self, path: bytes, selection: CommitFilter, before: int, limit: int) -> list[tuple[int, Commit]]:
         """Return commits that changed `path` or a path below it, newest first."""
         if not path:
-            return self.all(selection, before, limit)
+            return self.list_commits(selection, before, limit)
         rows = self._db.execute(
             f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE seq IN (SELECT seq FROM changes WHERE {_BELOW_CONDITION} AND seq<?) "
             f"AND {_FILTER_CONDITION} ORDER BY seq DESC LIMIT ?",
@@ -183,8 +183,8 @@ class PathIndex(DerivedDatabase):
         )
         return [_parse_commit(row) for row in rows]
 
-    def mainline(self, path: bytes, before: int, limit: int) -> list[tuple[int, Commit]]:
-        """Return commits as `below` does, without those that came with merges, but with every merge."""
+    def mainline_commits(self, path: bytes, before: int, limit: int) -> list[tuple[int, Commit]]:
+        """Return commits as `commits_below` does, without those that came with merges, but with every merge."""
         where = (
             f"(seq IN (SELECT seq FROM changes WHERE {_BELOW_CONDITION} AND seq<?) OR op='merge')" if path else "?=?"
         )
@@ -223,7 +223,7 @@ class PathIndex(DerivedDatabase):
         """Return the changes of exactly this path, oldest first, through renames."""
         versions: list[Version] = []
         while True:
-            move = self.arrival(path, before)
+            move = self.last_move_to(path, before)
             since = move[0] if move else 0
             rows = self._db.execute(
                 "SELECT path, what, mode, oid, side, size, seq FROM changes WHERE path=? AND seq>=? AND seq<? ORDER BY seq DESC",
@@ -242,7 +242,7 @@ class PathIndex(DerivedDatabase):
         ).fetchone()
         return Version(row[6], PathChange(*row[:6])) if row else None
 
-    def rows_below(self, path: bytes) -> list[PathChange]:
+    def changes_below(self, path: bytes) -> list[PathChange]:
         """Return every change of a path and of the paths below it."""
         rows = self._db.execute(
             f"SELECT path, what, mode, oid, side, size FROM changes WHERE {_BELOW_CONDITION}", _path_range(path)
@@ -265,7 +265,7 @@ class PathIndex(DerivedDatabase):
             oids |= {row[0] for row in rows}
         return oids
 
-    def rows_by(self, principal: str) -> list[PathChange]:
+    def changes_by(self, principal: str) -> list[PathChange]:
         """Return every change that a principal made."""
         rows = self._db.execute(
             "SELECT path, what, mode, oid, side, size FROM changes WHERE seq IN (SELECT seq FROM commits WHERE principal=?)",
@@ -273,7 +273,7 @@ class PathIndex(DerivedDatabase):
         )
         return [PathChange(*row) for row in rows]
 
-    def places_of(self, oids: Iterable[str]) -> list[tuple[bytes, str, int]]:
+    def occurrences_of(self, oids: Iterable[str]) -> list[tuple[bytes, str, int]]:
         """Return (path, blob, commit number) for every occurrence of these contents. This reads every change."""
         selected = set(oids)
         rows = self._db.execute("SELECT path, oid, seq FROM changes WHERE oid!=''")
@@ -286,7 +286,7 @@ class PathIndex(DerivedDatabase):
             for row in self._db.execute("SELECT DISTINCT side FROM changes WHERE side!='' AND size>=?", (min_bytes,))
         ]
 
-    def changed_since(self, path: bytes, seq: int) -> list[int]:
+    def commits_since(self, path: bytes, seq: int) -> list[int]:
         """Return the numbers of commits after `seq` that changed exactly this path, oldest first."""
         rows = self._db.execute("SELECT seq FROM changes WHERE path=? AND seq>? ORDER BY seq", (path, seq))
         return [row[0] for row in rows]
@@ -325,7 +325,7 @@ class PathIndex(DerivedDatabase):
         row = cursor.fetchone()
         return bool(row and row[0] == 0o040000)
 
-    def arrival(self, path: bytes, before: int) -> tuple[int, bytes] | None:
+    def last_move_to(self, path: bytes, before: int) -> tuple[int, bytes] | None:
         """Return (commit number, previous path) of the newest move of `path` or of a directory above it."""
         targets = [path]
         while b"/" in targets[-1]:
@@ -373,11 +373,11 @@ class PathIndex(DerivedDatabase):
             "INSERT OR REPLACE INTO seen VALUES(?,?,?,?,?,?,?,?,?)", ((path, *row) for path, row in rows)
         )
 
-    def forget_seen(self, paths: Iterable[bytes]) -> None:
+    def delete_file_records(self, paths: Iterable[bytes]) -> None:
         """Delete the records of these removed paths and of the paths below them."""
         self._db.executemany(f"DELETE FROM seen WHERE {_BELOW_CONDITION}", (_path_range(path) for path in paths))
 
-    def clear_seen(self) -> None:
+    def clear_file_records(self) -> None:
         """Delete all recorded attributes, so that every file is read again."""
         self._db.execute("DELETE FROM seen")
 
@@ -397,7 +397,7 @@ def _path_range(path: bytes) -> tuple[bytes, bytes, bytes]:
     return path, path + b"/", path + b"0"
 
 
-def _filter_values(selection: Filter) -> Sequence[object]:
+def _filter_values(selection: CommitFilter) -> Sequence[object]:
     return (
         selection.principal,
         selection.principal,

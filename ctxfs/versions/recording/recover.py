@@ -17,7 +17,7 @@ from pathlib import Path as HostPath
 from ctxfs.store.config import replace_text
 from ctxfs.versions.objects.git import BRANCH, Repository, is_oid
 from ctxfs.versions.recording.ledger import Ledger
-from ctxfs.versions.recording.pathindex import EVERYTHING
+from ctxfs.versions.recording.pathindex import ALL_COMMITS
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def repair(ledger: Ledger, checkpoint: Checkpoint | None) -> bool:
     """Repair the repository for use. Return True if the branch had to be reset to an older version."""
     repo = ledger.repo
     clear_leftovers(repo.folder)
-    head = repo.ref(BRANCH)
+    head = repo.read_ref(BRANCH)
     since = checkpoint.time - _CLOCK_SLACK_SECONDS if checkpoint else 0.0
     dropped = drop_damaged(repo, since)
     if head is None and checkpoint is None and ledger.index.last() is None and not (repo.folder / BRANCH).exists():
@@ -117,7 +117,7 @@ def drop_damaged(repo: Repository, since: float) -> int:
                 path.unlink()
                 count += 1
     if count:
-        repo.forget_helpers()
+        repo.close_readers()
     return count
 
 
@@ -148,7 +148,7 @@ def _is_intact(repo: Repository, commit: str, base: str | None) -> bool:
 
 def _list_candidates(ledger: Ledger, checkpoint: Checkpoint | None) -> list[str]:
     candidates = [checkpoint.commit] if checkpoint else []
-    candidates += [commit.oid for _, commit in ledger.index.all(EVERYTHING, 1 << 62, _MAX_CANDIDATES)]
+    candidates += [commit.oid for _, commit in ledger.index.list_commits(ALL_COMMITS, 1 << 62, _MAX_CANDIDATES)]
     return list(dict.fromkeys(candidates))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path as HostPath
 
 from ctxfs.store.config import replace_text
-from ctxfs.versions.objects.name_encoding import shown_path
+from ctxfs.versions.objects.name_encoding import display_path
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Unversioned:
     def add(self, path: bytes, reason: str) -> None:
         """Add a file and log it once. Beyond `MAX_LISTED_PATHS` files only the log contains it."""
         if self._reasons.get(path) != reason:
-            log.error("'%s' has no version as it is now: %s", shown_path(path), reason)
+            log.error("'%s' has no version as it is now: %s", display_path(path), reason)
         if path in self._reasons or len(self._reasons) < MAX_LISTED_PATHS:
             self._reasons[path] = reason
 
@@ -39,7 +39,7 @@ class Unversioned:
 
     def reasons(self) -> Mapping[str, str]:
         """Return the reason for each path, as displayed."""
-        return {shown_path(path): reason for path, reason in sorted(self._reasons.copy().items())}
+        return {display_path(path): reason for path, reason in sorted(self._reasons.copy().items())}
 
     def save(self, file: HostPath) -> None:
         """Write the list to a file, for readers while the archive is closed."""
@@ -47,7 +47,7 @@ class Unversioned:
             replace_text(file, json.dumps(self.reasons()))
 
 
-def saved_reasons(file: HostPath) -> Mapping[str, str]:
+def read_saved_reasons(file: HostPath) -> Mapping[str, str]:
     """Return the saved list; empty if there is none."""
     try:
         reasons = json.loads(file.read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ from ctxfs.store.atomic_replace import (
     hold_file,
     swap_file,
 )
-from ctxfs.versions.objects.name_encoding import MAX_DEPTH, shown_path
+from ctxfs.versions.objects.name_encoding import MAX_PATH_NAMES, display_path
 from ctxfs.versions.objects.trees import MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class WorkTree:
         self._misses = 0  # lookups of absent names in the open directory
         self._directory_names: frozenset[bytes] | None = None  # its names, after many such lookups
 
-    def look(self, parts: Parts) -> os.stat_result | None:
+    def stat(self, parts: Parts) -> os.stat_result | None:
         """Return the attributes of a path; None if it is absent or of a type without versions."""
         try:
             with self._open_parent(parts) as (parent, name):
@@ -97,14 +97,14 @@ class WorkTree:
                 entries = self._read_entries(directory)
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                    path = shown_path(b"/".join(directory))
+                    path = display_path(b"/".join(directory))
                     log.error("'%s' cannot be read; its contents keep their last version: %s", path, error.strerror)
                 continue
             for name, stat in entries:
                 kind = git_mode(stat)
                 if kind:
                     yield (*directory, name), stat
-                if kind == MODE_DIR and len(directory) < MAX_DEPTH:
+                if kind == MODE_DIR and len(directory) < MAX_PATH_NAMES:
                     pending.append((*directory, name))
 
     def _read_entries(self, directory: Parts) -> list[tuple[bytes, os.stat_result]]:
@@ -124,12 +124,12 @@ class WorkTree:
     def is_gone(self, parts: Parts) -> bool:
         """Return True if a path that a walk did not yield is absent. A path that cannot be accessed is not gone."""
         try:
-            return self.look(parts) is None
+            return self.stat(parts) is None
         except OSError:
             return False
 
     @contextlib.contextmanager
-    def opened(self, parts: Parts) -> Iterator[int]:
+    def open_file(self, parts: Parts) -> Iterator[int]:
         """Open a regular file for reading; yield the descriptor."""
         with self._open_parent(parts) as (parent, name):
             fd = rooted_fs.open_quietly(name, dir_fd=parent)
@@ -138,12 +138,12 @@ class WorkTree:
         finally:
             os.close(fd)
 
-    def target(self, parts: Parts) -> bytes:
+    def read_link(self, parts: Parts) -> bytes:
         """Return the target of a link."""
         with self._open_parent(parts) as (parent, name):
             return os.readlink(name, dir_fd=parent)
 
-    def xattrs(self, parts: Parts) -> dict[str, bytes]:
+    def read_xattrs(self, parts: Parts) -> dict[str, bytes]:
         """Return the `user.*` attributes of a file or directory."""
         with self._open_parent(parts) as (parent, name):
             return rooted_fs.read_xattrs(os.fsencode(f"/proc/self/fd/{parent}/") + name)
@@ -247,9 +247,9 @@ class WorkTree:
             temporary, _ = _write_beside(parent, data, 0o644, {})
             rooted_fs.rename_new(parent, temporary, free_name(parent, name, b".written"))
 
-    def bury(self, parts: Parts, target: bytes) -> None:
+    def replace_with_link(self, parts: Parts, target: bytes) -> None:
         """Replace `parts`, and everything that is below it by now, with a link."""
-        stat = self.look(parts)
+        stat = self.stat(parts)
         if stat is not None and git_mode(stat) == MODE_DIR:
             self.remove_tree(parts)
         with self._open_parent(parts) as (parent, name):
@@ -257,19 +257,19 @@ class WorkTree:
             os.symlink(target, temporary, dir_fd=parent)
             os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
 
-    def put_back(self, parts: Parts, orphan: Orphan) -> None:
+    def restore_orphan(self, parts: Parts, orphan: Orphan) -> None:
         """Rename a file that was swapped out to its former path."""
         with self._open_parent(parts) as (parent, name):
             os.rename(orphan.name, name, src_dir_fd=parent, dst_dir_fd=parent)
         orphan.name = b""
 
-    def release(self, parts: Parts, orphan: Orphan) -> None:
+    def unlink_orphan(self, parts: Parts, orphan: Orphan) -> None:
         """Unlink a file that was swapped out and whose content is recorded."""
         with self._open_parent(parts) as (parent, _), contextlib.suppress(FileNotFoundError):
             os.unlink(orphan.name, dir_fd=parent)
         orphan.name = b""
 
-    def show(self, parts: Parts, orphan: Orphan) -> Parts:
+    def name_orphan(self, parts: Parts, orphan: Orphan) -> Parts:
         """Give a file that was swapped out a name in the tree, beside the path, because its writer keeps it open.
 
         Return its new path.
@@ -281,7 +281,7 @@ class WorkTree:
         return (*parts[:-1], new_name)
 
     @contextlib.contextmanager
-    def holding(self, paths: Iterable[Parts]) -> Iterator[list[Parts]]:
+    def block_writers(self, paths: Iterable[Parts]) -> Iterator[list[Parts]]:
         """Block the writers of some files, each until it is swapped, or until this ends. Yield the blocked paths.
 
         For a single file this waits for its writers. Of several files, those that are open for writing are not blocked.
@@ -335,13 +335,13 @@ class WorkTree:
                     is_whole = rooted_fs.is_orphan(name) and st.S_IMODE(stat.st_mode) != 0
                     if is_whole and not is_known(parts, stat):
                         new_name = b"recovered-" + name.removeprefix(b".ctxfs-")[:8]
-                        log.warning("'%s' was being replaced when ctxfs was killed", shown_path(b"/".join(parts)))
+                        log.warning("'%s' was being replaced when ctxfs was killed", display_path(b"/".join(parts)))
                         os.rename(path, os.path.join(folder, new_name))
                     else:
                         os.unlink(path)
 
     @contextlib.contextmanager
-    def keeping(self, *, only_looks: bool = False) -> Iterator[None]:
+    def keep_directory_open(self, *, only_looks: bool = False) -> Iterator[None]:
         """Keep the last directory open during work on many neighbours.
 
         If the directory is moved, the work continues in it. With `only_looks`, only changes made before this call must

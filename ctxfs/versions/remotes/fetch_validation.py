@@ -15,11 +15,11 @@ from ctxfs.store.layout import AREAS
 from ctxfs.versions.objects.commits import decode_commit
 from ctxfs.versions.objects.git import Repository, is_oid
 from ctxfs.versions.objects.name_encoding import (
-    MAX_DEPTH,
+    MAX_PATH_NAMES,
     SIDE_PREFIX,
+    display_path,
     is_valid_name,
     real_name,
-    shown_path,
     stored_name,
 )
 from ctxfs.versions.objects.sidecar import MAX_SIDECAR_BYTES, Large, SideCar, decode_sidecar
@@ -120,7 +120,7 @@ class FetchedHistory:
                     raise self.refusal(b"", f"the version {oid[:12]} cannot be read")
                 if commit.time_ns > latest:
                     raise self.refusal(
-                        b"", f"the version {oid[:12]} is of {commit.when}: the clock of its machine is ahead"
+                        b"", f"the version {oid[:12]} is of {commit.time_text}: the clock of its machine is ahead"
                     )
                 trees[commit.tree] = None
         return list(reversed(trees))
@@ -135,8 +135,8 @@ class FetchedHistory:
                 continue
             depths[tree] = len(directory)
             path = b"/".join(map(_display_name, directory))
-            if len(directory) > MAX_DEPTH:
-                raise self.refusal(path, f"it lies in more than {MAX_DEPTH} directories")
+            if len(directory) > MAX_PATH_NAMES:
+                raise self.refusal(path, f"it lies in more than {MAX_PATH_NAMES} directories")
             self._check_size(tree, objects[tree], MAX_TREE_BYTES, path)
             try:
                 listing = parse_tree(self._repo.read(tree))
@@ -261,7 +261,7 @@ class FetchedHistory:
 
     def refusal(self, path: bytes, cause: str) -> CommandError:
         """Return the error for a refused history. With an empty path no file is at fault."""
-        location = f"'{shown_path(path)}': " if path else ""
+        location = f"'{display_path(path)}': " if path else ""
         return CommandError(
             f"'{self._name}' holds what no store has written; nothing was pulled: {location}{cause}",
             "mend it there, or push there again from a store that you trust: ctxfs remote push --replace NAME",

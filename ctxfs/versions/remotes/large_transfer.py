@@ -27,7 +27,7 @@ def pack_large(ledger: Ledger) -> str:
         listing[name.encode()] = TreeEntry(MODE_FILE, oid)
     tree = ledger.trees.write(listing)
     commit = repo.run("commit-tree", "-m", "large contents", tree).decode().strip()
-    repo.update(LARGE_REF, commit, repo.ref(LARGE_REF))
+    repo.update_ref(LARGE_REF, commit, repo.read_ref(LARGE_REF))
     return commit
 
 

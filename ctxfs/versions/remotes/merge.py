@@ -49,7 +49,7 @@ class Merger:
         base_tree = decode_commit(base, self._repo.read(base)).tree if base else EMPTY_TREE
         states: dict[Parts, State] = {}
         conflicts: dict[Parts, None] = {}
-        for change in ledger.changes(base_tree, theirs.tree):
+        for change in ledger.compare_trees(base_tree, theirs.tree):
             parts = split_path(change.path)
             if any(parts[:depth] in conflicts for depth in range(1, len(parts))):
                 continue  # it is in a directory that is stored beside, as a whole
@@ -68,20 +68,20 @@ class Merger:
                 states[self._conflict_path(parts, theirs, other)] = other
             elif merged != mine:
                 states[parts] = merged
-        tree = ledger.edited(ledger.tree, dict(sorted(states.items())))
+        tree = ledger.edit_tree(ledger.tree, dict(sorted(states.items())))
         return Merge(tree, tuple(b"/".join(parts) for parts in conflicts), is_forward=False)
 
     def _filter_state(self, mine: State, other: State, remote: str) -> State:
         """Return the state of a path of an untrusted remote with filtered attributes."""
         if other.entry is None or other.entry.mode == MODE_LINK:
             return State(other.entry)
-        ours, theirs = self._ledger.side(mine.side), self._ledger.side(other.side)
+        ours, theirs = self._ledger.read_sidecar(mine.side), self._ledger.read_sidecar(other.side)
         is_file = other.entry.mode != MODE_DIR
         side = filter_attributes(theirs, ours, remote, is_new=mine.entry != other.entry, is_file=is_file)
-        return State(other.entry, self._ledger.write_side(side))
+        return State(other.entry, self._ledger.write_sidecar(side))
 
     def _is_frozen(self, mine: State) -> bool:
-        return bool(mine.side) and is_frozen(self._ledger.side(mine.side))
+        return bool(mine.side) and is_frozen(self._ledger.read_sidecar(mine.side))
 
     def _merge_state(self, old: State, mine: State, other: State) -> State | None:
         """Return the merged state of a path; None if the contents of both sides must be kept."""
@@ -113,7 +113,7 @@ class Merger:
 
     def _merge_sidecars(self, old: State, mine: State, other: State) -> str:
         """Merge attribute by attribute. If both sides changed one, the local value stays; theirs is in the history."""
-        base, ours, theirs = (self._ledger.side(state.side) for state in (old, mine, other))
+        base, ours, theirs = (self._ledger.read_sidecar(state.side) for state in (old, mine, other))
         names = base.xattrs.keys() | ours.xattrs.keys() | theirs.xattrs.keys()
         merged = {}
         for name in names:
@@ -122,16 +122,16 @@ class Merger:
                 merged[name] = value
         mode = theirs.mode if ours.mode == base.mode else ours.mode
         large = ours.large if mine.entry != old.entry else theirs.large
-        return self._ledger.write_side(SideCar(merged, mode, large))
+        return self._ledger.write_sidecar(SideCar(merged, mode, large))
 
     def _merge_lines(self, old: State, mine: State, other: State) -> TreeEntry | None:
         """Merge the lines of both texts with `git merge-file`; None if they conflict or are not mergeable text."""
         entries = [state.entry for state in (mine, old, other)]
         if any(entry is None or entry.mode not in (MODE_FILE, MODE_PROGRAM) for entry in entries):
             return None
-        if any(self._ledger.side(state.side).large for state in (mine, old, other)):
+        if any(self._ledger.read_sidecar(state.side).large for state in (mine, old, other)):
             return None
-        texts = [self._ledger.content(state) for state in (mine, old, other)]
+        texts = [self._ledger.read_content(state) for state in (mine, old, other)]
         if any(b"\0" in text or len(text) > _MAX_TEXT_BYTES for text in texts):
             return None
         with tempfile.TemporaryDirectory(prefix="ctxfs-merge-") as folder:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from ctxfs.model.errors import CommandError
 from ctxfs.store.atomic_replace import KeptReason
-from ctxfs.versions.erase import FORGOTTEN
+from ctxfs.versions.erase import ERASED_IDS_FILE
 from ctxfs.versions.history import is_snapshot_name
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit
 from ctxfs.versions.objects.git import BRANCH, Repository, check_url, is_local
 from ctxfs.versions.objects.git_config import Remote, read_remotes, write_remotes
 from ctxfs.versions.objects.git_process import build_service_command
-from ctxfs.versions.objects.name_encoding import shown_path, split_path
+from ctxfs.versions.objects.name_encoding import display_path, split_path
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, TreeEntry
 from ctxfs.versions.recording.ledger import Ledger, State
 from ctxfs.versions.remotes.fetch_validation import FetchedHistory
@@ -63,11 +63,11 @@ class Remotes:
     def _repo(self) -> Repository:
         return self._ledger.repo
 
-    def places(self) -> dict[str, str]:
+    def urls(self) -> dict[str, str]:
         """Return the addresses of remotes by name."""
         return {name: remote.url for name, remote in read_remotes(self._repo.folder).items()}
 
-    def trusted(self) -> list[str]:
+    def trusted_names(self) -> list[str]:
         """Return the names of the remotes whose history is trusted like the store's own."""
         return sorted(name for name, remote in read_remotes(self._repo.folder).items() if remote.is_trusted)
 
@@ -80,7 +80,7 @@ class Remotes:
             raise CommandError(f"a remote '{name}' exists already", f"remove it: ctxfs remote remove {name}")
         write_remotes(self._repo.folder, {**remotes, name: Remote(check_url(url), is_trusted)})
 
-    def trust(self, name: str, *, is_trusted: bool) -> None:
+    def set_trust(self, name: str, *, is_trusted: bool) -> None:
         """Set or clear the trust in a remote's history. Commits that were pulled before stay as they are."""
         self._require_remote(name)
         remotes = read_remotes(self._repo.folder)
@@ -93,8 +93,8 @@ class Remotes:
         write_remotes(self._repo.folder, {key: remote for key, remote in remotes.items() if key != name})
         self._drop_refs(name)
 
-    def ready_to_push(self, name: str, *, replace: bool = False) -> PushPlan:
-        """Prepare a push, to be ended with `pushed`. With `replace`, versions that only the remote has are dropped."""
+    def prepare_push(self, name: str, *, replace: bool = False) -> PushPlan:
+        """Prepare a push, to be ended with `finish_push`. With `replace`, versions that only the remote has are dropped."""
         self._require_remote(name)
         head = self._ledger.head
         assert head is not None
@@ -123,10 +123,10 @@ class Remotes:
                 ) from error
             raise CommandError(f"cannot push to '{plan.name}': {message}", "check its place: ctxfs remote") from error
 
-    def pushed(self, plan: PushPlan) -> None:
+    def finish_push(self, plan: PushPlan) -> None:
         """Delete the ref that was created only for the push."""
         if plan.large:
-            self._repo.delete(LARGE_REF, plan.large)
+            self._repo.delete_ref(LARGE_REF, plan.large)
 
     def fetch(self, name: str) -> None:
         """Fetch the remote's refs and objects, beside the store's own. This needs no lock."""
@@ -150,12 +150,12 @@ class Remotes:
         """Delete the refs of a fetch that is not merged."""
         self._drop_refs(name)
 
-    def forgotten_here(self) -> set[str]:
+    def erased_blobs(self) -> set[str]:
         """Return the ids of erased blobs that the repository does not contain."""
-        file = self._repo.folder / FORGOTTEN
+        file = self._repo.folder / ERASED_IDS_FILE
         return {oid for oid in file.read_text().split() if not self._repo.has(oid)} if file.exists() else set()
 
-    def take_in(
+    def integrate(
         self, name: str, actor: Actor, forgotten: set[str], commit: Callable[[Iterable[bytes]], object]
     ) -> PullResult:
         """Fast-forward to the fetched history, or merge with it. The work tree follows; changes of both sides are kept.
@@ -163,14 +163,14 @@ class Remotes:
         `forgotten` are blobs that the fetch must not contain; otherwise CommandError is raised and nothing is merged.
         `commit` makes versions of uncommitted changes, and of the paths that it receives.
         """
-        self._repo.forget_helpers()
+        self._repo.close_readers()
         if any(self._repo.has(oid) for oid in forgotten):
             self._drop_fetched(name)
             raise CommandError(
                 f"'{name}' still holds what was forgotten here: nothing was pulled",
                 f"forget it on the other machines too, then: ctxfs remote push --replace {name}",
             )
-        oid = self._repo.ref(f"refs/remotes/{name}/main")
+        oid = self._repo.read_ref(f"refs/remotes/{name}/main")
         if oid is None:
             raise CommandError(f"'{name}' holds no versions", "push to it first")
         head = self._ledger.head
@@ -179,7 +179,7 @@ class Remotes:
         if base == oid:
             self._drop_refs(name, keep_head=True)
             return PullResult("current", 0)
-        is_trusted = name in self.trusted()
+        is_trusted = name in self.trusted_names()
         try:
             new_commits = self._validate_fetched(name, oid, is_trusted=is_trusted)
         except (CommandError, OSError):
@@ -187,7 +187,7 @@ class Remotes:
             raise
         if not is_trusted:
             self._ledger.origins.add(new_commits, name)
-        theirs = self._ledger.commit(oid)
+        theirs = self._ledger.read_commit(oid)
         try:
             result = self._apply_merge(
                 lambda: self._merger.merge(theirs, name, is_trusted=is_trusted),
@@ -236,11 +236,11 @@ class Remotes:
                 return self._record_merge(self._retain_directories(merge, applied), theirs, new_commits, actor, name)
             open_rounds += set(applied.left.values()) == {KeptReason.OPEN}
             merge = make_merge()
-        rollback.go_back(merge.tree)
+        rollback.revert(merge.tree)
         path, reason = next(iter(applied.left.items()), (b"", KeptReason.WRITTEN))
         cause = "is open for writing" if reason is KeptReason.OPEN else "is written to all the time"
         raise CommandError(
-            f"'{shown_path(path)}' {cause}: nothing was pulled",
+            f"'{display_path(path)}' {cause}: nothing was pulled",
             f"close it, or wait for its writer, then: ctxfs remote pull {name}",
         )
 
@@ -251,13 +251,13 @@ class Remotes:
             parts: State(TreeEntry(MODE_DIR, EMPTY_TREE), ledger.state(ledger.tree, parts).side)
             for parts in map(split_path, sorted(applied.left))
         }
-        return Merge(ledger.edited(merge.tree, states), merge.conflicts, is_forward=False)
+        return Merge(ledger.edit_tree(merge.tree, states), merge.conflicts, is_forward=False)
 
     def _record_merge(
         self, merge: Merge, theirs: Commit, new_commits: list[str], actor: Actor, name: str
     ) -> PullResult:
         if merge.is_forward:
-            self._ledger.adopt(theirs)
+            self._ledger.fast_forward(theirs)
             return PullResult("forward", len(new_commits))
         self._ledger.index_commits(new_commits)
         self._ledger.merge(merge.tree, theirs, actor, f"merge {len(new_commits)} versions from {name}")
@@ -269,13 +269,13 @@ class Remotes:
         assert ledger.head is not None
         history = FetchedHistory(self._repo, ledger.trees, name, is_trusted=is_trusted)
         new_commits = history.check(oid, ledger.head.oid)
-        large = self._repo.ref(f"{_fetched_prefix(name)}large")
+        large = self._repo.read_ref(f"{_fetched_prefix(name)}large")
         if large is not None:
             unpack_large(ledger, large, {item.sha256: item.size for item in history.large})
         present = set(ledger.large.names())
         tree = decode_commit(oid, self._repo.read(oid)).tree
-        for change in ledger.changes(ledger.tree, tree):
-            large_content = ledger.side(change.side).large
+        for change in ledger.compare_trees(ledger.tree, tree):
+            large_content = ledger.read_sidecar(change.side).large
             if large_content is not None and large_content.sha256 not in present:
                 raise history.refusal(change.path, "its content is too large for git, and did not come along")
         return new_commits
@@ -285,10 +285,10 @@ class Remotes:
 
         Only valid snapshot names that the store does not use yet are taken.
         """
-        for tag, oid in self._repo.refs(f"{_fetched_prefix(name)}tags/").items():
+        for tag, oid in self._repo.list_refs(f"{_fetched_prefix(name)}tags/").items():
             is_stored = oid in commits or self._ledger.index.by_oid(oid) is not None
             if is_stored and tag not in self._ledger.tags and is_snapshot_name(tag):
-                self._repo.update(f"refs/tags/{tag}", oid, None)
+                self._repo.update_ref(f"refs/tags/{tag}", oid, None)
         self._ledger.read_tags()
 
     # internals
@@ -296,22 +296,22 @@ class Remotes:
     def _drop_fetched(self, name: str) -> None:
         """Delete the refs and objects of a fetch."""
         self._drop_refs(name)
-        self._repo.run_upkeep("repack", "-a", "-d", "-l", "-q")
-        self._repo.run_upkeep("prune", "--expire=now")
-        self._repo.forget_helpers()
+        self._repo.run_maintenance("repack", "-a", "-d", "-l", "-q")
+        self._repo.run_maintenance("prune", "--expire=now")
+        self._repo.close_readers()
 
     def _drop_refs(self, name: str, *, keep_head: bool = False) -> None:
         for below in (_fetched_prefix(name), *(() if keep_head else (f"refs/remotes/{name}/",))):
-            for ref, oid in self._repo.refs(below, peel=False).items():
-                self._repo.delete(f"{below}{ref}", oid)
+            for ref, oid in self._repo.list_refs(below, peel=False).items():
+                self._repo.delete_ref(f"{below}{ref}", oid)
 
     def _sandbox_options(self, name: str, option: str, service: str) -> tuple[str, ...]:
         """Return git's option that sandboxes a repository which git opens on this machine."""
-        url = check_url(self.places()[name])
+        url = check_url(self.urls()[name])
         return (f"{option}={build_service_command(service)}",) if is_local(url) else ()
 
     def _require_remote(self, name: str) -> None:
-        if name not in self.places():
+        if name not in self.urls():
             raise CommandError(f"no remote is called '{name}'", "ctxfs remote add NAME PLACE")
 
 
