@@ -137,7 +137,7 @@ def soak(folder: Path, commits: int) -> dict[str, object]:
     def keep_up() -> None:
         nonlocal max_loose
         while not is_done.wait(0.05):
-            max_loose = max(max_loose, loose_count(store.archive.ledger.repo))
+            max_loose = max(max_loose, loose_count(store.archive.core.ledger.repo))
             store.archive.pack()
 
     upkeep = threading.Thread(target=keep_up)
@@ -186,19 +186,21 @@ def on_a_mount(setup: Bench, commits: int) -> dict[str, object]:
 
 def old_versions(store: Store, commits: int) -> dict[str, object]:
     archive, path = store.archive, "memory/a/07/note-007.md"
-    versions = archive.versions(path)
+    versions = archive.reader.versions(path)
     sample = versions[:: max(1, len(versions) // 20)]
     rows: dict[str, object] = {
         f"one old revision read ({commits} commits)": shown(
-            [t for version in sample for t in milliseconds(partial(archive.content_of, version), 1)]
+            [t for version in sample for t in milliseconds(partial(archive.reader.content_of, version), 1)]
         ),
         f"versions of a file ({len(versions)} of {commits} commits)": shown(
-            milliseconds(lambda: archive.versions(path), 20)
+            milliseconds(lambda: archive.reader.versions(path), 20)
         ),
-        "log of a file": shown(milliseconds(lambda: archive.log(path, ALL_COMMITS, 100), 20)),
-        "log of a directory, 100 newest": shown(milliseconds(lambda: archive.log("memory/a", ALL_COMMITS, 100), 5)),
+        "log of a file": shown(milliseconds(lambda: archive.reader.log(path, ALL_COMMITS, 100), 20)),
+        "log of a directory, 100 newest": shown(
+            milliseconds(lambda: archive.reader.log("memory/a", ALL_COMMITS, 100), 5)
+        ),
     }
-    archive.snapshot("before")
+    archive.snapshots.create("before")
     for number in range(100):
         store.write(f"pad/agent-00/00/note-{number:06}.md", f"edited {number}\n")
     store.commit()
@@ -217,7 +219,7 @@ def old_versions(store: Store, commits: int) -> dict[str, object]:
 
 def rollback(store: Store, path: str) -> str:
     start = time.perf_counter()
-    outcome, _ = store.archive.restore(path, "before", ME)
+    outcome, _ = store.archive.rollbacks.restore(path, "before", ME)
     milliseconds_taken = (time.perf_counter() - start) * 1000
     native = write_again(store, [change.path for change in outcome.changes])
     return f"{milliseconds_taken:.0f} ms, of it {native:.0f} ms for writing {len(outcome.changes)} files"

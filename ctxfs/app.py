@@ -112,7 +112,7 @@ class App:
         self.records = Records(layout, self.history, self.audit, self.archive, self.policy)
 
     def _open_search(self) -> None:
-        supersedes = Supersedes(self.settings_file, self.archive, self.policy)
+        supersedes = Supersedes(self.settings_file, self.archive.reader, self.policy)
         embedder = embedder_of(self.settings)
         self.searcher = Searcher(self.layout.index, embedder, self.scope.reader, supersedes.binds)
         self.grep_pool = GrepPool()
@@ -147,7 +147,9 @@ class App:
             ".versions",
             VersionsView(self.archive, is_versioned, self.scope.readable_since, self.scope.restricted_principal),
         )
-        self.metadata = Metadata(self.tree, self.namespace, self.archive, self.searcher, self.scope, self.settings_file)
+        self.metadata = Metadata(
+            self.tree, self.namespace, self.archive.reader, self.searcher, self.scope, self.settings_file
+        )
         self.status = Status(
             self.layout,
             self.principal,

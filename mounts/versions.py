@@ -18,9 +18,10 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, one_line
 from ctxfs.policy.owners import NEVER, OWNED_AREAS
 from ctxfs.threads import in_turn
-from ctxfs.versions.archive import Archive, PathVersion
+from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Commit
 from ctxfs.versions.objects.trees import MODE_LINK
+from ctxfs.versions.version_reader import PathVersion
 from ctxfs.vfs.caller_context import acting_principal
 
 _MAX_CACHED_PAGES = 256
@@ -93,15 +94,17 @@ class VersionsView:
             return _Page(newest)
         if since >= NEVER and path.parts[:1] in _OWNED_PREFIXES and len(path.parts) > 1:
             return _Page(newest)  # a task or query of another principal, present or deleted: its name is hidden, too
-        ever = [] if path.is_root else [version for version in self._archive.versions(str(path)) if version.is_file]
+        ever = (
+            [] if path.is_root else [version for version in self._archive.reader.versions(str(path)) if version.is_file]
+        )
         versions = [version for version in ever if version.commit.time_ns >= since]
         if since:
             versions = [replace(version, number=number) for number, version in enumerate(versions, 1)]
         if not versions:
-            is_directory = self._archive.was_directory(str(path)) and not ever
-            names = [name for name, _ in self._archive.names_below(str(path))] if is_directory else None
+            is_directory = self._archive.reader.was_directory(str(path)) and not ever
+            names = [name for name, _ in self._archive.reader.names_below(str(path))] if is_directory else None
             if names and since:
-                names = [name for name in names if self._archive.changed_since(str(path / name), since)]
+                names = [name for name in names if self._archive.reader.changed_since(str(path / name), since)]
             return _Page(newest, names=names)
         named = [(_version_name(path.name, version), version) for version in versions]
         entries = {name: self._entry(name, version) for name, version in named}
@@ -115,9 +118,9 @@ class VersionsView:
     def _entry(self, name: str, version: PathVersion) -> Entry:
         change, time_ns = version.change, version.commit.time_ns
         if change.mode == MODE_LINK:
-            target = self._archive.content_of(version).decode("utf-8", "surrogateescape")
+            target = self._archive.reader.content_of(version).decode("utf-8", "surrogateescape")
             return Entry(name, "link", change.oid, change.size, time_ns, 0o777, target)
-        mode, _ = self._archive.attributes(version)
+        mode, _ = self._archive.reader.attributes_of(version)
         return Entry(name, "file", version=change.oid, size=change.size, mtime_ns=time_ns, mode=mode)
 
 
@@ -163,7 +166,7 @@ class _Versions(Mount):
             return page.log
         if path.name not in page.shown:
             raise path_error(errno.EINVAL, path)  # a link
-        return await in_turn(self._archive.content_of, page.shown[path.name])
+        return await in_turn(self._archive.reader.content_of, page.shown[path.name])
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """Return the attributes of a version, with its revision, author and session."""
@@ -173,7 +176,7 @@ class _Versions(Mount):
         if path.name not in page.shown:
             return {}
         version = page.shown[path.name]
-        _, attributes = await in_turn(self._archive.attributes, version)
+        _, attributes = await in_turn(self._archive.reader.attributes_of, version)
         return {
             **attributes,
             f"{PREFIX}revision": version.commit.oid.encode(),
@@ -253,31 +256,31 @@ class SnapshotsMount(Mount):
         commit = self._commit_of(path)
         if len(path.parts) == 1:
             return directory(path.name, mtime_ns=commit.time_ns, version=commit.oid)
-        return self._archive.entry_in(commit, str(Path(path.parts[1:])), path.name)
+        return self._archive.reader.entry_in(commit, str(Path(path.parts[1:])), path.name)
 
     def _list(self, path: Path) -> Sequence[Entry]:
         if path.is_root:
-            names = sorted(self._archive.snapshots())
+            names = sorted(self._archive.snapshots.commit_ids())
             return [self._stat(ROOT / name) for name in names]
         commit, inner = self._commit_of(path), Path(path.parts[1:])
-        entries = self._archive.list_in(commit, str(inner))
+        entries = self._archive.reader.list_in(commit, str(inner))
         return [entry for entry in entries if self._since(inner / entry.name) <= commit.time_ns]
 
     def _read(self, path: Path) -> bytes:
         if path.is_root:
             raise path_error(errno.EISDIR, path)
         commit = self._commit_of(path)
-        return self._archive.read_in(commit, str(Path(path.parts[1:])))
+        return self._archive.reader.read_in(commit, str(Path(path.parts[1:])))
 
     def _metadata(self, path: Path) -> Mapping[str, bytes]:
         if len(path.parts) < 2:
             return {}
         commit = self._commit_of(path)
-        return self._archive.attributes_in(commit, str(Path(path.parts[1:])))
+        return self._archive.reader.attributes_in(commit, str(Path(path.parts[1:])))
 
     def _commit_of(self, path: Path) -> Commit:
         """Return the version that a path begins with; ENOENT if the caller had no access to its rest then."""
-        commit = self._archive.resolve(path.parts[0]).commit
+        commit = self._archive.reader.resolve(path.parts[0]).commit
         inner = Path(path.parts[1:])
         if not inner.is_root and self._since(inner) > commit.time_ns:
             raise not_found(path)

@@ -85,7 +85,7 @@ class CallerScope:
         since = max(
             self._policy.readable_since(principal, path, below=below), self._owned_since(principal, path, below)
         )
-        for moved_ns, source in self._archive.moves_of(str(path)):
+        for moved_ns, source in self._archive.reader.moves_of(str(path)):
             origin = Path.parse(source)
             if moved_ns <= since:
                 break

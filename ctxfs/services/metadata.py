@@ -11,7 +11,7 @@ from ctxfs.model.path import Path
 from ctxfs.services.caller_scope import CallerScope, is_versioned
 from ctxfs.services.sources import SettingsFile
 from ctxfs.threads import blocking, in_turn
-from ctxfs.versions.archive import Archive
+from ctxfs.versions.version_reader import VersionReader
 from ctxfs.vfs.namespace import Namespace
 
 
@@ -22,14 +22,14 @@ class Metadata:
         self,
         tree: Mount,
         namespace: Namespace,
-        archive: Archive,
+        versions: VersionReader,
         searcher: Searcher,
         scope: CallerScope,
         settings: SettingsFile,
     ) -> None:
         self._tree = tree
         self._namespace = namespace
-        self._archive = archive
+        self._versions = versions
         self._searcher = searcher
         self._scope = scope
         self._settings = settings
@@ -48,7 +48,7 @@ class Metadata:
         return {**stored, **{f"{PREFIX}{name}": value.encode() for name, value in computed.items() if value}}
 
     def _origin(self, path: str) -> dict[str, str]:
-        last, first = self._archive.last_change(path), self._archive.first_change(path)
+        last, first = self._versions.last_change(path), self._versions.first_change(path)
         since = self._scope.readable_since(Path.parse(path))
         if last is None or last.time_ns < since:
             return {}

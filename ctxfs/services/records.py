@@ -65,7 +65,7 @@ class Records:
                 if session in self._events.sessions(day):
                     principals |= self._events.principals(day, session)
         if self._archive.newest:
-            steps = self._archive.log("", CommitFilter(session=session), 1)
+            steps = self._archive.reader.log("", CommitFilter(session=session), 1)
             principals |= {step.commit.actor.principal for step in steps}
         return principals
 

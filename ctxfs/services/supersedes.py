@@ -7,7 +7,7 @@ from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
 from ctxfs.services.caller_scope import is_versioned
 from ctxfs.services.sources import SettingsFile
-from ctxfs.versions.archive import Archive
+from ctxfs.versions.version_reader import VersionReader
 from ctxfs.vfs.caller_context import acting_principal
 
 _MAX_CACHED = 10_000
@@ -16,9 +16,9 @@ _MAX_CACHED = 10_000
 class Supersedes:
     """Judges `supersedes` by the versions of the file that has it. Blocks."""
 
-    def __init__(self, settings: SettingsFile, archive: Archive, policy: PolicyEngine) -> None:
+    def __init__(self, settings: SettingsFile, versions: VersionReader, policy: PolicyEngine) -> None:
         self._settings = settings
-        self._archive = archive
+        self._versions = versions
         self._policy = policy
         self._setters: dict[tuple[str, str], tuple[str, str]] = {}  # claim → (newest version of its file, setter)
 
@@ -42,15 +42,15 @@ class Supersedes:
 
     def _setter(self, path: str, old: str) -> str:
         """Return the principal that set the present value, by the versions; empty until a version has it."""
-        last = self._archive.last_change(path)
+        last = self._versions.last_change(path)
         if last is None:
             return ""
         cached = self._setters.get((path, old))
         if cached is not None and cached[0] == last.oid:
             return cached[1]
         setter = ""
-        for version in reversed(self._archive.versions(path)):
-            value = self._archive.attributes(version)[1].get(f"{PREFIX}supersedes", b"") if version.is_file else b""
+        for version in reversed(self._versions.versions(path)):
+            value = self._versions.attributes_of(version)[1].get(f"{PREFIX}supersedes", b"") if version.is_file else b""
             if value.decode("utf-8", "replace").strip().strip("/") != old:
                 break
             setter = version.commit.actor.principal

@@ -120,6 +120,11 @@ class History:
                     commits[seq] = commit
         return [Step(seq, commits[seq]) for seq in sorted(commits, reverse=True)]
 
+    def require(self, path: bytes) -> None:
+        """Raise `OSError` ENOENT for a path without history, since a misspelt path would look like an unchanged one."""
+        if path and not self._ledger.index.commits_below(path, ALL_COMMITS, _MAX_NUMBER, 1):
+            raise path_error(errno.ENOENT, path_text(path), "no version knows this path")
+
     def versions(self, path: bytes) -> list[tuple[int, Step, Version]]:
         """Return (number from 1, commit, change) of the changes of exactly this path, oldest first, with removals."""
         index = self._ledger.index

@@ -103,7 +103,7 @@ PROVIDERS: dict[str, Callable[[App], Mount]] = {
 
 
 def committed(app: App) -> App:
-    app.archive.snapshot("first")
+    app.archive.snapshots.create("first")
     return app
 
 

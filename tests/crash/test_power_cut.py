@@ -84,7 +84,7 @@ class Life(threading.Thread):
         if number % 60 == 30:
             past.archive.pack(always=True)
         if number % 40 == 20:
-            past.archive.undo("memory/a/often.md", BOB)
+            past.archive.rollbacks.undo("memory/a/often.md", BOB)
 
 
 def test_fsynced_data_survives_a_power_cut_and_history_is_whole(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_fsynced_data_survives_a_power_cut_and_history_is_whole(tmp_path: Path) 
                 commits = again.git("rev-list", "HEAD").split()
                 went_back += checkpoint.commit not in commits
             for path, data in acknowledged.items():
-                assert again.archive.show(path, "latest") == data
+                assert again.archive.reader.show(path, "latest") == data
             check_sound(again)
             again.crash()
             assert again.reopen() == []

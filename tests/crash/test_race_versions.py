@@ -202,19 +202,19 @@ def test_pull_during_writes_keeps_the_changes_of_both_machines(run: int, raced: 
     raced.run("remote", "push", "hub")
     elsewhere = Past(tmp_path / "elsewhere", large_from=VersionSettings().large_bytes)  # text merges with text
     try:
-        elsewhere.archive.add_remote("hub", str(hub))
-        elsewhere.archive.pull("hub", ALICE)
+        elsewhere.archive.remotes.add("hub", str(hub))
+        elsewhere.archive.remotes.pull("hub", ALICE)
         with appending(raced) as writers:
             for turn in range(1, max(2, min(5, ROUNDS // 3)) + 1):
                 text = (elsewhere.tree / FILE).read_text()
                 elsewhere.version(FILE, f"title {turn}\n" + text.partition("\n")[2])
-                elsewhere.archive.push("hub")
+                elsewhere.archive.remotes.push("hub")
                 ask(raced, "pull", name="hub")
                 assert (raced.at / FILE).read_text().startswith(f"title {turn}\n"), (
                     "the other machine's change is undone"
                 )
                 raced.run("remote", "push", "hub")
-                elsewhere.archive.pull("hub", ALICE)
+                elsewhere.archive.remotes.pull("hub", ALICE)
                 assert (elsewhere.tree / FILE).read_text().startswith(f"title {turn}\n"), "it is undone over there, too"
         check_all_kept(raced, writers)
         text = (raced.at / FILE).read_text()
@@ -269,11 +269,11 @@ def test_a_pull_that_meets_a_file_open_for_writing_is_refused_whole(raced: Live,
     raced.run("remote", "push", "hub")
     elsewhere = Past(tmp_path / "elsewhere")
     try:
-        elsewhere.archive.add_remote("hub", str(hub))
-        elsewhere.archive.pull("hub", ALICE)
+        elsewhere.archive.remotes.add("hub", str(hub))
+        elsewhere.archive.remotes.pull("hub", ALICE)
         elsewhere.write("memory/shared/a.md", "from elsewhere")
         elsewhere.version(FILE, f"title 1\n{OLD}")
-        elsewhere.archive.push("hub")
+        elsewhere.archive.remotes.push("hub")
         with open(raced.at / FILE, "a") as out:
             with pytest.raises(CommandError, match="open for writing: nothing was pulled"):
                 ask(raced, "pull", name="hub")

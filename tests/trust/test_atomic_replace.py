@@ -72,7 +72,7 @@ def test_a_line_written_in_the_moment_of_a_restore_is_in_a_version(past: Past, m
     first = past.version(LOG, "first\n")
     past.version(LOG, "first\nsecond\n")
     writer = LateWriter(past.tree / LOG, monkeypatch)
-    past.archive.restore(LOG, first.oid, ALICE)
+    past.archive.rollbacks.restore(LOG, first.oid, ALICE)
     writer.thread.join(10)
     past.archive.commit()
     assert "+late" in contents(past)
@@ -83,7 +83,7 @@ def test_a_line_written_in_the_moment_of_a_restore_is_in_a_version(past: Past, m
 def test_a_line_written_in_the_moment_of_a_removal_is_in_a_version(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     past.version(LOG, "first\n")
     writer = LateWriter(past.tree / LOG, monkeypatch, begins="rename_new")
-    past.archive.undo(LOG, ALICE)
+    past.archive.rollbacks.undo(LOG, ALICE)
     writer.thread.join(10)
     past.archive.commit()
     assert "+late" in contents(past)
@@ -96,20 +96,20 @@ def test_a_line_written_in_the_moment_of_a_pull_is_in_the_file(
 ) -> None:
     past.git("init", "-q", "--bare", str(tmp_path / "hub.git"))
     past.version(LOG, "title\n1\n2\n3\n")
-    past.archive.add_remote("hub", str(tmp_path / "hub.git"), is_trusted=True)
-    past.archive.push("hub")
+    past.archive.remotes.add("hub", str(tmp_path / "hub.git"), is_trusted=True)
+    past.archive.remotes.push("hub")
     other = Past(tmp_path / "other")
-    other.archive.add_remote("hub", str(tmp_path / "hub.git"), is_trusted=True)
-    other.archive.pull("hub", BOB)
+    other.archive.remotes.add("hub", str(tmp_path / "hub.git"), is_trusted=True)
+    other.archive.remotes.pull("hub", BOB)
     other.version(LOG, "new title\n1\n2\n3\n", BOB)
-    other.archive.push("hub")
+    other.archive.remotes.push("hub")
     other.close()
     writer = LateWriter(past.tree / LOG, monkeypatch)
-    past.archive.pull("hub", ALICE)
+    past.archive.remotes.pull("hub", ALICE)
     writer.thread.join(10)
     past.archive.commit([LOG.encode()])
     assert (past.tree / LOG).read_text() == "new title\n1\n2\n3\nlate\n"
-    assert past.archive.show(LOG, "latest") == b"new title\n1\n2\n3\nlate\n"
+    assert past.archive.reader.show(LOG, "latest") == b"new title\n1\n2\n3\nlate\n"
     check_sound(past)
 
 
@@ -127,7 +127,7 @@ def test_a_file_saved_by_renaming_in_the_moment_of_a_restore_is_in_a_version(
         swap(parent, one, other)
 
     monkeypatch.setattr(rooted_fs, "exchange", late)
-    past.archive.restore(LOG, first.oid, ALICE)
+    past.archive.rollbacks.restore(LOG, first.oid, ALICE)
     assert "+late" in contents(past)
     check_sound(past)
 
@@ -145,7 +145,7 @@ def test_late_append_without_leases_is_in_a_version(past: Past, monkeypatch: pyt
 
     monkeypatch.setattr(fcntl, "fcntl", without_leases)
     with open(past.tree / LOG, "a") as out:
-        past.archive.restore(LOG, first.oid, ALICE)
+        past.archive.rollbacks.restore(LOG, first.oid, ALICE)
         out.write("late\n")
     past.archive.commit()
     assert "+late" in contents(past)
@@ -159,7 +159,7 @@ def test_a_file_that_is_open_for_writing_is_left_and_the_others_go_back(past: Pa
     past.write("memory/a/x.md", "second")
     past.version(LOG, "second\n")
     with open(past.tree / LOG, "a") as out:
-        outcome, _ = past.archive.restore("memory/a", first.oid, ALICE)
+        outcome, _ = past.archive.rollbacks.restore("memory/a", first.oid, ALICE)
         out.write("third\n")
     assert {path: reason.value for path, reason in outcome.left.items()} == {LOG.encode(): "open for writing"}
     assert (past.tree / "memory/a/x.md").read_text() == "first"
@@ -180,15 +180,15 @@ def test_line_appended_just_after_the_swap_becomes_a_version(past: Past, monkeyp
         remember(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Rollback, "_record_written", late)
-    past.archive.restore(LOG, first.oid, ALICE)
+    past.archive.rollbacks.restore(LOG, first.oid, ALICE)
     past.archive.commit([LOG.encode()])
-    assert past.archive.show(LOG, "latest") == b"first\nlate\n"
+    assert past.archive.reader.show(LOG, "latest") == b"first\nlate\n"
 
 
 def test_file_created_in_a_directory_during_its_removal_keeps_the_directory(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = past.archive.resolve("latest").commit
+    begin = past.archive.reader.resolve("latest").commit
     past.version("pad/t/x.md", "x")
     swap = rooted_fs.rename_new
 
@@ -197,11 +197,11 @@ def test_file_created_in_a_directory_during_its_removal_keeps_the_directory(
         swap(parent, one, other)
 
     monkeypatch.setattr(rooted_fs, "rename_new", late)
-    outcome, _ = past.archive.restore("pad", begin.oid, ALICE)
+    outcome, _ = past.archive.rollbacks.restore("pad", begin.oid, ALICE)
     assert outcome.kept == [b"pad/t"]
     assert os.listdir(past.tree / "pad/t") == ["late.md"]
     past.archive.commit([b"pad"])
-    assert past.archive.show("pad/t/late.md", "latest") == b"late"
+    assert past.archive.reader.show("pad/t/late.md", "latest") == b"late"
     check_sound(past)
 
 
@@ -215,32 +215,32 @@ def test_content_that_a_kill_left_without_a_version_reappears(past: Past, monkey
     past.reopen()
     (recovered,) = [name for name in os.listdir(past.tree / "memory/a") if name != "log.md"]
     assert recovered.startswith("recovered-")
-    assert past.archive.show(f"memory/a/{recovered}", "latest") == b"in no version\n"
+    assert past.archive.reader.show(f"memory/a/{recovered}", "latest") == b"in no version\n"
 
 
 def test_forgetting_a_principal_takes_nothing_that_was_written_since(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     past.version(LOG, "bob's\n", BOB)
-    bury = past.archive._eraser._bury_content
+    bury = past.archive.core.eraser._bury_content
 
     def late(*arguments: object) -> bool:
         (past.tree / LOG).write_text("alice's\n")
         return bury(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(past.archive._eraser, "_bury_content", late)
-    past.archive.erase(None, "agent:bob", ALICE)
+    monkeypatch.setattr(past.archive.core.eraser, "_bury_content", late)
+    past.archive.erasure.erase(None, "agent:bob", ALICE)
     assert (past.tree / LOG).read_text() == "alice's\n"
     past.note("write", LOG)
     past.archive.commit()
-    assert past.archive.show(LOG, "latest") == b"alice's\n"
+    assert past.archive.reader.show(LOG, "latest") == b"alice's\n"
 
 
 def test_forgetting_a_principal_waits_for_files_that_are_open_for_writing(past: Past) -> None:
     past.version(LOG, "bob's\n", BOB)
     with open(past.tree / LOG, "a") as out:
         with pytest.raises(OSError, match="open for writing") as refused:
-            past.archive.erase(None, "agent:bob", ALICE)
+            past.archive.erasure.erase(None, "agent:bob", ALICE)
         out.write("alice's\n")
     assert refused.value.errno == errno.EBUSY
     assert (past.tree / LOG).read_text() == "bob's\nalice's\n"
@@ -290,8 +290,8 @@ def test_an_edit_that_meets_another_writer_loses_neither(tmp_path: Path, monkeyp
 
 def test_empty_undo_is_reported_and_releases_all_leases(past: Past) -> None:
     past.version(LOG, "first\n")
-    past.archive.undo(LOG, ALICE)
+    past.archive.rollbacks.undo(LOG, ALICE)
     with pytest.raises(CommandError, match="nothing is left to undo"):
-        past.archive.undo(LOG, ALICE)
+        past.archive.rollbacks.undo(LOG, ALICE)
     past.version(LOG, "second\n")
     os.close(os.open(past.tree / LOG, os.O_WRONLY | os.O_NONBLOCK))

@@ -113,7 +113,7 @@ def test_interrupted_erasure_can_be_repeated(opened: tuple[Layout, Any], monkeyp
     asked.call("record", said=[{"kind": "message", "role": "user", "text": f"remember: {LINE}"}], session="s1")
     asked.call("commit")
     with monkeypatch.context() as patched:
-        patched.setattr(asked.app.archive, "erase", cut_off)
+        patched.setattr(asked.app.archive.erasure, "erase", cut_off)
         with pytest.raises(OSError, match="cut off"):
             asked.call("forget", path="memory/alice/secret.md")
     assert not [file for file in holding(layout, b"zanzibar") if file.startswith(("deliveries", "history"))]

@@ -43,7 +43,7 @@ def fill(folder: Path) -> Path:
 def test_versions_are_read_and_restored_on_a_full_disk(disk: Path) -> None:
     past = Past(disk / "store")
     past.archive.checkpoint()
-    begin = past.archive.resolve("latest").commit
+    begin = past.archive.reader.resolve("latest").commit
     past.write("pad/t/big.bin", os.urandom(4_000_000))
     past.write("memory/a/x.md", "first")
     past.archive.commit()
@@ -52,9 +52,9 @@ def test_versions_are_read_and_restored_on_a_full_disk(disk: Path) -> None:
     past.note("move", "memory/a/x.md", "memory/a/y.md")
     assert past.archive.commit_if_space() == []
     assert os.strerror(errno.ENOSPC) in past.archive.unrecorded
-    assert past.archive.show("memory/a/x.md", "latest") == b"first"
+    assert past.archive.reader.show("memory/a/x.md", "latest") == b"first"
     assert len(past.subjects("memory/a/x.md")) == 1
-    outcome, _ = past.archive.restore("pad", begin.oid, ALICE)
+    outcome, _ = past.archive.rollbacks.restore("pad", begin.oid, ALICE)
     assert outcome.commit is not None
     assert not (past.tree / "pad/t").exists(), "it makes room"
     past.archive.commit()

@@ -91,26 +91,26 @@ def work_with(past: Past, remote: Path, other: Past) -> None:
     past.move("memory/a/x.md", "memory/a/y.md")
     past.archive.commit()
     past.version("pad/t/secret.md", "secret")
-    past.archive.snapshot("first")
-    assert past.archive.diff(
-        "memory/a/y.md", past.archive.log("memory/a/y.md", ALL_COMMITS, 9)[-1].commit.oid, "latest"
+    past.archive.snapshots.create("first")
+    assert past.archive.reader.diff(
+        "memory/a/y.md", past.archive.reader.log("memory/a/y.md", ALL_COMMITS, 9)[-1].commit.oid, "latest"
     )
-    assert past.archive.blame("memory/a/y.md", "latest")
-    past.archive.undo("memory/a/y.md", ALICE)
-    past.archive.erase("pad/t/secret.md", "", ALICE)
+    assert past.archive.reader.blame("memory/a/y.md", "latest")
+    past.archive.rollbacks.undo("memory/a/y.md", ALICE)
+    past.archive.erasure.erase("pad/t/secret.md", "", ALICE)
     past.archive.pack(full=True)
     for store in (past, other):
         store.archive.add_remote("place", str(remote))
-    past.archive.push("place")
-    other.archive.pull("place", ALICE)
+    past.archive.remotes.push("place")
+    other.archive.remotes.pull("place", ALICE)
     path = next(str(file.relative_to(past.tree)) for file in (past.tree / "memory/a").iterdir())
     last = (past.tree / path).read_text().splitlines()[-1]
     past.version(path, f"ONE\ntwo\n{last}\n")
     other.version(path, "one\ntwo\nTHREE\n")
-    past.archive.push("place")
-    other.archive.pull("place", ALICE)
+    past.archive.remotes.push("place")
+    other.archive.remotes.pull("place", ALICE)
     assert (other.tree / path).read_text() == "ONE\ntwo\nTHREE\n"
-    other.archive.push("place")
+    other.archive.remotes.push("place")
 
 
 def test_foreign_repository_and_programs_of_the_user_stay_out_of_every_operation(foreign: Path, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_hooks_and_configuration_of_a_local_remote_start_nothing(tmp_path: Path,
 def test_settings_that_others_put_into_the_repository_of_a_store_are_dropped(tmp_path: Path, canary: Path) -> None:
     past = Past(tmp_path / "store")
     past.version("memory/a/x.md", "one")
-    past.archive.add_remote("backup", 'ssh://ada@example.org/a "b"\\c.git')
+    past.archive.remotes.add("backup", 'ssh://ada@example.org/a "b"\\c.git')
     past.close()
     included = tmp_path / "included"
     included.write_text(f"[core]\nhooksPath = {tmp_path}\nfsmonitor = {canary}\n")
@@ -221,8 +221,8 @@ def test_settings_that_others_put_into_the_repository_of_a_store_are_dropped(tmp
         plain_git("--git-dir", past.layout.repo, "config", key, value)
     past.reopen()
     past.version("memory/a/x.md", "two")
-    past.archive.undo("memory/a/x.md", ALICE)
-    assert past.archive.remotes() == {"backup": 'ssh://ada@example.org/a "b"\\c.git'}
+    past.archive.rollbacks.undo("memory/a/x.md", ALICE)
+    assert past.archive.remotes.urls() == {"backup": 'ssh://ada@example.org/a "b"\\c.git'}
     text = (past.layout.repo / "config").read_text()
     assert "canary" not in text and "include" not in text and "hooksPath" not in text
     past.close()
@@ -245,8 +245,8 @@ def test_addresses_that_are_options_or_programs_are_refused(past: Past) -> None:
         "",
     ):
         with pytest.raises((OSError, CommandError)):
-            past.archive.add_remote("place", url)
-    assert past.archive.remotes() == {}
+            past.archive.remotes.add("place", url)
+    assert past.archive.remotes.urls() == {}
     for url in ("/srv/x.git", "../x", "ssh://h/x", "ada@host:x.git", "host:x", "https://h/x", "file:///x"):
         assert check_url(url) == url
     assert [is_local(url) for url in ("/x", "./a:b", "file:///x", "h:x", "ssh://h/x")] == [
@@ -261,9 +261,9 @@ def test_addresses_that_are_options_or_programs_are_refused(past: Past) -> None:
 def test_address_in_an_old_store_is_checked_on_use(past: Past, canary: Path) -> None:
     plain_git("--git-dir", past.layout.repo, "config", "remote.old.url", f"ext::{canary} %S")
     with pytest.raises(CommandError, match="not the place"):
-        past.archive.pull("old", ALICE)
-    past.archive.remove_remote("old")
-    assert past.archive.remotes() == {}
+        past.archive.remotes.pull("old", ALICE)
+    past.archive.remotes.remove("old")
+    assert past.archive.remotes.urls() == {}
 
 
 def test_remotes_are_given_the_keys_of_the_user_that_reach_them_and_no_other(

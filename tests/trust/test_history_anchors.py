@@ -40,7 +40,7 @@ class Recorded:
         self.archive.commit([b"memory/shared/x.md"])
 
     def compare(self, remote: str = "") -> AnchorComparison:
-        store, anchors = self.archive.anchors(remote)
+        store, anchors = self.archive.remotes.read_anchors(remote)
         return self.anchors.compare(store, anchors, {name: log.verify().hashes for name, log in self.logs.items()})
 
     def files(self, chain: str) -> list[Path]:
@@ -106,7 +106,7 @@ def test_forgotten_records_and_erased_files_leave_the_anchors_right(store: Recor
     (store.layout.tree / "memory" / "shared" / "secret.md").write_text("zanzibar")
     store.archive.commit([b"memory/shared/secret.md"])
     store.logs["events"].erase_session("s1", "human:owner")
-    store.archive.erase("memory/shared/secret.md", "", ALICE)
+    store.archive.erasure.erase("memory/shared/secret.md", "", ALICE)
     store.work()
     report = store.compare()
     assert report.faults == []
@@ -118,7 +118,7 @@ def test_versions_from_before_anchors_differ_from_anchored_ones(tmp_path: Path) 
     layout = create_store(tmp_path / "store")
     old = Archive(layout, "human:owner", LARGE)
     old.open()
-    assert old.anchors()[1] == []
+    assert old.remotes.read_anchors()[1] == []
     old.close()
     store = Recorded(tmp_path / "store")
     store.work()
@@ -133,7 +133,7 @@ def test_versions_that_were_written_again_without_the_key_have_no_seal(tmp_path:
     for _ in range(3):
         store.work()
     assert store.compare().sealed == store.compare().versions == 4
-    store_id, anchors = store.archive.anchors()
+    store_id, anchors = store.archive.remotes.read_anchors()
     forged = Anchors(store.logs["events"], store.logs["audit"], b"another key, of the forger")
     text = forged.text(store_id)
     anchor = parse_anchor(text, "1" * 40, "2026-01-01T00:00:00Z")
@@ -151,8 +151,8 @@ def test_versions_that_were_written_again_without_the_key_have_no_seal(tmp_path:
 def test_remote_reveals_locally_rewritten_versions(store: Recorded, tmp_path: Path) -> None:
     hub = tmp_path / "hub.git"
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(hub)], check=True)
-    store.archive.add_remote("hub", str(hub), is_trusted=True)
-    store.archive.push("hub")
+    store.archive.remotes.add("hub", str(hub), is_trusted=True)
+    store.archive.remotes.push("hub")
     assert store.compare("hub").faults == []
     # The forger rewrites chain and versions: on this machine everything agrees.
     write_again(store, "events")
@@ -183,8 +183,8 @@ def test_anchors_of_other_stores_report_no_tampering_here(store: Recorded, tmp_p
     other.work()
     for one in (store, other):
         one.archive.add_remote("hub", str(hub), is_trusted=True)
-    other.archive.push("hub")
-    store.archive.pull("hub", ALICE)
+    other.archive.remotes.push("hub")
+    store.archive.remotes.pull("hub", ALICE)
     report = store.compare()
     assert report.faults == []
     assert report.others > 0

@@ -98,7 +98,7 @@ def hub(past: Past, tmp_path: Path) -> Hub:
     (tmp_path / "outside" / "victim").write_bytes(SECRET)
     past.version("memory/own/x.md", "our own")
     made = Hub(tmp_path / "hub.git")
-    past.archive.add_remote("hub", str(made.folder))
+    past.archive.remotes.add("hub", str(made.folder))
     return made
 
 
@@ -107,7 +107,7 @@ def check_refused(past: Past, hub: Hub, words: str) -> None:
     before, head, files = past.picture(), past.archive.newest, sorted(past.layout.root.parent.rglob("*"))
     outside = past.layout.root.parent / "outside" / "victim"
     with pytest.raises(CommandError) as caught:
-        past.archive.pull("hub", ALICE)
+        past.archive.remotes.pull("hub", ALICE)
     assert words in str(caught.value), str(caught.value)
     assert past.picture() == before
     assert past.archive.newest == head
@@ -219,12 +219,12 @@ def test_links_are_stored_as_data_and_their_targets_bounded(past: Past, hub: Hub
     hub.hold(("120000", hub.blob(outside), b"out"))
     # Then a directory of the same name with content: it must not be written through the link.
     hub.hold(hub.directory([b"out"], ("100644", hub.blob(b"OWNED"), b"victim")), ("120000", hub.blob(outside), b"z"))
-    past.archive.pull("hub", ALICE)
+    past.archive.remotes.pull("hub", ALICE)
     assert (tmp_path / "outside" / "victim").read_bytes() == SECRET
     assert os.readlink(past.tree / "memory/a/z") == os.fsdecode(outside)
     assert (past.tree / "memory/a/out/victim").read_bytes() == b"OWNED"
     hub.hold(("120000", hub.blob(outside), b"out"))
-    past.archive.pull("hub", ALICE)
+    past.archive.remotes.pull("hub", ALICE)
     assert os.readlink(past.tree / "memory/a/out") == os.fsdecode(outside)
     assert os.listdir(tmp_path / "outside") == ["victim"]
     check_sound(past)
@@ -264,11 +264,11 @@ def test_large_contents_match_their_names_and_digests(past: Past, hub: Hub, tmp_
     check_refused(past, hub, "did not come along")
     hub.offer_large({name.encode(): b"other" * 20_000})
     with pytest.raises(OSError, match="arrived damaged"):
-        past.archive.pull("hub", ALICE)
+        past.archive.remotes.pull("hub", ALICE)
     hub.offer_large({name.encode(): data, b"..%2Fx": b"x", b"e" * 64: b"nobody names this"})
-    past.archive.pull("hub", ALICE)
+    past.archive.remotes.pull("hub", ALICE)
     assert (past.tree / "memory/a/big.bin").read_bytes() == data
-    assert list(past.archive.ledger.large.names()) == [name]
+    assert list(past.archive.core.ledger.large.names()) == [name]
 
 
 def test_store_of_large_contents_reaches_no_other_file(past: Past, tmp_path: Path) -> None:
@@ -299,12 +299,12 @@ def test_files_of_an_untrusted_remote_are_marked_and_gain_no_weight(past: Past, 
         "user.ctx.nonsense": "x",
     }
     hub.hold(*hub.file(b"x.md", side={"xattrs": xattrs, "mode": "0077"}))
-    past.archive.pull("hub", ALICE)
+    past.archive.remotes.pull("hub", ALICE)
     assert attributes(past, "memory/a/x.md") == {"kind": b"fact", "trust": b"untrusted", "source": b"remote:hub"}
     assert (past.tree / "memory/a/x.md").stat().st_mode & 0o7777 == 0o677
     assert (past.tree / "memory/own/x.md").read_text() == "our own"
     check_sound(past)
-    past.archive.restore_from("memory", "remote:hub", BOB)
+    past.archive.rollbacks.restore_from("memory", "remote:hub", BOB)
     assert not (past.tree / "memory/a/x.md").exists()
 
 
@@ -312,7 +312,7 @@ def test_a_pull_lifts_no_mark_and_writes_over_nothing_frozen(past: Past, hub: Hu
     for name in ("marked", "frozen", "kept"):
         past.write(f"memory/a/{name}.md", f"first {name}")
     past.archive.commit()
-    past.archive.push("hub")
+    past.archive.remotes.push("hub")
     hub.head = past.archive.newest
     past.label("memory/a/marked.md", "quarantined", "true")
     past.label("memory/a/marked.md", "trust", "untrusted")
@@ -324,14 +324,14 @@ def test_a_pull_lifts_no_mark_and_writes_over_nothing_frozen(past: Past, hub: Hu
         *hub.file(b"frozen.md", b"second"),
         *hub.file(b"kept.md", b"first kept", {"xattrs": {"user.ctx.quarantined": "true"}}),
     )
-    past.archive.pull("hub", ALICE)
+    past.archive.remotes.pull("hub", ALICE)
     assert attributes(past, "memory/a/marked.md") == {"quarantined": b"true", "trust": b"untrusted"}
     assert (past.tree / "memory/a/frozen.md").read_text() == "first frozen"
     assert attributes(past, "memory/a/kept.md") == {"quarantined": b"true"}
     (beside,) = (past.tree / "memory/a").glob("frozen.md.conflict-*")
     assert beside.read_text() == "second"
     hub.hold(*hub.file(b"marked.md", b"third"))
-    past.archive.pull("hub", ALICE)
+    past.archive.remotes.pull("hub", ALICE)
     assert (past.tree / "memory/a/marked.md").read_text() == "third"
     assert attributes(past, "memory/a/marked.md")["quarantined"] == b"true"
     assert (past.tree / "memory/a/frozen.md").read_text() == "first frozen", "frozen files are not removed either"
@@ -339,10 +339,10 @@ def test_a_pull_lifts_no_mark_and_writes_over_nothing_frozen(past: Past, hub: Hu
 
 
 def test_trusted_remote_brings_attributes_and_modes_as_they_are(past: Past, hub: Hub) -> None:
-    past.archive.trust_remote("hub", is_trusted=True)
+    past.archive.remotes.set_trust("hub", is_trusted=True)
     xattrs = {"user.ctx.trust": "trusted", "user.ctx.pinned": "true", "user.other": "x"}
     hub.hold(*hub.file(b"x.md", side={"xattrs": xattrs, "mode": "0600"}))
-    past.archive.pull("hub", ALICE)
+    past.archive.remotes.pull("hub", ALICE)
     assert attributes(past, "memory/a/x.md") == {"trust": b"trusted", "pinned": b"true", "user.other": b"x"}
     hub.hold(*hub.file(b"x.md", side={"xattrs": {"security.capability": "x"}}))
     check_refused(past, hub, "'memory/a/x.md'")
@@ -355,22 +355,24 @@ def test_trailers_of_a_remote_impersonate_no_local_principal(past: Past, hub: Hu
         'Ctxfs-Scope: "../../etc"\nCtxfs-Move: "memory/alice/private.md" "memory/a/x.md"\nCtxfs-Move: "\\ud800" "a"\n'
     )
     hub.hold(*hub.file(b"x.md"), trailers=forged, subject="evil \x1b]0;title\x07")
-    past.archive.pull("hub", ALICE)
-    (foreign,) = [step.commit for step in past.archive.log("", ALL_COMMITS, 99) if "evil" in step.commit.subject]
+    past.archive.remotes.pull("hub", ALICE)
+    (foreign,) = [step.commit for step in past.archive.reader.log("", ALL_COMMITS, 99) if "evil" in step.commit.subject]
     assert foreign.actor.principal == "agent:alice@hub"
     assert (foreign.op, foreign.undoes, foreign.scope) == ("git", "", None)
     assert "\x1b" not in foreign.subject and "\x07" not in foreign.subject
-    assert past.archive.moves_of("memory/a/x.md") == []
+    assert past.archive.reader.moves_of("memory/a/x.md") == []
     with pytest.raises(OSError):
-        past.archive.restore("memory/a/x.md", past.archive.log("memory/alice", ALL_COMMITS, 9)[-1].commit.oid, ALICE)
+        past.archive.rollbacks.restore(
+            "memory/a/x.md", past.archive.reader.log("memory/alice", ALL_COMMITS, 9)[-1].commit.oid, ALICE
+        )
     check_sound(past)
     past.archive.forget("memory/own/x.md", "", ALICE)  # rewritten versions remain the remote's
-    principals = {step.commit.actor.principal for step in past.archive.log("memory/a/x.md", ALL_COMMITS, 99)}
+    principals = {step.commit.actor.principal for step in past.archive.reader.log("memory/a/x.md", ALL_COMMITS, 99)}
     assert "agent:alice@hub" in principals and "agent:alice" in principals
 
 
 def test_tags_of_a_remote_shadow_neither_revisions_nor_snapshots(past: Past, hub: Hub) -> None:
-    own = past.archive.snapshot("mine").oid
+    own = past.archive.snapshots.create("mine").oid
     bad = hub.hold(*hub.file(b"x.md", b"one"))
     good = hub.hold(*hub.file(b"x.md", b"two"))
     stray = hub.put("commit", f"tree {hub.tree()}\nauthor a <a> 1 +0000\ncommitter a <a> 1 +0000\n\nx\n".encode())
@@ -378,8 +380,8 @@ def test_tags_of_a_remote_shadow_neither_revisions_nor_snapshots(past: Past, hub
         hub.point(f"refs/tags/{name}", good)
     hub.point("refs/tags/stray", stray)
     hub.point("refs/tags/older", bad)
-    past.archive.pull("hub", ALICE)
-    assert past.archive.snapshots() == {"mine": own, "good": good, "older": bad}
+    past.archive.remotes.pull("hub", ALICE)
+    assert past.archive.snapshots.commit_ids() == {"mine": own, "good": good, "older": bad}
 
 
 MUTATIONS: list[Callable[[random.Random, bytearray], None]] = [

@@ -18,7 +18,7 @@ def test_sparse_file_of_four_terabytes_has_no_version_and_is_named(past: Past) -
     past.write("memory/a/x.md", "x", BOB)
     started = time.monotonic()
     past.archive.commit()
-    assert past.archive.show("memory/a/x.md", "latest") == b"x"
+    assert past.archive.reader.show("memory/a/x.md", "latest") == b"x"
     assert time.monotonic() - started < 10
     unversioned = past.archive.status()["unversioned"]
     assert isinstance(unversioned, dict) and "max_file_bytes" in unversioned["pad/huge"]
@@ -31,7 +31,7 @@ def test_sparse_file_of_four_terabytes_has_no_version_and_is_named(past: Past) -
     past.note("write", "pad/huge")
     past.archive.commit()
     assert past.archive.status()["unversioned"] == {}
-    assert past.archive.show("pad/huge", "latest") == bytes(10)
+    assert past.archive.reader.show("pad/huge", "latest") == bytes(10)
     past.close()
 
 
@@ -39,7 +39,7 @@ def test_restore_leaves_a_file_whose_present_content_has_no_version(past: Past) 
     first = past.version("pad/huge", "first").oid
     os.truncate(past.tree / "pad/huge", 4 << 40)
     past.note("write", "pad/huge")
-    outcome, _ = past.archive.restore("pad/huge", first, ALICE)
+    outcome, _ = past.archive.rollbacks.restore("pad/huge", first, ALICE)
     assert (past.tree / "pad/huge").stat().st_size == 4 << 40
     assert outcome.commit is None
     os.truncate(past.tree / "pad/huge", 5)
@@ -61,15 +61,15 @@ def test_versions_are_readable_while_a_large_file_is_read(past: Past, monkeypatc
     committing.start()
     try:
         assert reading.wait(30)
-        assert past.archive.show("memory/a/x.md", "latest") == b"x"
+        assert past.archive.reader.show("memory/a/x.md", "latest") == b"x"
         past.write("memory/a/y.md", "y", BOB)
         past.archive.commit_nowait()
-        assert past.archive.show("memory/a/y.md", "latest") == b"y"
+        assert past.archive.reader.show("memory/a/y.md", "latest") == b"y"
     finally:
         go_on.set()
         committing.join(30)
-    assert past.archive.show("pad/large.bin", "latest") == (past.tree / "pad/large.bin").read_bytes()
-    last = past.archive.last_change("pad/large.bin")
+    assert past.archive.reader.show("pad/large.bin", "latest") == (past.tree / "pad/large.bin").read_bytes()
+    last = past.archive.reader.last_change("pad/large.bin")
     assert last is not None and last.actor.principal == ALICE.principal
     check_sound(past)
 

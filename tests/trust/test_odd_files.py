@@ -41,10 +41,10 @@ def test_files_of_any_year_have_versions_and_stop_nothing(past: Past) -> None:
             os.utime(past.tree / f"pad/odd-{number}.md", ns=(when, when))
     past.write("memory/a/plain.md", "plain")
     past.archive.commit()
-    assert past.archive.show("memory/a/plain.md", "latest") == b"plain"
+    assert past.archive.reader.show("memory/a/plain.md", "latest") == b"plain"
     for number, when in enumerate(DAYS):
         path = f"pad/odd-{number}.md"
-        assert past.archive.show(path, "latest") == f"odd {number}".encode()
+        assert past.archive.reader.show(path, "latest") == f"odd {number}".encode()
         past.write(path, f"edited {number}")
         with contextlib.suppress(OverflowError, OSError):
             os.utime(past.tree / path, ns=(when, when))
@@ -52,8 +52,8 @@ def test_files_of_any_year_have_versions_and_stop_nothing(past: Past) -> None:
     past.close()
     past.reopen()
     for number in range(len(DAYS)):
-        assert past.archive.show(f"pad/odd-{number}.md", "latest") == f"edited {number}".encode()
-        past.archive.undo(f"pad/odd-{number}.md", ALICE)
+        assert past.archive.reader.show(f"pad/odd-{number}.md", "latest") == f"edited {number}".encode()
+        past.archive.rollbacks.undo(f"pad/odd-{number}.md", ALICE)
         assert (past.tree / f"pad/odd-{number}.md").read_text() == f"odd {number}"
     check_sound(past)
     past.close()
@@ -149,11 +149,11 @@ def test_deeply_nested_directories_end_no_commit(deep: Past) -> None:
         past.note("write", "/".join(["pad/deep", *["d"] * depth]))
     past.write("memory/a/plain.md", "plain", BOB)
     past.archive.commit()
-    assert past.archive.show("memory/a/plain.md", "latest") == b"plain"
+    assert past.archive.reader.show("memory/a/plain.md", "latest") == b"plain"
     deepest = "/".join(["pad/deep", *["d"] * (MAX_PATH_NAMES - 2)])
-    assert past.archive.was_directory(deepest)
+    assert past.archive.reader.was_directory(deepest)
     assert any("directories" in reason for reason in past.archive.status()["unversioned"].values())  # type: ignore[attr-defined]
-    past.archive.undo("memory/a/plain.md", BOB)
+    past.archive.rollbacks.undo("memory/a/plain.md", BOB)
     past.close()
     past.reopen()
     assert time.monotonic() - started < 120, "a commit of them takes no longer than their number"
@@ -172,7 +172,7 @@ def test_file_that_cannot_be_captured_costs_that_file_and_is_named(past: Past, m
     past.write("pad/bad.md", "bad")
     past.write("memory/a/good.md", "good", BOB)
     past.archive.commit()
-    assert past.archive.show("memory/a/good.md", "latest") == b"good"
+    assert past.archive.reader.show("memory/a/good.md", "latest") == b"good"
     unversioned = past.archive.status()["unversioned"]
     assert isinstance(unversioned, dict) and "a number of the host" in unversioned["pad/bad.md"]
     monkeypatch.undo()

@@ -86,7 +86,7 @@ class Past:
 
     def subjects(self, path: str = "") -> list[str]:
         """Return the subjects of the commits, oldest first."""
-        return [step.commit.subject for step in reversed(self.archive.log(path, ALL_COMMITS, 1000))]
+        return [step.commit.subject for step in reversed(self.archive.reader.log(path, ALL_COMMITS, 1000))]
 
     def git(self, *arguments: str) -> str:
         command = ["git", f"--git-dir={self.layout.repo}", *arguments]
@@ -123,22 +123,22 @@ def check_sound(past: Past, *, rebuild: bool = True) -> None:
     """
     assert past.git("fsck", "--full", "--no-dangling") == ""
     archive = past.archive
-    assert archive._committer.commit_everything(BOB, "check") is None, "the newest version is not the work tree"
+    assert archive.core.committer.commit_everything(BOB, "check") is None, "the newest version is not the work tree"
     if not rebuild:
         return
     rows = {
         (step.commit.oid, change.path, change.op, change.oid, change.side)
-        for step in archive.log("", ALL_COMMITS, 10**6)
-        for (changes,) in [archive.changes_of([step.seq], "")]
+        for step in archive.reader.log("", ALL_COMMITS, 10**6)
+        for (changes,) in [archive.reader.changes_of([step.seq], "")]
         for change in changes
     }
-    with archive.index.transaction():
-        archive.index.clear()
-    archive.ledger.open_head()
+    with archive.core.index.transaction():
+        archive.core.index.clear()
+    archive.core.ledger.open_head()
     again = {
         (step.commit.oid, change.path, change.op, change.oid, change.side)
-        for step in archive.log("", ALL_COMMITS, 10**6)
-        for (changes,) in [archive.changes_of([step.seq], "")]
+        for step in archive.reader.log("", ALL_COMMITS, 10**6)
+        for (changes,) in [archive.reader.changes_of([step.seq], "")]
         for change in changes
     }
     assert again == rows, "the path index differs from git"

@@ -49,9 +49,9 @@ def test_a_rename_keeps_the_history_of_a_file(past: Past) -> None:
     past.write("memory/b/y.md", "two")
     past.archive.commit()
     past.version("memory/b/y.md", "three")
-    contents = [past.archive.content_of(shown) for shown in past.archive.versions("memory/b/y.md")]
+    contents = [past.archive.reader.content_of(shown) for shown in past.archive.reader.versions("memory/b/y.md")]
     assert contents == [b"one", b"two", b"three"]
-    assert len(past.archive.log("memory/b/y.md", ALL_COMMITS, 10)) == 3
+    assert len(past.archive.reader.log("memory/b/y.md", ALL_COMMITS, 10)) == 3
 
 
 def test_a_renamed_directory_takes_the_history_of_its_files_along(past: Past) -> None:
@@ -59,7 +59,7 @@ def test_a_renamed_directory_takes_the_history_of_its_files_along(past: Past) ->
     past.move("pad/t", "pad/u")
     past.archive.commit()
     past.version("pad/u/deep/x.md", "two")
-    contents = [past.archive.content_of(shown) for shown in past.archive.versions("pad/u/deep/x.md")]
+    contents = [past.archive.reader.content_of(shown) for shown in past.archive.reader.versions("pad/u/deep/x.md")]
     assert contents == [b"one", b"one", b"two"]
 
 
@@ -68,7 +68,7 @@ def test_file_replaced_by_rename_keeps_its_versions(past: Past) -> None:
     past.version("memory/a/.x.md.swp", "two")
     past.move("memory/a/.x.md.swp", "memory/a/x.md")
     past.archive.commit()
-    contents = [past.archive.content_of(shown) for shown in past.archive.versions("memory/a/x.md")]
+    contents = [past.archive.reader.content_of(shown) for shown in past.archive.reader.versions("memory/a/x.md")]
     assert contents == [b"one", b"two"]
 
 
@@ -89,7 +89,7 @@ def test_names_that_git_refuses_or_reserves_are_stored(past: Past) -> None:
         os.unlink(os.path.join(folder, name))
         past.note("remove", "pad/odd/" + os.fsdecode(name))
     past.archive.commit()
-    past.archive.undo("pad/odd", ALICE)
+    past.archive.rollbacks.undo("pad/odd", ALICE)
     assert past.picture() == before
     check_sound(past)
 
@@ -105,7 +105,7 @@ def test_repository_in_a_pad_is_restored_completely(past: Past) -> None:
     head = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, check=True).stdout
     subprocess.run(["rm", "-rf", str(work)], check=True)
     past.archive.commit([b"pad/code"])
-    past.archive.undo("pad/code", ALICE)
+    past.archive.rollbacks.undo("pad/code", ALICE)
     assert subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, check=True).stdout == head
     assert subprocess.run([*command, "fsck", "--full"], capture_output=True).returncode == 0
     check_sound(past)
@@ -124,11 +124,11 @@ def test_a_large_file_lies_beside_git_and_reads_the_same(past: Past) -> None:
     data = os.urandom(LARGE * 2)
     past.version("pad/big.bin", data)
     past.version("pad/big.bin", b"small")
-    shown = past.archive.versions("pad/big.bin")
-    assert [past.archive.content_of(version) for version in shown] == [data, b"small"]
+    shown = past.archive.reader.versions("pad/big.bin")
+    assert [past.archive.reader.content_of(version) for version in shown] == [data, b"small"]
     assert [version.change.size for version in shown] == [len(data), 5]
     assert len(past.git("cat-file", "-p", f"{shown[0].commit.oid}:pad/big.bin")) < 200
-    past.archive.restore("pad/big.bin", "prev", ALICE)
+    past.archive.rollbacks.restore("pad/big.bin", "prev", ALICE)
     assert (past.tree / "pad/big.bin").read_bytes() == data
 
 
@@ -136,7 +136,7 @@ def test_text_that_looks_like_a_pointer_stays_text(past: Past) -> None:
     past.version("pad/big.bin", os.urandom(LARGE))
     pointer = past.git("cat-file", "-p", "HEAD:pad/big.bin")
     past.version("pad/text", pointer)
-    assert past.archive.content_of(past.archive.versions("pad/text")[0]) == pointer.encode()
+    assert past.archive.reader.content_of(past.archive.reader.versions("pad/text")[0]) == pointer.encode()
 
 
 def test_write_to_one_name_of_a_hard_link_is_a_version_of_the_other(past: Past) -> None:
@@ -145,7 +145,7 @@ def test_write_to_one_name_of_a_hard_link_is_a_version_of_the_other(past: Past) 
     past.note("write", "pad/two")
     past.archive.commit()
     past.version("pad/two", "second")
-    assert past.archive.show("pad/one", "latest") == b"second"
+    assert past.archive.reader.show("pad/one", "latest") == b"second"
     check_sound(past)
 
 
@@ -174,7 +174,7 @@ def test_fifos_and_sockets_are_left_alone(past: Past) -> None:
     past.note("write", "pad/pipe")
     past.write("pad/x", "1")
     past.archive.commit()
-    past.archive.undo("pad", ALICE)
+    past.archive.rollbacks.undo("pad", ALICE)
     assert (past.tree / "pad" / "pipe").is_fifo()
 
 
@@ -184,7 +184,7 @@ def test_log_is_filtered_by_principal_session_and_time(past: Past) -> None:
     third = past.version("memory/a/y.md", "3")
 
     def found(path: str = "", **wanted: object) -> list[str]:
-        return [step.commit.oid for step in past.archive.log(path, CommitFilter(**wanted), 10)]  # type: ignore[arg-type]
+        return [step.commit.oid for step in past.archive.reader.log(path, CommitFilter(**wanted), 10)]  # type: ignore[arg-type]
 
     assert found(principal="agent:alice") == [third.oid, first.oid]
     assert found("memory/a/x.md", session="s-alice") == [first.oid]
@@ -194,29 +194,29 @@ def test_log_is_filtered_by_principal_session_and_time(past: Past) -> None:
 
 def test_path_that_never_existed_differs_from_an_unchanged_one(past: Past) -> None:
     with pytest.raises(FileNotFoundError):
-        past.archive.log("memory/mispelt.md", ALL_COMMITS, 10)
+        past.archive.reader.log("memory/mispelt.md", ALL_COMMITS, 10)
     with pytest.raises(FileNotFoundError):
-        past.archive.undo("memory/mispelt.md", ALICE)
+        past.archive.rollbacks.undo("memory/mispelt.md", ALICE)
 
 
 def test_revisions_are_named_by_prefix_snapshot_and_time(past: Past) -> None:
     commit = past.version("memory/a/x.md", "one")
-    past.archive.snapshot("release-1")
+    past.archive.snapshots.create("release-1")
     past.version("memory/a/x.md", "two")
     for name in (commit.oid, commit.oid[:8], "release-1"):
-        assert past.archive.show("memory/a/x.md", name) == b"one"
+        assert past.archive.reader.show("memory/a/x.md", name) == b"one"
     for name in ("latest", "now", "0s-ago", "2999-01-01", "2999-01-01T10:00"):
-        assert past.archive.show("memory/a/x.md", name) == b"two"
+        assert past.archive.reader.show("memory/a/x.md", name) == b"two"
     for name in ("yesterday", "1999-01-01", "no-such", "ffffffff", "--help", ""):
         if name:
             with pytest.raises(FileNotFoundError):
-                past.archive.resolve(name)
+                past.archive.reader.resolve(name)
 
 
 def test_blame_names_the_author_of_each_line(past: Past) -> None:
     past.version("memory/a/x.md", "one\ntwo\n")
     past.version("memory/a/x.md", "one\nTWO\nthree\n", BOB)
-    lines = past.archive.blame("memory/a/x.md", "latest")
+    lines = past.archive.reader.blame("memory/a/x.md", "latest")
     assert [(line.principal, line.text) for line in lines] == [
         ("agent:alice", b"one"),
         ("agent:bob", b"TWO"),
@@ -236,7 +236,7 @@ def test_sparse_large_file_stays_sparse_in_versions_and_after_restore(past: Past
     past.archive.commit()
     kept = sum(file.stat().st_blocks * 512 for file in past.layout.large.rglob("*") if file.is_file())
     assert kept < 2**20
-    past.archive.restore("pad/disk.img", made.oid, ALICE)
+    past.archive.rollbacks.restore("pad/disk.img", made.oid, ALICE)
     attributes = image.stat()
     assert (attributes.st_size, attributes.st_blocks * 512 < 2**20) == (size, True)
     with open(image, "rb") as file:
@@ -247,12 +247,12 @@ def test_sparse_large_file_stays_sparse_in_versions_and_after_restore(past: Past
             b"data!",
         ]
     with pytest.raises(OSError, match="too large to be shown"):
-        past.archive.content_of(past.archive.versions("pad/disk.img")[0])
+        past.archive.reader.content_of(past.archive.reader.versions("pad/disk.img")[0])
 
 
 def test_objects_are_written_while_packing_removes_their_folders(past: Past) -> None:
     """`git repack -d` deletes emptied folders, between any two steps of a writer."""
-    repo, done = past.archive.ledger.repo, threading.Event()
+    repo, done = past.archive.core.ledger.repo, threading.Event()
 
     def prune() -> None:
         while not done.is_set():

@@ -32,20 +32,20 @@ def traces(past: Past, secret: bytes) -> list[str]:
 
 def test_erased_file_is_in_no_version_under_any_name(past: Past) -> None:
     past.version("memory/a/first.md", SECRET)
-    past.archive.snapshot("early")
+    past.archive.snapshots.create("early")
     past.version("memory/a/first.md", SECRET + b", still")
     past.move("memory/a/first.md", "memory/a/second.md")
     past.archive.commit()
     past.version("memory/b/other.md", "kept", BOB)
     past.archive.pack(always=True)
-    erased = past.archive.erase("memory/a/second.md", "", ALICE)
+    erased = past.archive.erasure.erase("memory/a/second.md", "", ALICE)
     assert traces(past, b"zanzibar") == []
     assert erased.elsewhere == ()
     assert os.readlink(past.tree / "memory/a/second.md").startswith("(forgotten ")
     with pytest.raises(FileNotFoundError):
         (past.tree / "memory/a/second.md").read_bytes()
-    assert past.archive.show("memory/b/other.md", "latest") == b"kept"
-    assert past.archive.resolve("early").commit.oid in past.git("rev-list", "--all")
+    assert past.archive.reader.show("memory/b/other.md", "latest") == b"kept"
+    assert past.archive.reader.resolve("early").commit.oid in past.git("rev-list", "--all")
     check_sound(past)
 
 
@@ -55,9 +55,9 @@ def test_erasure_of_a_directory_covers_large_files_and_attributes(past: Past) ->
     past.label("pad/t/x.md", "source", SECRET.decode())
     past.write("pad/u/big.bin", b"other" + os.urandom(LARGE))
     past.archive.commit()
-    past.archive.erase("pad/t", "", ALICE)
+    past.archive.erasure.erase("pad/t", "", ALICE)
     assert traces(past, b"zanzibar") == []
-    assert len(list(past.archive.ledger.large.names())) == 1
+    assert len(list(past.archive.core.ledger.large.names())) == 1
     check_sound(past)
 
 
@@ -66,8 +66,8 @@ def test_large_file_is_erased_under_its_earlier_name_too(past: Past) -> None:
     past.move("pad/first.bin", "pad/second.bin")
     past.archive.commit()
     past.version("pad/second.bin", "small now")
-    past.archive.erase("pad/second.bin", "", ALICE)
-    assert list(past.archive.ledger.large.names()) == []
+    past.archive.erasure.erase("pad/second.bin", "", ALICE)
+    assert list(past.archive.core.ledger.large.names()) == []
     assert traces(past, b"zanzibar") == []
     check_sound(past)
 
@@ -79,8 +79,8 @@ def test_large_file_edited_during_a_rename_of_its_directory_keeps_its_versions(p
     past.move("pad/t", "pad/u")
     past.archive.commit()
     assert "write pad/t/big.bin" in past.subjects("pad/u/big.bin")
-    past.archive.erase("pad/u/big.bin", "", ALICE)
-    assert list(past.archive.ledger.large.names()) == []
+    past.archive.erasure.erase("pad/u/big.bin", "", ALICE)
+    assert list(past.archive.core.ledger.large.names()) == []
     assert traces(past, b"zanzibar") == []
     check_sound(past)
 
@@ -90,18 +90,18 @@ def test_large_file_edited_only_before_its_rename_is_erased(past: Past) -> None:
     past.version("pad/first.bin", "small now")
     past.move("pad/first.bin", "pad/second.bin")
     past.archive.commit()
-    past.archive.erase("pad/second.bin", "", ALICE)
-    assert list(past.archive.ledger.large.names()) == []
+    past.archive.erasure.erase("pad/second.bin", "", ALICE)
+    assert list(past.archive.core.ledger.large.names()) == []
     assert traces(past, b"zanzibar") == []
 
 
 def test_equal_content_elsewhere_is_named_but_not_erased(past: Past) -> None:
     past.version("memory/a/x.md", SECRET)
     past.version("memory/b/copy.md", SECRET, BOB)
-    erased = past.archive.erase("memory/a/x.md", "", ALICE)
+    erased = past.archive.erasure.erase("memory/a/x.md", "", ALICE)
     assert erased.elsewhere == (b"memory/b/copy.md",)
-    assert past.archive.show("memory/b/copy.md", "latest") == SECRET
-    past.archive.erase("memory/b/copy.md", "", ALICE)
+    assert past.archive.reader.show("memory/b/copy.md", "latest") == SECRET
+    past.archive.erasure.erase("memory/b/copy.md", "", ALICE)
     assert traces(past, b"zanzibar") == []
 
 
@@ -109,7 +109,7 @@ def test_writes_of_a_principal_are_erased_and_writes_of_others_stay(past: Past) 
     past.version("memory/a/x.md", SECRET + b" 1", BOB)
     past.version("memory/a/x.md", "alice's own text")
     past.version("memory/a/y.md", SECRET + b" 2", BOB)
-    past.archive.erase(None, "agent:bob", ALICE)
+    past.archive.erasure.erase(None, "agent:bob", ALICE)
     assert traces(past, b"zanzibar") == []
     assert (past.tree / "memory/a/x.md").read_text() == "alice's own text"
     assert (past.tree / "memory/a/y.md").is_symlink()
@@ -121,12 +121,12 @@ def test_writes_of_a_principal_are_erased_and_writes_of_others_stay(past: Past) 
 def test_an_erasure_that_was_killed_is_finished_at_the_next_start(past: Past) -> None:
     past.version("memory/a/x.md", SECRET)
     past.version("memory/a/y.md", "kept")
-    doomed = past.archive._eraser.of_path(b"memory/a/x.md")
-    past.archive._eraser._write_intent(doomed, ALICE)
+    doomed = past.archive.core.eraser.of_path(b"memory/a/x.md")
+    past.archive.core.eraser._write_intent(doomed, ALICE)
     past.crash()
     past.reopen()
     assert traces(past, b"zanzibar") == []
-    assert past.archive.show("memory/a/y.md", "latest") == b"kept"
+    assert past.archive.reader.show("memory/a/y.md", "latest") == b"kept"
     check_sound(past)
 
 
@@ -134,7 +134,7 @@ def test_dry_run_names_the_paths_and_erases_nothing(past: Past) -> None:
     past.version("memory/a/x.md", SECRET)
     report = past.archive.erase("memory/a/x.md", "", ALICE, dry_run=True)
     assert (report.blobs, report.paths) == (1, (b"memory/a/x.md",))
-    assert past.archive.show("memory/a/x.md", "latest") == SECRET
+    assert past.archive.reader.show("memory/a/x.md", "latest") == SECRET
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[Past, Past]]:
     subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "hub.git")], check=True)
     stores = Past(tmp_path / "one"), Past(tmp_path / "two")
     for store in stores:
-        store.archive.add_remote("hub", str(tmp_path / "hub.git"), is_trusted=True)
+        store.archive.remotes.add("hub", str(tmp_path / "hub.git"), is_trusted=True)
     yield stores
     for store in stores:
         store.close()
@@ -151,10 +151,10 @@ def pair(tmp_path: Path) -> Iterator[tuple[Past, Past]]:
 
 def share(one: Past, two: Past) -> None:
     """Push and pull until both stores have everything."""
-    one.archive.push("hub")
-    two.archive.pull("hub", BOB)
-    two.archive.push("hub")
-    one.archive.pull("hub", ALICE)
+    one.archive.remotes.push("hub")
+    two.archive.remotes.pull("hub", BOB)
+    two.archive.remotes.push("hub")
+    one.archive.remotes.pull("hub", ALICE)
 
 
 def test_two_stores_that_never_met_share_their_memories(pair: tuple[Past, Past]) -> None:
@@ -171,7 +171,7 @@ def test_two_stores_that_never_met_share_their_memories(pair: tuple[Past, Past])
     assert one.picture() == two.picture()
     assert (two.tree / "pad/big.bin").read_bytes() == big
     assert os.getxattr(two.tree / "memory/a/x.md", "user.ctx.kind") == b"fact"
-    authors = {step.commit.actor.principal for step in two.archive.log("memory", ALL_COMMITS, 100)}
+    authors = {step.commit.actor.principal for step in two.archive.reader.log("memory", ALL_COMMITS, 100)}
     assert {"agent:alice", "agent:bob"} <= authors
     for store in pair:
         check_sound(store)
@@ -208,7 +208,7 @@ def test_changes_on_both_sides_are_merged_and_conflicts_keep_both(pair: tuple[Pa
     assert {(one.tree / "memory/a" / name).read_text() for name in clashes} == {"one's\n", "two's\n"}
     assert not (one.tree / "memory/a/removed-here.md").exists()
     assert (one.tree / "memory/a/removed-there.md").read_text() == "edited here\n"
-    two.archive.undo("", BOB)
+    two.archive.rollbacks.undo("", BOB)
     assert not list((two.tree / "memory/a").glob("*.conflict-*")), "a merge is undone like anything else"
     for store in pair:
         check_sound(store)
@@ -219,15 +219,15 @@ def test_merge_is_undone_in_one_step_without_local_changes(pair: tuple[Past, Pas
     one.version("memory/a/x.md", "base")
     share(one, two)
     one.version("memory/a/x.md", "one's")
-    one.archive.push("hub")
+    one.archive.remotes.push("hub")
     two.version("memory/a/y.md", "two's own", BOB)
-    two.archive.pull("hub", BOB)
-    two.archive.undo("memory/a", BOB)
+    two.archive.remotes.pull("hub", BOB)
+    two.archive.rollbacks.undo("memory/a", BOB)
     assert (two.tree / "memory/a/x.md").read_text() == "base"
     assert (two.tree / "memory/a/y.md").read_text() == "two's own"
-    two.archive.redo("memory/a", BOB)
+    two.archive.rollbacks.redo("memory/a", BOB)
     assert (two.tree / "memory/a/x.md").read_text() == "one's"
-    two.archive.undo("memory/a/y.md", BOB)
+    two.archive.rollbacks.undo("memory/a/y.md", BOB)
     assert not (two.tree / "memory/a/y.md").exists()
     check_sound(two)
 
@@ -236,36 +236,36 @@ def test_erased_content_does_not_return_with_a_pull(pair: tuple[Past, Past]) -> 
     one, two = pair
     one.version("memory/a/x.md", SECRET)
     share(one, two)
-    one.archive.erase("memory/a/x.md", "", ALICE)
+    one.archive.erasure.erase("memory/a/x.md", "", ALICE)
     with pytest.raises(CommandError, match="still holds what was forgotten"):
-        one.archive.pull("hub", ALICE)
+        one.archive.remotes.pull("hub", ALICE)
     assert traces(one, b"zanzibar") == []
-    one.archive.push("hub", replace=True)
-    assert one.archive.pull("hub", ALICE)[0].state == "current"
+    one.archive.remotes.push("hub", replace=True)
+    assert one.archive.remotes.pull("hub", ALICE)[0].state == "current"
     check_sound(one)
 
 
 def test_push_over_missing_remote_versions_is_refused(pair: tuple[Past, Past]) -> None:
     one, two = pair
     one.version("memory/a/x.md", "one")
-    one.archive.push("hub")
+    one.archive.remotes.push("hub")
     with pytest.raises(CommandError, match="versions that are not here"):
-        two.archive.push("hub")
+        two.archive.remotes.push("hub")
 
 
 def test_push_into_a_store_is_refused(pair: tuple[Past, Past]) -> None:
     one, two = pair
-    one.archive.add_remote("direct", str(two.layout.repo))
+    one.archive.remotes.add("direct", str(two.layout.repo))
     with pytest.raises(CommandError):
-        one.archive.push("direct")
-    assert two.archive.resolve("latest").commit.oid == two.git("rev-parse", "HEAD").strip()
+        one.archive.remotes.push("direct")
+    assert two.archive.reader.resolve("latest").commit.oid == two.git("rev-parse", "HEAD").strip()
 
 
 @pytest.mark.parametrize("url", ["--upload-pack=touch /tmp/x", "ext::sh -c touch", "", "a\nb"])
 def test_remote_address_is_never_an_option_or_a_program(past: Past, url: str) -> None:
     with pytest.raises(OSError):
-        past.archive.add_remote("evil", url)
-    assert past.archive.remotes() == {}
+        past.archive.remotes.add("evil", url)
+    assert past.archive.remotes.urls() == {}
 
 
 def test_repository_of_another_program_is_refused(past: Past, tmp_path: Path) -> None:
@@ -275,8 +275,8 @@ def test_repository_of_another_program_is_refused(past: Past, tmp_path: Path) ->
     command = ["git", "-C", str(other), "-c", "user.name=t", "-c", "user.email=t@t"]
     subprocess.run([*command, "add", "-A"], check=True)
     subprocess.run([*command, "commit", "-qm", "x"], check=True)
-    past.archive.add_remote("other", str(other))
+    past.archive.remotes.add("other", str(other))
     before = past.picture()
     with pytest.raises(CommandError, match="not the history of a ctxfs store"):
-        past.archive.pull("other", ALICE)
+        past.archive.remotes.pull("other", ALICE)
     assert past.picture() == before

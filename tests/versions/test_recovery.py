@@ -30,7 +30,10 @@ def test_unjournaled_changes_are_recovered_with_renames(past: Past) -> None:
     (past.tree / "memory/a/new.md").write_text("new")
     (commit,) = past.reopen()
     assert (commit.op, commit.actor.principal) == ("recovered", "human:owner")
-    assert [past.archive.content_of(v) for v in past.archive.versions("memory/a/y.md")] == [b"one", b"one"]
+    assert [past.archive.reader.content_of(v) for v in past.archive.reader.versions("memory/a/y.md")] == [
+        b"one",
+        b"one",
+    ]
     check_sound(past)
 
 
@@ -65,7 +68,7 @@ def test_torn_journal_loses_a_name_but_no_change(past: Past) -> None:
     journal.write_bytes(journal.read_bytes()[:-20] + b"\0\0\0\n" + b'{"broken')
     made = past.reopen()
     assert [commit.op for commit in made] == ["write", "recovered"]
-    assert past.archive.show("memory/a/y.md", "latest") == b"two"
+    assert past.archive.reader.show("memory/a/y.md", "latest") == b"two"
 
 
 def test_journal_is_deleted_after_its_writer_ended_and_its_changes_are_committed(past: Past) -> None:
@@ -102,7 +105,7 @@ def test_an_empty_object_does_not_poison_its_content(past: Past) -> None:
     file.chmod(0o644)
     file.write_bytes(b"")
     past.reopen()
-    assert past.archive.show("memory/a/x.md", "latest") == b"one"
+    assert past.archive.reader.show("memory/a/x.md", "latest") == b"one"
     check_sound(past)
 
 
@@ -122,7 +125,7 @@ def test_history_continues_from_the_last_whole_version_after_a_power_cut(past: P
     made = past.reopen()
     assert kept is not None
     assert made[0].parents == (kept.oid,)
-    assert past.archive.show("memory/a/x.md", "latest") == b"two"
+    assert past.archive.reader.show("memory/a/x.md", "latest") == b"two"
     assert (past.tree / "memory/a/x.md").read_text() == "two"
     check_sound(past)
 
@@ -167,18 +170,18 @@ def test_history_starts_anew_without_any_whole_version_and_files_stay(past: Past
     (past.layout.repo / "objects").mkdir()
     past.reopen()
     assert (past.tree / "memory/a/x.md").read_text() == "one"
-    assert past.archive.show("memory/a/x.md", "latest") == b"one"
+    assert past.archive.reader.show("memory/a/x.md", "latest") == b"one"
     check_sound(past)
 
 
 def test_everything_derived_can_be_deleted(past: Past) -> None:
     past.version("memory/a/x.md", "one")
     past.version("memory/a/x.md", "two", BOB)
-    before = [step.commit.oid for step in past.archive.log("", ALL_COMMITS, 100)]
+    before = [step.commit.oid for step in past.archive.reader.log("", ALL_COMMITS, 100)]
     past.close()
     shutil.rmtree(past.layout.index)
     assert past.reopen() == []
-    assert [step.commit.oid for step in past.archive.log("", ALL_COMMITS, 100)] == before
+    assert [step.commit.oid for step in past.archive.reader.log("", ALL_COMMITS, 100)] == before
     check_sound(past)
 
 
@@ -187,13 +190,13 @@ def test_files_stay_and_history_starts_anew_without_the_repository(past: Past) -
     past.close()
     shutil.rmtree(past.layout.repo)
     past.reopen()
-    assert past.archive.show("memory/a/x.md", "latest") == b"one"
+    assert past.archive.reader.show("memory/a/x.md", "latest") == b"one"
     check_sound(past)
 
 
 def test_dead_git_process_loses_nothing(past: Past) -> None:
     past.version("memory/a/x.md", "one")
-    assert past.archive.show("memory/a/x.md", "latest") == b"one"
+    assert past.archive.reader.show("memory/a/x.md", "latest") == b"one"
     # Only children of this process: other processes may have these words in a command line.
     helpers = {child: Path(f"/proc/{child}/cmdline").read_text() for child in children_of(os.getpid())}
     assert [command for command in helpers.values() if "cat-file" in command]
@@ -201,13 +204,13 @@ def test_dead_git_process_loses_nothing(past: Past) -> None:
     for helper in helpers:
         os.kill(helper, signal.SIGKILL)
     past.version("memory/a/x.md", "two")
-    assert past.archive.show("memory/a/x.md", "latest") == b"two"
+    assert past.archive.reader.show("memory/a/x.md", "latest") == b"two"
     check_sound(past)
 
 
 def test_the_branch_is_never_moved_to_nothing(past: Past) -> None:
     past.version("memory/a/x.md", "one")
-    repo = past.archive.ledger.repo
+    repo = past.archive.core.ledger.repo
     head = repo.read_ref(BRANCH)
     for nothing in ("", "0" * 39, "HEAD"):
         with pytest.raises(OSError):
@@ -262,10 +265,10 @@ def test_a_rollback_on_a_full_disk_changes_nothing(small: Past) -> None:
             os.write(file.fileno(), bytes(1024))
     os.truncate(filler, filler.stat().st_size - 100_000)
     with pytest.raises(OSError):
-        small.archive.restore("memory/a", first.oid, ALICE)
+        small.archive.rollbacks.restore("memory/a", first.oid, ALICE)
     assert small.picture() == before
     filler.unlink()
-    small.archive.restore("memory/a", first.oid, ALICE)
+    small.archive.rollbacks.restore("memory/a", first.oid, ALICE)
     assert (small.tree / "memory/a/3").stat().st_size == 30_000
     check_sound(small)
 
@@ -308,12 +311,12 @@ def test_unreadable_file_keeps_its_last_version_and_blocks_no_commit(
 
     monkeypatch.setattr(WorkTree, "open_file", failing)
     past.archive.commit()
-    assert past.archive.show("memory/a/good.md", "latest") == b"two"
-    assert past.archive.show("memory/a/bad.md", "latest") == b"one"
+    assert past.archive.reader.show("memory/a/good.md", "latest") == b"two"
+    assert past.archive.reader.show("memory/a/bad.md", "latest") == b"one"
     monkeypatch.undo()
     past.crash()
     past.reopen()
-    assert past.archive.show("memory/a/bad.md", "latest") == b"two"
+    assert past.archive.reader.show("memory/a/bad.md", "latest") == b"two"
     check_sound(past)
 
 
@@ -364,4 +367,4 @@ def test_unreadable_intent_is_dropped_and_the_store_opens(past: Past) -> None:
     (past.layout.journal / "rollback.json").write_text("{")
     (past.layout.journal / "forget.json").write_text(json.dumps({"places": 1})[:-3])
     assert past.reopen() == []
-    assert past.archive.show("memory/a/x.md", "latest") == b"one"
+    assert past.archive.reader.show("memory/a/x.md", "latest") == b"one"

@@ -20,29 +20,29 @@ def test_undo_walks_back_and_redo_forward(past: Past) -> None:
         past.version("memory/a/x.md", text)
     seen = []
     for _ in range(3):
-        past.archive.undo("memory/a/x.md", ALICE)
+        past.archive.rollbacks.undo("memory/a/x.md", ALICE)
         seen.append(read(past, "memory/a/x.md"))
     assert seen == ["2", "1", None]
     with pytest.raises(CommandError, match="nothing is left to undo"):
-        past.archive.undo("memory/a/x.md", ALICE)
+        past.archive.rollbacks.undo("memory/a/x.md", ALICE)
     for text in ("1", "2", "3"):
-        past.archive.redo("memory/a/x.md", ALICE)
+        past.archive.rollbacks.redo("memory/a/x.md", ALICE)
         assert read(past, "memory/a/x.md") == text
     with pytest.raises(CommandError, match="nothing is left to redo"):
-        past.archive.redo("memory/a/x.md", ALICE)
+        past.archive.rollbacks.redo("memory/a/x.md", ALICE)
     check_sound(past)
 
 
 def test_a_change_after_an_undo_ends_redo_and_is_undone_first(past: Past) -> None:
     for text in ("1", "2", "3"):
         past.version("memory/a/x.md", text)
-    past.archive.undo("memory/a/x.md", ALICE)
+    past.archive.rollbacks.undo("memory/a/x.md", ALICE)
     past.version("memory/a/x.md", "other")
     with pytest.raises(CommandError):
-        past.archive.redo("memory/a/x.md", ALICE)
-    past.archive.undo("memory/a/x.md", ALICE)
+        past.archive.rollbacks.redo("memory/a/x.md", ALICE)
+    past.archive.rollbacks.undo("memory/a/x.md", ALICE)
     assert read(past, "memory/a/x.md") == "2"
-    past.archive.undo("memory/a/x.md", ALICE)
+    past.archive.rollbacks.undo("memory/a/x.md", ALICE)
     assert read(past, "memory/a/x.md") == "1"
 
 
@@ -50,7 +50,7 @@ def test_undo_of_a_directory_reverts_its_last_change_by_any_principal(past: Past
     past.version("memory/a/x.md", "1")
     past.version("memory/a/y.md", "1", BOB)
     past.version("pad/elsewhere", "1")
-    past.archive.undo("memory/a", ALICE)
+    past.archive.rollbacks.undo("memory/a", ALICE)
     assert (read(past, "memory/a/x.md"), read(past, "memory/a/y.md"), read(past, "pad/elsewhere")) == ("1", None, "1")
 
 
@@ -58,9 +58,9 @@ def test_undo_of_a_rename_brings_the_old_name_back(past: Past) -> None:
     past.version("memory/a/x.md", "1")
     past.move("memory/a/x.md", "memory/a/y.md")
     past.archive.commit()
-    past.archive.undo("memory/a/y.md", ALICE)
+    past.archive.rollbacks.undo("memory/a/y.md", ALICE)
     assert (read(past, "memory/a/x.md"), read(past, "memory/a/y.md")) == ("1", None)
-    past.archive.redo("memory/a/y.md", ALICE)
+    past.archive.rollbacks.redo("memory/a/y.md", ALICE)
     assert (read(past, "memory/a/x.md"), read(past, "memory/a/y.md")) == (None, "1")
 
 
@@ -79,7 +79,7 @@ def test_restore_covers_content_attributes_modes_links_and_empty_directories(pas
     for path in ("link", "broken", "empty", "empty/deep"):
         past.note("write", f"pad/t/{path}")
     past.archive.commit()
-    past.archive.snapshot("full")
+    past.archive.snapshots.create("full")
     before = past.picture()
     os.system(f"rm -rf '{past.tree}/pad/t/empty' '{past.tree}/pad/t/link' '{past.tree}/pad/t/program'")
     os.chmod(past.tree / "pad/t/secret", 0o644)
@@ -90,22 +90,22 @@ def test_restore_covers_content_attributes_modes_links_and_empty_directories(pas
     past.write("pad/t/extra", "new")
     past.archive.commit([b"pad/t"])
     assert past.picture() != before
-    past.archive.restore("pad/t", "full", ALICE)
+    past.archive.rollbacks.restore("pad/t", "full", ALICE)
     assert past.picture() == before
-    past.archive.undo("pad/t", ALICE)
-    past.archive.redo("pad/t", ALICE)
+    past.archive.rollbacks.undo("pad/t", ALICE)
+    past.archive.rollbacks.redo("pad/t", ALICE)
     assert past.picture() == before
     check_sound(past)
 
 
 def test_restore_of_the_whole_tree_keeps_its_areas(past: Past) -> None:
-    begin = past.archive.resolve("latest").commit
+    begin = past.archive.reader.resolve("latest").commit
     past.version("memory/a/x.md", "1")
     past.version("pad/y", "2")
-    past.archive.restore("", begin.oid, ALICE)
+    past.archive.rollbacks.restore("", begin.oid, ALICE)
     assert sorted(os.listdir(past.tree)) == ["context", "human", "memory", "pad", "search"]
     assert read(past, "memory/a/x.md") is None
-    past.archive.undo("", ALICE)
+    past.archive.rollbacks.undo("", ALICE)
     assert (read(past, "memory/a/x.md"), read(past, "pad/y")) == ("1", "2")
 
 
@@ -114,12 +114,12 @@ def test_a_removed_file_is_restored_by_revision_and_by_time(past: Past) -> None:
     past.remove("memory/a/x.md")
     past.remove("memory/a")
     past.archive.commit()
-    past.archive.restore("memory/a/x.md", commit.oid[:10], ALICE)
+    past.archive.rollbacks.restore("memory/a/x.md", commit.oid[:10], ALICE)
     assert read(past, "memory/a/x.md") == "1"
-    past.archive.undo("memory/a/x.md", ALICE)
+    past.archive.rollbacks.undo("memory/a/x.md", ALICE)
     assert read(past, "memory/a/x.md") is None
     moment = datetime.fromtimestamp(commit.time_ns / 1e9, UTC).isoformat()
-    past.archive.restore("memory/a/x.md", moment, ALICE)
+    past.archive.rollbacks.restore("memory/a/x.md", moment, ALICE)
     assert read(past, "memory/a/x.md") == "1"
 
 
@@ -128,7 +128,7 @@ def test_a_renamed_file_is_restored_under_its_present_name(past: Past) -> None:
     past.move("memory/a/x.md", "memory/a/y.md")
     past.archive.commit()
     past.version("memory/a/y.md", "2")
-    past.archive.restore("memory/a/y.md", commit.oid, ALICE)
+    past.archive.rollbacks.restore("memory/a/y.md", commit.oid, ALICE)
     assert (read(past, "memory/a/y.md"), read(past, "memory/a/x.md")) == ("1", None)
 
 
@@ -138,7 +138,7 @@ def test_a_dry_run_shows_and_changes_nothing(past: Past) -> None:
     past.archive.commit()
     past.version("memory/a/x.md", "two\n")
     before, head = past.picture(), past.archive.head
-    outcome, diff = past.archive.undo("memory/a/x.md", ALICE, dry_run=True)
+    outcome, diff = past.archive.rollbacks.undo("memory/a/x.md", ALICE, dry_run=True)
     assert outcome.commit is None
     assert b"-two" in diff
     assert b"+one" in diff
@@ -153,7 +153,7 @@ def test_undo_of_a_session_keeps_the_work_of_others(past: Past) -> None:
     past.remove("memory/a/y.md")
     past.archive.commit()
     past.version("memory/b/w.md", "bob later", BOB)
-    past.archive.undo("", BOB, CommitFilter(session="s-alice"))
+    past.archive.rollbacks.undo("", BOB, CommitFilter(session="s-alice"))
     assert read(past, "memory/a/x.md") == "bob's"
     assert read(past, "memory/a/y.md") == "bob's"
     assert not (past.tree / "memory/a/new").exists()
@@ -167,24 +167,24 @@ def test_undoing_a_session_is_refused_with_the_list_where_others_have_changed_si
     past.version("memory/a/x.md", "bob's", BOB)
     before = past.picture()
     with pytest.raises(CommandError, match=r"memory/a/x\.md") as refused:
-        past.archive.undo("", BOB, CommitFilter(principal="agent:alice"))
+        past.archive.rollbacks.undo("", BOB, CommitFilter(principal="agent:alice"))
     assert "memory/a/y.md" not in refused.value.message
     assert past.picture() == before
-    past.archive.undo("memory/a/y.md", BOB, CommitFilter(principal="agent:alice"))
+    past.archive.rollbacks.undo("memory/a/y.md", BOB, CommitFilter(principal="agent:alice"))
     assert read(past, "memory/a/y.md") is None
 
 
 def test_undo_by_an_unknown_principal_is_a_distinct_error(past: Past) -> None:
     with pytest.raises(CommandError, match="has changed nothing"):
-        past.archive.undo("", ALICE, CommitFilter(principal="agent:nobody"))
+        past.archive.rollbacks.undo("", ALICE, CommitFilter(principal="agent:nobody"))
 
 
 def test_uncommitted_writes_become_a_version_before_a_rollback(past: Past) -> None:
     commit = past.version("memory/a/x.md", "1")
     past.write("memory/a/x.md", "2", BOB)
-    past.archive.restore("memory/a/x.md", commit.oid, ALICE)
+    past.archive.rollbacks.restore("memory/a/x.md", commit.oid, ALICE)
     assert read(past, "memory/a/x.md") == "1"
-    past.archive.undo("memory/a/x.md", ALICE)
+    past.archive.rollbacks.undo("memory/a/x.md", ALICE)
     assert read(past, "memory/a/x.md") == "2"
 
 
@@ -192,9 +192,9 @@ def test_unjournaled_write_during_a_rollback_is_left_and_named(past: Past) -> No
     commit = past.version("memory/a/x.md", "1")
     past.version("memory/a/y.md", "1")
     past.version("memory/a/x.md", "2")
-    plan = past.archive._planner.plan_restore(b"memory/a", past.archive.resolve(commit.oid))
+    plan = past.archive.core.planner.plan_restore(b"memory/a", past.archive.reader.resolve(commit.oid))
     (past.tree / "memory/a/x.md").write_text("somebody's, not noted yet")
-    outcome = past.archive._rollback.carry_out(plan, ALICE)
+    outcome = past.archive.core.rollback.carry_out(plan, ALICE)
     assert outcome.kept == [b"memory/a/x.md"]
     assert read(past, "memory/a/x.md") == "somebody's, not noted yet"
     assert read(past, "memory/a/y.md") is None
@@ -207,7 +207,7 @@ def test_reader_keeps_its_open_file(past: Past) -> None:
     past.version("memory/a/x.md", "first version")
     past.version("memory/a/x.md", "second version")
     with open(past.tree / "memory/a/x.md") as reader:
-        past.archive.undo("memory/a/x.md", ALICE)
+        past.archive.rollbacks.undo("memory/a/x.md", ALICE)
         assert reader.read() == "second version"
 
 
@@ -217,11 +217,11 @@ def test_killed_rollback_is_finished_at_the_next_start(past: Past) -> None:
         past.write(f"memory/a/{number}.md", f"{number}")
     past.write("memory/a/x.md", "2")
     past.archive.commit()
-    rollback = past.archive._rollback
-    plan = past.archive._planner.plan_restore(b"memory/a", past.archive.resolve(commit.oid))
-    rollback._write_intent(plan, BOB, past.archive.ledger.tree)
-    changes = past.archive.ledger.compare_trees(past.archive.ledger.tree, plan.tree)
-    rollback._apply(past.archive.ledger.tree, plan.tree, changes[:3])
+    rollback = past.archive.core.rollback
+    plan = past.archive.core.planner.plan_restore(b"memory/a", past.archive.reader.resolve(commit.oid))
+    rollback._write_intent(plan, BOB, past.archive.core.ledger.tree)
+    changes = past.archive.core.ledger.compare_trees(past.archive.core.ledger.tree, plan.tree)
+    rollback._apply(past.archive.core.ledger.tree, plan.tree, changes[:3])
     past.crash()
     (past.tree / "memory/a/4.md").write_text("written after the crash")
     made = past.reopen()

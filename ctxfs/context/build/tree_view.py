@@ -70,7 +70,7 @@ class CurrentTree:
         return await in_turn(self._newest_versions, versioned) if versioned else {}
 
     def _newest_versions(self, paths: Sequence[str]) -> dict[str, str]:
-        commits = ((path, self._archive.last_change(path)) for path in paths)
+        commits = ((path, self._archive.reader.last_change(path)) for path in paths)
         return {
             path: commit.oid
             for path, commit in commits
@@ -109,11 +109,11 @@ class TreeAt(CurrentTree):
 
         super().__init__(tree, searcher, archive, is_versioned, since)
         archive.commit()
-        self._commit = archive.resolve(as_of).commit
+        self._commit = archive.reader.resolve(as_of).commit
         self.revision = self._commit.oid
         files = [
             file if self._was_visible(file.path) else file.hidden
-            for file in archive.differences(self._commit, MAX_FILE_BYTES)
+            for file in archive.reader.differences(self._commit, MAX_FILE_BYTES)
         ]
         large = sorted(file.path for file in files if file.too_large)
         self._old_files = searcher.past((file.path, file.data, file.attributes, self._commit.time_ns) for file in files)
@@ -139,7 +139,7 @@ class TreeAt(CurrentTree):
         """Return the content of a file as of the version; ENOENT if it has no versions."""
         if not self._is_versioned(path) or not await in_turn(self._was_visible, str(path)):
             raise path_error(errno.ENOENT, path, "it has no past")
-        return await in_turn(self._archive.read_in, self._commit, str(path))
+        return await in_turn(self._archive.reader.read_in, self._commit, str(path))
 
     async def standing(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
         """Return the status of those of these files that had one as of the version."""
@@ -173,15 +173,15 @@ class SourceResolver(CurrentTree):
         since = self._since(_parse_path(path))
         if revision:
             with contextlib.suppress(OSError):
-                is_visible = self._archive.resolve(revision).commit.time_ns >= since
-                data = self._archive.show(path, revision) if is_visible else b""
+                is_visible = self._archive.reader.resolve(revision).commit.time_ns >= since
+                data = self._archive.reader.show(path, revision) if is_visible else b""
                 if hashlib.sha256(data).hexdigest().startswith(sha256):
                     return data
         with contextlib.suppress(OSError):
-            for version in reversed(self._archive.versions(path)[-_MAX_VERSIONS:]):
+            for version in reversed(self._archive.reader.versions(path)[-_MAX_VERSIONS:]):
                 if version.commit.time_ns < since or not version.is_file:
                     continue
-                data = self._archive.content_of(version)
+                data = self._archive.reader.content_of(version)
                 if hashlib.sha256(data).hexdigest().startswith(sha256):
                     return data
         return None

@@ -45,7 +45,7 @@ async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     events, operations = await blocking(app.history.verify), await blocking(app.audit.verify)
     faults = [(fault.where, fault.what) for fault in events.faults]
     faults += [(f"audit/{fault.where}", fault.what) for fault in operations.faults]
-    store, anchors = await blocking(app.archive.anchors, str(args.get("remote") or ""))
+    store, anchors = await blocking(app.archive.remotes.read_anchors, str(args.get("remote") or ""))
     hashes = {"events": events.hashes, "audit": operations.hashes}
     anchored = await blocking(app.anchors.compare, store, anchors, hashes)
     faults += [(fault.where, fault.what) for fault in anchored.faults]

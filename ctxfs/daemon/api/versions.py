@@ -77,7 +77,7 @@ async def _visible_since(app: App, path: str, *named: str) -> int:
     if since >= NEVER:
         raise not_found(path)
     for revision in named if since else ():
-        step = await in_turn(app.archive.resolve, revision)
+        step = await in_turn(app.archive.reader.resolve, revision)
         if step.commit.time_ns < since:
             raise not_found(path)
     return since
@@ -134,11 +134,11 @@ async def _log(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     limit = max(1, min(int(args.get("limit", 100)), _MAX_LOG_ENTRIES))
     path, filters = _path(args), _filter(args)
     filters = replace(filters, since_ns=max(filters.since_ns, await _visible_since(app, path)))
-    steps = await in_turn(app.archive.log, path, filters, limit)
+    steps = await in_turn(app.archive.reader.log, path, filters, limit)
     records = [commit_record(step.commit, app.scope.restricted_principal()) for step in steps]
     if args.get("changes"):
         changes: Sequence[Sequence[PathChange]] = await in_turn(
-            app.archive.changes_of, [step.seq for step in steps], path
+            app.archive.reader.changes_of, [step.seq for step in steps], path
         )
         for record, part in zip(records, changes, strict=True):
             record["changes"] = [_change_record(change) for change in part]
@@ -148,7 +148,7 @@ async def _log(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 async def _show(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     path, revision = _path(args), str(args["at"])
     await _visible_since(app, path, revision)
-    data = await in_turn(app.archive.show, path, revision)
+    data = await in_turn(app.archive.reader.show, path, revision)
     await _check_withheld(app, path, data)
     return data
 
@@ -159,9 +159,9 @@ async def _diff(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _check_withheld(app, path)
     for revision in (old, new) if app.scope.restricted_principal() else ():
         with contextlib.suppress(OSError):  # a directory, or absent in that version
-            data = await in_turn(app.archive.show, path, revision)
+            data = await in_turn(app.archive.reader.show, path, revision)
             await _check_withheld(app, path, data)
-    diff = await in_turn(app.archive.diff, path, old, new)
+    diff = await in_turn(app.archive.reader.diff, path, old, new)
     await _check_withheld(app, path, diff)
     return diff
 
@@ -169,7 +169,7 @@ async def _diff(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 async def _blame(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     path, revision = _path(args), str(args.get("at", "latest"))
     since = await _visible_since(app, path, revision)
-    lines = await in_turn(app.archive.blame, path, revision)
+    lines = await in_turn(app.archive.reader.blame, path, revision)
     await _check_withheld(app, path, b"\n".join(line.text for line in lines))
     # Lines from before the caller could read the path are attributed to the time since when it can.
     attributed = [(line, line.time_ns >= since) for line in lines]
@@ -208,7 +208,7 @@ async def _restore(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
         await _check_all_visible(app, path)
     else:
         await _visible_since(app, path, str(args["to"]))
-    result = await in_turn(lambda: app.archive.restore(path, str(args["to"]), actor, dry_run=is_dry_run))
+    result = await in_turn(lambda: app.archive.rollbacks.restore(path, str(args["to"]), actor, dry_run=is_dry_run))
     return await _rollback_record(app, path, *result)
 
 
@@ -220,7 +220,7 @@ async def _restore_from(app: App, caller: Session, args: Mapping[str, Any]) -> A
     await _commit_everything(app)
     is_dry_run, path, actor, source = bool(args.get("dry_run")), _path(args), _actor(caller, args), str(args["source"])
     await _check_all_visible(app, path)
-    result = await in_turn(lambda: app.archive.restore_from(path, source, actor, dry_run=is_dry_run))
+    result = await in_turn(lambda: app.archive.rollbacks.restore_from(path, source, actor, dry_run=is_dry_run))
     return await _rollback_record(app, path, *result)
 
 
@@ -229,7 +229,7 @@ async def _undo(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     is_dry_run, path, actor, filters = bool(args.get("dry_run")), _path(args), _actor(caller, args), _filter(args)
     await _check_all_visible(app, path)
     return await _rollback_record(
-        app, path, *await in_turn(lambda: app.archive.undo(path, actor, filters, dry_run=is_dry_run))
+        app, path, *await in_turn(lambda: app.archive.rollbacks.undo(path, actor, filters, dry_run=is_dry_run))
     )
 
 
@@ -237,7 +237,9 @@ async def _redo(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
     is_dry_run, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
     await _check_all_visible(app, path)
-    return await _rollback_record(app, path, *await in_turn(lambda: app.archive.redo(path, actor, dry_run=is_dry_run)))
+    return await _rollback_record(
+        app, path, *await in_turn(lambda: app.archive.rollbacks.redo(path, actor, dry_run=is_dry_run))
+    )
 
 
 async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
@@ -247,11 +249,11 @@ async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     if path is not None and len(Path.parse(path).parts) < 2:
         raise invalid(path or "/", "a whole area cannot be forgotten: name what is in it")
     is_dry_run, actor = bool(args.get("dry_run")), _actor(caller, args)
-    phrases = await in_turn(app.archive.phrases_of, path, str(named or ""))
+    phrases = await in_turn(app.archive.erasure.phrases_of, path, str(named or ""))
     derived = Counter[str]()
     if not is_dry_run:  # before the versions, which contain the phrases: after a kill the request can be repeated
         derived += Counter(await app.erasure.erase(phrases, str(caller.principal)))
-    erased = await in_turn(lambda: app.archive.erase(path, str(named or ""), actor, dry_run=is_dry_run))
+    erased = await in_turn(lambda: app.archive.erasure.erase(path, str(named or ""), actor, dry_run=is_dry_run))
     if not is_dry_run:  # again, for texts that were derived meanwhile
         derived += Counter(await app.erasure.erase(phrases, str(caller.principal)))
     return {
@@ -261,57 +263,57 @@ async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
         "elsewhere": [path_text(path) for path in erased.elsewhere],
         "copies": [path_text(path) for path in erased.copies],
         "derived": {kind: derived[kind] for kind in ("deliveries", "records", "calls")} if not is_dry_run else {},
-        "remotes": sorted(await in_turn(app.archive.remotes)),
+        "remotes": sorted(await in_turn(app.archive.remotes.urls)),
     }
 
 
 async def _snapshot(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
-    return commit_record(await in_turn(app.archive.snapshot, str(args["name"])))
+    return commit_record(await in_turn(app.archive.snapshots.create, str(args["name"])))
 
 
 async def _delete_snapshot(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    await in_turn(app.archive.delete_snapshot, str(args["name"]))
+    await in_turn(app.archive.snapshots.delete, str(args["name"]))
 
 
 async def _snapshots(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    snapshots = await in_turn(app.archive.snapshots)
+    snapshots = await in_turn(app.archive.snapshots.commit_ids)
     records = []
     for name in sorted(snapshots):
-        step = await in_turn(app.archive.resolve, name)
+        step = await in_turn(app.archive.reader.resolve, name)
         records.append({"name": name, **commit_record(step.commit)})
     return records
 
 
 async def _remotes(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return await in_turn(app.archive.remotes)
+    return await in_turn(app.archive.remotes.urls)
 
 
 async def _add_remote(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     is_trusted = bool(args.get("trusted"))
-    await in_turn(lambda: app.archive.add_remote(str(args["name"]), str(args["url"]), is_trusted=is_trusted))
+    await in_turn(lambda: app.archive.remotes.add(str(args["name"]), str(args["url"]), is_trusted=is_trusted))
 
 
 async def _trusted_remotes(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return await in_turn(app.archive.trusted_remotes)
+    return await in_turn(app.archive.remotes.trusted_names)
 
 
 async def _trust_remote(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    await in_turn(lambda: app.archive.trust_remote(str(args["name"]), is_trusted=bool(args["trusted"])))
+    await in_turn(lambda: app.archive.remotes.set_trust(str(args["name"]), is_trusted=bool(args["trusted"])))
 
 
 async def _remove_remote(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    await in_turn(app.archive.remove_remote, str(args["name"]))
+    await in_turn(app.archive.remotes.remove, str(args["name"]))
 
 
 async def _push(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
-    return await blocking(lambda: app.archive.push(str(args["name"]), replace=bool(args.get("replace"))))
+    return await blocking(lambda: app.archive.remotes.push(str(args["name"]), replace=bool(args.get("replace"))))
 
 
 async def _pull(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
-    pulled, changes = await blocking(app.archive.pull, str(args["name"]), _actor(caller, args))
+    pulled, changes = await blocking(app.archive.remotes.pull, str(args["name"]), _actor(caller, args))
     return {
         "state": pulled.state,
         "versions": pulled.commits,

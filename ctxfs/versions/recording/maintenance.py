@@ -9,7 +9,9 @@ import os
 import time
 from pathlib import Path as HostPath
 
+from ctxfs.store.config import MIN_LARGE_BYTES
 from ctxfs.versions.objects.git import Repository
+from ctxfs.versions.recording.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,13 @@ def pack_fully(repo: Repository) -> None:
     repo.run_maintenance("prune", "--expire=2.weeks.ago")
     repo.run_maintenance("commit-graph", "write", "--reachable", "--changed-paths")
     (repo.folder / _STAMP_FILE).write_text(f"{time.time()}\n")
+
+
+def delete_unused_large(ledger: Ledger) -> None:
+    """Delete the large contents that no version refers to. Called under the archive's lock."""
+    sidecars = map(ledger.read_sidecar, ledger.index.sides_of(MIN_LARGE_BYTES))
+    used = {sidecar.large.sha256 for sidecar in sidecars if sidecar.large is not None}
+    ledger.large.remove(set(ledger.large.names()) - used)
 
 
 def is_full_packing_due(folder: HostPath) -> bool:

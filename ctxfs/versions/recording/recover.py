@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path as HostPath
@@ -47,6 +48,29 @@ def write_checkpoint(file: HostPath, checkpoint: Checkpoint) -> None:
     """Make everything on the store's file system durable, then write the checkpoint."""
     sync_file_system(file.parent)
     replace_text(file, json.dumps(asdict(checkpoint)))
+
+
+class CheckpointFile:
+    """The checkpoint file of one store, which any thread may write."""
+
+    def __init__(self, file: HostPath) -> None:
+        self.seq = 0  # the number of the checkpoint's commit
+        self._file = file
+        self._lock = threading.Lock()  # lock order: after the archive's lock
+
+    def read(self) -> Checkpoint | None:
+        """Return the last checkpoint; None if there is none or it is damaged."""
+        return read_checkpoint(self._file)
+
+    def write(self, oid: str, seq: int, time: float) -> bool:
+        """Make a commit durable, which was the newest one at `time`; return False if it already is."""
+        with self._lock:
+            last = self.read()
+            if last is not None and last.commit == oid:
+                return False
+            write_checkpoint(self._file, Checkpoint(oid, time))
+            self.seq = seq
+            return True
 
 
 def sync_file_system(folder: HostPath) -> None:

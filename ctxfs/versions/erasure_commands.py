@@ -1,0 +1,49 @@
+"""Erasure with derived texts: commit the current changes, plan, erase from every version, make the result durable."""
+
+from dataclasses import replace
+
+from ctxfs.versions.archive_core import ArchiveAccess
+from ctxfs.versions.erase import Eraser, ErasurePlan, ErasureResult
+from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.objects.name_encoding import path_bytes
+from ctxfs.versions.phrases import Phrases
+
+
+class ErasureCommands:
+    """The erasures of an archive."""
+
+    def __init__(self, archive: ArchiveAccess) -> None:
+        self._archive = archive
+
+    def erase(self, path: str | None, principal: str, actor: Actor, *, dry_run: bool = False) -> ErasureResult:
+        """Erase a path, or all contents that a principal wrote, with derived texts, from every version."""
+        with self._archive.maintenance_lock, self._archive.locked() as core:
+            self._archive.commit()
+            plan, copies = _plan_with_derived(core.eraser, path, principal)
+            if not dry_run and self._archive.commit(plan.contents.keys()):
+                # The commit contained unjournalled changes at these paths. They may hold none of it, so plan anew.
+                plan, copies = _plan_with_derived(core.eraser, path, principal)
+            if dry_run:
+                paths = sorted(plan.places | plan.contents.keys())
+                return ErasureResult(0, len(plan.blobs), tuple(paths), (), copies)
+            core.rollback.close()  # because swapped-out files may hold it
+            result = core.eraser.erase(plan, actor)
+            core.journal.delete_committed()
+        self._archive.checkpoint()
+        return replace(result, copies=tuple(path for path in copies if path not in result.elsewhere))
+
+    def phrases_of(self, path: str | None, principal: str) -> Phrases:
+        """Return the phrases of the contents that `erase` would erase. Call it before the erasure."""
+        with self._archive.locked() as core:
+            return core.eraser.phrases(_plan_erasure(core.eraser, path, principal))
+
+
+def _plan_with_derived(eraser: Eraser, path: str | None, principal: str) -> tuple[ErasurePlan, tuple[bytes, ...]]:
+    """Return the plan with derived texts, and the files of other principals that hold phrases of them."""
+    plan = _plan_erasure(eraser, path, principal)
+    phrases = eraser.phrases(plan)
+    return eraser.with_derived(plan, phrases), eraser.copies(plan, phrases)
+
+
+def _plan_erasure(eraser: Eraser, path: str | None, principal: str) -> ErasurePlan:
+    return eraser.of_path(path_bytes(path)) if path is not None else eraser.of_principal(principal)
