@@ -170,7 +170,7 @@ def check_copy(folder: Path, models: dict[str, Model], forgotten: set[bytes], *,
         for area, model in models.items():
             check_files(past.tree / area, model)
         for secret in forgotten:
-            assert not past.archive.ledger.repo.has(blob_id(secret)), "erased content is back"
+            assert not past.archive.core.ledger.repo.has(blob_id(secret)), "erased content is back"
         check_sound(past, rebuild=rebuild)
         past.crash()
         assert past.reopen() == [], "recovering again made other versions"

@@ -100,7 +100,7 @@ def work_with(past: Past, remote: Path, other: Past) -> None:
     past.archive.erasure.erase("pad/t/secret.md", "", ALICE)
     past.archive.pack(full=True)
     for store in (past, other):
-        store.archive.add_remote("place", str(remote))
+        store.archive.remotes.add("place", str(remote))
     past.archive.remotes.push("place")
     other.archive.remotes.pull("place", ALICE)
     path = next(str(file.relative_to(past.tree)) for file in (past.tree / "memory/a").iterdir())

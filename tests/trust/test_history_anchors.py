@@ -182,7 +182,7 @@ def test_anchors_of_other_stores_report_no_tampering_here(store: Recorded, tmp_p
     other = Recorded(tmp_path / "other")
     other.work()
     for one in (store, other):
-        one.archive.add_remote("hub", str(hub), is_trusted=True)
+        one.archive.remotes.add("hub", str(hub), is_trusted=True)
     other.archive.remotes.push("hub")
     store.archive.remotes.pull("hub", ALICE)
     report = store.compare()

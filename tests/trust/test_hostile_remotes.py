@@ -366,7 +366,7 @@ def test_trailers_of_a_remote_impersonate_no_local_principal(past: Past, hub: Hu
             "memory/a/x.md", past.archive.reader.log("memory/alice", ALL_COMMITS, 9)[-1].commit.oid, ALICE
         )
     check_sound(past)
-    past.archive.forget("memory/own/x.md", "", ALICE)  # rewritten versions remain the remote's
+    past.archive.erasure.erase("memory/own/x.md", "", ALICE)  # rewritten versions remain the remote's
     principals = {step.commit.actor.principal for step in past.archive.reader.log("memory/a/x.md", ALL_COMMITS, 99)}
     assert "agent:alice@hub" in principals and "agent:alice" in principals
 

@@ -91,8 +91,8 @@ def test_large_file_that_is_written_while_it_is_read_is_captured_whole_later(
     past.archive.prepare_large()
     past.archive.commit_nowait()
     past.version("memory/a/x.md", "x", BOB)
-    past.archive.undo("memory/a/x.md", BOB)  # before an undo, all written content gets a version
-    assert past.archive.show("pad/large.bin", "latest") == (past.tree / "pad/large.bin").read_bytes()
+    past.archive.rollbacks.undo("memory/a/x.md", BOB)  # before an undo, all written content gets a version
+    assert past.archive.reader.show("pad/large.bin", "latest") == (past.tree / "pad/large.bin").read_bytes()
     check_sound(past)
 
 

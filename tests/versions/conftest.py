@@ -44,8 +44,7 @@ class Past:
 
     def crash(self) -> None:
         """Release all resources without a clean shutdown."""
-        self.archive.index.close()
-        self.archive.ledger.repo.close()
+        self.archive.core.close()
         self.archive._store_lock.release()
 
     def reopen(self) -> list[Commit]:

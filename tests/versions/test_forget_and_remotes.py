@@ -27,7 +27,7 @@ def traces(past: Past, secret: bytes) -> list[str]:
         if secret in data:
             paths.append(str(path))
     listed = past.git("cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split()
-    return paths + [oid for oid in listed if secret in past.archive.ledger.repo.read(oid)]
+    return paths + [oid for oid in listed if secret in past.archive.core.ledger.repo.read(oid)]
 
 
 def test_erased_file_is_in_no_version_under_any_name(past: Past) -> None:
@@ -132,7 +132,7 @@ def test_an_erasure_that_was_killed_is_finished_at_the_next_start(past: Past) ->
 
 def test_dry_run_names_the_paths_and_erases_nothing(past: Past) -> None:
     past.version("memory/a/x.md", SECRET)
-    report = past.archive.erase("memory/a/x.md", "", ALICE, dry_run=True)
+    report = past.archive.erasure.erase("memory/a/x.md", "", ALICE, dry_run=True)
     assert (report.blobs, report.paths) == (1, (b"memory/a/x.md",))
     assert past.archive.reader.show("memory/a/x.md", "latest") == SECRET
 

@@ -355,7 +355,7 @@ def shut_out(store: Path) -> bytes:
     past.archive.commit([b"pad"])
     past.crash()
     past.reopen()
-    contents = [past.archive.show(f"pad/{path}", "latest") for path in ("closed/x.md", "secret.md", "open.md")]
+    contents = [past.archive.reader.show(f"pad/{path}", "latest") for path in ("closed/x.md", "secret.md", "open.md")]
     os.chmod(past.tree / "pad/closed", 0o755)
     past.close()
     return b" ".join(contents)
