@@ -473,7 +473,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--loop", default="direct", choices=["direct", "plain", "trio"])
+    parser.add_argument("--loop", default="direct", choices=["direct", "trio"])
     parser.add_argument("--only", nargs="*", default=[""], help="scenarios whose name holds one of these")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder of the table and the plot")
     arguments = parser.parse_args()

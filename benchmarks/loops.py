@@ -1,7 +1,7 @@
 """Time of a request by request loop: `python -m benchmarks.loops [--requests 20000] [--perf]`.
 
-The same handlers answer a lookup through pyfuse3 under trio, through pyfuse3 stepped by a plain loop, and through our
-own transport, with client and mount on one processor. Only the loop differs. Measures wall time, processor time of the
+The same handlers answer a lookup through pyfuse3 under trio and through the `direct` transport, with client and mount
+on one processor. Only the loop differs. Measures wall time, processor time of the
 mount process inside and outside of the kernel, and its context switches. With `--perf`, where that is installed, also
 the libraries that the time was spent in.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.harness import Bench, bench, cpu_times, processes_of
 from benchmarks.mount import set_affinity
 
-_LOOPS = ("trio", "plain", "direct")
+_LOOPS = ("trio", "direct")
 
 
 def times_of(pid: int) -> tuple[float, float, int]:

@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--loop", default="direct", choices=["direct", "plain", "trio"])
+    parser.add_argument("--loop", default="direct", choices=["direct", "trio"])
     arguments = parser.parse_args()
     with bench() as setup:
         report(run(setup, arguments.files, arguments.rounds, arguments.loop))

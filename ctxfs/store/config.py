@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import re
 import tomllib
@@ -11,6 +12,8 @@ from typing import Any
 
 from ctxfs.model.errors import EXIT_USAGE, CommandError
 from ctxfs.model.toml import parse_toml
+
+log = logging.getLogger(__name__)
 
 MIN_LARGE_BYTES = 65_536
 DEFAULT_MAX_FILE_BYTES = 4_000_000_000
@@ -98,7 +101,7 @@ class MountSettings:
     )
     loop: str = field(
         default="direct",
-        metadata={"doc": "how requests are served: direct (fast), or by pyfuse3 in a plain loop or in trio's"},
+        metadata={"doc": "how requests are served: direct (fast), or trio (by pyfuse3)"},
     )
     cache_seconds: float = field(default=3600.0, metadata={"doc": "how long the kernel may keep names and attributes"})
 
@@ -262,6 +265,9 @@ def _read_section(config: HostPath, section: str, kind: type[Any], values: objec
     if not isinstance(values, dict):
         raise CommandError(f"'{config}': [{section}] is not a table", "")
     fields = {item.name: item for item in dataclasses.fields(kind)}
+    if section == "mount" and values.get("loop") == "plain":  # a loop of earlier versions
+        log.warning('\'%s\': mount.loop = "plain" was removed; "direct" is used → delete the line', config)
+        values = {**values, "loop": "direct"}
     for name, value in values.items():
         if name not in fields:
             raise CommandError(
@@ -283,8 +289,8 @@ def _check_value(config: HostPath, name: str, default: object, value: object) ->
         raise CommandError(f"'{config}': {name} = {value} is too small", "")
     if name == "versions.large_bytes" and isinstance(value, int) and value < MIN_LARGE_BYTES:
         raise CommandError(f"'{config}': versions.large_bytes = {value} is below {MIN_LARGE_BYTES}", "")
-    if name == "mount.loop" and value not in ("direct", "plain", "trio"):
-        raise CommandError(f"'{config}': mount.loop is 'direct', 'plain' or 'trio', not {value!r}", "")
+    if name == "mount.loop" and value not in ("direct", "trio"):
+        raise CommandError(f"'{config}': mount.loop is 'direct' or 'trio', not {value!r}", "")
 
 
 def _read_source(config: HostPath, entry: dict[str, Any]) -> Source:

@@ -35,7 +35,7 @@ def getfacl(path: Path) -> list[str]:
     return program("getfacl", "-cnE", path).split()
 
 
-@pytest.fixture(scope="module", params=["direct", "plain"])
+@pytest.fixture(scope="module", params=["direct", "trio"])
 def live(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Live]:
     """Yield a mount that admits other users, with a writable source, for each transport to the kernel."""
     yield from made_in(tmp_path_factory.mktemp("acl"), 'allow_users = ["*"]', f'loop = "{request.param}"')
@@ -150,7 +150,7 @@ def test_acl_is_set_read_and_removed_by_its_programs(live: Live) -> None:
     real, seen = both(live, "programs")
     setfacl("-m", f"u:{ALICE}:rw,g:{STAFF}:r", seen)
     assert getfacl(seen) == getfacl(real) and f"user:{ALICE}:rw-" in getfacl(seen)
-    if "plain" not in (live.store / "ctxfs.toml").read_text():
+    if 'loop = "trio"' not in (live.store / "ctxfs.toml").read_text():
         assert ACCESS in os.listxattr(seen)
         assert stat.S_IMODE(seen.stat().st_mode) == stat.S_IMODE(real.stat().st_mode)
         seen.chmod(0o640)
@@ -171,7 +171,7 @@ def test_acl_is_set_and_read_where_root_is_alone(alone: Live) -> None:
 
 @pytest.mark.parametrize("umask", (0o022, 0o077))
 def test_new_files_have_the_default_acl_or_else_the_umask(live: Live, alone: Live, umask: int) -> None:
-    if 'loop = "plain"' in (live.store / "ctxfs.toml").read_text():
+    if 'loop = "trio"' in (live.store / "ctxfs.toml").read_text():
         pytest.skip("pyfuse3 applies the umask always: a new file never has more than its default ACL gives")
     for mount, who in ((live, BOB), (alone, 0)):
         name = f"folder-{umask:o}"
@@ -204,7 +204,7 @@ def test_new_files_have_the_default_acl_or_else_the_umask(live: Live, alone: Liv
 
 
 def test_archives_and_copies_keep_acls(live: Live, tmp_path: Path) -> None:
-    if 'loop = "plain"' in (live.store / "ctxfs.toml").read_text():
+    if 'loop = "trio"' in (live.store / "ctxfs.toml").read_text():
         pytest.skip("pyfuse3 shows modes that the ACL narrows")
     _, seen = both(live, "archived")
     setfacl("-m", f"u:{ALICE}:rw", seen)

@@ -283,7 +283,7 @@ def test_no_request_is_sent_before_join_succeeds(tmp_path: Path) -> None:
     places = {name: str(tmp_path / name) for name in ("run", "at", "store", "journal")}
     (tmp_path / "run").mkdir()
     process = MountProcess(
-        {**places, "principal": "agent:alice", "loop": "plain", "cache_seconds": 1.0, "allow_other": False},
+        {**places, "principal": "agent:alice", "loop": "trio", "cache_seconds": 1.0, "allow_other": False},
         lambda _: None,
     )
     asked = []

@@ -1,4 +1,4 @@
-"""Transports of FUSE requests: `direct` reads /dev/fuse by itself, `plain` and `trio` use pyfuse3."""
+"""Transports of FUSE requests: `direct` reads /dev/fuse by itself, `trio` uses pyfuse3."""
 
 from importlib import import_module
 from types import ModuleType
@@ -23,11 +23,11 @@ def load_fastpath() -> tuple[ModuleType | None, str]:
 
 
 def make_transport(name: str) -> Transport:
-    """Return the transport for the configured loop: `direct`, or pyfuse3 driven by a `plain` loop or by `trio`."""
+    """Return the transport for the configured loop: `direct`, or pyfuse3 under `trio`."""
     if name == "direct":
         from ctxfs.fuse.transports.devfuse import DevFuseTransport
 
         return DevFuseTransport()
-    from ctxfs.fuse.transports.pyfuse import PlainTransport, TrioTransport
+    from ctxfs.fuse.transports.pyfuse import TrioTransport
 
-    return TrioTransport() if name == "trio" else PlainTransport()
+    return TrioTransport()

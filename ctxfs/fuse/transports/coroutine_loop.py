@@ -35,8 +35,7 @@ Resume = tuple[Task, Any, BaseException | None]
 class SuspendedTask:
     """A request by which a parked coroutine names the event it waits for.
 
-    `kind` is `trio` (run an async function), `thread` (run a blocking function), or a kind that a subclass of the loop
-    handles.
+    `kind` is `trio` (run an async function) or `thread` (run a blocking function).
     """
 
     __slots__ = ("args", "function", "kind")

@@ -112,7 +112,7 @@ class DevFuseTransport(CoroutineLoop):
         except (OSError, ValueError) as error:
             self.unmount()
             raise CommandError(
-                f"cannot mount at '{mounted.mountpoint}': {error}", 'set loop = "plain" in ctxfs.toml'
+                f"cannot mount at '{mounted.mountpoint}': {error}", 'set loop = "trio" in ctxfs.toml'
             ) from error
 
     def start_connection(self, fd: int, operations: Operations) -> None:

@@ -1,17 +1,14 @@
-"""The transports that use pyfuse3: driven by a plain loop in the main thread, or by trio, as the library intends.
+"""The `trio` transport: pyfuse3 reads the requests, and its handlers run under trio.
 
-The plain loop replaces the `trio` module that pyfuse3 uses, as that library's own asyncio support does. It relies on
-internals of the pinned version. The `direct` transport imports none of this.
+It serves kernels that the `direct` transport does not support. The `direct` transport imports none of this.
 """
 
 import errno
 import os
-import select
 import signal
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from types import CoroutineType, TracebackType
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Sequence
+from types import CoroutineType
+from typing import Any
 
 import pyfuse3
 import trio
@@ -22,7 +19,6 @@ from ctxfs.fuse.attributes import Attributes, OpenReply, SetattrRequest
 from ctxfs.fuse.interfaces import BackingFiles, DirectoryEntries, OpenCacheBackend
 from ctxfs.fuse.mounting import KernelMount
 from ctxfs.fuse.operations import Operations
-from ctxfs.fuse.transports.coroutine_loop import CoroutineLoop, SuspendedTask, Task, park
 from ctxfs.fuse.transports.errors import errno_of
 from ctxfs.fuse.transports.transport import Background
 from ctxfs.model.errors import CommandError
@@ -222,8 +218,8 @@ def _to_file_info(reply: OpenReply) -> FileInfo:
     return FileInfo(fh=FileHandleT(reply.fh), direct_io=reply.direct_io, keep_cache=reply.keep_cache)
 
 
-class _PyfuseTransport:
-    """The part of a transport that both ways to drive the library share."""
+class TrioTransport:
+    """The transport that runs everything in one trio loop."""
 
     hands: BackingFiles | None = None
     keeper: OpenCacheBackend | None = None
@@ -231,7 +227,26 @@ class _PyfuseTransport:
     can_expire = False
     judges_acls = False
 
-    _mounted: KernelMount | None = None
+    def __init__(self) -> None:
+        self._mounted: KernelMount | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    async def call(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
+        """Await the function: handlers run under trio already."""
+        return await function(*args)
+
+    async def in_thread(self, function: Callable[..., Any], *args: object) -> Any:
+        """Implement `Loop.in_thread`."""
+        return await blocking(function, *args)
+
+    def run_soon(self, function: Callable[..., None], *args: object) -> None:
+        """Implement `Loop.run_soon` with trio's token."""
+        assert self._token is not None
+        self._token.run_sync_soon(function, *args)
+
+    def run(self, background: Background, start: Callable[[], None]) -> None:
+        """Implement `Transport.run`."""
+        trio.run(self._run, background, start)
 
     def attach(self, operations: Operations, mounted: KernelMount) -> None:
         """Implement `Transport.attach`. The library receives the existing mount as a descriptor."""
@@ -276,30 +291,6 @@ class _PyfuseTransport:
         if self._mounted is not None:
             self._mounted.close()
 
-
-class TrioTransport(_PyfuseTransport):
-    """The transport that runs everything in one trio loop."""
-
-    def __init__(self) -> None:
-        self._token: trio.lowlevel.TrioToken | None = None
-
-    async def call(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
-        """Await the function: handlers run under trio already."""
-        return await function(*args)
-
-    async def in_thread(self, function: Callable[..., Any], *args: object) -> Any:
-        """Implement `Loop.in_thread`."""
-        return await blocking(function, *args)
-
-    def run_soon(self, function: Callable[..., None], *args: object) -> None:
-        """Implement `Loop.run_soon` with trio's token."""
-        assert self._token is not None
-        self._token.run_sync_soon(function, *args)
-
-    def run(self, background: Background, start: Callable[[], None]) -> None:
-        """Implement `Transport.run`."""
-        trio.run(self._run, background, start)
-
     async def _run(self, background: Background, start: Callable[[], None]) -> None:
         self._token = trio.lowlevel.current_trio_token()
         started = trio.Event()
@@ -315,145 +306,3 @@ class TrioTransport(_PyfuseTransport):
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for _ in signals:
                 self.stop()
-
-
-_READABLE = SuspendedTask("readable")
-
-
-class PlainTransport(CoroutineLoop, _PyfuseTransport):
-    """The transport that steps pyfuse3's coroutines by hand. `run` must be called in the main thread."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._reader: Task | None = None
-        self._is_closing = False
-        self._task_count = 0
-        self._joiner: Task | None = None
-
-    def run(self, background: Background, start: Callable[[], None]) -> None:
-        """Implement `Transport.run`."""
-        with self.running(background, self.stop):
-            pyfuse3.trio = self  # type: ignore[attr-defined]  # pyfuse3.asyncio replaces the same name
-            try:
-                start()
-                self._drive(pyfuse3.main())
-            finally:
-                pyfuse3.trio = trio  # type: ignore[attr-defined]
-
-    # the part of the trio module that pyfuse3 uses
-
-    ClosedResourceError = trio.ClosedResourceError
-
-    @property
-    def lowlevel(self) -> "PlainTransport":
-        """Stand in for `trio.lowlevel`."""
-        return self
-
-    def current_trio_token(self) -> str:
-        """Stand in for `trio.lowlevel.current_trio_token`; pyfuse3 only stores it."""
-        return "plain"
-
-    def current_task(self) -> "PlainTransport":
-        """Stand in for `trio.lowlevel.current_task`; pyfuse3 uses only its name, in log lines."""
-        return self
-
-    name = "plain"
-
-    def open_nursery(self) -> "_PlainNursery":
-        """Stand in for `trio.open_nursery`."""
-        return _PlainNursery(self)
-
-    def Lock(self) -> "_PlainLock":  # noqa: N802 - the name that pyfuse3 looks up
-        """Stand in for `trio.Lock`."""
-        return _PlainLock(self)
-
-    async def wait_readable(self, fd: int) -> None:
-        """Stand in for `trio.lowlevel.wait_readable`; `fd` is always the descriptor of the mount."""
-        self._fd = fd
-        await park(_READABLE)
-
-    def notify_closing(self, fd: int) -> None:
-        """Stand in for `trio.lowlevel.notify_closing`."""
-        self._is_closing = True
-        self.wake()
-
-    # the loop
-
-    def _drive(self, main: Task) -> None:
-        self.ready.append((main, None, None))
-        self._task_count += 1
-        is_registered = False
-        while True:
-            while self.ready:
-                self._resume(*self.ready.popleft())
-            if not self._task_count:
-                return
-            if self._reader is not None and not is_registered:
-                self.poll.register(self._fd, select.POLLIN)
-                is_registered = True
-            if self.wait_for_events() and self._reader is not None:
-                self._resume_reader(None)  # more requests arrive during a reply: step before polling again
-            if self._is_closing and self._reader is not None:
-                self._resume_reader(trio.ClosedResourceError())
-
-    def _resume_reader(self, error: BaseException | None) -> None:
-        reader, self._reader = self._reader, None
-        assert reader is not None
-        self.ready.append((reader, None, error))
-
-    def _resume(self, task: Task, value: Any, error: BaseException | None) -> None:
-        suspended = self.step(task, value, error)
-        if suspended is None:
-            self._task_count -= 1
-            if self._joiner is not None and self._task_count == 1:
-                joiner, self._joiner = self._joiner, None
-                self.ready.append((joiner, None, None))
-        elif suspended is _READABLE:
-            self._reader = task
-        elif suspended.kind == "lock":
-            suspended.function.append(task)
-        elif suspended.kind == "join":
-            self._joiner = task
-
-
-class _PlainNursery:
-    """The part of a nursery that pyfuse3 uses: there is one, never cancelled, joined at its end."""
-
-    def __init__(self, loop: PlainTransport) -> None:
-        self._loop = loop
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: object, name: object = None) -> None:
-        self._loop._task_count += 1
-        self._loop.ready.append((function(*args), None, None))
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._loop._task_count > 1:
-            await park(SuspendedTask("join"))
-
-
-class _PlainLock:
-    """A fair lock between coroutines of one loop."""
-
-    def __init__(self, loop: PlainTransport) -> None:
-        self._loop = loop
-        self._is_locked = False
-        self._waiters: deque[Task] = deque()
-
-    async def __aenter__(self) -> None:
-        if self._is_locked:
-            await park(SuspendedTask("lock", self._waiters))
-        self._is_locked = True
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._is_locked = False
-        if self._waiters:
-            # atomic: no other task can take the lock before the first waiter runs
-            self._is_locked = True
-            self._loop.ready.append((self._waiters.popleft(), None, None))

@@ -53,6 +53,13 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, named: str) -> None:
     assert named in caught.value.message
 
 
+def test_removed_loop_plain_means_direct_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "ctxfs.toml"
+    file.write_text("[mount]\nloop = 'plain'\n")
+    assert read_settings(file).mount.loop == "direct"
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "plain" in caplog.text
+
+
 def test_a_store_is_made_once_and_never_over_other_files(tmp_path: Path) -> None:
     made = create_store(tmp_path / "s")
     made.config.write_text("[search]\nresults = 3\n")
