@@ -47,17 +47,17 @@ Stat: TypeAlias = os.stat_result | SyntheticStat
 class Attributes:
     """The reply to a lookup, or to a request for attributes.
 
-    `number` is the inode number; 0 is a negative entry. `found` is the stat result. `mode` is masked by the rights of
-    the mount's principal. `seconds` is how long the kernel may cache the name and the attributes.
+    `number` is the inode number; 0 is a negative entry. `stat` is the stat result. `mode` is masked by the rights of
+    the mount's principal. `cache_seconds` is how long the kernel may cache the name and the attributes.
     """
 
-    __slots__ = ("found", "mode", "number", "seconds")
+    __slots__ = ("cache_seconds", "mode", "number", "stat")
 
-    def __init__(self, number: int, stat_result: Stat, mode: int, seconds: float) -> None:
+    def __init__(self, number: int, stat_result: Stat, mode: int, cache_seconds: float) -> None:
         self.number = number
-        self.found = stat_result
+        self.stat = stat_result
         self.mode = mode
-        self.seconds = seconds
+        self.cache_seconds = cache_seconds
 
 
 class OpenReply:
@@ -66,13 +66,14 @@ class OpenReply:
     `keep_cache` keeps the pages that the kernel has cached. `direct_io` makes the kernel bypass its page cache.
     `backing` is the identifier of a backing file that the kernel reads itself (passthrough); 0 is none.
 
-    `keeps` is the file's version if its handle, a descriptor, may stay open for later opens; otherwise it is None.
+    `reusable_version` is the file's version if its handle, a descriptor, may stay open for later opens; otherwise it is
+    None.
 
-    `flushes`: the kernel sends FLUSH at each close, which releases POSIX locks; otherwise only RELEASE at the last
+    `sends_flush`: the kernel sends FLUSH at each close, which releases POSIX locks; otherwise only RELEASE at the last
     close.
     """
 
-    __slots__ = ("backing", "direct_io", "fh", "flushes", "keep_cache", "keeps")
+    __slots__ = ("backing", "direct_io", "fh", "keep_cache", "reusable_version", "sends_flush")
 
     def __init__(
         self,
@@ -81,12 +82,12 @@ class OpenReply:
         keep_cache: bool = False,
         direct_io: bool = False,
         backing: int = 0,
-        keeps: Version | None = None,
-        flushes: bool = False,
+        reusable_version: Version | None = None,
+        sends_flush: bool = False,
     ) -> None:
         self.fh = fh
-        self.keeps = keeps
-        self.flushes = flushes
+        self.reusable_version = reusable_version
+        self.sends_flush = sends_flush
         self.keep_cache = keep_cache
         self.direct_io = direct_io
         self.backing = backing
@@ -96,7 +97,7 @@ class OpenReply:
 class SetattrRequest:
     """The changes that a setattr requests; None leaves an attribute unchanged.
 
-    With `now` both times become the current time of the host's clock.
+    With `sets_current_time` both times become the current time of the host's clock.
     """
 
     mode: int | None = None
@@ -105,7 +106,7 @@ class SetattrRequest:
     size: int | None = None
     atime_ns: int | None = None
     mtime_ns: int | None = None
-    now: bool = False
+    sets_current_time: bool = False
     drop_privileges: bool = False  # clear set-user and set-group bits, because another user changes the file
 
 
@@ -139,7 +140,7 @@ _NO_STAT = SyntheticStat(0)
 _TIME_RANGE_NS = 1 << 63  # nanoseconds
 
 
-def is_handed_on(name: bytes) -> bool:
+def is_host_attribute(name: bytes) -> bool:
     """Return True for an attribute outside of `user.*` that the host's file system stores.
 
     These are ACLs, capabilities and `trusted.*`. Labels of security modules are excluded.
@@ -197,7 +198,7 @@ def host_attributes(node: Node, stat_result: os.stat_result, cache_seconds: floa
     return Attributes(node.number, stat_result, mode, cache_seconds)
 
 
-def synthetic(node: Node, entry: Entry, cache_seconds: float, changed_ns: int) -> Attributes:
+def synthetic_attributes(node: Node, entry: Entry, cache_seconds: float, changed_ns: int) -> Attributes:
     """Return the attributes of a synthetic file that last changed at `changed_ns`, in nanoseconds."""
     mode = _TYPES[entry.kind] | entry.mode
     # An unknown size occurs only in listings, which the kernel may cache for 0 seconds: it requests the attributes

@@ -23,7 +23,7 @@ from ctxfs.fuse.attributes import (
     RequestContext,
     SetattrRequest,
     SyntheticStat,
-    is_handed_on,
+    is_host_attribute,
     mask_acl,
 )
 from ctxfs.fuse.inodes import Area, Node, Version
@@ -121,9 +121,9 @@ class BackedFiles:
         """Return the reply attributes, with mode bits masked by the principal's permissions."""
         assert node.area is not None
         reply = attributes.host_attributes(node, stat, self._state.area_cache_seconds(node.area))
-        if not self._state.judges_acls and stat.st_mode & 0o070 and not st.S_ISLNK(stat.st_mode):
+        if not self._state.checks_acls and stat.st_mode & 0o070 and not st.S_ISLNK(stat.st_mode):
             reply.mode = stat.st_mode & ~0o077 | self._acl_mode_bits(node, stat.st_mode)
-        if self._state.free:
+        if self._state.is_unrestricted:
             return reply
         if not st.S_ISDIR(stat.st_mode):
             reply.mode = self._state.permitted_mode(node, reply.mode)
@@ -132,7 +132,7 @@ class BackedFiles:
             reply.mode = masked_mode(reply.mode, rights, is_dir=True)
             if not rights.lists_below:
                 # Its link count, size and times would reveal names that do not exist for the principal.
-                reply.found = SyntheticStat(
+                reply.stat = SyntheticStat(
                     stat.st_mode, st_uid=stat.st_uid, st_gid=stat.st_gid, st_size=4096, st_blocks=8
                 )
         return reply
@@ -195,7 +195,7 @@ class BackedFiles:
                 os.chmod(path, st.S_IMODE(request.mode))
             elif request.drop_privileges:
                 self._drop_set_ids(node, path)
-            if request.now or request.atime_ns is not None or request.mtime_ns is not None:
+            if request.sets_current_time or request.atime_ns is not None or request.mtime_ns is not None:
                 self._change_times(node, path, request)
         finally:
             if reopened:
@@ -273,7 +273,7 @@ class BackedFiles:
         A process that has the file open keeps it, also by an O_PATH descriptor, of which the mount receives no request.
         """
         self._check_name_permission(parent, name, Verb.DELETE)
-        node = self._state.nodes.named(parent, name)
+        node = self._state.nodes.node_named(parent, name)
         fd = self._open_before_removal(node, parent, name)
         try:
             os.unlink(name, dir_fd=self._state.directories.fd_for(parent))
@@ -287,7 +287,7 @@ class BackedFiles:
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
         self._check_name_permission(parent, name, Verb.DELETE)
-        if (node := self._state.nodes.named(parent, name)) is not None:
+        if (node := self._state.nodes.node_named(parent, name)) is not None:
             with contextlib.suppress(OSError):  # the error of rmdir is more precise
                 self._state.directories.fd_for(node)
         os.rmdir(name, dir_fd=self._state.directories.fd_for(parent))
@@ -312,7 +312,7 @@ class BackedFiles:
         if flags & rooted_fs.RENAME_EXCHANGE:
             self._copy_marks(new_parent, new_name, parent, name)
             self._check_move(new_parent, new_name, parent, name)
-        replaced = self._state.nodes.named(new_parent, new_name) if not flags & rooted_fs.RENAME_EXCHANGE else None
+        replaced = self._state.nodes.node_named(new_parent, new_name) if not flags & rooted_fs.RENAME_EXCHANGE else None
         fd = self._open_before_removal(replaced, new_parent, new_name)
         source = os.dup(self._state.directories.fd_for(parent))
         try:
@@ -328,7 +328,7 @@ class BackedFiles:
             self._state.record_name("tree", new_parent, new_name, "rename")
             self._state.nodes.exchange(parent, name, new_parent, new_name)
         else:
-            self._state.record_name("move", parent, name, "rename", new_parent.text_below(new_name))
+            self._state.record_name("move", parent, name, "rename", new_parent.path_text_below(new_name))
             if replaced is not None:
                 self._state.open_file_cache.evict(replaced)
             self._state.nodes.rename(parent, name, new_parent, new_name)
@@ -358,7 +358,7 @@ class BackedFiles:
         node.cached_version = None if writes else version
         if flags & os.O_TRUNC:
             self._state.written.add(fd)
-        if self._state.notes_reads and flags & os.O_ACCMODE != os.O_WRONLY:
+        if self._state.audits_reads and flags & os.O_ACCMODE != os.O_WRONLY:
             self._state.audit("read", node.path_text)
         return self._add_handle(fd, node, stat, flags, keep_cache=keep_cache)
 
@@ -373,7 +373,7 @@ class BackedFiles:
             and not node.is_locked
             and st.S_ISREG(mode)
             # Not by agents, because each of their opens is checked for quarantine.
-            and (state.free or (state.principal.is_person and state.is_permitted(node, _READ)))
+            and (state.is_unrestricted or (state.principal.is_person and state.is_permitted(node, _READ)))
             and node.area is not None
             and not state.is_shared(node.area)
             and not state.passthrough.applies_to(mode, size)
@@ -548,7 +548,7 @@ class BackedFiles:
         earlier audit records are durable.
         """
         await self._state.loop.in_thread(os.fdatasync if datasync else os.fsync, fd)
-        self._state.notice_written()
+        self._state.collect_written()
         node = self._state.files.get(fd)
         if node is not None and fd in self._state.written:
             self._state.written.discard(fd)
@@ -569,7 +569,7 @@ class BackedFiles:
 
         Either it has changed within the current tick of the host's clock, or the principal may not see its times.
         """
-        if not self._state.free and not self._state.rights(node).lists_below:
+        if not self._state.is_unrestricted and not self._state.rights(node).lists_below:
             return True
         return time.time_ns() - os.fstat(self._state.directories.fd_for(node)).st_mtime_ns < _TICK_NS
 
@@ -579,7 +579,7 @@ class BackedFiles:
         area = node.area
         if area is not None and area.hidden:
             names = [name for name in names if not area.hides(node, name)]
-        if not self._state.free:
+        if not self._state.is_unrestricted:
             names = self._state.visible_names(node, names)
         return names
 
@@ -605,7 +605,7 @@ class BackedFiles:
             raise self._absent_xattr_error(node, name, error) from None
         if name in ACLS:
             self._state.open_file_cache.answer_acls()
-            if not self._state.free:
+            if not self._state.is_unrestricted:
                 return mask_acl(value, self._state.permitted_mode(node, 0o777))
         return value
 
@@ -642,7 +642,7 @@ class BackedFiles:
     def _check_xattr(self, node: Node, name: bytes, value: bytes | None) -> None:
         if name.startswith(NAMESPACE):
             check_attribute(node.path, os.fsdecode(name), value, self._state.principal)
-        elif not is_handed_on(name):
+        elif not is_host_attribute(name):
             raise path_error(errno.EOPNOTSUPP, node.path)
         elif name not in ACLS and not self._state.principal.is_person:
             raise path_error(errno.EPERM, node.path, "an agent gives no file a privilege")
@@ -660,7 +660,7 @@ class BackedFiles:
         return [
             name
             for name in names
-            if name.startswith(NAMESPACE) or (is_handed_on(name) and (is_root or not name.startswith(b"trusted.")))
+            if name.startswith(NAMESPACE) or (is_host_attribute(name) and (is_root or not name.startswith(b"trusted.")))
         ]
 
     def remove_xattr(self, node: Node, name: bytes) -> None:
@@ -676,7 +676,7 @@ class BackedFiles:
 
     def _deny_lookup(self, parent: Node, name: bytes) -> Attributes:
         """Record a denied lookup in the audit and return a negative entry."""
-        self._state.audit("list", parent.text_below(name), outcome="ENOENT")
+        self._state.audit("list", parent.path_text_below(name), outcome="ENOENT")
         return attributes.negative_entry(0)
 
     def _check_writable(self, node: Node) -> None:
@@ -693,7 +693,7 @@ class BackedFiles:
             raise path_error(errno.EACCES if rights.exists else errno.ENOENT, node.path)
 
     def _check_open(self, node: Node, flags: int) -> None:
-        if self._state.free:
+        if self._state.is_unrestricted:
             return
         access = flags & os.O_ACCMODE
         if not access and not flags & os.O_TRUNC and self._state.is_permitted(node, _READ):
@@ -706,7 +706,7 @@ class BackedFiles:
 
         A file is quarantined by its attribute, its path or its content.
         """
-        if self._state.free or self._state.principal.is_person or flags & os.O_ACCMODE == os.O_WRONLY:
+        if self._state.is_unrestricted or self._state.principal.is_person or flags & os.O_ACCMODE == os.O_WRONLY:
             return False
         quarantine = self._state.policy.quarantine
         if path in quarantine.paths or self._has_quarantined_content(fd, quarantine.contents):
@@ -736,7 +736,7 @@ class BackedFiles:
             return blob_id(file.read(size + 1)) in hashes
 
     def _check_move(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
-        if self._state.free:
+        if self._state.is_unrestricted:
             return
         source, target = self._state.rights_below(parent, name), self._state.rights_below(new_parent, new_name)
         path = Path((*parent.path.parts, os.fsdecode(name)))
@@ -753,7 +753,7 @@ class BackedFiles:
 
     def _copy_marks(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
         """Copy the marks of a file to the file that an agent renames over it."""
-        if self._state.free or self._state.principal.is_person:
+        if self._state.is_unrestricted or self._state.principal.is_person:
             return
         directories = self._state.directories
         try:
@@ -826,7 +826,7 @@ class BackedFiles:
         The writer then repeats the lookup, and does not write to a file without a name.
         """
         parent = node.parent
-        if node.is_top or parent is None or self._state.nodes.named(parent, node.name) is not node:
+        if node.is_top or parent is None or self._state.nodes.node_named(parent, node.name) is not node:
             return  # this mount itself has removed the name
         try:
             directory, name = self._locate(node)
@@ -920,7 +920,7 @@ class BackedFiles:
             utime = functools.partial(os.utime, name, dir_fd=parent, follow_symlinks=False)
         else:
             utime = functools.partial(os.utime, path)
-        if request.now:
+        if request.sets_current_time:
             utime()
         else:
             stat = self.stat(node)
@@ -981,7 +981,7 @@ class BackedFiles:
         maps_writable = access == os.O_RDWR
         # FLUSH at each close costs a request. Programs lock files that they open for reading and writing; locks through
         # other handles are released when the last descriptor is closed.
-        flushes = maps_writable or node.is_locked
+        sends_flush = maps_writable or node.is_locked
         backing, is_shared = 0, state.is_shared(area)
         if (
             not is_shared
@@ -991,15 +991,18 @@ class BackedFiles:
         ):
             backing = state.passthrough.open(fd, node, stat, writes=access != os.O_RDONLY, any_size=is_shared)
         if backing:
-            return OpenReply(fd, backing=backing, flushes=flushes)
+            return OpenReply(fd, backing=backing, sends_flush=sends_flush)
         if state.needs_direct_io(area, maps_writable=maps_writable):
             state.direct_io_fds.add(fd)
             node.cached_version = None
-            return OpenReply(fd, direct_io=True, flushes=flushes)
+            return OpenReply(fd, direct_io=True, sends_flush=sends_flush)
         if maps_writable and area.writable and state.claims is not None:
             state.claims.add(node, fd)
         return OpenReply(
-            fd, keep_cache=keep_cache, keeps=None if node.is_locked else node.cached_version, flushes=flushes
+            fd,
+            keep_cache=keep_cache,
+            reusable_version=None if node.is_locked else node.cached_version,
+            sends_flush=sends_flush,
         )
 
 

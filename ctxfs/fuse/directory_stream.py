@@ -16,7 +16,7 @@ DOT, DOTS = 1, 2
 _HASH_BITS = 32
 
 
-def place_of(name: bytes) -> int:
+def cookie_of(name: bytes) -> int:
     """Return the readdir cookie of a name on disk.
 
     Two names of one directory collide once in 2⁶² pairs. The seed of the hash is private to this process, so that
@@ -45,7 +45,7 @@ class DirectoryStream:
 
     def index_after(self, cookie: int) -> int:
         """Return the index in `names` of the first name after a cookie; cookie 0 precedes all names."""
-        return bisect.bisect_right(self.names or (), cookie, key=place_of) if cookie else 0
+        return bisect.bisect_right(self.names or (), cookie, key=cookie_of) if cookie else 0
 
     # Synthetic entries keep the tree's order: in a task the request is last, because its removal removes the others.
 

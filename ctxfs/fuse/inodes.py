@@ -138,7 +138,7 @@ class Node:
         names.reverse()
         return os.fsdecode(b"/".join(names))
 
-    def text_below(self, name: bytes) -> str:
+    def path_text_below(self, name: bytes) -> str:
         """Return the path of a name in this directory, as text."""
         path_text = self.path_text
         return f"{path_text}/{os.fsdecode(name)}" if path_text else os.fsdecode(name)
@@ -191,8 +191,8 @@ class NodeTable:
     ) -> list[tuple[int, int, Node]]:
         """Add the nodes of many listed files; increment their lookup counts and set their reported versions.
 
-        `files` has the layout of `interfaces.Seen`. Return (offset in the reply, number by inode, node) of the files
-        that have another number, are open or are locked.
+        `files` has the layout of `interfaces.PackedFiles`. Return (offset in the reply, number by inode, node) of the
+        files that have another number, are open or are locked.
         """
         numbers, by_key, by_number = area.number_base, self._by_key, self._by_number
         children = self._by_name.setdefault(parent.number, {})
@@ -225,9 +225,9 @@ class NodeTable:
         node.other_names = tuple(dict.fromkeys(names))[-_MAX_NAMES:]
 
     def _has_name(self, node: Node, parent: Node, name: bytes) -> bool:
-        return self.named(parent, name) is node
+        return self.node_named(parent, name) is node
 
-    def synthetic(self, parent: Node, name: bytes) -> Node:
+    def synthetic_node(self, parent: Node, name: bytes) -> Node:
         """Return the node of a synthetic file, which its path identifies, or add one."""
         key = ("path", parent.number, name)
         node = self._by_key.get(key)
@@ -236,7 +236,7 @@ class NodeTable:
             self._bind_name(node, parent, name)
         return node
 
-    def named(self, parent: Node, name: bytes) -> Node | None:
+    def node_named(self, parent: Node, name: bytes) -> Node | None:
         """Return the node last looked up as `name` in `parent`, if the kernel still references it; otherwise None."""
         children = self._by_name.get(parent.number)
         return children.get(name) if children is not None else None
@@ -264,7 +264,7 @@ class NodeTable:
             del self._by_name[parent.number]
         return node
 
-    def unlinked(self, parent: Node, name: bytes) -> Node | None:
+    def remove_name(self, parent: Node, name: bytes) -> Node | None:
         """Remove the name from the table and return its node, or None.
 
         A node without other names is no longer found by identity.
@@ -283,7 +283,7 @@ class NodeTable:
         """Move a node to a new name, replacing the node of that name. Nodes below a directory move with it."""
         if (parent.number, name) == (new_parent.number, new_name):
             return
-        self.unlinked(new_parent, new_name)
+        self.remove_name(new_parent, new_name)
         node = self._unbind_name(parent, name)
         if node is not None:
             self._add_other_name(node)  # its last lookup may have been by a name that stays
@@ -293,7 +293,7 @@ class NodeTable:
 
     def exchange(self, parent: Node, name: bytes, other_parent: Node, other_name: bytes) -> None:
         """Swap the nodes of two names."""
-        node_a, node_b = self.named(parent, name), self.named(other_parent, other_name)
+        node_a, node_b = self.node_named(parent, name), self.node_named(other_parent, other_name)
         changes = ((node_a, other_parent, other_name), (node_b, parent, name))
         for node, new_parent, new_name in changes:
             if node is None:

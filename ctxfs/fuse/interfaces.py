@@ -9,7 +9,7 @@ from ctxfs.fuse.inodes import Version
 # an expected file: number, device, inode, name
 ExpectedFile: TypeAlias = tuple[int, int, int, bytes]
 # files in a packed reply: (index in the names, offset in the reply, device, inode, version)
-Seen: TypeAlias = list[tuple[int, int, int, int, Version]]
+PackedFiles: TypeAlias = list[tuple[int, int, int, int, Version]]
 
 
 class DirectoryEntries(Protocol):
@@ -36,7 +36,7 @@ class DirectoryEntries(Protocol):
 
     def add_on_disk(
         self, directory: int, names: list[bytes], start: int, numbers: int, seconds: float, below: int
-    ) -> Seen | None:
+    ) -> PackedFiles | None:
         """Add `names` from index `start` on that exist in `directory`, a descriptor, as many as fit.
 
         Attributes come from the host. A file has the number `numbers | inode`, unless it is renumbered. Regular files

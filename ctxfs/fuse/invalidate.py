@@ -24,7 +24,7 @@ from ctxfs.store.rooted_fs import magic_path
 log = logging.getLogger(__name__)
 
 # directory, names in it that may have changed, removed names: see `daemon.watch.by_directory`
-Inside: TypeAlias = tuple[Sequence[str], Sequence[str], Sequence[str]]
+DirectoryChanges: TypeAlias = tuple[Sequence[str], Sequence[str], Sequence[str]]
 
 _BATCH_NODES = 200
 _STOP_SECONDS = 1.0
@@ -57,7 +57,7 @@ class Notifier:
         """Expire a name in a directory that may now lead elsewhere: see `Caches.expire_entry`."""
         self._put(lambda: self._caches.expire_entry(parent, name), urgent)
 
-    def after(self, call: Callable[[], None]) -> None:
+    def call_after(self, call: Callable[[], None]) -> None:
         """Call a function after the kernel has accepted all invalidations sent so far."""
         self._queue.put(call)
 
@@ -99,7 +99,7 @@ class Invalidator:
         self._state = state
         self._notifier = notifier
 
-    def changed(self, root: str, changes: Sequence[Inside]) -> None:
+    def invalidate_changes(self, root: str, changes: Sequence[DirectoryChanges]) -> None:
         """Invalidate the changed paths below the host folder `root`.
 
         `changes` has the format of `daemon.watch.by_directory`. If an entry contains no name, all nodes below the folder
@@ -116,12 +116,12 @@ class Invalidator:
                 for directory, names, removed in changes:
                     self._compare_directory(area, directory, [*map(os.fsencode, names)], [*map(os.fsencode, removed)])
 
-    def everything(self) -> None:
+    def invalidate_all(self) -> None:
         """Invalidate all nodes, because change notices may have been missed."""
         self._invalidate(self._state.nodes)
         self._invalidate_changed_paths()
 
-    def ruled(self) -> None:
+    def apply_rules(self) -> None:
         """Invalidate all nodes after a change of the rules, in batches between which requests are answered.
 
         Open files are first, because their readers send no lookup. The names at the top follow, with which the kernel
@@ -188,7 +188,7 @@ class Invalidator:
             return False
         return st.S_ISDIR(stat.st_mode) and node.key[1:3] == (stat.st_dev, stat.st_ino)  # type: ignore[index]  # keys of disk nodes are tuples
 
-    def structure(self) -> None:
+    def invalidate_mounts(self) -> None:
         """Invalidate the nodes of mount points after mounts were added or removed."""
         for node in self._state.nodes:
             if node.area is None or node.is_top:
@@ -214,7 +214,7 @@ class Invalidator:
             return
         names = list(self._all_names(node) if b"" in names else names)
         # A removed name without a node was, most of the time, deleted by the mount itself.
-        names += [name for name in removed if self._state.nodes.named(node, name) is not None]
+        names += [name for name in removed if self._state.nodes.node_named(node, name) is not None]
         changed = [self._compare_name(node, name) for name in names]
         if any(changed):
             # Also with an equal modification time: older kernels have a granularity of milliseconds.
@@ -237,7 +237,7 @@ class Invalidator:
         for name in names:
             if node is None:
                 return None
-            node = self._state.nodes.named(node, name)
+            node = self._state.nodes.node_named(node, name)
         return node
 
     def _top_node(self, area: Area) -> Node | None:
@@ -245,12 +245,12 @@ class Invalidator:
         for part in area.path.parts:
             if node is None:
                 return None
-            node = self._state.nodes.named(node, os.fsencode(part))
+            node = self._state.nodes.node_named(node, os.fsencode(part))
         return node
 
     def _compare_name(self, parent: Node, name: bytes) -> bool:
         """Invalidate a name that leads elsewhere than last reported; return True if it does."""
-        node, stat = self._state.nodes.named(parent, name), None
+        node, stat = self._state.nodes.node_named(parent, name), None
         try:
             stat = os.stat(name, dir_fd=self._state.directories.fd_for(parent), follow_symlinks=False)
             identity = stat.st_dev, stat.st_ino, st.S_IFMT(stat.st_mode)

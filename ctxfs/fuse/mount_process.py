@@ -21,7 +21,7 @@ import trio
 from ctxfs import heap
 from ctxfs.eventlog.spool import Spool
 from ctxfs.fuse.dead_connection import DeadConnection
-from ctxfs.fuse.invalidate import Inside, Invalidator, Notifier
+from ctxfs.fuse.invalidate import DirectoryChanges, Invalidator, Notifier
 from ctxfs.fuse.kernel_mount import mount
 from ctxfs.fuse.lock_owners import CacheClaims
 from ctxfs.fuse.mounting import check_fuse, mount_options
@@ -73,7 +73,7 @@ class MountProcess:
             self._journal,
             Spool(HostPath(arguments["audit"]) if arguments.get("audit") else None),
             self._call,
-            notes_reads=bool(arguments.get("audit")) and bool(arguments.get("audit_reads")),
+            audits_reads=bool(arguments.get("audit")) and bool(arguments.get("audit_reads")),
             claims=CacheClaims(str(self._run_folder / "mapped")),
         )
         self._state.set_shared(bool(arguments.get("shared")))
@@ -104,13 +104,13 @@ class MountProcess:
         )
         users = self._arguments.get("users")
         self._state.users = None if users is None else frozenset(map(int, users))
-        self._state.unopened = bool(
+        self._state.reads_without_open = bool(
             self._arguments.get("read_only")
             and self._transport.reads_by_number
-            and not self._state.notes_reads
+            and not self._state.audits_reads
             and users is None  # the kernel's cache serves unopened files to any user
         )
-        self._state.compares_modes = "default_permissions" in options
+        self._state.checks_modes = "default_permissions" in options
         dead = self._arguments.get("dead")
         mounted = mount(self._mountpoint, options, self._store, None if dead is None else DeadConnection(int(dead)))
         self._transport.attach(Operations(self._state), mounted)
@@ -118,11 +118,11 @@ class MountProcess:
         self._send_connection()
         if self._arguments.get("owner"):
             # No permission is checked during passthrough, so it is only for the owner of the files.
-            self._state.passthrough.hands = self._transport.hands
-        self._state.open_file_cache.keeper = self._transport.keeper
-        if self._transport.judges_acls:
+            self._state.passthrough.backing_files = self._transport.backing_files
+        self._state.open_file_cache.backend = self._transport.open_cache_backend
+        if self._transport.checks_acls:
             self._state.open_file_cache.answer_acls()
-        self._state.judges_acls = self._transport.judges_acls or not self._state.compares_modes
+        self._state.checks_acls = self._transport.checks_acls or not self._state.checks_modes
         self._state.caches = self._transport
         self._notifier = Notifier(self._transport)
         self._invalidator = Invalidator(self._state, self._notifier)
@@ -142,7 +142,7 @@ class MountProcess:
     async def _flush_audit(self) -> None:
         while True:
             await trio.sleep(_AUDIT_SECONDS)
-            if self._state.spool.has_buffered or self._state.open_file_cache.noted:
+            if self._state.spool.has_buffered or self._state.open_file_cache.has_opens:
                 self._transport.run_soon(self._state.flush_audit)
 
     async def _keep_connected(self, started: Callable[[], None]) -> None:
@@ -243,13 +243,13 @@ class MountProcess:
 
         Without `record` nothing is journalled; the message names the files that are being written.
         """
-        self._state.described = None
-        self._state.notice_written()
+        self._state.cached_metadata = None
+        self._state.collect_written()
         writing = [str(self._state.files[fd].path) for fd in self._state.written]
         if record:
             self._state.record_written()
         if self._notifier is not None:
-            self._notifier.after(lambda: self._send_synced_soon(number, writing))
+            self._notifier.call_after(lambda: self._send_synced_soon(number, writing))
 
     def _send_synced_soon(self, number: int, writing: list[str]) -> None:
         def start() -> None:
@@ -269,43 +269,43 @@ class MountProcess:
 
     def _invalidate_all(self) -> None:
         if self._invalidator is not None:
-            self._invalidator.everything()
+            self._invalidator.invalidate_all()
 
     def _set_shared(self, shared: bool) -> None:
-        if shared != self._state.shared:
+        if shared != self._state.is_writable_elsewhere:
             self._state.set_shared(shared)
             self._invalidate_all()
 
-    def _invalidate_changes(self, root: str, inside: list[Inside]) -> None:
-        self._state.described = None
+    def _invalidate_changes(self, root: str, inside: list[DirectoryChanges]) -> None:
+        self._state.cached_metadata = None
         if self._invalidator is not None:
-            self._invalidator.changed(root, inside)
+            self._invalidator.invalidate_changes(root, inside)
 
     def _replace_policy(self, rules: list[Any]) -> None:
         """Apply a new policy, and invalidate the kernel's caches, which follow the old one.
 
         No invalidation is needed if neither policy restricts the principal.
         """
-        was_unrestricted = self._state.free
-        self._state.take_policy(rules)
-        if self._invalidator is not None and not (was_unrestricted and self._state.free):
-            self._invalidator.ruled()
+        was_unrestricted = self._state.is_unrestricted
+        self._state.apply_policy(rules)
+        if self._invalidator is not None and not (was_unrestricted and self._state.is_unrestricted):
+            self._invalidator.apply_rules()
 
     def _replace_shape(self, shape: dict[str, Any]) -> None:
         self._apply_shape(shape)
         if self._invalidator is not None:
-            self._invalidator.structure()
+            self._invalidator.invalidate_mounts()
 
     def _apply_shape(self, shape: dict[str, Any]) -> None:
         backings = [
             (Path.parse(path), root, writable, [tuple(parts) for parts in hidden], versioned)
             for path, root, writable, hidden, versioned in shape["backings"]
         ]
-        self._state.reshape(
+        self._state.apply_mount_table(
             backings, [Path.parse(path) for path in shape["mountpoints"]], shape["views"], shape["sealed"]
         )
-        self._state.take_policy(shape["policy"])
-        self._state.mount_table.grows = frozenset(Path.parse(path) for path in shape["grows"])
+        self._state.apply_policy(shape["policy"])
+        self._state.mount_table.append_only = frozenset(Path.parse(path) for path in shape["grows"])
 
 
 def _raise_descriptor_limit() -> None:

@@ -41,12 +41,12 @@ def check_library() -> str:
     return pyfuse3.__version__
 
 
-def prepare_mountpoint(at: HostPath, *, known: bool = False) -> None:
+def prepare_mountpoint(at: HostPath, *, is_known_mountpoint: bool = False) -> None:
     """Make the directory if it is missing. Raise CommandError if it cannot become a mount point.
 
-    A dead mount of ctxfs stays until the new one replaces it, so that the directory below is never exposed. `known`:
-    the store has been mounted there before; files that were written there since are brought into the store at the
-    mount.
+    A dead mount of ctxfs stays until the new one replaces it, so that the directory below is never exposed.
+
+    `is_known_mountpoint`: the store has been mounted there before. The mount moves stray files into the store.
     """
     if is_dead(at):
         if devices_at(str(at)):
@@ -60,7 +60,7 @@ def prepare_mountpoint(at: HostPath, *, known: bool = False) -> None:
         raise CommandError(f"'{at}' is not a directory", "choose another mount point") from error
     except OSError as error:
         raise CommandError(f"cannot make '{at}': {error.strerror}", "choose another mount point") from error
-    if not known and any(at.iterdir()):
+    if not is_known_mountpoint and any(at.iterdir()):
         raise CommandError(f"'{at}' is not empty", "choose an empty or new directory: its files would be hidden")
 
 

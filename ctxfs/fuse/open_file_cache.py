@@ -14,67 +14,67 @@ class OpenFileCache:
     """The handlers' side of the open file cache: forwards to the transport's cache and closes evicted handles."""
 
     def __init__(self) -> None:
-        self.keeper: OpenCacheBackend | None = None
+        self.backend: OpenCacheBackend | None = None
         self.close_handle: Callable[[int], None] = _not_attached
         # The reply for an absent ACL is ENODATA, as natively. If the kernel caches no ACLs, only once an ACL is met.
         self.answers_acls = False
 
     def expect(self, directory: int, nodes: Sequence[Node]) -> None:
         """Let the transport open files for reading that were just looked up in a directory, a descriptor."""
-        if self.keeper is not None and nodes:
+        if self.backend is not None and nodes:
             # Keys of disk nodes are (area, device, inode, kind).
-            self.keeper.expect(directory, [(node.number, *node.key[1:3], node.name) for node in nodes])  # type: ignore[index]
+            self.backend.expect(directory, [(node.number, *node.key[1:3], node.name) for node in nodes])  # type: ignore[index]
 
     def unexpect(self, number: int) -> None:
         """Forward to `OpenCacheBackend.unexpect`."""
-        if self.keeper is not None:
-            self.keeper.unexpect(number)
+        if self.backend is not None:
+            self.backend.unexpect(number)
 
     def remove_directory(self, directory: int) -> None:
         """Forward to `OpenCacheBackend.closed`."""
-        if self.keeper is not None:
-            self.keeper.closed(directory)
+        if self.backend is not None:
+            self.backend.closed(directory)
 
     def set_listing_end(self, node: Node, cookie: int) -> None:
         """Forward to `OpenCacheBackend.ends`."""
-        if self.keeper is not None:
-            self.keeper.ends(node.number, cookie)
+        if self.backend is not None:
+            self.backend.ends(node.number, cookie)
 
     def mark_without_capability(self, node: Node) -> None:
         """Forward to `OpenCacheBackend.bare`."""
-        if self.keeper is not None:
-            self.keeper.bare(node.number)
+        if self.backend is not None:
+            self.backend.bare(node.number)
 
     def answer_acls(self) -> None:
         """Reply ENODATA to requests for an absent ACL from now on."""
         self.answers_acls = True
-        if self.keeper is not None:
-            self.keeper.answer_acls()
+        if self.backend is not None:
+            self.backend.answer_acls()
 
     def watch_closes(self, watches: bool) -> None:
         """Forward to `OpenCacheBackend.watch_closes`."""
-        if self.keeper is not None:
-            self.keeper.watch_closes(watches)
+        if self.backend is not None:
+            self.backend.watch_closes(watches)
 
     def evict(self, node: Node) -> None:
         """Evict a file: its handle is closed now, or with its last reader."""
-        if self.keeper is not None and (handle := self.keeper.end(node.number)) is not None:
+        if self.backend is not None and (handle := self.backend.end(node.number)) is not None:
             self.close_handle(handle)
 
     def evict_all(self) -> None:
         """Evict all files, because permissions or paths have changed."""
-        if self.keeper is not None:
-            for handle in self.keeper.end_all():
+        if self.backend is not None:
+            for handle in self.backend.end_all():
                 self.close_handle(handle)
 
     @property
-    def noted(self) -> bool:
+    def has_opens(self) -> bool:
         """Return True if opens were recorded that `take_opens` has not returned yet."""
-        return self.keeper is not None and self.keeper.noted
+        return self.backend is not None and self.backend.noted
 
     def take_opens(self) -> list[tuple[int, int]]:
         """Return (number, time in nanoseconds) of the opens since the last call."""
-        return self.keeper.take_notes() if self.keeper is not None else []
+        return self.backend.take_notes() if self.backend is not None else []
 
 
 def _not_attached(handle: int) -> None:

@@ -23,17 +23,17 @@ from ctxfs.fuse.attributes import (
     RequestContext,
     SetattrRequest,
     SyntheticStatfs,
-    is_handed_on,
+    is_host_attribute,
 )
 from ctxfs.fuse.backed import BackedFiles
-from ctxfs.fuse.directory_stream import DOTS, DirectoryStream, place_of
+from ctxfs.fuse.directory_stream import DOTS, DirectoryStream, cookie_of
 from ctxfs.fuse.inodes import Area, Node, Version
-from ctxfs.fuse.interfaces import DirectoryEntries, Seen
+from ctxfs.fuse.interfaces import DirectoryEntries, PackedFiles
 from ctxfs.fuse.lease_retry import retry
 from ctxfs.fuse.lock_owners import Range
-from ctxfs.fuse.state import SYNTHETIC, State
+from ctxfs.fuse.state import FIRST_SYNTHETIC_HANDLE, State
 from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
-from ctxfs.fuse.transaction_files import SPEAKING
+from ctxfs.fuse.transaction_files import FIRST_TRANSACTION_HANDLE
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import path_error, read_only
 from ctxfs.model.tables import Table
@@ -87,22 +87,22 @@ class Operations:
         return self._state.users
 
     @property
-    def notes_reads(self) -> bool:
+    def audits_reads(self) -> bool:
         """Return True if the audit records every open for reading."""
-        return self._state.notes_reads
+        return self._state.audits_reads
 
     @property
-    def takes_locks(self) -> bool:
+    def forwards_locks(self) -> bool:
         """Return True if callers' locks are forwarded to the backing files.
 
         If no file is opened, no close would release them: then the kernel keeps the locks.
         """
-        return not self._state.unopened
+        return not self._state.reads_without_open
 
     @property
-    def compares_modes(self) -> bool:
+    def checks_modes(self) -> bool:
         """Return True if the kernel compares modes with its callers, so that it can also check ACLs."""
-        return self._state.compares_modes
+        return self._state.checks_modes
 
     # names
 
@@ -214,7 +214,7 @@ class Operations:
         """
         node = self._state.nodes[number]
         if not name.startswith(NAMESPACE):
-            if node.area is not None and is_handed_on(name):
+            if node.area is not None and is_host_attribute(name):
                 return self._backed.get_host_xattr(node, name)
             is_acl = name in ACLS and self._state.open_file_cache.answers_acls
             code = errno.ENODATA if is_acl else errno.EOPNOTSUPP
@@ -250,7 +250,7 @@ class Operations:
         """Return the capacity of the host file system of the store."""
         stat = os.statvfs(self._state.store)
         free, available, files = stat.f_bfree, stat.f_bavail, (stat.f_files, stat.f_ffree)
-        if not self._state.free:  # the writes of other principals must not show
+        if not self._state.is_unrestricted:  # the writes of other principals must not show
             free, available = (_round_down(blocks, stat.f_frsize) for blocks in (free, available))
             files = 0, 0
         return SyntheticStatfs(stat.f_bsize, stat.f_frsize, stat.f_blocks, free, available, *files, stat.f_namemax)
@@ -264,7 +264,7 @@ class Operations:
 
         `uid` is the caller's. Tools run as the owner of the mount, so only the owner and root may call them.
         """
-        if self._state.unopened:
+        if self._state.reads_without_open:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         node = self._state.nodes[number]
         if node.area is None:
@@ -288,10 +288,10 @@ class Operations:
 
     def read(self, fh: int, offset: int, size: int) -> Answer[bytes]:
         """Return bytes of the file, of the snapshot, or of the response of a transaction file."""
-        if fh < SYNTHETIC:
+        if fh < FIRST_SYNTHETIC_HANDLE:
             return self._backed.read(fh, offset, size)
-        if fh >= SPEAKING:
-            return self._state.conversations.read(fh, offset, size)
+        if fh >= FIRST_TRANSACTION_HANDLE:
+            return self._state.transaction_files.read(fh, offset, size)
         return self._synthetic.read(fh, offset, size)
 
     def read_unopened(self, number: int, offset: int, size: int) -> Answer[bytes]:
@@ -305,20 +305,22 @@ class Operations:
 
         `data` is valid only until this returns.
         """
-        if fh < SYNTHETIC:
+        if fh < FIRST_SYNTHETIC_HANDLE:
             return self._backed.write(fh, offset, data, drop_privileges)
-        if fh >= SPEAKING:
-            return self._state.conversations.write(fh, bytes(data))
+        if fh >= FIRST_TRANSACTION_HANDLE:
+            return self._state.transaction_files.write(fh, bytes(data))
         return self._synthetic.write(fh, offset, bytes(data))
 
     def release(self, fh: int) -> Answer[None]:
         """Close a handle after its last user has closed it."""
-        if fh < SYNTHETIC:
+        if fh < FIRST_SYNTHETIC_HANDLE:
             self._backed.release(fh)
             return None
-        return self._state.conversations.release(fh) if fh >= SPEAKING else self._synthetic.release(fh)
+        return (
+            self._state.transaction_files.release(fh) if fh >= FIRST_TRANSACTION_HANDLE else self._synthetic.release(fh)
+        )
 
-    def end_locks(self, number: int, handle: int) -> None:
+    def release_locks(self, number: int, handle: int) -> None:
         """Release the locks of an open file description that is closed.
 
         `handle` is the complete handle, with its count.
@@ -333,7 +335,7 @@ class Operations:
 
         Raise OSError ENOSYS if the kernel keeps the locks.
         """
-        if not self.takes_locks:
+        if not self.forwards_locks:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         if self._state.locks:
             self._state.locks.flush(self._state.nodes[number], owner)
@@ -373,20 +375,20 @@ class Operations:
 
     async def _wait_lock(self, node: Node, fh: int, granted: Coroutine[Any, Any, None]) -> None:
         await granted
-        if fh < SYNTHETIC and self._backed.is_stale(node, fh):
+        if fh < FIRST_SYNTHETIC_HANDLE and self._backed.is_stale(node, fh):
             await self._backed.invalidate_pages(node)
 
     def _lock_fd(self, fh: int) -> int | None:
-        if fh >= SYNTHETIC:
+        if fh >= FIRST_SYNTHETIC_HANDLE:
             return None
         self._state.files[fh]  # raises EBADF if it is not open
         return fh
 
     def fsync(self, fh: int, datasync: bool) -> Answer[None]:
         """Make a file durable; edits of a synthetic file are applied."""
-        if fh < SYNTHETIC:
+        if fh < FIRST_SYNTHETIC_HANDLE:
             return self._backed.fsync(fh, datasync)
-        return self._synthetic.commit(fh) if fh < SPEAKING else None
+        return self._synthetic.commit(fh) if fh < FIRST_TRANSACTION_HANDLE else None
 
     def allocate(self, fh: int, mode: int, offset: int, length: int, *, drop_privileges: bool = False) -> None:
         """Allocate space or punch a hole in a backed file, as fallocate(2)."""
@@ -481,7 +483,7 @@ class Operations:
         if stream.fd is not None:
             self._backed.close_directory(stream.node, stream.fd)
 
-    def opened(self, number: int, fd: int, version: Version) -> None:
+    def add_opened(self, number: int, fd: int, version: Version) -> None:
         """Add a descriptor with which the transport has opened an expected file; `version` is the file's."""
         self._backed.add_opened(self._state.nodes[number], fd, version)
 
@@ -496,7 +498,7 @@ class Operations:
     def _sync_names(self, node: Node) -> Answer[None]:
         return self._backed.fsync_directory(node) if node.area is not None else None
 
-    def refused(self, request: str, error: OSError) -> None:
+    def audit_refusal(self, request: str, error: OSError) -> None:
         """Record a refused request in the audit.
 
         Refusals by the daemon are left out, because the daemon has recorded them.
@@ -514,7 +516,7 @@ class Operations:
         assert names is not None and area is not None
         directory = state.directories.fd_for(node)
         files = None
-        if state.free:
+        if state.is_unrestricted:
             below = 0 if state.is_shared(area) else state.passthrough.min_bytes
             files = entries.add_on_disk(
                 directory, names, start, area.number_base, state.area_cache_seconds(area), below
@@ -524,7 +526,7 @@ class Operations:
         else:
             self._add_listed(node, area, names, files, entries)
             if not stream.is_volatile and (files[-1][0] + 1 if files else 0) == len(names):
-                state.open_file_cache.set_listing_end(node, place_of(names[-1]) if names else DOTS)
+                state.open_file_cache.set_listing_end(node, cookie_of(names[-1]) if names else DOTS)
 
     def _add_one_by_one(
         self, directory: int, stream: DirectoryStream, start: int, entries: DirectoryEntries
@@ -539,14 +541,16 @@ class Operations:
             except OSError:
                 continue  # removed since the names were read
             child = self._state.node_for(node, name, node.area, stat)
-            if not entries.add(name, self._backed.attributes(child, stat), place_of(name)):
+            if not entries.add(name, self._backed.attributes(child, stat), cookie_of(name)):
                 break
             child.lookups += 1
             if self._backed.can_open_directly(child, stat.st_mode, stat.st_size):
                 expected.append(child)
         return expected
 
-    def _add_listed(self, node: Node, area: Area, names: list[bytes], files: Seen, entries: DirectoryEntries) -> None:
+    def _add_listed(
+        self, node: Node, area: Area, names: list[bytes], files: PackedFiles, entries: DirectoryEntries
+    ) -> None:
         """Add the nodes of entries that the transport has added at once.
 
         Correct the entries whose numbers are taken, and keep the transport from opening files that are open or locked.
@@ -570,7 +574,7 @@ class Operations:
             if self._state.area_below(stream.node, name) is not None:
                 child, reply = self._area_entry(stream.node, name, entry)
             else:
-                child = self._state.nodes.synthetic(stream.node, name)
+                child = self._state.nodes.synthetic_node(stream.node, name)
                 reply = self._synthetic.attributes(child, path / entry.name, entry)
             if not entries.add(name, reply, stream.entry_cookie(index)):
                 break
@@ -585,8 +589,8 @@ class Operations:
         try:
             stat = os.stat(area.root)
         except OSError:
-            child = self._state.nodes.synthetic(parent, name)
-            return child, attributes.synthetic(child, entry, 0.0, entry.mtime_ns)
+            child = self._state.nodes.synthetic_node(parent, name)
+            return child, attributes.synthetic_attributes(child, entry, 0.0, entry.mtime_ns)
         child = self._state.top_node(parent, name, area, stat)
         return child, self._backed.attributes(child, stat)
 
@@ -613,7 +617,7 @@ class Operations:
 
     @staticmethod
     def _backed_handle(fh: int) -> int:
-        if fh >= SYNTHETIC:
+        if fh >= FIRST_SYNTHETIC_HANDLE:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         return fh
 

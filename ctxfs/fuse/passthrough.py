@@ -24,7 +24,7 @@ class Passthrough:
 
     def __init__(self, is_allowed: Callable[[], bool]) -> None:
         """Create an empty table; `is_allowed` returns True if the kernel may read and write unchecked."""
-        self.hands: BackingFiles | None = None
+        self.backing_files: BackingFiles | None = None
         self._is_allowed = is_allowed
         self._files: dict[Node, tuple[int, set[int]]] = {}
         self._writers: dict[int, Version] = {}
@@ -35,7 +35,7 @@ class Passthrough:
 
         With `any_size` small files use passthrough, too.
         """
-        if self.hands is None:
+        if self.backing_files is None:
             return 0
         entry = self._files.get(node)
         if entry is not None:
@@ -47,7 +47,7 @@ class Passthrough:
         ):
             return 0
         else:
-            backing, handles = self.hands.open_backing(fd), set()
+            backing, handles = self.backing_files.open_backing(fd), set()
             if not backing:
                 return 0
             self._files[node] = backing, handles
@@ -69,7 +69,7 @@ class Passthrough:
     @property
     def min_bytes(self) -> int:
         """Return the size in bytes from which on files that are read use passthrough."""
-        return _MIN_BYTES if self.hands is not None else _NO_FILE_BYTES
+        return _MIN_BYTES if self.backing_files is not None else _NO_FILE_BYTES
 
     def applies_to(self, mode: int, size: int) -> bool:
         """Return True for a file that uses passthrough when it is opened for reading."""
@@ -81,9 +81,9 @@ class Passthrough:
         self._handles.discard(fd)
         if entry is not None and fd in entry[1]:
             entry[1].discard(fd)
-            if not entry[1] and self.hands is not None:
+            if not entry[1] and self.backing_files is not None:
                 del self._files[node]
-                self.hands.close_backing(entry[0])
+                self.backing_files.close_backing(entry[0])
         version = self._writers.pop(fd, None)
         if version is None:
             return False

@@ -26,6 +26,6 @@ class ReadAudit(dict[int, str]):
     def __missing__(self, number: int) -> str:
         node = self._nodes[number]
         if node.parent is not self._parent[0]:  # consecutive reads are often in one directory
-            self._parent = node.parent, node.parent.text_below(b"") if node.parent is not None else ""
+            self._parent = node.parent, node.parent.path_text_below(b"") if node.parent is not None else ""
         self[number] = record = encode_event("read", self._parent[1] + os.fsdecode(node.name))
         return record

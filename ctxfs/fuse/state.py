@@ -27,7 +27,7 @@ from ctxfs.vfs.access_control import masked_mode
 from ctxfs.vfs.handles import Handles
 
 # The first handle of synthetic files; lower handles are file descriptors.
-SYNTHETIC = 1 << 40
+FIRST_SYNTHETIC_HANDLE = 1 << 40
 _ALL_MODE_BITS = 0o177777
 
 
@@ -39,7 +39,7 @@ class MountTable:
     structure: frozenset[Path] = frozenset()
     views: frozenset[bytes] = frozenset()
     sealed: frozenset[str] = frozenset()
-    grows: frozenset[Path] = frozenset()
+    append_only: frozenset[Path] = frozenset()
 
 
 class State:
@@ -50,18 +50,18 @@ class State:
         tree: Mount,
         loop: Loop,
         store: str,
-        keep_seconds: float,
+        cache_seconds: float,
         principal: Principal,
         journal: JournalWriter,
         spool: Spool,
         call: Call,
         *,
-        notes_reads: bool = True,
+        audits_reads: bool = True,
         claims: CacheClaims | None = None,
     ) -> None:
         """Create the state of a mount with an empty mount table.
 
-        `notes_reads`: the audit records reads. `claims`: see `CacheClaims`; None if there is no other mount process.
+        `audits_reads`: the audit records reads. `claims`: see `CacheClaims`; None if there is no other mount process.
         """
         self.tree = tree
         self.principal = principal
@@ -73,36 +73,36 @@ class State:
         self.nodes = NodeTable()
         self._reads = ReadAudit(self.nodes)
         self.handles = Handles(tree)
-        self.conversations = TransactionFiles(call, loop)
-        self.notes_reads = notes_reads
+        self.transaction_files = TransactionFiles(call, loop)
+        self.audits_reads = audits_reads
         # If True, no file is opened: the kernel reads by inode number and serves later reads from its cache. This is
         # safe only for a read-only mount without an audit of reads.
-        self.unopened = False
+        self.reads_without_open = False
         self.users: frozenset[int] | None = None  # the uids that are served; None: the kernel decides
         self.files: Table[Node] = Table(errno.EBADF)
-        self.passthrough = Passthrough(lambda: self.free)
+        self.passthrough = Passthrough(lambda: self.is_unrestricted)
         self.open_file_cache = OpenFileCache()
         self.caches: Caches | None = None  # None until it is mounted
         self.directories = DirectoryFds(self.open_file_cache.remove_directory)
         self.locks = LockOwners(loop.call)
         self.claims = claims
-        self.compares_modes = False  # the kernel compares modes with its callers
+        self.checks_modes = False  # the kernel compares modes with its callers
         # The kernel checks callers by ACLs, or admits root alone. If False, shown modes grant no more than the ACL.
-        self.judges_acls = True
+        self.checks_acls = True
         self.direct_io_fds: set[int] = set()  # handles with direct I/O, without page cache
         # Descriptors with writes that the journal has not recorded yet.
         self.written: set[int] = set()
         # The last computed attributes of one file, with their expiry: `getfattr` requests them one by one.
-        self.described: tuple[Path, float, Mapping[str, bytes]] | None = None
+        self.cached_metadata: tuple[Path, float, Mapping[str, bytes]] | None = None
         self.mount_table = MountTable()
         # Empty until the daemon has sent the rules; until then every request goes to the daemon anyway.
         self.policy = PolicyEngine()
-        self.free = False
+        self.is_unrestricted = False
         self._epoch = 0
-        self._max_cache_seconds = keep_seconds
+        self._max_cache_seconds = cache_seconds
         # Without the daemon there are no change notices, so nothing may be cached.
-        self._connected, self.shared = True, False
-        self.keep_seconds = self.writable_cache_seconds = keep_seconds
+        self._connected, self.is_writable_elsewhere = True, False
+        self.cache_seconds = self.writable_cache_seconds = cache_seconds
         self._area_count = 0
         # Paths of remaining areas that have become hidden or visible, until the kernel's caches are invalidated.
         self.changed_paths: list[tuple[Area, tuple[bytes, ...]]] = []
@@ -118,21 +118,21 @@ class State:
 
         If so, their writes must be visible at once, and writable files are not cached.
         """
-        self.shared = shared
+        self.is_writable_elsewhere = shared
         self.open_file_cache.evict_all()
         self._set_cache_seconds()
 
     def _set_cache_seconds(self) -> None:
-        self.keep_seconds = self._max_cache_seconds if self._connected else 0.0
-        self.writable_cache_seconds = 0.0 if self.shared else self.keep_seconds
+        self.cache_seconds = self._max_cache_seconds if self._connected else 0.0
+        self.writable_cache_seconds = 0.0 if self.is_writable_elsewhere else self.cache_seconds
 
     def area_cache_seconds(self, area: Area) -> float:
         """Return how many seconds the kernel may cache names and attributes of an area."""
-        return self.writable_cache_seconds if area.writable else self.keep_seconds
+        return self.writable_cache_seconds if area.writable else self.cache_seconds
 
     def is_shared(self, area: Area) -> bool:
         """Return True if other mount points write to the area: its files then bypass this mount's page cache."""
-        return self.shared and area.writable
+        return self.is_writable_elsewhere and area.writable
 
     def needs_direct_io(self, area: Area, *, maps_writable: bool) -> bool:
         """Return True if a mapping through this mount's page cache could differ from another mapping of the same file.
@@ -142,9 +142,9 @@ class State:
         """
         if not area.writable:
             return False
-        return self.shared or (maps_writable and not area.root.startswith(self.store + "/"))
+        return self.is_writable_elsewhere or (maps_writable and not area.root.startswith(self.store + "/"))
 
-    def reshape(
+    def apply_mount_table(
         self,
         backings: Iterable[tuple[Path, str, bool, Sequence[tuple[str, ...]], bool]],
         mountpoints: Iterable[Path],
@@ -174,33 +174,33 @@ class State:
             areas, frozenset(structure), frozenset(os.fsencode(view) for view in views), frozenset(sealed)
         )
 
-    def take_policy(self, rules: list[Any]) -> None:
+    def apply_policy(self, rules: list[Any]) -> None:
         """Apply new rules."""
         self.policy.use_wire(rules)
-        self.free = self.policy.is_unrestricted(self.principal)
+        self.is_unrestricted = self.policy.is_unrestricted(self.principal)
         self.open_file_cache.evict_all()
         self.discard_decisions()
 
     def discard_decisions(self) -> None:
         """Discard the decisions by path after names have changed."""
         self._epoch += 1
-        if not self.free:
+        if not self.is_unrestricted:
             self.open_file_cache.evict_all()
 
     def rights(self, node: Node) -> Rights:
         """Return the rights of the principal on a node."""
-        return ALL if self.free else self._decision(node)[1]
+        return ALL if self.is_unrestricted else self._decision(node)[1]
 
     def is_permitted(self, node: Node, verb: int) -> bool:
         """Return True if the principal has all permissions of the bit set `verb` on a node.
 
         Every open and read calls this.
         """
-        return self.free or self._decision(node)[2] & verb == verb
+        return self.is_unrestricted or self._decision(node)[2] & verb == verb
 
     def permitted_mode(self, node: Node, mode: int) -> int:
         """Return the mode of a file, masked by the principal's rights."""
-        return mode if self.free else mode & self._decision(node)[3]
+        return mode if self.is_unrestricted else mode & self._decision(node)[3]
 
     def _decision(self, node: Node) -> tuple[int, Rights, int, int]:
         decision = node.decision
@@ -216,7 +216,7 @@ class State:
 
     def rights_below(self, parent: Node, name: bytes) -> Rights:
         """Return the rights of the principal on a name in a directory, which need not exist."""
-        if self.free:
+        if self.is_unrestricted:
             return ALL
         return self.policy.rights(self.principal, Path((*parent.path.parts, os.fsdecode(name))))
 
@@ -240,7 +240,7 @@ class State:
 
     def forget(self, number: int, lookups: int) -> None:
         """Decrement a lookup count; with the last reference release all resources of the node."""
-        if self.open_file_cache.noted:
+        if self.open_file_cache.has_opens:
             self._audit_reused_opens()  # while the node still has its name
         node = self.nodes.forget(number, lookups)
         if node is None:
@@ -256,21 +256,21 @@ class State:
         self.open_file_cache.evict(node)
 
     def remove_name(self, parent: Node, name: bytes) -> Node | None:
-        """Remove a name as `NodeTable.unlinked`, and evict its file from the open file cache."""
-        node = self.nodes.unlinked(parent, name)
+        """Remove a name as `NodeTable.remove_name`, and evict its file from the open file cache."""
+        node = self.nodes.remove_name(parent, name)
         if node is not None:
             self.open_file_cache.evict(node)
         return node
 
     def audit(self, op: str, path: str, to: str = "", outcome: str = OK) -> None:
         """Record an operation, or its refusal, in the audit."""
-        if self.open_file_cache.noted:
+        if self.open_file_cache.has_opens:
             self._audit_reused_opens()
         self.spool.record_event(self._actor, op, path, to, outcome)
 
     def flush_audit(self) -> None:
         """Write all audit records so that they survive a kill."""
-        if self.open_file_cache.noted:
+        if self.open_file_cache.has_opens:
             self._audit_reused_opens()
         self.spool.flush()
 
@@ -286,7 +286,7 @@ class State:
 
         The audit records `action`. If the area is versioned, the journal records `op`.
         """
-        self.described = None
+        self.cached_metadata = None
         path = node.path_text
         if op != "sync":
             self.audit(action, path)
@@ -295,19 +295,19 @@ class State:
 
     def record_name(self, op: str, parent: Node, name: bytes, action: str, to: str = "") -> None:
         """Record a change of a name in a directory, as `record`; `to` is the path that it was moved to."""
-        self.described = None
-        path = parent.text_below(name)
+        self.cached_metadata = None
+        path = parent.path_text_below(name)
         self.audit(action, path, to)
         if parent.area is not None and parent.area.versioned:
             self.journal.record(op, path, to or None)
 
-    def notice_written(self) -> None:
+    def collect_written(self) -> None:
         """Add the handles to `written` that the kernel has written to by passthrough."""
         self.written.update(self.passthrough.take_written())
 
     def record_written(self) -> None:
         """Record the writes on all handles that are still open, so that the current content can become a version."""
-        self.notice_written()
+        self.collect_written()
         for fd in list(self.written):
             self.record("write", self.files[fd])
         self.written.clear()
@@ -322,9 +322,9 @@ class State:
         """Return True below a mount point or view that is immutable, independent of the modes."""
         return not self.mount_table.sealed.isdisjoint(path.parts)
 
-    def only_grows(self, path: Path) -> bool:
+    def is_append_only(self, path: Path) -> bool:
         """Return True below a mount point whose files are append-only."""
-        return any(path.is_below(mountpoint) for mountpoint in self.mount_table.grows)
+        return any(path.is_below(mountpoint) for mountpoint in self.mount_table.append_only)
 
     def is_structure(self, path: Path) -> bool:
         """Return True for directories that only mounting and unmounting changes."""

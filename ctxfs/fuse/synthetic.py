@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from ctxfs.fuse import attributes
 from ctxfs.fuse.attributes import Attributes, OpenReply, SetattrRequest
 from ctxfs.fuse.inodes import ROOT_NUMBER, Node
-from ctxfs.fuse.state import SYNTHETIC, State
-from ctxfs.fuse.transaction_files import SPEAKING
+from ctxfs.fuse.state import FIRST_SYNTHETIC_HANDLE, State
+from ctxfs.fuse.transaction_files import FIRST_TRANSACTION_HANDLE
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_permitted, path_error, read_only
@@ -55,8 +55,8 @@ class SyntheticFiles:
         try:
             entry = await self._stat(path)
         except OSError as error:
-            entry = self._cached_folder(self._state.nodes.named(parent, name), error)
-        node = self._state.nodes.synthetic(parent, name)
+            entry = self._cached_folder(self._state.nodes.node_named(parent, name), error)
+        node = self._state.nodes.synthetic_node(parent, name)
         node.lookups += 1
         return self.attributes(node, path, entry)
 
@@ -91,18 +91,18 @@ class SyntheticFiles:
             self._folders[node.number] = entry
             if len(self._folders) > _MAX_FOLDERS:
                 del self._folders[next(iter(self._folders))]
-        keep_seconds = self._state.keep_seconds if self._state.is_structure(path) else 0.0
+        cache_seconds = self._state.cache_seconds if self._state.is_structure(path) else 0.0
         if node.number == ROOT_NUMBER and self._state.users is not None:
-            keep_seconds = 0.0  # the kernel then revalidates the root for each user at every path walk
+            cache_seconds = 0.0  # the kernel then revalidates the root for each user at every path walk
         if self._state.is_sealed(path):
             is_lasting = entry.is_dir or entry.mode & 0o111
-            keep_seconds = _SEALED_SECONDS if is_lasting else _LOOKUP_SECONDS
+            cache_seconds = _SEALED_SECONDS if is_lasting else _LOOKUP_SECONDS
             if is_lasting and not entry.is_dir:
                 self._programs.setdefault(node.number, None)
         # The kernel drops its pages of unopened files when their modification time changes.
-        if self._state.unopened and not entry.mtime_ns and not entry.is_dir:
-            return attributes.synthetic(node, entry, keep_seconds, time.time_ns())
-        return attributes.synthetic(node, entry, keep_seconds, entry.mtime_ns)
+        if self._state.reads_without_open and not entry.mtime_ns and not entry.is_dir:
+            return attributes.synthetic_attributes(node, entry, cache_seconds, time.time_ns())
+        return attributes.synthetic_attributes(node, entry, cache_seconds, entry.mtime_ns)
 
     async def setattr(self, node: Node, changes: SetattrRequest, fh: int | None) -> Attributes:
         """Apply truncation as an edit, and ignore times; modes and owners can only be set to their current values.
@@ -112,20 +112,20 @@ class SyntheticFiles:
         """
         if changes.mode is not None or changes.uid is not None or changes.gid is not None:
             self._check_same_owner_and_mode(await self.getattr(node), changes, node)
-        if changes.size is not None and self._state.only_grows(node.path):
+        if changes.size is not None and self._state.is_append_only(node.path):
             raise not_permitted(node.path)
-        if changes.size is not None and fh is not None and fh >= SPEAKING:
+        if changes.size is not None and fh is not None and fh >= FIRST_TRANSACTION_HANDLE:
             return await self.getattr(node)
         if changes.size is not None:
-            if fh is not None and fh >= SYNTHETIC:
-                self._state.handles.truncate(fh - SYNTHETIC, changes.size)
+            if fh is not None and fh >= FIRST_SYNTHETIC_HANDLE:
+                self._state.handles.truncate(fh - FIRST_SYNTHETIC_HANDLE, changes.size)
             else:
                 path = node.path
                 check_size(path, changes.size)
                 data = await self._read(path)
                 await self._apply(Put(path, data[: changes.size].ljust(changes.size, b"\0")))
         path = node.path
-        has_times = changes.now or changes.mtime_ns is not None
+        has_times = changes.sets_current_time or changes.mtime_ns is not None
         if has_times and changes.size is None and (await self._stat(path)).is_dir:
             with contextlib.suppress(FileExistsError, PermissionError):
                 await self._apply(MakeDir(path))
@@ -139,8 +139,8 @@ class SyntheticFiles:
         """
         if (
             (changes.mode is not None and changes.mode & 0o7777 != current.mode & 0o7777)
-            or changes.uid not in (None, current.found.st_uid)
-            or changes.gid not in (None, current.found.st_gid)
+            or changes.uid not in (None, current.stat.st_uid)
+            or changes.gid not in (None, current.stat.st_gid)
         ):
             raise path_error(errno.EPERM, node.path)
 
@@ -162,8 +162,8 @@ class SyntheticFiles:
                 raise path_error(errno.EACCES, path, "tools run as the user that has mounted")
             if entry.answers:
                 is_readable = flags & os.O_ACCMODE == os.O_RDWR
-                return OpenReply(self._state.conversations.open(path, is_readable=is_readable), direct_io=True)
-        if is_writing and self._state.only_grows(path):
+                return OpenReply(self._state.transaction_files.open(path, is_readable=is_readable), direct_io=True)
+        if is_writing and self._state.is_append_only(path):
             _check_append_flags(path, flags)
             return _open_reply(self._state.handles.add_appending(path))
         if node.number in self._programs:
@@ -184,12 +184,12 @@ class SyntheticFiles:
                 self._programs.clear()
             program = self._programs[node.number] = now + _SEALED_SECONDS, await self._read(node.path)
         handle = self._state.handles.add(node.path, program[1], writable=False)
-        return OpenReply(SYNTHETIC + handle, keep_cache=True)
+        return OpenReply(FIRST_SYNTHETIC_HANDLE + handle, keep_cache=True)
 
     async def create(self, parent: Node, name: bytes, flags: int) -> tuple[OpenReply, Attributes]:
         """Create an empty file, if the mount accepts one there, and open it."""
         path = _child_path(parent, name)
-        is_append_only = self._state.only_grows(path)
+        is_append_only = self._state.is_append_only(path)
         if is_append_only:
             _check_append_flags(path, flags)
         await self._apply(Put(path, b""))
@@ -204,11 +204,11 @@ class SyntheticFiles:
         For a file on disk they may lag its last write by a moment.
         """
         path, now = node.path, time.monotonic()
-        described = self._state.described
-        if described is not None and described[0] == path and now < described[1]:
-            return described[2]
+        cached = self._state.cached_metadata
+        if cached is not None and cached[0] == path and now < cached[1]:
+            return cached[2]
         metadata: Mapping[str, bytes] = await self._state.loop.call(self._state.tree.metadata, path)
-        self._state.described = (path, now + _METADATA_SECONDS, metadata)
+        self._state.cached_metadata = (path, now + _METADATA_SECONDS, metadata)
         return metadata
 
     async def get_xattr(self, node: Node, name: bytes) -> bytes:
@@ -231,7 +231,7 @@ class SyntheticFiles:
                 self._state.principal, Verb.READ, path
             ):
                 raise path_error(errno.EACCES, path)
-        return self._state.handles.read(fh - SYNTHETIC, offset, size)
+        return self._state.handles.read(fh - FIRST_SYNTHETIC_HANDLE, offset, size)
 
     async def read_unopened(self, node: Node, offset: int, size: int) -> bytes:
         """Return a part of a file that has not been opened.
@@ -251,7 +251,7 @@ class SyntheticFiles:
         Full pieces of a large file are held back until the short piece that ends the write, or until release: each
         commit sends the whole file.
         """
-        handle = fh - SYNTHETIC
+        handle = fh - FIRST_SYNTHETIC_HANDLE
         written = self._state.handles.write(handle, offset, data)
         if len(data) < _MAX_WRITE_BYTES or self._state.handles.size(handle) <= _MAX_SMALL_FILE_BYTES:
             await self.commit(fh)
@@ -259,7 +259,7 @@ class SyntheticFiles:
 
     async def commit(self, fh: int) -> None:
         """Put the edits into the tree now. If the tree refuses them, discard them and raise its error."""
-        handle = fh - SYNTHETIC
+        handle = fh - FIRST_SYNTHETIC_HANDLE
         try:
             await self._state.loop.call(self._state.handles.commit, handle, False)
         except OSError:
@@ -268,8 +268,8 @@ class SyntheticFiles:
 
     async def release(self, fh: int) -> None:
         """Put the edits into the tree and close the handle. A failure is logged, because the caller has gone."""
-        await self._commit_handle(fh - SYNTHETIC, last=True)
-        self._state.handles.close(fh - SYNTHETIC)
+        await self._commit_handle(fh - FIRST_SYNTHETIC_HANDLE, last=True)
+        self._state.handles.close(fh - FIRST_SYNTHETIC_HANDLE)
 
     async def mkdir(self, parent: Node, name: bytes) -> Attributes:
         """Make a directory, such as a saved search or a task."""
@@ -279,7 +279,7 @@ class SyntheticFiles:
     async def remove(self, parent: Node, name: bytes) -> None:
         """Remove a file or directory, for unlink and rmdir: the mount decides which it accepts."""
         await self._apply(Remove(_child_path(parent, name)))
-        self._state.nodes.unlinked(parent, name)
+        self._state.nodes.remove_name(parent, name)
 
     async def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
         """Move a file within one mount. Raise EINVAL if there are flags."""
@@ -287,8 +287,8 @@ class SyntheticFiles:
             raise path_error(errno.EINVAL, parent.path)
         await self._apply(Move(_child_path(parent, name), _child_path(new_parent, new_name)))
         # A synthetic node is identified by its name: the next lookup makes a new node.
-        self._state.nodes.unlinked(parent, name)
-        self._state.nodes.unlinked(new_parent, new_name)
+        self._state.nodes.remove_name(parent, name)
+        self._state.nodes.remove_name(new_parent, new_name)
 
     async def entries(self, node: Node) -> list[Entry]:
         """Return the current entries of a directory."""
@@ -353,4 +353,4 @@ def _child_path(parent: Node, name: bytes) -> Path:
 
 def _open_reply(handle: int) -> OpenReply:
     # direct_io: the size may change between stat and read; the snapshot's size counts
-    return OpenReply(SYNTHETIC + handle, direct_io=True)
+    return OpenReply(FIRST_SYNTHETIC_HANDLE + handle, direct_io=True)

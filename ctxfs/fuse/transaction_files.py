@@ -21,7 +21,7 @@ from ctxfs.model.tables import Table
 
 log = logging.getLogger(__name__)
 
-SPEAKING = 1 << 41  # the first handle of transaction files; those of synthetic files are below
+FIRST_TRANSACTION_HANDLE = 1 << 41  # the first handle of transaction files; those of synthetic files are below
 _MAX_REQUEST_BYTES = 192 * 1024 * 1024
 # A read that the kernel waits for cannot be interrupted, so it ends after this time: readers retry, and signals arrive.
 _WAIT_SECONDS = 0.3
@@ -53,7 +53,7 @@ class TransactionFiles:
         self._call = call
         self._loop = loop
         self._transactions: Table[_Transaction] = Table(errno.EBADF)
-        self._handles = itertools.count(SPEAKING)
+        self._handles = itertools.count(FIRST_TRANSACTION_HANDLE)
 
     def open(self, path: Path, *, is_readable: bool) -> int:
         """Open the file `call` of a tool. Return its handle."""

@@ -93,15 +93,15 @@ class PretendKernel:
             _Nothing(), _AtOnce(), str(top), 3600.0, principal, self.journal, Spool(None), _AtOnce().call
         )
         pad = TreePath(("pad",))
-        self.state.reshape([(pad, str(top), True, [], True)], [pad], [".versions"])
+        self.state.apply_mount_table([(pad, str(top), True, [], True)], [pad], [".versions"])
         book = PolicyEngine()
         book.put_in_force(default_rules(), {})
-        self.state.take_policy(book.wire)
+        self.state.apply_policy(book.wire)
         self.direct = DevFuseTransport()
         self._unique = 0
         mine.send(self._packed(26, 0, struct.pack("=4I", 7, 40, 1 << 20, 0xFFFFFFFF & ~(1 << 30)), 2))
         self.direct.start_connection(its.fileno(), Operations(self.state))
-        self.state.open_file_cache.keeper = self.direct.keeper
+        self.state.open_file_cache.backend = self.direct.open_cache_backend
         self.state.caches = self.direct
         agreed = mine.recv(_PLACE)
         assert struct.unpack_from("=II", agreed, 16) == (7, 40)

@@ -64,7 +64,7 @@ class Place:
         self._tell(places, gone=True)
 
     def _tell(self, places: Iterable[list[str]], *, gone: bool) -> None:
-        self.invalidator.changed(str(self.top), by_directory({tuple(parts): gone for parts in places}))
+        self.invalidator.invalidate_changes(str(self.top), by_directory({tuple(parts): gone for parts in places}))
 
 
 @pytest.fixture

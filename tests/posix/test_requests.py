@@ -553,8 +553,8 @@ def test_random_requests_agree_with_the_model(
         pretend.release(number, fh)
     pretend.state.open_file_cache.evict_all()
     assert not pretend.state.files and not pretend.state.written
-    if isinstance(pretend.direct.keeper, devfuse.fastpath.Loop if devfuse.fastpath else ()):
-        assert pretend.direct.keeper.answered > STEPS / 100, (
+    if isinstance(pretend.direct.open_cache_backend, devfuse.fastpath.Loop if devfuse.fastpath else ()):
+        assert pretend.direct.open_cache_backend.answered > STEPS / 100, (
             "opens and reads of what was read before are answered there"
         )
 
@@ -684,7 +684,7 @@ def found(pretend: PretendKernel, name: bytes, *, by_listing: bool) -> Seen:
 
 def answered(pretend: PretendKernel) -> int:
     """Return the number of requests that never reached Python."""
-    keeper = pretend.direct.keeper
+    keeper = pretend.direct.open_cache_backend
     return keeper.answered if devfuse.fastpath and isinstance(keeper, devfuse.fastpath.Loop) else 0
 
 
@@ -699,7 +699,7 @@ def test_looked_up_file_is_opened_without_another_lookup(pretend: PretendKernel,
     again, keeps = pretend.open(seen.number, os.O_RDONLY)
     assert keeps and again & fuse.DESCRIPTOR_MASK == fh, "the same descriptor, by a handle of its own"
     pretend.release(seen.number, again)
-    if pretend.direct.keeper is not None:
+    if pretend.direct.open_cache_backend is not None:
         assert answered(pretend) - before == 5
         assert pretend.state.files[fh].path_text == "pad/f", "it is known all the same"
 
@@ -740,7 +740,7 @@ def test_file_without_read_permission_is_not_opened(pretend: PretendKernel) -> N
     pretend.release(other.number, fh)
     book = PolicyEngine()
     book.put_in_force((parse_allowance("**:l"),), {})
-    pretend.state.take_policy(book.wire)
+    pretend.state.apply_policy(book.wire)
     for number in (seen.number, other.number):
         with pytest.raises(Failed) as failed:
             pretend.open(number, os.O_RDONLY)
@@ -770,13 +770,13 @@ def test_unopened_file_is_read_at_its_path(pretend: PretendKernel) -> None:
     """Read without open, as on read-only mounts, from the current file."""
     data = os.urandom(300_000)
     (pretend.top / "f").write_bytes(data)
-    pretend.state.unopened = True
+    pretend.state.reads_without_open = True
     seen, before = found(pretend, b"f", by_listing=False), answered(pretend)
     assert pretend.read(seen.number, 0, 100, 1000) == data[100:1100]
     assert pretend.read(seen.number, 0, 0, 60_000) == data[:60_000]
     assert pretend.read(seen.number, 0, 290_000, 60_000) == data[290_000:]
     assert pretend.read(seen.number, 0, 300_000, 4096) == b""
-    if pretend.direct.keeper is not None:
+    if pretend.direct.open_cache_backend is not None:
         assert answered(pretend) - before == 4
     assert not pretend.state.files
     another_file(pretend.top / "f")
@@ -901,7 +901,7 @@ def test_unsupported_attributes_are_refused_without_a_request_to_python(pretend:
             with pytest.raises(Failed) as refused:
                 pretend.getxattr(seen.number, name)
             assert refused.value.code == code, name
-    if pretend.direct.keeper is not None:
+    if pretend.direct.open_cache_backend is not None:
         assert answered(pretend) - before == len(absent) + len(unsupported)
 
 
@@ -924,7 +924,7 @@ def test_end_of_a_listing_is_returned_without_a_request_to_python(pretend: Prete
     before = answered(pretend)
     last = pretend.piece(pad, 0, 4096)[-1][1]
     assert not pretend.piece(pad, last, 4096)
-    if pretend.direct.keeper is not None:
+    if pretend.direct.open_cache_backend is not None:
         assert answered(pretend) - before == 1
     for number in range(6, 200):
         (pretend.top / f"{number:03}").touch()

@@ -69,12 +69,12 @@ class DevFuseTransport(CoroutineLoop):
     """One mount point with all requests on one descriptor. `run` must be called in the main thread."""
 
     reads_by_number = True
-    judges_acls = False
+    checks_acls = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.hands: BackingFiles | None = None
-        self.keeper: OpenCacheBackend | None = None
+        self.backing_files: BackingFiles | None = None
+        self.open_cache_backend: OpenCacheBackend | None = None
         self.can_expire = False
         self._loop: fastpath.Loop | None = None
         self._mounted: KernelMount | None = None
@@ -123,21 +123,21 @@ class DevFuseTransport(CoroutineLoop):
         self._fd = fd
         agreed = self._negotiate(
             _WANTED_FLAGS
-            | (_LOCK_FLAGS if operations.takes_locks else 0)
-            | (_ACL_FLAGS if operations.compares_modes else 0)
+            | (_LOCK_FLAGS if operations.forwards_locks else 0)
+            | (_ACL_FLAGS if operations.checks_modes else 0)
         )
         os.set_blocking(fd, False)
         self.poll.register(fd, select.POLLIN)
         if fastpath is not None:
             max_files = min(_MAX_CACHED_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
-            self._loop = self.keeper = fastpath.Loop(
+            self._loop = self.open_cache_backend = fastpath.Loop(
                 fd=fd,
                 wake=self.wake_fd,
                 buffer=self._buffer,
                 most=max_files,
-                notes_reads=operations.notes_reads,
+                notes_reads=operations.audits_reads,
                 attributes=NAMESPACE,
-                flushes=operations.takes_locks,
+                flushes=operations.forwards_locks,
             )
             if operations.users is not None:
                 self._loop.admit(sorted(operations.users))
@@ -145,7 +145,7 @@ class DevFuseTransport(CoroutineLoop):
         self._requests = Requests(operations, None if self._loop is None else self._loop.entries)
         self._requests.has_long_setxattr = bool(agreed & fuse.SETXATTR_EXT)
         if agreed & fuse.POSIX_ACL:
-            self.judges_acls = True
+            self.checks_acls = True
 
     def wake(self) -> None:
         """Extend `CoroutineLoop.wake` to the compiled loop."""
@@ -182,13 +182,13 @@ class DevFuseTransport(CoroutineLoop):
 
     def open_backing(self, fd: int) -> int:
         """Implement `BackingFiles.open_backing`."""
-        if self.hands is None:  # EPERM before: this process lacks the capability
+        if self.backing_files is None:  # EPERM before: this process lacks the capability
             return 0
         try:
             backing_id: int = fcntl.ioctl(self._fd, fuse.BACKING_OPEN, bytearray(fuse.BACKING_MAP.pack(fd, 0, 0)))
         except OSError as error:
             if error.errno == errno.EPERM:
-                self.hands = None
+                self.backing_files = None
             return 0
         return backing_id
 
@@ -206,7 +206,7 @@ class DevFuseTransport(CoroutineLoop):
             raise ValueError(f"the kernel's first request is {opcode}, not INIT")
         agreed, reply = fuse.negotiate_init(bytes(self._view[fuse.IN.size : size]), supported, _MAX_WRITE_BYTES)
         if agreed.flags & fuse.PASSTHROUGH and os.geteuid() == 0:
-            self.hands = self
+            self.backing_files = self
         self.can_expire = bool(agreed.flags & fuse.HAS_EXPIRE_ONLY)
         self._reply(unique, reply)
         return agreed.flags
@@ -272,17 +272,17 @@ class DevFuseTransport(CoroutineLoop):
         assert self._requests is not None
         operations = self._requests.operations
         for number, handle in loop.take_closed():
-            operations.end_locks(number, handle)
+            operations.release_locks(number, handle)
         for number, fd, version, closes in loop.take_opened():
-            operations.opened(number, fd, version)
+            operations.add_opened(number, fd, version)
             if closes is not None:
                 self._start_coroutine(operations.release(closes))
 
     def _cache_handle(self, loop: "fastpath.Loop", number: int, opened: OpenReply) -> None:
         """Offer a handle to the open file cache, if its file may stay open, and close the evicted one."""
-        if opened.keeps is None:
+        if opened.reusable_version is None:
             return
-        closes = loop.keep(number, opened.fh, opened.keeps)
+        closes = loop.keep(number, opened.fh, opened.reusable_version)
         if closes is not None:
             assert self._requests is not None
             self._start_coroutine(self._requests.operations.release(closes))

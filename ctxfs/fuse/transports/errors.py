@@ -18,7 +18,7 @@ def errno_of(error: Exception, request: str, operations: Operations) -> int:
     """Return the errno of the reply for a handler's exception. EACCES and EPERM are recorded in the audit."""
     if isinstance(error, OSError):
         if error.errno in _REFUSALS:
-            operations.refused(request, error)
+            operations.audit_refusal(request, error)
         return error.errno or errno.EIO
     if isinstance(error, OverflowError):
         return errno.EINVAL  # a number that no system call accepts

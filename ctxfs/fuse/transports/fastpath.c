@@ -934,7 +934,7 @@ struct found {
     struct stat stat;
 };
 
-/* Equal to `directory_stream.place_of`. */
+/* Equal to `directory_stream.cookie_of`. */
 static uint64_t place_of(PyObject *name) {
     uint64_t place = (uint64_t)(PyObject_Hash(name) >> 1) + (1ull << 62);
     return place > 2 ? place : 3;

@@ -63,7 +63,7 @@ class Loop:
         """Return the body of a reply to READDIRPLUS of at most `size` bytes, and a list of its files.
 
         The entries are `names` from index `start` on, as they are in `directory`, a descriptor; names that have
-        vanished are left out. A file has the number `numbers | inode`, and the cookie of `directory_stream.place_of`.
+        vanished are left out. A file has the number `numbers | inode`, and the cookie of `directory_stream.cookie_of`.
         `seconds` and `nanoseconds` are the validity of names and attributes. Regular files of fewer than `below` bytes
         are expected from now on.
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ctxfs.fuse.attributes import Attributes, OpenReply, SyntheticStatfs
 from ctxfs.fuse.directory_stream import DOT, DOTS
-from ctxfs.fuse.interfaces import DirectoryEntries, Seen
+from ctxfs.fuse.interfaces import DirectoryEntries, PackedFiles
 from ctxfs.fuse.lock_owners import Range
 
 MAJOR, MINOR = 7, 40
@@ -157,8 +157,8 @@ def pack_entry(attributes: Attributes) -> bytes:
 
     These are the hottest lines of a listing: a single call packs all fields.
     """
-    number, stat = attributes.number, attributes.found
-    seconds, nanoseconds = _split_seconds(attributes.seconds)
+    number, stat = attributes.number, attributes.stat
+    seconds, nanoseconds = _split_seconds(attributes.cache_seconds)
     if not number:
         return _ENTRY.pack(0, 0, seconds, seconds, nanoseconds, nanoseconds, *_NO_ATTR)
     atime, mtime, ctime = stat.st_atime_ns, stat.st_mtime_ns, stat.st_ctime_ns
@@ -190,13 +190,13 @@ def pack_entry(attributes: Attributes) -> bytes:
 
 def pack_attr(attributes: Attributes) -> bytes:
     """Pack a reply to GETATTR and SETATTR: the validity of the attributes, and the attributes as in an entry."""
-    return _ATTR_OUT.pack(*_split_seconds(attributes.seconds), 0) + pack_entry(attributes)[_ATTR_OFFSET:]
+    return _ATTR_OUT.pack(*_split_seconds(attributes.cache_seconds), 0) + pack_entry(attributes)[_ATTR_OFFSET:]
 
 
 def pack_open(reply: OpenReply) -> bytes:
     """Pack a reply to OPEN."""
     flags = (DIRECT_IO if reply.direct_io else 0) | (KEEP_CACHE if reply.keep_cache else 0)
-    flags |= (0 if reply.flushes else NOFLUSH) | (_PASSTHROUGH if reply.backing else 0)
+    flags |= (0 if reply.sends_flush else NOFLUSH) | (_PASSTHROUGH if reply.backing else 0)
     return _OPEN_OUT.pack(reply.fh, flags, reply.backing)
 
 
@@ -206,7 +206,7 @@ def pack_create(reply: tuple[OpenReply, Attributes]) -> bytes:
 
 
 # The function that packs many entries of a directory in one call: `fastpath.Loop.entries`.
-PackEntries = Callable[[int, list[bytes], int, int, int, int, int, int], tuple[bytearray, Seen]]
+PackEntries = Callable[[int, list[bytes], int, int, int, int, int, int], tuple[bytearray, PackedFiles]]
 
 
 class PackedEntries(DirectoryEntries):
@@ -255,7 +255,7 @@ class PackedEntries(DirectoryEntries):
 
     def add_on_disk(
         self, directory: int, names: list[bytes], start: int, numbers: int, seconds: float, below: int
-    ) -> Seen | None:
+    ) -> PackedFiles | None:
         """Implement `DirectoryEntries.add_on_disk`."""
         if self._pack is None:
             return None

@@ -203,9 +203,9 @@ def _to_context(ctx: RequestContext) -> attributes.RequestContext:
 
 
 def _to_entry_attributes(attributes: Attributes) -> EntryAttributes:
-    stat, entry = attributes.found, pyfuse3.EntryAttributes()
+    stat, entry = attributes.stat, pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(attributes.number)
-    entry.entry_timeout = entry.attr_timeout = attributes.seconds
+    entry.entry_timeout = entry.attr_timeout = attributes.cache_seconds
     entry.st_mode = pyfuse3.ModeT(attributes.mode)
     entry.st_nlink, entry.st_rdev = stat.st_nlink, stat.st_rdev
     entry.st_uid, entry.st_gid = stat.st_uid, stat.st_gid
@@ -221,11 +221,11 @@ def _to_file_info(reply: OpenReply) -> FileInfo:
 class TrioTransport:
     """The transport that runs everything in one trio loop."""
 
-    hands: BackingFiles | None = None
-    keeper: OpenCacheBackend | None = None
+    backing_files: BackingFiles | None = None
+    open_cache_backend: OpenCacheBackend | None = None
     reads_by_number = False
     can_expire = False
-    judges_acls = False
+    checks_acls = False
 
     def __init__(self) -> None:
         self._mounted: KernelMount | None = None

@@ -127,7 +127,7 @@ class Requests:
 
     def release(self, number: int, body: memoryview) -> Any:
         (fh,) = fuse.U64.unpack_from(body)
-        self.operations.end_locks(number, fh)
+        self.operations.release_locks(number, fh)
         return self.operations.release(fh & fuse.DESCRIPTOR_MASK)
 
     def flush(self, number: int, body: memoryview) -> Any:

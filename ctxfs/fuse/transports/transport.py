@@ -14,12 +14,12 @@ class Transport(Loop, Caches, Protocol):
     """One mount point."""
 
     @property
-    def hands(self) -> BackingFiles | None:
+    def backing_files(self) -> BackingFiles | None:
         """The passthrough interface of the kernel, None if it has none. Set by `attach`."""
         ...
 
     @property
-    def keeper(self) -> OpenCacheBackend | None:
+    def open_cache_backend(self) -> OpenCacheBackend | None:
         """The open file cache of the transport, None if it has none. Set by `attach`."""
         ...
 
@@ -29,7 +29,7 @@ class Transport(Loop, Caches, Protocol):
         ...
 
     @property
-    def judges_acls(self) -> bool:
+    def checks_acls(self) -> bool:
         """True if the kernel enforces the ACLs of files. Set by `attach`."""
         ...
 

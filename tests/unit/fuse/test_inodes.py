@@ -16,7 +16,7 @@ def test_an_inode_that_the_host_uses_again_gets_a_node_of_its_own() -> None:
     table = NodeTable()
     old = table.backed_node(table.root, b"a", AREA, 5, 77, 0)
     old.lookups = 1
-    table.unlinked(table.root, b"a")
+    table.remove_name(table.root, b"a")
     new = table.backed_node(table.root, b"b", AREA, 5, 77, 0)
     assert new is not old
     assert new.number != old.number
@@ -38,12 +38,12 @@ def test_a_listing_makes_the_nodes_that_lookups_would() -> None:
     for name, (device, inode) in zip(names, inodes, strict=True):
         one_by_one.backed_node(same, name, AREA, device, inode, 0o100000).lookups += 1
     for name in names:
-        mine, its = table.named(folder, name), one_by_one.named(same, name)
+        mine, its = table.node_named(folder, name), one_by_one.node_named(same, name)
         assert mine is not None and its is not None
         assert (mine.key, mine.number, mine.path, mine.lookups) == (its.key, its.number, its.path, its.lookups)
         assert mine.reported == (1, 2, 3, 0o100644)
-    twice = table.named(folder, b"a")
-    assert twice is not None and twice is table.named(folder, b"c") and twice.lookups == 2
+    twice = table.node_named(folder, b"a")
+    assert twice is not None and twice is table.node_named(folder, b"c") and twice.lookups == 2
     assert before.path == Path(("d", "moved"))
     assert [(at, node.name) for at, _, node in others] == [(600, b"open"), (1000, b"on another device")]
     assert others[1][1] != others[1][2].number, "that number is another file's"
@@ -56,7 +56,7 @@ def test_rename_moves_the_subtree() -> None:
     file = table.backed_node(folder, b"f", AREA, 5, 2, 0)
     table.rename(table.root, b"a", table.root, b"b")
     assert file.path == Path(("b", "f"))
-    assert table.named(table.root, b"a") is None
+    assert table.node_named(table.root, b"a") is None
 
 
 def test_node_is_freed_when_its_lookup_count_is_zero() -> None:
@@ -67,7 +67,7 @@ def test_node_is_freed_when_its_lookup_count_is_zero() -> None:
     assert len(table) == 2
     table.forget(node.number, 1)
     assert len(table) == 1
-    assert table.named(table.root, b"a") is None
+    assert table.node_named(table.root, b"a") is None
 
 
 def test_a_forgotten_node_stays_while_a_descriptor_is_open() -> None:
@@ -84,7 +84,7 @@ def test_exchanged_files_swap_their_nodes() -> None:
     one = table.backed_node(table.root, b"a", AREA, 5, 1, 0)
     two = table.backed_node(table.root, b"b", AREA, 5, 2, 0)
     table.exchange(table.root, b"a", table.root, b"b")
-    assert (table.named(table.root, b"a"), table.named(table.root, b"b")) == (two, one)
+    assert (table.node_named(table.root, b"a"), table.node_named(table.root, b"b")) == (two, one)
 
 
 def test_forgotten_nodes_take_no_memory() -> None:
@@ -104,7 +104,7 @@ def test_forgotten_nodes_take_no_memory() -> None:
         tracemalloc.stop()
     assert left < full / 10
     assert [node.name for _, node in table.names_in(folder)] == [b"%d" % number for number in range(10)]
-    kept = table.named(folder, b"3")
+    kept = table.node_named(folder, b"3")
     assert kept is not None
     assert table[kept.number] is kept
     assert table.backed_node(folder, b"3", AREA, 5, 13, 0) is kept
