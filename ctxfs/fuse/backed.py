@@ -858,7 +858,7 @@ class BackedFiles:
     @staticmethod
     def _is_node(node: Node, stat: os.stat_result) -> bool:
         """Return False if a stat result belongs to another file than the node: it was replaced on the host."""
-        return node.is_top or node.key[1:3] == (stat.st_dev, stat.st_ino)  # type: ignore[index]  # keys of disk nodes are tuples
+        return node.is_top or node.is_host_file(stat)
 
     def _open_before_removal(self, node: Node | None, parent: Node, name: bytes) -> int | None:
         """Return an O_PATH descriptor of a node that is about to lose this name, or None.
@@ -906,7 +906,7 @@ class BackedFiles:
             os.close(fd)
 
     def _change_owner(self, node: Node, handle: int, uid: int, gid: int) -> None:
-        is_link = node.key[3] == st.S_IFLNK  # type: ignore[index]  # keys of disk nodes are tuples
+        is_link = node.disk_key.kind == st.S_IFLNK
         if is_link and self._state.directories.removed_fd(node) is None:
             parent, name = self._locate(node)
             os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
@@ -914,7 +914,7 @@ class BackedFiles:
             os.chown(f"/proc/self/fd/{handle}", uid, gid)
 
     def _change_times(self, node: Node, path: str, request: SetattrRequest) -> None:
-        is_link = node.key[3] == st.S_IFLNK  # type: ignore[index]  # keys of disk nodes are tuples
+        is_link = node.disk_key.kind == st.S_IFLNK
         if is_link and self._state.directories.removed_fd(node) is None:
             parent, name = self._locate(node)
             utime = functools.partial(os.utime, name, dir_fd=parent, follow_symlinks=False)

@@ -186,7 +186,7 @@ class Invalidator:
                 stat = os.stat(node.name, dir_fd=self._state.directories.fd_for(node.parent), follow_symlinks=False)
         except OSError:
             return False
-        return st.S_ISDIR(stat.st_mode) and node.key[1:3] == (stat.st_dev, stat.st_ino)  # type: ignore[index]  # keys of disk nodes are tuples
+        return st.S_ISDIR(stat.st_mode) and node.is_host_file(stat)
 
     def invalidate_mounts(self) -> None:
         """Invalidate the nodes of mount points after mounts were added or removed."""
@@ -253,8 +253,7 @@ class Invalidator:
         node, stat = self._state.nodes.node_named(parent, name), None
         try:
             stat = os.stat(name, dir_fd=self._state.directories.fd_for(parent), follow_symlinks=False)
-            identity = stat.st_dev, stat.st_ino, st.S_IFMT(stat.st_mode)
-            is_other = node is None or node.key[1:] != identity  # type: ignore[index]  # keys of disk nodes are tuples
+            is_other = node is None or not node.is_host_file(stat) or node.disk_key.kind != st.S_IFMT(stat.st_mode)
         except OSError:
             is_other = node is not None
         if node is not None:

@@ -356,6 +356,6 @@ class CacheClaims:
 
     @staticmethod
     def _range(node: Node, kind: int) -> Range:
-        device, inode = node.key[1:3]  # type: ignore[index]  # keys of disk nodes are (area, device, inode, kind)
-        offset = (device * 0x9E3779B97F4A7C15 + inode) & (OFFSET_MAX >> 1)
+        key = node.disk_key
+        offset = (key.device * 0x9E3779B97F4A7C15 + key.inode) & (OFFSET_MAX >> 1)
         return Range(kind, offset, offset, 0)

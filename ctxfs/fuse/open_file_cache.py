@@ -22,8 +22,8 @@ class OpenFileCache:
     def expect(self, directory: int, nodes: Sequence[Node]) -> None:
         """Let the transport open files for reading that were just looked up in a directory, a descriptor."""
         if self.backend is not None and nodes:
-            # Keys of disk nodes are (area, device, inode, kind).
-            self.backend.expect(directory, [(node.number, *node.key[1:3], node.name) for node in nodes])  # type: ignore[index]
+            keys = ((node, node.disk_key) for node in nodes)
+            self.backend.expect(directory, [(node.number, key.device, key.inode, node.name) for node, key in keys])
 
     def unexpect(self, number: int) -> None:
         """Forward to `OpenCacheBackend.unexpect`."""
