@@ -358,7 +358,7 @@ class BackedFiles:
         node.cached_version = None if writes else version
         if flags & os.O_TRUNC:
             self._state.written.add(fd)
-        if self._state.audits_reads and flags & os.O_ACCMODE != os.O_WRONLY:
+        if self._state.options.audits_reads and flags & os.O_ACCMODE != os.O_WRONLY:
             self._state.audit("read", node.path_text)
         return self._add_handle(fd, node, stat, flags, keep_cache=keep_cache)
 
@@ -511,9 +511,8 @@ class BackedFiles:
         """
         self._state.mark_stale(node)
         node.reported = None
-        if self._state.caches is not None:
-            with contextlib.suppress(OSError):  # the kernel has forgotten the node
-                await self._state.loop.in_thread(self._state.caches.invalidate_inode, node.number)
+        with contextlib.suppress(OSError):  # the kernel has forgotten the node
+            await self._state.loop.in_thread(self._state.caches.invalidate_inode, node.number)
 
     def store_unlocked_version(self, node: Node, fd: int) -> None:
         """Store the version of a file as its lock is released.
@@ -965,9 +964,8 @@ class BackedFiles:
         new_mode = mode & ~(st.S_ISUID | (st.S_ISGID if mode & st.S_IXGRP else 0))
         if new_mode != mode:
             os.chmod(path, st.S_IMODE(new_mode))
-            if self._state.caches is not None:
-                with contextlib.suppress(OSError):  # the kernel has forgotten the node
-                    self._state.caches.invalidate_attributes(node.number)
+            with contextlib.suppress(OSError):  # the kernel has forgotten the node
+                self._state.caches.invalidate_attributes(node.number)
 
     def _add_handle(
         self, fd: int, node: Node, stat: os.stat_result, flags: int, *, keep_cache: bool = False

@@ -26,7 +26,7 @@ from ctxfs.fuse.kernel_mount import mount
 from ctxfs.fuse.lock_owners import CacheClaims
 from ctxfs.fuse.mounting import check_fuse, mount_options
 from ctxfs.fuse.operations import Operations
-from ctxfs.fuse.state import State
+from ctxfs.fuse.state import MountOptions, State
 from ctxfs.fuse.transports import make_transport
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.path import Path
@@ -64,16 +64,18 @@ class MountProcess:
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
         self._transport = make_transport(arguments["loop"])
+        self._kernel_options = mount_options(
+            allow_other=bool(arguments["allow_other"]), read_only=bool(arguments.get("read_only"))
+        )
         self._state = State(
             RemoteTree(self._call),
             self._transport,
-            str(arguments["store"]),
+            self._mount_options(arguments),
             float(arguments["cache_seconds"]),
             principal,
             self._journal,
             Spool(HostPath(arguments["audit"]) if arguments.get("audit") else None),
             self._call,
-            audits_reads=bool(arguments.get("audit")) and bool(arguments.get("audit_reads")),
             claims=CacheClaims(str(self._run_folder / "mapped")),
         )
         self._state.set_shared(bool(arguments.get("shared")))
@@ -81,6 +83,22 @@ class MountProcess:
         self._is_bound = False
         self._notifier: Notifier | None = None
         self._invalidator: Invalidator | None = None
+
+    def _mount_options(self, arguments: dict[str, Any]) -> MountOptions:
+        users = arguments.get("users")
+        audits_reads = bool(arguments.get("audit")) and bool(arguments.get("audit_reads"))
+        return MountOptions(
+            str(arguments["store"]),
+            None if users is None else frozenset(map(int, users)),
+            audits_reads,
+            checks_modes="default_permissions" in self._kernel_options,
+            reads_without_open=bool(
+                arguments.get("read_only")
+                and self._transport.reads_by_number
+                and not audits_reads
+                and users is None  # the kernel's cache serves unopened files to any user
+            ),
+        )
 
     def serve(self) -> None:
         """Mount, serve until unmounted, and clean up."""
@@ -99,31 +117,21 @@ class MountProcess:
 
     def _start(self) -> None:
         """Mount and attach the transport. An error here still reaches the client that requested the mount."""
-        options = mount_options(
-            allow_other=bool(self._arguments["allow_other"]), read_only=bool(self._arguments.get("read_only"))
-        )
-        users = self._arguments.get("users")
-        self._state.users = None if users is None else frozenset(map(int, users))
-        self._state.reads_without_open = bool(
-            self._arguments.get("read_only")
-            and self._transport.reads_by_number
-            and not self._state.audits_reads
-            and users is None  # the kernel's cache serves unopened files to any user
-        )
-        self._state.checks_modes = "default_permissions" in options
         dead = self._arguments.get("dead")
-        mounted = mount(self._mountpoint, options, self._store, None if dead is None else DeadConnection(int(dead)))
-        self._transport.attach(Operations(self._state), mounted)
+        mounted = mount(
+            self._mountpoint, self._kernel_options, self._store, None if dead is None else DeadConnection(int(dead))
+        )
+        operations = Operations(self._state)
+        self._transport.attach(operations, mounted)
         self._connection = mounted.fd
         self._send_connection()
-        if self._arguments.get("owner"):
+        operations.connect(
+            self._transport,
+            open_cache=self._transport.open_cache_backend,
             # No permission is checked during passthrough, so it is only for the owner of the files.
-            self._state.passthrough.backing_files = self._transport.backing_files
-        self._state.open_file_cache.backend = self._transport.open_cache_backend
-        if self._transport.checks_acls:
-            self._state.open_file_cache.answer_acls()
-        self._state.checks_acls = self._transport.checks_acls or not self._state.checks_modes
-        self._state.caches = self._transport
+            backing_files=self._transport.backing_files if self._arguments.get("owner") else None,
+            checks_acls=self._transport.checks_acls,
+        )
         self._notifier = Notifier(self._transport)
         self._invalidator = Invalidator(self._state, self._notifier)
         self._report_ready(b"ready")

@@ -8,74 +8,72 @@ from collections.abc import Callable, Sequence
 
 from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.interfaces import OpenCacheBackend
+from ctxfs.fuse.null_interfaces import NullOpenCache
 
 
 class OpenFileCache:
     """The handlers' side of the open file cache: forwards to the transport's cache and closes evicted handles."""
 
     def __init__(self) -> None:
-        self.backend: OpenCacheBackend | None = None
-        self.close_handle: Callable[[int], None] = _not_attached
+        self._backend: OpenCacheBackend = NullOpenCache()
+        self._close_handle: Callable[[int], None] = _not_connected
         # The reply for an absent ACL is ENODATA, as natively. If the kernel caches no ACLs, only once an ACL is met.
         self.answers_acls = False
 
+    def connect(self, backend: OpenCacheBackend, close_handle: Callable[[int], None]) -> None:
+        """Use the cache of a transport from now on; `close_handle` is called with each evicted handle."""
+        self._backend, self._close_handle = backend, close_handle
+
     def expect(self, directory: int, nodes: Sequence[Node]) -> None:
         """Let the transport open files for reading that were just looked up in a directory, a descriptor."""
-        if self.backend is not None and nodes:
+        if nodes:
             keys = ((node, node.disk_key) for node in nodes)
-            self.backend.expect(directory, [(node.number, key.device, key.inode, node.name) for node, key in keys])
+            self._backend.expect(directory, [(node.number, key.device, key.inode, node.name) for node, key in keys])
 
     def unexpect(self, number: int) -> None:
         """Forward to `OpenCacheBackend.unexpect`."""
-        if self.backend is not None:
-            self.backend.unexpect(number)
+        self._backend.unexpect(number)
 
     def remove_directory(self, directory: int) -> None:
         """Forward to `OpenCacheBackend.closed`."""
-        if self.backend is not None:
-            self.backend.closed(directory)
+        self._backend.closed(directory)
 
     def set_listing_end(self, node: Node, cookie: int) -> None:
         """Forward to `OpenCacheBackend.ends`."""
-        if self.backend is not None:
-            self.backend.ends(node.number, cookie)
+        self._backend.ends(node.number, cookie)
 
     def mark_without_capability(self, node: Node) -> None:
         """Forward to `OpenCacheBackend.bare`."""
-        if self.backend is not None:
-            self.backend.bare(node.number)
+        self._backend.bare(node.number)
 
     def answer_acls(self) -> None:
         """Reply ENODATA to requests for an absent ACL from now on."""
         self.answers_acls = True
-        if self.backend is not None:
-            self.backend.answer_acls()
+        self._backend.answer_acls()
 
     def watch_closes(self, watches: bool) -> None:
         """Forward to `OpenCacheBackend.watch_closes`."""
-        if self.backend is not None:
-            self.backend.watch_closes(watches)
+        self._backend.watch_closes(watches)
 
     def evict(self, node: Node) -> None:
         """Evict a file: its handle is closed now, or with its last reader."""
-        if self.backend is not None and (handle := self.backend.end(node.number)) is not None:
-            self.close_handle(handle)
+        if (handle := self._backend.end(node.number)) is not None:
+            self._close_handle(handle)
 
     def evict_all(self) -> None:
         """Evict all files, because permissions or paths have changed."""
-        if self.backend is not None:
-            for handle in self.backend.end_all():
-                self.close_handle(handle)
+        for handle in self._backend.end_all():
+            self._close_handle(handle)
 
     @property
     def has_opens(self) -> bool:
         """Return True if opens were recorded that `take_opens` has not returned yet."""
-        return self.backend is not None and self.backend.noted
+        return self._backend.noted
 
     def take_opens(self) -> list[tuple[int, int]]:
         """Return (number, time in nanoseconds) of the opens since the last call."""
-        return self.backend.take_notes() if self.backend is not None else []
+        return self._backend.take_notes()
 
 
-def _not_attached(handle: int) -> None:
-    raise AssertionError("no handle is cached before `close_handle` is set")
+def _not_connected(handle: int) -> None:
+    raise AssertionError("no handle is cached before `connect`")

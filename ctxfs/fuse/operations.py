@@ -28,7 +28,7 @@ from ctxfs.fuse.attributes import (
 from ctxfs.fuse.backed import BackedFiles
 from ctxfs.fuse.directory_stream import DOTS, DirectoryStream, cookie_of
 from ctxfs.fuse.inodes import Area, Node, Version
-from ctxfs.fuse.interfaces import DirectoryEntries, PackedFiles
+from ctxfs.fuse.interfaces import BackingFiles, Caches, DirectoryEntries, OpenCacheBackend, PackedFiles
 from ctxfs.fuse.lease_retry import retry
 from ctxfs.fuse.lock_owners import Range
 from ctxfs.fuse.state import FIRST_SYNTHETIC_HANDLE, State
@@ -79,17 +79,34 @@ class Operations:
         # Streams of directories without an open handle, by number.
         self._unopened_streams: dict[int, DirectoryStream] = {}
         self._handles = itertools.count(1)
-        state.open_file_cache.close_handle = self._backed.release
+
+    def connect(
+        self,
+        caches: Caches,
+        *,
+        open_cache: OpenCacheBackend | None,
+        backing_files: BackingFiles | None,
+        checks_acls: bool,
+    ) -> None:
+        """Use the kernel's caches from now on, and the interfaces of the transport that are not None.
+
+        `checks_acls`: the kernel checks callers by the ACLs of files.
+        """
+        if backing_files is not None:
+            self._state.passthrough.connect(backing_files)
+        if open_cache is not None:
+            self._state.open_file_cache.connect(open_cache, self._backed.release)
+        self._state.connect(caches, checks_acls=checks_acls)
 
     @property
     def users(self) -> frozenset[int] | None:
         """Return the uids that are served, or None for all that the kernel admits."""
-        return self._state.users
+        return self._state.options.users
 
     @property
     def audits_reads(self) -> bool:
         """Return True if the audit records every open for reading."""
-        return self._state.audits_reads
+        return self._state.options.audits_reads
 
     @property
     def forwards_locks(self) -> bool:
@@ -97,12 +114,12 @@ class Operations:
 
         If no file is opened, no close would release them: then the kernel keeps the locks.
         """
-        return not self._state.reads_without_open
+        return not self._state.options.reads_without_open
 
     @property
     def checks_modes(self) -> bool:
         """Return True if the kernel compares modes with its callers, so that it can also check ACLs."""
-        return self._state.checks_modes
+        return self._state.options.checks_modes
 
     # names
 
@@ -248,7 +265,7 @@ class Operations:
 
     def statfs(self) -> SyntheticStatfs:
         """Return the capacity of the host file system of the store."""
-        stat = os.statvfs(self._state.store)
+        stat = os.statvfs(self._state.options.store)
         free, available, files = stat.f_bfree, stat.f_bavail, (stat.f_files, stat.f_ffree)
         if not self._state.is_unrestricted:  # the writes of other principals must not show
             free, available = (_round_down(blocks, stat.f_frsize) for blocks in (free, available))
@@ -264,7 +281,7 @@ class Operations:
 
         `uid` is the caller's. Tools run as the owner of the mount, so only the owner and root may call them.
         """
-        if self._state.reads_without_open:
+        if self._state.options.reads_without_open:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         node = self._state.nodes[number]
         if node.area is None:
@@ -450,9 +467,8 @@ class Operations:
 
     def _invalidate_names(self, directory: Node) -> None:
         """Invalidate the names of a directory in the kernel's cache."""
-        if self._state.caches is not None:
-            with contextlib.suppress(OSError):  # the kernel has forgotten the directory
-                self._state.caches.invalidate_inode(directory.number)
+        with contextlib.suppress(OSError):  # the kernel has forgotten the directory
+            self._state.caches.invalidate_inode(directory.number)
 
     def _finish_stream(self, stream: DirectoryStream) -> None:
         """Invalidate the names of an unopened directory that may change without a new modification time.

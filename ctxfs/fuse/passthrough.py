@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ctxfs.fuse import attributes
 from ctxfs.fuse.inodes import Node, Version
 from ctxfs.fuse.interfaces import BackingFiles
+from ctxfs.fuse.null_interfaces import NullBackingFiles
 
 # A smaller file is read in a few requests and stays in the page cache. Passthrough costs an open and a close each time.
 # With 256 KB, and 200 larger ones of 10,000 files, warm `rg` takes 5 to 9 % longer, and cold `rg` equally long.
@@ -24,18 +25,23 @@ class Passthrough:
 
     def __init__(self, is_allowed: Callable[[], bool]) -> None:
         """Create an empty table; `is_allowed` returns True if the kernel may read and write unchecked."""
-        self.backing_files: BackingFiles | None = None
+        self._backing_files: BackingFiles = NullBackingFiles()
+        self.min_bytes = _NO_FILE_BYTES  # the size from which on files that are read use passthrough
         self._is_allowed = is_allowed
         self._files: dict[Node, tuple[int, set[int]]] = {}
         self._writers: dict[int, Version] = {}
         self._handles: set[int] = set()
+
+    def connect(self, backing_files: BackingFiles) -> None:
+        """Use the passthrough interface of a transport from now on."""
+        self._backing_files, self.min_bytes = backing_files, _MIN_BYTES
 
     def open(self, fd: int, node: Node, stat: os.stat_result, *, writes: bool, any_size: bool = False) -> int:
         """Return the kernel's identifier of the backing file for a handle that was just added to its node, or 0.
 
         With `any_size` small files use passthrough, too.
         """
-        if self.backing_files is None:
+        if self.min_bytes == _NO_FILE_BYTES:
             return 0
         entry = self._files.get(node)
         if entry is not None:
@@ -47,7 +53,7 @@ class Passthrough:
         ):
             return 0
         else:
-            backing, handles = self.backing_files.open_backing(fd), set()
+            backing, handles = self._backing_files.open_backing(fd), set()
             if not backing:
                 return 0
             self._files[node] = backing, handles
@@ -66,11 +72,6 @@ class Passthrough:
         """Return True for a handle that uses passthrough."""
         return fd in self._handles
 
-    @property
-    def min_bytes(self) -> int:
-        """Return the size in bytes from which on files that are read use passthrough."""
-        return _MIN_BYTES if self.backing_files is not None else _NO_FILE_BYTES
-
     def applies_to(self, mode: int, size: int) -> bool:
         """Return True for a file that uses passthrough when it is opened for reading."""
         return size >= self.min_bytes and self._is_eligible(mode, size, writes=False) and self._is_allowed()
@@ -81,9 +82,9 @@ class Passthrough:
         self._handles.discard(fd)
         if entry is not None and fd in entry[1]:
             entry[1].discard(fd)
-            if not entry[1] and self.backing_files is not None:
+            if not entry[1]:
                 del self._files[node]
-                self.backing_files.close_backing(entry[0])
+                self._backing_files.close_backing(entry[0])
         version = self._writers.pop(fd, None)
         if version is None:
             return False

@@ -12,6 +12,7 @@ from ctxfs.fuse.directory_fds import DirectoryFds
 from ctxfs.fuse.inodes import Area, Node, NodeTable
 from ctxfs.fuse.interfaces import Caches, Loop
 from ctxfs.fuse.lock_owners import CacheClaims, LockOwners
+from ctxfs.fuse.null_interfaces import NullCaches
 from ctxfs.fuse.open_file_cache import OpenFileCache
 from ctxfs.fuse.passthrough import Passthrough
 from ctxfs.fuse.read_audit import ReadAudit
@@ -42,6 +43,24 @@ class MountTable:
     append_only: frozenset[Path] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """The options of a mount that stay the same while it lasts.
+
+    `store` is the folder of the store. `users` are the uids that are served; with None the kernel decides. With
+    `audits_reads` the audit records reads. With `checks_modes` the kernel compares modes with its callers.
+
+    With `reads_without_open` no file is opened: the kernel reads by inode number and serves later reads from its cache.
+    This is safe only for a read-only mount without an audit of reads.
+    """
+
+    store: str
+    users: frozenset[int] | None = None
+    audits_reads: bool = True
+    checks_modes: bool = False
+    reads_without_open: bool = False
+
+
 class State:
     """The shared state of the handlers. Used by the thread that runs them; no method waits."""
 
@@ -49,19 +68,18 @@ class State:
         self,
         tree: Mount,
         loop: Loop,
-        store: str,
+        options: MountOptions,
         cache_seconds: float,
         principal: Principal,
         journal: JournalWriter,
         spool: Spool,
         call: Call,
         *,
-        audits_reads: bool = True,
         claims: CacheClaims | None = None,
     ) -> None:
         """Create the state of a mount with an empty mount table.
 
-        `audits_reads`: the audit records reads. `claims`: see `CacheClaims`; None if there is no other mount process.
+        `claims`: see `CacheClaims`; None if there is no other mount process.
         """
         self.tree = tree
         self.principal = principal
@@ -69,24 +87,18 @@ class State:
         self.spool = spool
         self._actor = AuditActor(str(principal), journal.actor.session, journal.actor.tool)
         self.loop = loop
-        self.store = store
+        self.options = options
         self.nodes = NodeTable()
         self._reads = ReadAudit(self.nodes)
         self.handles = Handles(tree)
         self.transaction_files = TransactionFiles(call, loop)
-        self.audits_reads = audits_reads
-        # If True, no file is opened: the kernel reads by inode number and serves later reads from its cache. This is
-        # safe only for a read-only mount without an audit of reads.
-        self.reads_without_open = False
-        self.users: frozenset[int] | None = None  # the uids that are served; None: the kernel decides
         self.files: Table[Node] = Table(errno.EBADF)
         self.passthrough = Passthrough(lambda: self.is_unrestricted)
         self.open_file_cache = OpenFileCache()
-        self.caches: Caches | None = None  # None until it is mounted
+        self.caches: Caches = NullCaches()  # until `connect`
         self.directories = DirectoryFds(self.open_file_cache.remove_directory)
         self.locks = LockOwners(loop.call)
         self.claims = claims
-        self.checks_modes = False  # the kernel compares modes with its callers
         # The kernel checks callers by ACLs, or admits root alone. If False, shown modes grant no more than the ACL.
         self.checks_acls = True
         self.direct_io_fds: set[int] = set()  # handles with direct I/O, without page cache
@@ -107,6 +119,13 @@ class State:
         # Paths of remaining areas that have become hidden or visible, until the kernel's caches are invalidated.
         self.changed_paths: list[tuple[Area, tuple[bytes, ...]]] = []
         self.removed_structure: frozenset[Path] = frozenset()  # by the last change of the mount table
+
+    def connect(self, caches: Caches, *, checks_acls: bool) -> None:
+        """Use the caches of the kernel from now on. `checks_acls`: it checks callers by the ACLs of files."""
+        self.caches = caches
+        self.checks_acls = checks_acls or not self.options.checks_modes
+        if checks_acls:
+            self.open_file_cache.answer_acls()
 
     def set_connected(self, connected: bool) -> None:
         """Let the kernel cache only while the daemon sends change notices."""
@@ -142,7 +161,7 @@ class State:
         """
         if not area.writable:
             return False
-        return self.is_writable_elsewhere or (maps_writable and not area.root.startswith(self.store + "/"))
+        return self.is_writable_elsewhere or (maps_writable and not area.root.startswith(self.options.store + "/"))
 
     def apply_mount_table(
         self,

@@ -92,7 +92,7 @@ class SyntheticFiles:
             if len(self._folders) > _MAX_FOLDERS:
                 del self._folders[next(iter(self._folders))]
         cache_seconds = self._state.cache_seconds if self._state.is_structure(path) else 0.0
-        if node.number == ROOT_NUMBER and self._state.users is not None:
+        if node.number == ROOT_NUMBER and self._state.options.users is not None:
             cache_seconds = 0.0  # the kernel then revalidates the root for each user at every path walk
         if self._state.is_sealed(path):
             is_lasting = entry.is_dir or entry.mode & 0o111
@@ -100,7 +100,7 @@ class SyntheticFiles:
             if is_lasting and not entry.is_dir:
                 self._programs.setdefault(node.number, None)
         # The kernel drops its pages of unopened files when their modification time changes.
-        if self._state.reads_without_open and not entry.mtime_ns and not entry.is_dir:
+        if self._state.options.reads_without_open and not entry.mtime_ns and not entry.is_dir:
             return attributes.synthetic_attributes(node, entry, cache_seconds, time.time_ns())
         return attributes.synthetic_attributes(node, entry, cache_seconds, entry.mtime_ns)
 

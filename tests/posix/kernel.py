@@ -14,7 +14,7 @@ import trio
 
 from ctxfs.eventlog.spool import Spool
 from ctxfs.fuse.operations import Operations
-from ctxfs.fuse.state import State
+from ctxfs.fuse.state import MountOptions, State
 from ctxfs.fuse.transports.devfuse import DevFuseTransport
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_found
@@ -80,7 +80,7 @@ class Seen:
 class PretendKernel:
     """One mount, with its `pad` in the host folder `top`."""
 
-    def __init__(self, top: Path, journal: Path) -> None:
+    def __init__(self, top: Path, journal: Path, *, reads_without_open: bool = False) -> None:
         self.top = top
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (mine, its):
@@ -90,7 +90,14 @@ class PretendKernel:
         principal = parse_principal("human:owner")
         self.journal = JournalWriter(journal, Actor(str(principal), "session", "mount", ""))
         self.state = State(
-            _Nothing(), _AtOnce(), str(top), 3600.0, principal, self.journal, Spool(None), _AtOnce().call
+            _Nothing(),
+            _AtOnce(),
+            MountOptions(str(top), reads_without_open=reads_without_open),
+            3600.0,
+            principal,
+            self.journal,
+            Spool(None),
+            _AtOnce().call,
         )
         pad = TreePath(("pad",))
         self.state.apply_mount_table([(pad, str(top), True, [], True)], [pad], [".versions"])
@@ -100,9 +107,14 @@ class PretendKernel:
         self.direct = DevFuseTransport()
         self._unique = 0
         mine.send(self._packed(26, 0, struct.pack("=4I", 7, 40, 1 << 20, 0xFFFFFFFF & ~(1 << 30)), 2))
-        self.direct.start_connection(its.fileno(), Operations(self.state))
-        self.state.open_file_cache.backend = self.direct.open_cache_backend
-        self.state.caches = self.direct
+        operations = Operations(self.state)
+        self.direct.start_connection(its.fileno(), operations)
+        operations.connect(
+            self.direct,
+            open_cache=self.direct.open_cache_backend,
+            backing_files=None,
+            checks_acls=self.direct.checks_acls,
+        )
         agreed = mine.recv(_PLACE)
         assert struct.unpack_from("=II", agreed, 16) == (7, 40)
         self.references: dict[int, int] = {}

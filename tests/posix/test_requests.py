@@ -129,21 +129,37 @@ class Model:
 
 
 @pytest.fixture(params=["compiled", "python"])
-def pretend(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendKernel]:
-    """Yield a kernel for each loop, compiled and in Python; a missing compiled loop is an error."""
+def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Select the compiled loop or the one in Python; a missing compiled loop is an error."""
     assert devfuse.fastpath is not None, "ctxfs/fuse/transports/fastpath.c has not been built"
     if request.param == "python":
         monkeypatch.setattr(devfuse, "fastpath", None)
+
+
+@contextlib.contextmanager
+def kernel_in(tmp_path: Path, *, reads_without_open: bool = False) -> Iterator[PretendKernel]:
     before = os.umask(0)
     top = tmp_path / "top"
     top.mkdir(mode=0o755)
     (tmp_path / "outside").write_text("not to be reached")
-    made = PretendKernel(top, tmp_path / "journal")
+    made = PretendKernel(top, tmp_path / "journal", reads_without_open=reads_without_open)
     try:
         yield made
     finally:
         os.umask(before)
         made.close()
+
+
+@pytest.fixture
+def pretend(tmp_path: Path, loop: None) -> Iterator[PretendKernel]:
+    with kernel_in(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def unopened(tmp_path: Path, loop: None) -> Iterator[PretendKernel]:
+    with kernel_in(tmp_path, reads_without_open=True) as made:
+        yield made
 
 
 class Run:
@@ -766,22 +782,21 @@ def test_file_is_looked_up_in_its_own_directory_after_descriptor_reuse(pretend: 
         pretend.release(file.number, fh)
 
 
-def test_unopened_file_is_read_at_its_path(pretend: PretendKernel) -> None:
+def test_unopened_file_is_read_at_its_path(unopened: PretendKernel) -> None:
     """Read without open, as on read-only mounts, from the current file."""
     data = os.urandom(300_000)
-    (pretend.top / "f").write_bytes(data)
-    pretend.state.reads_without_open = True
-    seen, before = found(pretend, b"f", by_listing=False), answered(pretend)
-    assert pretend.read(seen.number, 0, 100, 1000) == data[100:1100]
-    assert pretend.read(seen.number, 0, 0, 60_000) == data[:60_000]
-    assert pretend.read(seen.number, 0, 290_000, 60_000) == data[290_000:]
-    assert pretend.read(seen.number, 0, 300_000, 4096) == b""
-    if pretend.direct.open_cache_backend is not None:
-        assert answered(pretend) - before == 4
-    assert not pretend.state.files
-    another_file(pretend.top / "f")
+    (unopened.top / "f").write_bytes(data)
+    seen, before = found(unopened, b"f", by_listing=False), answered(unopened)
+    assert unopened.read(seen.number, 0, 100, 1000) == data[100:1100]
+    assert unopened.read(seen.number, 0, 0, 60_000) == data[:60_000]
+    assert unopened.read(seen.number, 0, 290_000, 60_000) == data[290_000:]
+    assert unopened.read(seen.number, 0, 300_000, 4096) == b""
+    if unopened.direct.open_cache_backend is not None:
+        assert answered(unopened) - before == 4
+    assert not unopened.state.files
+    another_file(unopened.top / "f")
     with pytest.raises(Failed) as failed:
-        pretend.read(seen.number, 0, 0, 10)
+        unopened.read(seen.number, 0, 0, 10)
     assert failed.value.code == errno.ESTALE
 
 
