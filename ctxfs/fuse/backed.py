@@ -55,7 +55,18 @@ class BackedFiles:
     """
 
     def __init__(self, state: State) -> None:
-        self._state = state
+        self._loop = state.loop
+        self._options = state.options
+        self._nodes = state.nodes
+        self._files = state.files
+        self._directories = state.directories
+        self._node_fds = state.node_fds
+        self._open_file_cache = state.open_file_cache
+        self._passthrough = state.passthrough
+        self._access = state.access
+        self._cache_policy = state.cache_policy
+        self._recorder = state.recorder
+        self._claims = state.claims
         self._uid, self._gid = os.geteuid(), os.getegid()
         # Locked files: their versions when this mount last unlocked them.
         self._unlocked_versions: dict[Node, Version] = {}
@@ -65,16 +76,16 @@ class BackedFiles:
         assert parent.area is not None
         if parent.area.hides(parent, name):
             return attributes.negative_entry(0)
-        if not self._state.rights_below(parent, name).exists:
+        if not self._access.rights_below(parent, name).exists:
             return self._deny_lookup(parent, name)
         try:
-            stat = os.stat(name, dir_fd=self._state.directories.fd_for(parent), follow_symlinks=False)
+            stat = os.stat(name, dir_fd=self._directories.fd_for(parent), follow_symlinks=False)
         except FileNotFoundError:
-            return attributes.negative_entry(self._state.area_cache_seconds(parent.area))
-        node = self._state.node_for(parent, name, parent.area, stat)
+            return attributes.negative_entry(self._cache_policy.area_cache_seconds(parent.area))
+        node = self._nodes.node_for(parent, name, parent.area, stat)
         node.lookups += 1
         if self.can_open_directly(node, stat.st_mode, stat.st_size):
-            self._state.open_file_cache.expect(self._state.directories.fd_for(parent), [node])
+            self._open_file_cache.expect(self._directories.fd_for(parent), [node])
         return self.attributes(node, stat)
 
     def lookup_top(self, parent: Node, name: bytes, area: Area) -> Attributes:
@@ -82,13 +93,13 @@ class BackedFiles:
 
         Raise OSError EIO if its host folder is unreachable: the mount is down.
         """
-        if not self._state.rights_below(parent, name).exists:
+        if not self._access.rights_below(parent, name).exists:
             return self._deny_lookup(parent, name)
         try:
             stat = os.stat(area.root)
         except OSError as error:
             raise path_error(errno.EIO, area.path, f"'{area.root}' cannot be reached: {error.strerror}") from error
-        node = self._state.top_node(parent, name, area, stat)
+        node = self._nodes.top_node(parent, name, area, stat)
         node.lookups += 1
         return self.attributes(node, stat)
 
@@ -97,7 +108,7 @@ class BackedFiles:
 
         Raise OSError ESTALE if its name leads to another file and no descriptor of it is open.
         """
-        if (removed := self._state.directories.removed_fd(node)) is not None:
+        if (removed := self._directories.removed_fd(node)) is not None:
             return os.fstat(removed)
         try:
             parent, name = self._locate(node)
@@ -113,22 +124,22 @@ class BackedFiles:
 
     def getattr(self, node: Node) -> Attributes:
         """Return the current attributes; raise OSError ENOENT if the node does not exist for the principal."""
-        if not self._state.rights(node).exists:
+        if not self._access.rights(node).exists:
             raise path_error(errno.ENOENT, node.path)
         return self.attributes(node, self.stat(node))
 
     def attributes(self, node: Node, stat: os.stat_result) -> Attributes:
         """Return the reply attributes, with mode bits masked by the principal's permissions."""
         assert node.area is not None
-        reply = attributes.host_attributes(node, stat, self._state.area_cache_seconds(node.area))
-        if not self._state.checks_acls and stat.st_mode & 0o070 and not st.S_ISLNK(stat.st_mode):
+        reply = attributes.host_attributes(node, stat, self._cache_policy.area_cache_seconds(node.area))
+        if not self._access.checks_acls and stat.st_mode & 0o070 and not st.S_ISLNK(stat.st_mode):
             reply.mode = stat.st_mode & ~0o077 | self._acl_mode_bits(node, stat.st_mode)
-        if self._state.is_unrestricted:
+        if self._access.is_unrestricted:
             return reply
         if not st.S_ISDIR(stat.st_mode):
-            reply.mode = self._state.permitted_mode(node, reply.mode)
+            reply.mode = self._access.permitted_mode(node, reply.mode)
         else:
-            rights = self._state.rights(node)
+            rights = self._access.rights(node)
             reply.mode = masked_mode(reply.mode, rights, is_dir=True)
             if not rights.lists_below:
                 # Its link count, size and times would reveal names that do not exist for the principal.
@@ -150,10 +161,10 @@ class BackedFiles:
 
     def read(self, fd: int, offset: int, size: int) -> bytes:
         """Return bytes of an open file; raise OSError EACCES if reading is no longer permitted."""
-        node = self._state.files[fd]
-        if not self._state.is_permitted(node, _READ):
+        node = self._files[fd]
+        if not self._access.is_permitted(node, _READ):
             self._check_permission(node, Verb.READ)
-        if self._state.policy.quarantine.paths and self._is_quarantined(fd, os.O_RDONLY, node.path_text):
+        if self._access.policy.quarantine.paths and self._is_quarantined(fd, os.O_RDONLY, node.path_text):
             raise path_error(errno.EACCES, node.path, WITHHELD)
         return os.pread(fd, size, offset)
 
@@ -180,7 +191,7 @@ class BackedFiles:
         resizes = request.size is not None
         changes_meta = request.mode is not None or request.uid is not None or request.gid is not None
         self._check_permission(node, Verb.META if changes_meta and not resizes else Verb.WRITE)
-        descriptor = fh if fh in self._state.files else self._find_open_fd(node)
+        descriptor = fh if fh in self._files else self._find_open_fd(node)
         if request.size is not None:
             self._truncate(node, fh, request.size)
         reopened = descriptor is None
@@ -200,18 +211,18 @@ class BackedFiles:
         finally:
             if reopened:
                 os.close(handle)
-        if resizes and fh is not None and fh in self._state.files:
-            self._state.written.add(fh)  # recorded when it is closed
+        if resizes and fh is not None and fh in self._files:
+            self._recorder.written.add(fh)  # recorded when it is closed
         elif resizes or request.mode is not None:
-            self._state.record("write", node, "write" if resizes else "meta")
+            self._recorder.record("write", node, "write" if resizes else "meta")
         elif changes_meta:
-            self._state.audit("meta", node.path_text)
+            self._recorder.audit("meta", node.path_text)
         return self.getattr(node)
 
     def readlink(self, node: Node) -> bytes:
         """Return the target of a symbolic link, unchanged."""
         self._check_permission(node, Verb.READ)
-        if (removed := self._state.directories.removed_fd(node)) is not None:
+        if (removed := self._directories.removed_fd(node)) is not None:
             return os.readlink(b"", dir_fd=removed)
         parent, name = self._locate(node)
         if not self._is_node(node, os.stat(name, dir_fd=parent, follow_symlinks=False)):
@@ -225,23 +236,23 @@ class BackedFiles:
         """
         self._check_name_permission(parent, name, Verb.CREATE)
         with _caller_umask(caller):
-            os.mknod(name, mode & ~_SET_IDS, rdev, dir_fd=self._state.directories.fd_for(parent))
-        self._state.record_name("write", parent, name, "create")
+            os.mknod(name, mode & ~_SET_IDS, rdev, dir_fd=self._directories.fd_for(parent))
+        self._recorder.record_name("write", parent, name, "create")
         return self._finish_creation(parent, name, caller, mode & _SET_IDS)
 
     def mkdir(self, parent: Node, name: bytes, mode: int, caller: RequestContext) -> Attributes:
         """Create a directory and return its attributes; the host applies the setgid bit of the parent."""
         self._check_name_permission(parent, name, Verb.CREATE)
         with _caller_umask(caller):
-            os.mkdir(name, st.S_IMODE(mode), dir_fd=self._state.directories.fd_for(parent))
-        self._state.record_name("write", parent, name, "create")
+            os.mkdir(name, st.S_IMODE(mode), dir_fd=self._directories.fd_for(parent))
+        self._recorder.record_name("write", parent, name, "create")
         return self._finish_creation(parent, name, caller)
 
     def symlink(self, parent: Node, name: bytes, target: bytes, caller: RequestContext) -> Attributes:
         """Create a symbolic link and return its attributes; the target is not checked."""
         self._check_name_permission(parent, name, Verb.CREATE)
-        os.symlink(target, name, dir_fd=self._state.directories.fd_for(parent))
-        self._state.record_name("write", parent, name, "create")
+        os.symlink(target, name, dir_fd=self._directories.fd_for(parent))
+        self._recorder.record_name("write", parent, name, "create")
         return self._finish_creation(parent, name, caller)
 
     def link(self, node: Node, parent: Node, name: bytes) -> Attributes:
@@ -258,13 +269,11 @@ class BackedFiles:
         source = self._open_path(node) if fd is None else fd
         try:
             # By descriptor, because the name may lead to another file by now.
-            os.link(
-                f"/proc/self/fd/{source}", name, dst_dir_fd=self._state.directories.fd_for(parent), follow_symlinks=True
-            )
+            os.link(f"/proc/self/fd/{source}", name, dst_dir_fd=self._directories.fd_for(parent), follow_symlinks=True)
         finally:
             if fd is None:
                 os.close(source)
-        self._state.record_name("write", parent, name, "create")
+        self._recorder.record_name("write", parent, name, "create")
         return self.lookup(parent, name)
 
     def unlink(self, parent: Node, name: bytes) -> None:
@@ -273,28 +282,28 @@ class BackedFiles:
         A process that has the file open keeps it, also by an O_PATH descriptor, of which the mount receives no request.
         """
         self._check_name_permission(parent, name, Verb.DELETE)
-        node = self._state.nodes.node_named(parent, name)
+        node = self._nodes.node_named(parent, name)
         fd = self._open_before_removal(node, parent, name)
         try:
-            os.unlink(name, dir_fd=self._state.directories.fd_for(parent))
+            os.unlink(name, dir_fd=self._directories.fd_for(parent))
         except BaseException:
             self._keep_or_close(None, fd)
             raise
-        self._state.record_name("remove", parent, name, "delete")
-        self._state.remove_name(parent, name)
+        self._recorder.record_name("remove", parent, name, "delete")
+        self._node_fds.remove_name(parent, name)
         self._keep_or_close(node, fd)
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
         self._check_name_permission(parent, name, Verb.DELETE)
-        if (node := self._state.nodes.node_named(parent, name)) is not None:
+        if (node := self._nodes.node_named(parent, name)) is not None:
             with contextlib.suppress(OSError):  # the error of rmdir is more precise
-                self._state.directories.fd_for(node)
-        os.rmdir(name, dir_fd=self._state.directories.fd_for(parent))
-        self._state.record_name("remove", parent, name, "delete")
-        self._state.remove_name(parent, name)
+                self._directories.fd_for(node)
+        os.rmdir(name, dir_fd=self._directories.fd_for(parent))
+        self._recorder.record_name("remove", parent, name, "delete")
+        self._node_fds.remove_name(parent, name)
         if node is not None:
-            self._state.directories.keep_removed(node)
+            self._directories.keep_removed(node)
 
     def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
         """Rename within an area; `flags` as of renameat2(2).
@@ -312,26 +321,26 @@ class BackedFiles:
         if flags & rooted_fs.RENAME_EXCHANGE:
             self._copy_marks(new_parent, new_name, parent, name)
             self._check_move(new_parent, new_name, parent, name)
-        replaced = self._state.nodes.node_named(new_parent, new_name) if not flags & rooted_fs.RENAME_EXCHANGE else None
+        replaced = self._nodes.node_named(new_parent, new_name) if not flags & rooted_fs.RENAME_EXCHANGE else None
         fd = self._open_before_removal(replaced, new_parent, new_name)
-        source = os.dup(self._state.directories.fd_for(parent))
+        source = os.dup(self._directories.fd_for(parent))
         try:
-            rooted_fs.rename_at(source, name, self._state.directories.fd_for(new_parent), new_name, flags)
+            rooted_fs.rename_at(source, name, self._directories.fd_for(new_parent), new_name, flags)
         except BaseException:
             self._keep_or_close(None, fd)
             raise
         finally:
             os.close(source)
-        self._state.discard_decisions()
+        self._access.discard_decisions()
         if flags & rooted_fs.RENAME_EXCHANGE:
-            self._state.record_name("tree", parent, name, "rename")
-            self._state.record_name("tree", new_parent, new_name, "rename")
-            self._state.nodes.exchange(parent, name, new_parent, new_name)
+            self._recorder.record_name("tree", parent, name, "rename")
+            self._recorder.record_name("tree", new_parent, new_name, "rename")
+            self._nodes.exchange(parent, name, new_parent, new_name)
         else:
-            self._state.record_name("move", parent, name, "rename", new_parent.path_text_below(new_name))
+            self._recorder.record_name("move", parent, name, "rename", new_parent.path_text_below(new_name))
             if replaced is not None:
-                self._state.open_file_cache.evict(replaced)
-            self._state.nodes.rename(parent, name, new_parent, new_name)
+                self._open_file_cache.evict(replaced)
+            self._nodes.rename(parent, name, new_parent, new_name)
             self._keep_or_close(replaced, fd)
 
     def open(self, node: Node, flags: int, *, drop_privileges: bool = False) -> OpenReply:
@@ -357,9 +366,9 @@ class BackedFiles:
             raise path_error(errno.EACCES, node.path, WITHHELD)
         node.cached_version = None if writes else version
         if flags & os.O_TRUNC:
-            self._state.written.add(fd)
-        if self._state.options.audits_reads and flags & os.O_ACCMODE != os.O_WRONLY:
-            self._state.audit("read", node.path_text)
+            self._recorder.written.add(fd)
+        if self._options.audits_reads and flags & os.O_ACCMODE != os.O_WRONLY:
+            self._recorder.audit("read", node.path_text)
         return self._add_handle(fd, node, stat, flags, keep_cache=keep_cache)
 
     def can_open_directly(self, node: Node, mode: int, size: int) -> bool:
@@ -367,21 +376,23 @@ class BackedFiles:
 
         The principal may read it, no handle of it is open, it is not locked, and passthrough does not apply to it.
         """
-        state = self._state
         return (
             not node.descriptors
             and not node.is_locked
             and st.S_ISREG(mode)
             # Not by agents, because each of their opens is checked for quarantine.
-            and (state.is_unrestricted or (state.principal.is_person and state.is_permitted(node, _READ)))
+            and (
+                self._access.is_unrestricted
+                or (self._access.principal.is_person and self._access.is_permitted(node, _READ))
+            )
             and node.area is not None
-            and not state.is_shared(node.area)
-            and not state.passthrough.applies_to(mode, size)
+            and not self._cache_policy.is_shared(node.area)
+            and not self._passthrough.applies_to(mode, size)
         )
 
     def add_opened(self, node: Node, fd: int, version: Version) -> None:
         """Add a descriptor with which the transport has opened a node for reading."""
-        self._state.files[fd] = node
+        self._files[fd] = node
         node.add_fd(fd)
         node.cached_version = version
 
@@ -396,7 +407,7 @@ class BackedFiles:
         self._check_name_permission(parent, name, Verb.CREATE)
         area = parent.area
         assert area is not None
-        directory = self._state.directories.fd_for(parent)
+        directory = self._directories.fd_for(parent)
         previous_umask = os.umask(caller.umask)  # not by `_caller_umask`, which takes longer than the two calls
         try:
             fd = self._open(
@@ -418,15 +429,15 @@ class BackedFiles:
         except BaseException:
             os.close(fd)
             raise
-        node = self._state.node_for(parent, name, area, stat)
+        node = self._nodes.node_for(parent, name, area, stat)
         node.lookups += 1
-        self._state.mark_stale(node)
-        self._state.written.add(fd)
-        self._state.audit("create", node.path_text)
+        self._cache_policy.mark_stale(node)
+        self._recorder.written.add(fd)
+        self._recorder.audit("create", node.path_text)
         reply = self._add_handle(fd, node, stat, flags)
         if stat.st_size == 0:
             # A new or empty file has no capability, because writes remove capabilities.
-            self._state.open_file_cache.mark_without_capability(node)
+            self._open_file_cache.mark_without_capability(node)
         return reply, self.attributes(node, stat)
 
     def write(self, fd: int, offset: int, data: bytes | memoryview, drop_privileges: bool) -> int:
@@ -434,10 +445,10 @@ class BackedFiles:
 
         With O_APPEND the host writes to the current end of the file.
         """
-        node = self._state.files[fd]
-        if not self._state.is_permitted(node, _WRITE):
+        node = self._files[fd]
+        if not self._access.is_permitted(node, _WRITE):
             self._check_permission(node, Verb.WRITE)
-        self._state.written.add(fd)
+        self._recorder.written.add(fd)
         if drop_privileges:
             self._drop_set_ids(node, fd)
         written = os.pwrite(fd, data, offset)
@@ -447,19 +458,19 @@ class BackedFiles:
 
     def allocate(self, fd: int, mode: int, offset: int, length: int, drop_privileges: bool) -> None:
         """Allocate space or punch a hole, as fallocate(2)."""
-        node = self._state.files[fd]
+        node = self._files[fd]
         self._check_permission(node, Verb.WRITE)
         if drop_privileges:
             self._drop_set_ids(node, fd)
         rooted_fs.allocate(fd, mode, offset, length)
-        self._state.written.add(fd)
+        self._recorder.written.add(fd)
 
     def seek(self, fd: int, offset: int, whence: int) -> int:
         """Return the offset of the next data or hole, as lseek(2) with SEEK_DATA or SEEK_HOLE.
 
         The position of the descriptor has no meaning, because all reads give their offset.
         """
-        self._check_permission(self._state.files[fd], Verb.READ)
+        self._check_permission(self._files[fd], Verb.READ)
         return os.lseek(fd, offset, whence)
 
     def copy_range(
@@ -469,28 +480,28 @@ class BackedFiles:
 
         Some host file systems share the blocks.
         """
-        self._check_permission(self._state.files[source], Verb.READ)
-        node = self._state.files[target]
+        self._check_permission(self._files[source], Verb.READ)
+        node = self._files[target]
         self._check_permission(node, Verb.WRITE)
         if drop_privileges:
             self._drop_set_ids(node, target)
-        self._state.written.add(target)
+        self._recorder.written.add(target)
         return os.copy_file_range(source, target, min(length, _MAX_COPY_BYTES), offset, target_offset)
 
     def release(self, fd: int) -> None:
         """Close a handle after its last user has closed it, and record its writes."""
-        node = self._state.files.take(fd)
-        if self._state.passthrough.release(fd, node) or fd in self._state.written:
-            self._state.written.discard(fd)
-            self._state.record("write", node)
+        node = self._files.take(fd)
+        if self._passthrough.release(fd, node) or fd in self._recorder.written:
+            self._recorder.written.discard(fd)
+            self._recorder.record("write", node)
         node.remove_fd(fd)
-        self._state.direct_io_fds.discard(fd)
+        self._cache_policy.direct_io_fds.discard(fd)
         if not node.descriptors:
             self._unlocked_versions.pop(node, None)
-        if self._state.claims is not None:
-            self._state.claims.release(node, fd)
+        if self._claims is not None:
+            self._claims.release(node, fd)
         if node.lookups <= 0:
-            self._state.forget(node.number, 0)
+            self._node_fds.forget(node.number, 0)
         os.close(fd)
 
     def is_stale(self, node: Node, fd: int) -> bool:
@@ -498,7 +509,7 @@ class BackedFiles:
 
         A process that has locked the file must read the data that the previous lock owner wrote.
         """
-        if fd in self._state.direct_io_fds or self._state.passthrough.has_handle(fd):
+        if fd in self._cache_policy.direct_io_fds or self._passthrough.has_handle(fd):
             return False
         stat = os.fstat(fd)
         is_recent = not _HAS_FINE_TIMES and time.time_ns() - stat.st_mtime_ns < _TICK_NS
@@ -509,17 +520,17 @@ class BackedFiles:
 
         The call runs in a thread, because the kernel may block it.
         """
-        self._state.mark_stale(node)
+        self._cache_policy.mark_stale(node)
         node.reported = None
         with contextlib.suppress(OSError):  # the kernel has forgotten the node
-            await self._state.loop.in_thread(self._state.caches.invalidate_inode, node.number)
+            await self._loop.in_thread(self._cache_policy.caches.invalidate_inode, node.number)
 
     def store_unlocked_version(self, node: Node, fd: int) -> None:
         """Store the version of a file as its lock is released.
 
         `is_stale` compares the file with this version at the next lock.
         """
-        if fd not in self._state.direct_io_fds and not self._state.passthrough.has_handle(fd):
+        if fd not in self._cache_policy.direct_io_fds and not self._passthrough.has_handle(fd):
             self._unlocked_versions[node] = attributes.version_of(os.fstat(fd))
 
     def open_directory(self, node: Node) -> tuple[int, bool]:
@@ -527,7 +538,7 @@ class BackedFiles:
 
         The descriptor keeps the directory available after its name is removed.
         """
-        fd = os.dup(self._state.directories.fd_for(node))
+        fd = os.dup(self._directories.fd_for(node))
         node.add_fd(fd)
         version = attributes.version_of(os.fstat(fd))
         keep_cache, node.cached_version = node.cached_version == version, version
@@ -538,7 +549,7 @@ class BackedFiles:
         node.remove_fd(fd)
         os.close(fd)
         if node.lookups <= 0:
-            self._state.forget(node.number, 0)
+            self._node_fds.forget(node.number, 0)
 
     async def fsync(self, fd: int, datasync: bool) -> None:
         """Flush a file to the disk and record its writes.
@@ -546,20 +557,20 @@ class BackedFiles:
         The system call runs in a thread, because the disk may be slow and other requests must proceed. Afterwards all
         earlier audit records are durable.
         """
-        await self._state.loop.in_thread(os.fdatasync if datasync else os.fsync, fd)
-        self._state.collect_written()
-        node = self._state.files.get(fd)
-        if node is not None and fd in self._state.written:
-            self._state.written.discard(fd)
-            self._state.record("write", node)
-            self._state.record("sync", node)
-        self._state.flush_audit()
+        await self._loop.in_thread(os.fdatasync if datasync else os.fsync, fd)
+        self._recorder.collect_written()
+        node = self._files.get(fd)
+        if node is not None and fd in self._recorder.written:
+            self._recorder.written.discard(fd)
+            self._recorder.record("write", node)
+            self._recorder.record("sync", node)
+        self._recorder.flush_audit()
 
     async def fsync_directory(self, node: Node) -> None:
         """Flush the names of a directory to the disk."""
-        fd = os.open(rooted_fs.magic_path(self._state.directories.fd_for(node), "."), os.O_RDONLY | os.O_DIRECTORY)
+        fd = os.open(rooted_fs.magic_path(self._directories.fd_for(node), "."), os.O_RDONLY | os.O_DIRECTORY)
         try:
-            await self._state.loop.in_thread(os.fsync, fd)
+            await self._loop.in_thread(os.fsync, fd)
         finally:
             os.close(fd)
 
@@ -568,18 +579,18 @@ class BackedFiles:
 
         Either it has changed within the current tick of the host's clock, or the principal may not see its times.
         """
-        if not self._state.is_unrestricted and not self._state.rights(node).lists_below:
+        if not self._access.is_unrestricted and not self._access.rights(node).lists_below:
             return True
-        return time.time_ns() - os.fstat(self._state.directories.fd_for(node)).st_mtime_ns < _TICK_NS
+        return time.time_ns() - os.fstat(self._directories.fd_for(node)).st_mtime_ns < _TICK_NS
 
     def names(self, node: Node) -> list[bytes]:
         """Return the names in a directory that exist for the principal."""
-        names = os.listdir(os.fsencode(rooted_fs.magic_path(self._state.directories.fd_for(node), ".")))
+        names = os.listdir(os.fsencode(rooted_fs.magic_path(self._directories.fd_for(node), ".")))
         area = node.area
         if area is not None and area.hidden:
             names = [name for name in names if not area.hides(node, name)]
-        if not self._state.is_unrestricted:
-            names = self._state.visible_names(node, names)
+        if not self._access.is_unrestricted:
+            names = self._access.visible_names(node, names)
         return names
 
     def get_xattr(self, node: Node, name: bytes) -> bytes:
@@ -595,7 +606,7 @@ class BackedFiles:
         """
         if name not in ACLS:
             self._check_permission(node, Verb.READ)
-        elif not self._state.rights(node).exists:
+        elif not self._access.rights(node).exists:
             raise path_error(errno.ENOENT, node.path)
         path, follow = self._xattr_path(node)
         try:
@@ -603,9 +614,9 @@ class BackedFiles:
         except OSError as error:
             raise self._absent_xattr_error(node, name, error) from None
         if name in ACLS:
-            self._state.open_file_cache.answer_acls()
-            if not self._state.is_unrestricted:
-                return mask_acl(value, self._state.permitted_mode(node, 0o777))
+            self._open_file_cache.answer_acls()
+            if not self._access.is_unrestricted:
+                return mask_acl(value, self._access.permitted_mode(node, 0o777))
         return value
 
     def _absent_xattr_error(self, node: Node, name: bytes, error: OSError) -> OSError:
@@ -617,8 +628,8 @@ class BackedFiles:
         if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
             return error
         if name == CAPABILITY:
-            self._state.open_file_cache.mark_without_capability(node)
-        is_supported = name not in ACLS or self._state.open_file_cache.answers_acls
+            self._open_file_cache.mark_without_capability(node)
+        is_supported = name not in ACLS or self._open_file_cache.answers_acls
         code = errno.ENODATA if is_supported else errno.EOPNOTSUPP
         return OSError(code, os.strerror(code))
 
@@ -633,23 +644,23 @@ class BackedFiles:
         path, follow = self._xattr_path(node)
         os.setxattr(path, name, value, flags, follow_symlinks=follow)
         if name in ACLS:
-            self._state.open_file_cache.answer_acls()
+            self._open_file_cache.answer_acls()
         if drops_setgid:
             os.chmod(path, st.S_IMODE(os.stat(path).st_mode & ~st.S_ISGID))
         self._record_xattr(node, name)
 
     def _check_xattr(self, node: Node, name: bytes, value: bytes | None) -> None:
         if name.startswith(NAMESPACE):
-            check_attribute(node.path, os.fsdecode(name), value, self._state.principal)
+            check_attribute(node.path, os.fsdecode(name), value, self._access.principal)
         elif not is_host_attribute(name):
             raise path_error(errno.EOPNOTSUPP, node.path)
-        elif name not in ACLS and not self._state.principal.is_person:
+        elif name not in ACLS and not self._access.principal.is_person:
             raise path_error(errno.EPERM, node.path, "an agent gives no file a privilege")
 
     def _record_xattr(self, node: Node, name: bytes) -> None:
         if not name.startswith(NAMESPACE):
-            self._state.open_file_cache.evict(node)  # because its attributes are cached there
-        self._state.record(_journal_operation(name), node, "meta")
+            self._open_file_cache.evict(node)  # because its attributes are cached there
+        self._recorder.record(_journal_operation(name), node, "meta")
 
     def list_xattrs(self, node: Node, *, is_root: bool) -> list[bytes]:
         """Return the names of extended attributes; those of `trusted.*` only for root, as natively."""
@@ -675,7 +686,7 @@ class BackedFiles:
 
     def _deny_lookup(self, parent: Node, name: bytes) -> Attributes:
         """Record a denied lookup in the audit and return a negative entry."""
-        self._state.audit("list", parent.path_text_below(name), outcome="ENOENT")
+        self._recorder.audit("list", parent.path_text_below(name), outcome="ENOENT")
         return attributes.negative_entry(0)
 
     def _check_writable(self, node: Node) -> None:
@@ -687,15 +698,15 @@ class BackedFiles:
 
         Raise OSError EACCES without it, or ENOENT if the node does not exist for the principal.
         """
-        rights = self._state.rights(node)
+        rights = self._access.rights(node)
         if not rights.allows(verb):
             raise path_error(errno.EACCES if rights.exists else errno.ENOENT, node.path)
 
     def _check_open(self, node: Node, flags: int) -> None:
-        if self._state.is_unrestricted:
+        if self._access.is_unrestricted:
             return
         access = flags & os.O_ACCMODE
-        if not access and not flags & os.O_TRUNC and self._state.is_permitted(node, _READ):
+        if not access and not flags & os.O_TRUNC and self._access.is_permitted(node, _READ):
             return
         verb = Verb.READ if access == os.O_RDONLY else Verb.WRITE if access == os.O_WRONLY else Verb.READ | Verb.WRITE
         self._check_permission(node, verb | Verb.WRITE if flags & os.O_TRUNC else verb)
@@ -705,9 +716,9 @@ class BackedFiles:
 
         A file is quarantined by its attribute, its path or its content.
         """
-        if self._state.is_unrestricted or self._state.principal.is_person or flags & os.O_ACCMODE == os.O_WRONLY:
+        if self._access.is_unrestricted or self._access.principal.is_person or flags & os.O_ACCMODE == os.O_WRONLY:
             return False
-        quarantine = self._state.policy.quarantine
+        quarantine = self._access.policy.quarantine
         if path in quarantine.paths or self._has_quarantined_content(fd, quarantine.contents):
             return True
         try:
@@ -735,16 +746,16 @@ class BackedFiles:
             return blob_id(file.read(size + 1)) in hashes
 
     def _check_move(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
-        if self._state.is_unrestricted:
+        if self._access.is_unrestricted:
             return
-        source, target = self._state.rights_below(parent, name), self._state.rights_below(new_parent, new_name)
+        source, target = self._access.rights_below(parent, name), self._access.rights_below(new_parent, new_name)
         path = Path((*parent.path.parts, os.fsdecode(name)))
         to = Path((*new_parent.path.parts, os.fsdecode(new_name)))
         if not source.exists:
             raise path_error(errno.ENOENT, path)
-        stat = os.stat(name, dir_fd=self._state.directories.fd_for(parent), follow_symlinks=False)
+        stat = os.stat(name, dir_fd=self._directories.fd_for(parent), follow_symlinks=False)
         try:
-            os.stat(new_name, dir_fd=self._state.directories.fd_for(new_parent), follow_symlinks=False)
+            os.stat(new_name, dir_fd=self._directories.fd_for(new_parent), follow_symlinks=False)
             replaces = True
         except OSError:
             replaces = False
@@ -752,9 +763,9 @@ class BackedFiles:
 
     def _copy_marks(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
         """Copy the marks of a file to the file that an agent renames over it."""
-        if self._state.is_unrestricted or self._state.principal.is_person:
+        if self._access.is_unrestricted or self._access.principal.is_person:
             return
-        directories = self._state.directories
+        directories = self._directories
         try:
             marks = marks_in(rooted_fs.read_xattrs(b"/proc/self/fd/%d/%b" % (directories.fd_for(new_parent), new_name)))
         except OSError:
@@ -768,7 +779,7 @@ class BackedFiles:
         """Raise OSError EACCES unless the principal has the permission `verb` on a name in a directory."""
         self._check_writable(parent)
         self._check_visible(parent, name)
-        rights = self._state.rights_below(parent, name)
+        rights = self._access.rights_below(parent, name)
         if not rights.allows(verb):
             hidden = verb is Verb.DELETE and not rights.exists
             path = Path((*parent.path.parts, os.fsdecode(name)))
@@ -785,8 +796,8 @@ class BackedFiles:
         The descriptor is valid until the next call.
         """
         if node.is_top or node.parent is None:
-            return self._state.directories.fd_for(node), b"."
-        return self._state.directories.fd_for(node.parent), node.name
+            return self._directories.fd_for(node), b"."
+        return self._directories.fd_for(node.parent), node.name
 
     def _xattr_path(self, node: Node) -> tuple[bytes, bool]:
         """Return (path, whether to follow links) for the xattr calls.
@@ -825,7 +836,7 @@ class BackedFiles:
         The writer then repeats the lookup, and does not write to a file without a name.
         """
         parent = node.parent
-        if node.is_top or parent is None or self._state.nodes.node_named(parent, node.name) is not node:
+        if node.is_top or parent is None or self._nodes.node_named(parent, node.name) is not node:
             return  # this mount itself has removed the name
         try:
             directory, name = self._locate(node)
@@ -834,8 +845,8 @@ class BackedFiles:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ESTALE):
                 raise
-        self._state.remove_name(parent, node.name)
-        self._state.directories.keep_removed(node)
+        self._node_fds.remove_name(parent, node.name)
+        self._directories.keep_removed(node)
         raise path_error(errno.ESTALE, node.path)
 
     def _open(self, name: bytes, flags: int, parent: int | None = None, mode: int = 0) -> int:
@@ -845,14 +856,14 @@ class BackedFiles:
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-        self._state.open_file_cache.evict_all()
+        self._open_file_cache.evict_all()
         return os.open(name, flags, mode, dir_fd=parent)
 
     def _find_open_fd(self, node: Node) -> int | None:
         """Return a descriptor of a node that is, or may be, open; otherwise None."""
         if node.descriptors:
-            self._state.open_file_cache.evict(node)  # which may close the descriptor
-        return next(iter(node.descriptors), None) or self._state.directories.removed_fd(node)
+            self._open_file_cache.evict(node)  # which may close the descriptor
+        return next(iter(node.descriptors), None) or self._directories.removed_fd(node)
 
     @staticmethod
     def _is_node(node: Node, stat: os.stat_result) -> bool:
@@ -867,7 +878,7 @@ class BackedFiles:
         if node is None:
             return None
         try:
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.fd_for(parent))
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directories.fd_for(parent))
         except OSError:  # the call that removes the name fails likewise
             return None
         if self._is_node(node, os.fstat(fd)):
@@ -879,11 +890,11 @@ class BackedFiles:
         """Store the descriptor for a node without a name; otherwise close it."""
         if fd is None:
             return
-        if node is None or self._state.nodes.has_name(node):
+        if node is None or self._nodes.has_name(node):
             os.close(fd)
             return
-        self._state.directories.evict(node)
-        self._state.directories.add_removed(node, fd)
+        self._directories.evict(node)
+        self._directories.add_removed(node, fd)
 
     def _open_path(self, node: Node) -> int:
         parent, name = self._locate(node)
@@ -894,8 +905,8 @@ class BackedFiles:
         return fd
 
     def _truncate(self, node: Node, fh: int | None, size: int) -> None:
-        self._state.mark_stale(node)
-        if fh is not None and fh in self._state.files:
+        self._cache_policy.mark_stale(node)
+        if fh is not None and fh in self._files:
             os.ftruncate(fh, size)
             return
         fd, _ = self._open_node(node, os.O_WRONLY)
@@ -906,7 +917,7 @@ class BackedFiles:
 
     def _change_owner(self, node: Node, handle: int, uid: int, gid: int) -> None:
         is_link = node.disk_key.kind == st.S_IFLNK
-        if is_link and self._state.directories.removed_fd(node) is None:
+        if is_link and self._directories.removed_fd(node) is None:
             parent, name = self._locate(node)
             os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
         else:
@@ -914,7 +925,7 @@ class BackedFiles:
 
     def _change_times(self, node: Node, path: str, request: SetattrRequest) -> None:
         is_link = node.disk_key.kind == st.S_IFLNK
-        if is_link and self._state.directories.removed_fd(node) is None:
+        if is_link and self._directories.removed_fd(node) is None:
             parent, name = self._locate(node)
             utime = functools.partial(os.utime, name, dir_fd=parent, follow_symlinks=False)
         else:
@@ -933,7 +944,7 @@ class BackedFiles:
     def _finish_creation(self, parent: Node, name: bytes, caller: RequestContext, set_ids: int = 0) -> Attributes:
         """Set the owner of a new name and return its attributes."""
         if set_ids or (caller.uid, caller.gid) != (self._uid, self._gid):
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.fd_for(parent))
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directories.fd_for(parent))
             try:
                 self._set_owner(parent, fd, caller, set_ids)
             finally:
@@ -947,7 +958,7 @@ class BackedFiles:
         last, because a change of the owner clears them.
         """
         if (caller.uid, caller.gid) != (self._uid, self._gid):
-            inherits = os.fstat(self._state.directories.fd_for(parent)).st_mode & st.S_ISGID
+            inherits = os.fstat(self._directories.fd_for(parent)).st_mode & st.S_ISGID
             group = -1 if inherits else caller.gid
             if self._uid == 0:
                 rooted_fs.change_owner(fd, caller.uid, group)
@@ -965,37 +976,37 @@ class BackedFiles:
         if new_mode != mode:
             os.chmod(path, st.S_IMODE(new_mode))
             with contextlib.suppress(OSError):  # the kernel has forgotten the node
-                self._state.caches.invalidate_attributes(node.number)
+                self._cache_policy.caches.invalidate_attributes(node.number)
 
     def _add_handle(
         self, fd: int, node: Node, stat: os.stat_result, flags: int, *, keep_cache: bool = False
     ) -> OpenReply:
         """Add the handle to the node and return the reply to the open."""
-        state, access, area = self._state, flags & os.O_ACCMODE, node.area
+        access, area = flags & os.O_ACCMODE, node.area
         assert area is not None
-        state.open_file_cache.evict(node)
-        state.files[fd] = node
+        self._open_file_cache.evict(node)
+        self._files[fd] = node
         node.add_fd(fd)
         maps_writable = access == os.O_RDWR
         # FLUSH at each close costs a request. Programs lock files that they open for reading and writing; locks through
         # other handles are released when the last descriptor is closed.
         sends_flush = maps_writable or node.is_locked
-        backing, is_shared = 0, state.is_shared(area)
+        backing, is_shared = 0, self._cache_policy.is_shared(area)
         if (
             not is_shared
-            or state.claims is None
-            or state.passthrough.has_file(node)
-            or not state.claims.is_claimed(node)
+            or self._claims is None
+            or self._passthrough.has_file(node)
+            or not self._claims.is_claimed(node)
         ):
-            backing = state.passthrough.open(fd, node, stat, writes=access != os.O_RDONLY, any_size=is_shared)
+            backing = self._passthrough.open(fd, node, stat, writes=access != os.O_RDONLY, any_size=is_shared)
         if backing:
             return OpenReply(fd, backing=backing, sends_flush=sends_flush)
-        if state.needs_direct_io(area, maps_writable=maps_writable):
-            state.direct_io_fds.add(fd)
+        if self._cache_policy.needs_direct_io(area, maps_writable=maps_writable):
+            self._cache_policy.direct_io_fds.add(fd)
             node.cached_version = None
             return OpenReply(fd, direct_io=True, sends_flush=sends_flush)
-        if maps_writable and area.writable and state.claims is not None:
-            state.claims.add(node, fd)
+        if maps_writable and area.writable and self._claims is not None:
+            self._claims.add(node, fd)
         return OpenReply(
             fd,
             keep_cache=keep_cache,

@@ -216,6 +216,16 @@ class NodeTable:
         self._bind_name(node, parent, name)
         return node
 
+    def node_for(self, parent: Node, name: bytes, area: Area, stat: os.stat_result) -> Node:
+        """Return the node of a host file by its stat result."""
+        return self.backed_node(parent, name, area, stat.st_dev, stat.st_ino, st.S_IFMT(stat.st_mode))
+
+    def top_node(self, parent: Node, name: bytes, area: Area, stat: os.stat_result) -> Node:
+        """Return the node of the root directory of an area."""
+        node = self.node_for(parent, name, area, stat)
+        node.is_top = True
+        return node
+
     def add_listed(
         self, parent: Node, area: Area, names: list[bytes], files: Iterable[tuple[int, int, int, int, Version]]
     ) -> list[tuple[int, int, Node]]:

@@ -96,7 +96,14 @@ class Invalidator:
     """Compares nodes with the host and decides which invalidations are sent. Used by the thread of the handlers."""
 
     def __init__(self, state: State, notifier: Notifier) -> None:
-        self._state = state
+        self._loop = state.loop
+        self._nodes = state.nodes
+        self._files = state.files
+        self._directories = state.directories
+        self._node_fds = state.node_fds
+        self._mount_table = state.mount_table
+        self._access = state.access
+        self._cache_policy = state.cache_policy
         self._notifier = notifier
 
     def invalidate_changes(self, root: str, changes: Sequence[DirectoryChanges]) -> None:
@@ -106,19 +113,19 @@ class Invalidator:
         are invalidated.
         """
         if not all(names or removed for _, names, removed in changes):
-            nodes = [node for node in self._state.nodes if node.area is not None and node.area.root == root]
+            nodes = [node for node in self._nodes if node.area is not None and node.area.root == root]
             for node in nodes:
-                self._state.directories.evict(node)  # the path may lead to another folder now
+                self._directories.evict(node)  # the path may lead to another folder now
             self._invalidate(nodes)
             return
-        for area in self._state.mount_table.areas.values():
+        for area in self._mount_table.areas.values():
             if area.root == root:
                 for directory, names, removed in changes:
                     self._compare_directory(area, directory, [*map(os.fsencode, names)], [*map(os.fsencode, removed)])
 
     def invalidate_all(self) -> None:
         """Invalidate all nodes, because change notices may have been missed."""
-        self._invalidate(self._state.nodes)
+        self._invalidate(self._nodes)
         self._invalidate_changed_paths()
 
     def apply_rules(self) -> None:
@@ -127,8 +134,8 @@ class Invalidator:
         Open files are first, because their readers send no lookup. The names at the top follow, with which the kernel
         forgets most names below them.
         """
-        nodes, root = list(self._state.nodes), self._state.nodes.root
-        for node in self._state.files.values():
+        nodes, root = list(self._nodes), self._nodes.root
+        for node in self._files.values():
             self._notifier.invalidate_inode(node.number, urgent=True)
         for node in nodes:
             if node.parent is root or (node.parent is not None and node.parent.parent is root):
@@ -138,11 +145,11 @@ class Invalidator:
     def _invalidate_from(self, nodes: Sequence[Node], start: int) -> None:
         self._invalidate(nodes[start : start + _BATCH_NODES])
         if start + _BATCH_NODES < len(nodes):
-            self._state.loop.run_soon(self._invalidate_from, nodes, start + _BATCH_NODES)
+            self._loop.run_soon(self._invalidate_from, nodes, start + _BATCH_NODES)
 
     def _invalidate(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
-            self._state.mark_stale(node)
+            self._cache_policy.mark_stale(node)
             node.reported = None
             if node.parent is not None and node.lookups <= 0 and not node.descriptors:
                 continue  # the kernel has forgotten it meanwhile
@@ -157,7 +164,7 @@ class Invalidator:
         """
         if node.parent is None:
             return
-        if not self._state.rights(node).exists or self._is_unmounted(node):
+        if not self._access.rights(node).exists or self._is_unmounted(node):
             self._notifier.invalidate_entry(node.parent.number, node.name, urgent=urgent)
         elif self._notifier.can_expire:
             self._notifier.expire_entry(node.parent.number, node.name, urgent=urgent)
@@ -167,8 +174,8 @@ class Invalidator:
     def _is_unmounted(self, node: Node) -> bool:
         """Return True for a node of a mount that no longer exists."""
         if node.area is not None:
-            return self._state.mount_table.areas.get(node.area.path) is not node.area
-        removed = self._state.removed_structure
+            return self._mount_table.areas.get(node.area.path) is not node.area
+        removed = self._mount_table.removed_structure
         return bool(removed) and node.path in removed
 
     def _is_current(self, node: Node) -> bool:
@@ -183,14 +190,14 @@ class Invalidator:
                 stat = os.stat(node.area.root)
             else:
                 assert node.parent is not None
-                stat = os.stat(node.name, dir_fd=self._state.directories.fd_for(node.parent), follow_symlinks=False)
+                stat = os.stat(node.name, dir_fd=self._directories.fd_for(node.parent), follow_symlinks=False)
         except OSError:
             return False
         return st.S_ISDIR(stat.st_mode) and node.is_host_file(stat)
 
     def invalidate_mounts(self) -> None:
         """Invalidate the nodes of mount points after mounts were added or removed."""
-        for node in self._state.nodes:
+        for node in self._nodes:
             if node.area is None or node.is_top:
                 self._recheck(node)
                 self._notifier.invalidate_inode(node.number)
@@ -198,7 +205,7 @@ class Invalidator:
 
     def _invalidate_changed_paths(self) -> None:
         """Invalidate the names that have become hidden or visible."""
-        paths, self._state.changed_paths = self._state.changed_paths, []
+        paths, self._mount_table.changed_paths = self._mount_table.changed_paths, []
         for area, names in paths:
             if (parent := self._find_directory(area, names[:-1])) is not None:
                 self._notifier.invalidate_entry(parent.number, names[-1])
@@ -214,11 +221,11 @@ class Invalidator:
             return
         names = list(self._all_names(node) if b"" in names else names)
         # A removed name without a node was, most of the time, deleted by the mount itself.
-        names += [name for name in removed if self._state.nodes.node_named(node, name) is not None]
+        names += [name for name in removed if self._nodes.node_named(node, name) is not None]
         changed = [self._compare_name(node, name) for name in names]
         if any(changed):
             # Also with an equal modification time: older kernels have a granularity of milliseconds.
-            self._state.mark_stale(node)
+            self._cache_policy.mark_stale(node)
             node.reported = None
             self._notifier.invalidate_inode(node.number)
         else:
@@ -226,9 +233,9 @@ class Invalidator:
 
     def _all_names(self, node: Node) -> Iterable[bytes]:
         """Return the names of a directory that the kernel may reference, and those on the host."""
-        names = {name for name, _ in self._state.nodes.names_in(node)}
+        names = {name for name, _ in self._nodes.names_in(node)}
         with contextlib.suppress(OSError):
-            names.update(os.listdir(os.fsencode(magic_path(self._state.directories.fd_for(node), "."))))
+            names.update(os.listdir(os.fsencode(magic_path(self._directories.fd_for(node), "."))))
         return names
 
     def _find_directory(self, area: Area, names: Sequence[bytes]) -> Node | None:
@@ -237,29 +244,29 @@ class Invalidator:
         for name in names:
             if node is None:
                 return None
-            node = self._state.nodes.node_named(node, name)
+            node = self._nodes.node_named(node, name)
         return node
 
     def _top_node(self, area: Area) -> Node | None:
-        node: Node | None = self._state.nodes.root
+        node: Node | None = self._nodes.root
         for part in area.path.parts:
             if node is None:
                 return None
-            node = self._state.nodes.node_named(node, os.fsencode(part))
+            node = self._nodes.node_named(node, os.fsencode(part))
         return node
 
     def _compare_name(self, parent: Node, name: bytes) -> bool:
         """Invalidate a name that leads elsewhere than last reported; return True if it does."""
-        node, stat = self._state.nodes.node_named(parent, name), None
+        node, stat = self._nodes.node_named(parent, name), None
         try:
-            stat = os.stat(name, dir_fd=self._state.directories.fd_for(parent), follow_symlinks=False)
+            stat = os.stat(name, dir_fd=self._directories.fd_for(parent), follow_symlinks=False)
             is_other = node is None or not node.is_host_file(stat) or node.disk_key.kind != st.S_IFMT(stat.st_mode)
         except OSError:
             is_other = node is not None
         if node is not None:
             if is_other:
-                self._state.remove_name(parent, name)
-                self._state.directories.keep_removed(node)
+                self._node_fds.remove_name(parent, name)
+                self._directories.keep_removed(node)
             else:
                 self._compare(node, stat)
         if is_other:
@@ -271,10 +278,10 @@ class Invalidator:
             return
         if stat is None:
             try:
-                stat = os.stat(b".", dir_fd=self._state.directories.fd_for(node))
+                stat = os.stat(b".", dir_fd=self._directories.fd_for(node))
             except OSError:
                 return
         if attributes.version_of(stat) != node.reported:
-            self._state.mark_stale(node)
+            self._cache_policy.mark_stale(node)
             node.reported = None
             self._notifier.invalidate_inode(node.number)

@@ -60,25 +60,25 @@ class MountProcess:
         self._client = AsyncClient(self._handle_push)
         self._session = new_session_name("mount")
         principal = parse_principal(arguments["principal"])
-        self._journal = JournalWriter(HostPath(arguments["journal"]), Actor(str(principal), self._session, "mount", ""))
+        journal = JournalWriter(HostPath(arguments["journal"]), Actor(str(principal), self._session, "mount", ""))
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
         self._transport = make_transport(arguments["loop"])
         self._kernel_options = mount_options(
             allow_other=bool(arguments["allow_other"]), read_only=bool(arguments.get("read_only"))
         )
-        self._state = State(
+        self._state = State.create(
             RemoteTree(self._call),
             self._transport,
             self._mount_options(arguments),
             float(arguments["cache_seconds"]),
             principal,
-            self._journal,
+            journal,
             Spool(HostPath(arguments["audit"]) if arguments.get("audit") else None),
             self._call,
             claims=CacheClaims(str(self._run_folder / "mapped")),
         )
-        self._state.set_shared(bool(arguments.get("shared")))
+        self._state.cache_policy.set_writable_elsewhere(bool(arguments.get("shared")))
         # A connection acts for the store's owner until `join` binds it to a principal: no other call may precede that.
         self._is_bound = False
         self._notifier: Notifier | None = None
@@ -107,10 +107,7 @@ class MountProcess:
         os.umask(0)  # modes come from the kernel with the caller's umask already applied
         _raise_descriptor_limit()
         self._transport.run(self._background, self._start)
-        self._state.record_written()
-        self._journal.close()
-        self._state.flush_audit()
-        self._state.spool.close()
+        self._state.recorder.close()
         if self._notifier is not None:
             self._notifier.stop()
         self._transport.unmount()
@@ -151,7 +148,7 @@ class MountProcess:
         while True:
             await trio.sleep(_AUDIT_SECONDS)
             if self._state.spool.has_buffered or self._state.open_file_cache.has_opens:
-                self._transport.run_soon(self._state.flush_audit)
+                self._transport.run_soon(self._state.recorder.flush_audit)
 
     async def _keep_connected(self, started: Callable[[], None]) -> None:
         while True:
@@ -243,7 +240,7 @@ class MountProcess:
     def _mark_connected(self, shape: dict[str, Any]) -> None:
         self._send_connection()
         self._apply_shape(shape)
-        self._state.set_connected(True)
+        self._state.cache_policy.set_connected(True)
         self._invalidate_all()
 
     def _sync(self, number: int, record: bool) -> None:
@@ -251,11 +248,11 @@ class MountProcess:
 
         Without `record` nothing is journalled; the message names the files that are being written.
         """
-        self._state.cached_metadata = None
-        self._state.collect_written()
-        writing = [str(self._state.files[fd].path) for fd in self._state.written]
+        self._state.metadata_cache.clear()
+        self._state.recorder.collect_written()
+        writing = [str(self._state.files[fd].path) for fd in self._state.recorder.written]
         if record:
-            self._state.record_written()
+            self._state.recorder.record_written()
         if self._notifier is not None:
             self._notifier.call_after(lambda: self._send_synced_soon(number, writing))
 
@@ -272,7 +269,7 @@ class MountProcess:
             await self._client.call("synced", number=number, writing=writing)
 
     def _mark_disconnected(self) -> None:
-        self._state.set_connected(False)
+        self._state.cache_policy.set_connected(False)
         self._invalidate_all()
 
     def _invalidate_all(self) -> None:
@@ -280,12 +277,12 @@ class MountProcess:
             self._invalidator.invalidate_all()
 
     def _set_shared(self, shared: bool) -> None:
-        if shared != self._state.is_writable_elsewhere:
-            self._state.set_shared(shared)
+        if shared != self._state.cache_policy.is_writable_elsewhere:
+            self._state.cache_policy.set_writable_elsewhere(shared)
             self._invalidate_all()
 
     def _invalidate_changes(self, root: str, inside: list[DirectoryChanges]) -> None:
-        self._state.cached_metadata = None
+        self._state.metadata_cache.clear()
         if self._invalidator is not None:
             self._invalidator.invalidate_changes(root, inside)
 
@@ -294,9 +291,9 @@ class MountProcess:
 
         No invalidation is needed if neither policy restricts the principal.
         """
-        was_unrestricted = self._state.is_unrestricted
-        self._state.apply_policy(rules)
-        if self._invalidator is not None and not (was_unrestricted and self._state.is_unrestricted):
+        was_unrestricted = self._state.access.is_unrestricted
+        self._state.access.apply_policy(rules)
+        if self._invalidator is not None and not (was_unrestricted and self._state.access.is_unrestricted):
             self._invalidator.apply_rules()
 
     def _replace_shape(self, shape: dict[str, Any]) -> None:
@@ -310,10 +307,13 @@ class MountProcess:
             for path, root, writable, hidden, versioned in shape["backings"]
         ]
         self._state.apply_mount_table(
-            backings, [Path.parse(path) for path in shape["mountpoints"]], shape["views"], shape["sealed"]
+            backings,
+            [Path.parse(path) for path in shape["mountpoints"]],
+            shape["views"],
+            shape["sealed"],
+            [Path.parse(path) for path in shape["grows"]],
         )
-        self._state.apply_policy(shape["policy"])
-        self._state.mount_table.append_only = frozenset(Path.parse(path) for path in shape["grows"])
+        self._state.access.apply_policy(shape["policy"])
 
 
 def _raise_descriptor_limit() -> None:

@@ -72,7 +72,20 @@ class Operations:
     """The request handlers of one mount, by inode numbers and by the handles of open files."""
 
     def __init__(self, state: State) -> None:
-        self._state = state
+        self._loop = state.loop
+        self._options = state.options
+        self._nodes = state.nodes
+        self._files = state.files
+        self._directories = state.directories
+        self._node_fds = state.node_fds
+        self._open_file_cache = state.open_file_cache
+        self._passthrough = state.passthrough
+        self._mount_table = state.mount_table
+        self._access = state.access
+        self._cache_policy = state.cache_policy
+        self._recorder = state.recorder
+        self._locks = state.locks
+        self._transaction_files = state.transaction_files
         self._backed = BackedFiles(state)
         self._synthetic = SyntheticFiles(state)
         self._streams: Table[DirectoryStream] = Table(errno.EBADF)
@@ -93,20 +106,23 @@ class Operations:
         `checks_acls`: the kernel checks callers by the ACLs of files.
         """
         if backing_files is not None:
-            self._state.passthrough.connect(backing_files)
+            self._passthrough.connect(backing_files)
         if open_cache is not None:
-            self._state.open_file_cache.connect(open_cache, self._backed.release)
-        self._state.connect(caches, checks_acls=checks_acls)
+            self._open_file_cache.connect(open_cache, self._backed.release)
+        if checks_acls:
+            self._open_file_cache.answer_acls()
+        self._access.connect(checks_acls=checks_acls or not self._options.checks_modes)
+        self._cache_policy.connect(caches)
 
     @property
     def users(self) -> frozenset[int] | None:
         """Return the uids that are served, or None for all that the kernel admits."""
-        return self._state.options.users
+        return self._options.users
 
     @property
     def audits_reads(self) -> bool:
         """Return True if the audit records every open for reading."""
-        return self._state.options.audits_reads
+        return self._options.audits_reads
 
     @property
     def forwards_locks(self) -> bool:
@@ -114,21 +130,21 @@ class Operations:
 
         If no file is opened, no close would release them: then the kernel keeps the locks.
         """
-        return not self._state.options.reads_without_open
+        return not self._options.reads_without_open
 
     @property
     def checks_modes(self) -> bool:
         """Return True if the kernel compares modes with its callers, so that it can also check ACLs."""
-        return self._state.options.checks_modes
+        return self._options.checks_modes
 
     # names
 
     def lookup(self, parent: int, name: bytes) -> Answer[Attributes]:
         """Return the attributes of a name: from the host, unless it is a view or a mount point of the tree."""
-        directory = self._state.nodes[parent]
-        if directory.area is not None and name not in self._state.mount_table.views:
+        directory = self._nodes[parent]
+        if directory.area is not None and name not in self._mount_table.views:
             return self._backed.lookup(directory, name)
-        area = self._state.area_below(directory, name)
+        area = self._mount_table.area_below(directory, name)
         if area is not None:
             return self._backed.lookup_top(directory, name, area)
         return self._synthetic.lookup(directory, name)
@@ -136,12 +152,12 @@ class Operations:
     def forget(self, references: Iterable[tuple[int, int]]) -> None:
         """Decrement lookup counts: `references` are (number, count) pairs."""
         for number, lookups in references:
-            self._state.forget(number, lookups)
+            self._node_fds.forget(number, lookups)
 
     def mkdir(self, parent: int, name: bytes, mode: int, caller: RequestContext) -> Answer[Attributes]:
         """Create a directory on the host, or a kept question or a task in the tree."""
-        directory = self._state.nodes[parent]
-        if self._is_backed(directory, name):
+        directory = self._nodes[parent]
+        if self._mount_table.is_backed(directory, name):
             return self._backed.mkdir(directory, name, mode, caller)
         return self._synthetic.mkdir(directory, name)
 
@@ -155,20 +171,20 @@ class Operations:
 
     def link(self, number: int, parent: int, name: bytes) -> Attributes:
         """Create a hard link, on the host and within one area only."""
-        return self._backed.link(self._state.nodes[number], self._backed_parent(parent, name), name)
+        return self._backed.link(self._nodes[number], self._backed_parent(parent, name), name)
 
     def unlink(self, parent: int, name: bytes) -> Answer[None]:
         """Remove a file."""
-        directory = self._state.nodes[parent]
-        if not self._is_backed(directory, name):
+        directory = self._nodes[parent]
+        if not self._mount_table.is_backed(directory, name):
             return self._synthetic.remove(directory, name)
         self._backed.unlink(directory, name)
         return None
 
     def rmdir(self, parent: int, name: bytes) -> Answer[None]:
         """Remove a directory."""
-        directory = self._state.nodes[parent]
-        if not self._is_backed(directory, name):
+        directory = self._nodes[parent]
+        if not self._mount_table.is_backed(directory, name):
             return self._synthetic.remove(directory, name)
         self._backed.rmdir(directory, name)
         return None
@@ -178,8 +194,8 @@ class Operations:
 
         Raise OSError EXDEV between a backed and a synthetic file.
         """
-        source, target = self._state.nodes[parent], self._state.nodes[new_parent]
-        on_disk = self._is_backed(source, name), self._is_backed(target, new_name)
+        source, target = self._nodes[parent], self._nodes[new_parent]
+        on_disk = self._mount_table.is_backed(source, name), self._mount_table.is_backed(target, new_name)
         if on_disk == (True, True):
             self._backed.rename(source, name, target, new_name, flags)
             return None
@@ -189,7 +205,7 @@ class Operations:
 
     def readlink(self, number: int) -> Answer[bytes]:
         """Return the target of a symbolic link."""
-        node = self._state.nodes[number]
+        node = self._nodes[number]
         return self._backed.readlink(node) if node.area is not None else self._synthetic.readlink(node)
 
     # attributes
@@ -200,7 +216,7 @@ class Operations:
         Then only root sends this request. Root has every permission, but not to execute a file without an execute bit.
         """
         if not mask & os.X_OK:
-            self._check_changeable(self._state.nodes[number], mask)
+            self._check_changeable(self._nodes[number], mask)
             return None
         reply = self.getattr(number)
         if not isinstance(reply, Attributes):
@@ -210,18 +226,18 @@ class Operations:
 
     def getattr(self, number: int) -> Answer[Attributes]:
         """Return the current attributes."""
-        node = self._state.nodes[number]
+        node = self._nodes[number]
         return self._backed.getattr(node) if node.area is not None else self._synthetic.getattr(node)
 
     def setattr(self, number: int, request: SetattrRequest, fh: int | None) -> Answer[Attributes]:
         """Change size, mode, owner and times, and return the new attributes."""
-        node = self._state.nodes[number]
+        node = self._nodes[number]
         if node.area is None:
             return self._synthetic.setattr(node, request, fh)
         try:
             return self._backed.setattr(node, request, fh)
         except BlockingIOError:
-            return retry(self._state.loop, lambda: self._backed.setattr(node, request, fh))
+            return retry(self._loop, lambda: self._backed.setattr(node, request, fh))
 
     def getxattr(self, number: int, name: bytes) -> Answer[bytes]:
         """Return the value of an extended attribute.
@@ -229,11 +245,11 @@ class Operations:
         Stored `user.*` attributes come from the host; computed ones, and those of synthetic files, come from the tree.
         Attributes that only the host interprets come from the host.
         """
-        node = self._state.nodes[number]
+        node = self._nodes[number]
         if not name.startswith(NAMESPACE):
             if node.area is not None and is_host_attribute(name):
                 return self._backed.get_host_xattr(node, name)
-            is_acl = name in ACLS and self._state.open_file_cache.answers_acls
+            is_acl = name in ACLS and self._open_file_cache.answers_acls
             code = errno.ENODATA if is_acl else errno.EOPNOTSUPP
             raise OSError(code, os.strerror(code))
         if node.area is not None and not is_computed(name):
@@ -245,7 +261,7 @@ class Operations:
 
         Computed ones are left out, so that `cp -a`, `mv` and `tar` do not try to set them.
         """
-        node = self._state.nodes[number]
+        node = self._nodes[number]
         return (
             self._backed.list_xattrs(node, is_root=is_root)
             if node.area is not None
@@ -265,9 +281,9 @@ class Operations:
 
     def statfs(self) -> SyntheticStatfs:
         """Return the capacity of the host file system of the store."""
-        stat = os.statvfs(self._state.options.store)
+        stat = os.statvfs(self._options.store)
         free, available, files = stat.f_bfree, stat.f_bavail, (stat.f_files, stat.f_ffree)
-        if not self._state.is_unrestricted:  # the writes of other principals must not show
+        if not self._access.is_unrestricted:  # the writes of other principals must not show
             free, available = (_round_down(blocks, stat.f_frsize) for blocks in (free, available))
             files = 0, 0
         return SyntheticStatfs(stat.f_bsize, stat.f_frsize, stat.f_blocks, free, available, *files, stat.f_namemax)
@@ -281,39 +297,39 @@ class Operations:
 
         `uid` is the caller's. Tools run as the owner of the mount, so only the owner and root may call them.
         """
-        if self._state.options.reads_without_open:
+        if self._options.reads_without_open:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        node = self._state.nodes[number]
+        node = self._nodes[number]
         if node.area is None:
             return self._synthetic.open(node, flags, may_call=uid in (0, os.geteuid()))
         try:
             return self._backed.open(node, flags, drop_privileges=drop_privileges)
         except BlockingIOError:
-            return retry(self._state.loop, lambda: self._backed.open(node, flags, drop_privileges=drop_privileges))
+            return retry(self._loop, lambda: self._backed.open(node, flags, drop_privileges=drop_privileges))
 
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, caller: RequestContext
     ) -> Answer[tuple[OpenReply, Attributes]]:
         """Create and open a file; return the open reply and the attributes."""
-        directory = self._state.nodes[parent]
-        if not self._is_backed(directory, name):
+        directory = self._nodes[parent]
+        if not self._mount_table.is_backed(directory, name):
             return self._synthetic.create(directory, name, flags)
         try:
             return self._backed.create(directory, name, mode, flags, caller)
         except BlockingIOError:
-            return retry(self._state.loop, lambda: self._backed.create(directory, name, mode, flags, caller))
+            return retry(self._loop, lambda: self._backed.create(directory, name, mode, flags, caller))
 
     def read(self, fh: int, offset: int, size: int) -> Answer[bytes]:
         """Return bytes of the file, of the snapshot, or of the response of a transaction file."""
         if fh < FIRST_SYNTHETIC_HANDLE:
             return self._backed.read(fh, offset, size)
         if fh >= FIRST_TRANSACTION_HANDLE:
-            return self._state.transaction_files.read(fh, offset, size)
+            return self._transaction_files.read(fh, offset, size)
         return self._synthetic.read(fh, offset, size)
 
     def read_unopened(self, number: int, offset: int, size: int) -> Answer[bytes]:
         """Return bytes of a file without an open handle."""
-        node = self._state.nodes[number]
+        node = self._nodes[number]
         files = self._backed if node.area is not None else self._synthetic
         return files.read_unopened(node, offset, size)
 
@@ -325,7 +341,7 @@ class Operations:
         if fh < FIRST_SYNTHETIC_HANDLE:
             return self._backed.write(fh, offset, data, drop_privileges)
         if fh >= FIRST_TRANSACTION_HANDLE:
-            return self._state.transaction_files.write(fh, bytes(data))
+            return self._transaction_files.write(fh, bytes(data))
         return self._synthetic.write(fh, offset, bytes(data))
 
     def release(self, fh: int) -> Answer[None]:
@@ -333,19 +349,17 @@ class Operations:
         if fh < FIRST_SYNTHETIC_HANDLE:
             self._backed.release(fh)
             return None
-        return (
-            self._state.transaction_files.release(fh) if fh >= FIRST_TRANSACTION_HANDLE else self._synthetic.release(fh)
-        )
+        return self._transaction_files.release(fh) if fh >= FIRST_TRANSACTION_HANDLE else self._synthetic.release(fh)
 
     def release_locks(self, number: int, handle: int) -> None:
         """Release the locks of an open file description that is closed.
 
         `handle` is the complete handle, with its count.
         """
-        if self._state.locks:
+        if self._locks:
             with contextlib.suppress(OSError):  # the kernel never sends such a number
-                self._state.locks.release(self._state.nodes[number], handle)
-            self._state.open_file_cache.watch_closes(bool(self._state.locks))
+                self._locks.release(self._nodes[number], handle)
+            self._open_file_cache.watch_closes(bool(self._locks))
 
     def flush(self, number: int, fh: int, owner: int) -> None:
         """Release a process's POSIX locks on a file, because it has closed a descriptor of it.
@@ -354,14 +368,14 @@ class Operations:
         """
         if not self.forwards_locks:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        if self._state.locks:
-            self._state.locks.flush(self._state.nodes[number], owner)
-            self._state.open_file_cache.watch_closes(bool(self._state.locks))
+        if self._locks:
+            self._locks.flush(self._nodes[number], owner)
+            self._open_file_cache.watch_closes(bool(self._locks))
 
     def get_lock(self, number: int, fh: int, owner: int, lock: Range) -> Range:
         """Return the lock that conflicts with `lock`, for F_GETLK."""
-        node = self._state.nodes[number]
-        return self._state.locks.find_conflict(node, owner, self._lock_fd(fh), lock)
+        node = self._nodes[number]
+        return self._locks.find_conflict(node, owner, self._lock_fd(fh), lock)
 
     def set_lock(
         self, number: int, fh: int, handle: int, owner: int, lock: Range, *, is_flock: bool, waits: bool
@@ -371,17 +385,17 @@ class Operations:
         `fh` is the handle without its count, `handle` the one with it. Raise OSError EAGAIN if another owner's lock
         conflicts and `waits` is False.
         """
-        node, locks = self._state.nodes[number], self._state.locks
+        node, locks = self._nodes[number], self._locks
         if lock.kind == fcntl.F_UNLCK:
-            if node.area is not None and fh in self._state.files:
+            if node.area is not None and fh in self._files:
                 self._backed.store_unlocked_version(node, fh)
             locks.unlock(node, owner, lock, is_flock=is_flock)
             return None
         fd = self._lock_fd(fh)
         if not node.is_locked:
             node.is_locked = True
-            self._state.open_file_cache.evict(node)
-        self._state.open_file_cache.watch_closes(True)
+            self._open_file_cache.evict(node)
+        self._open_file_cache.watch_closes(True)
         if not locks.set_nowait(node, owner, handle, fd, lock, is_flock=is_flock):
             if not waits:
                 raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -398,7 +412,7 @@ class Operations:
     def _lock_fd(self, fh: int) -> int | None:
         if fh >= FIRST_SYNTHETIC_HANDLE:
             return None
-        self._state.files[fh]  # raises EBADF if it is not open
+        self._files[fh]  # raises EBADF if it is not open
         return fh
 
     def fsync(self, fh: int, datasync: bool) -> Answer[None]:
@@ -460,15 +474,15 @@ class Operations:
         return stream
 
     def _visible_node(self, number: int) -> Node:
-        node = self._state.nodes[number]
-        if not self._state.rights(node).exists:
+        node = self._nodes[number]
+        if not self._access.rights(node).exists:
             raise path_error(errno.ENOENT, node.path)
         return node
 
     def _invalidate_names(self, directory: Node) -> None:
         """Invalidate the names of a directory in the kernel's cache."""
         with contextlib.suppress(OSError):  # the kernel has forgotten the directory
-            self._state.caches.invalidate_inode(directory.number)
+            self._cache_policy.caches.invalidate_inode(directory.number)
 
     def _finish_stream(self, stream: DirectoryStream) -> None:
         """Invalidate the names of an unopened directory that may change without a new modification time.
@@ -501,7 +515,7 @@ class Operations:
 
     def add_opened(self, number: int, fd: int, version: Version) -> None:
         """Add a descriptor with which the transport has opened an expected file; `version` is the file's."""
-        self._backed.add_opened(self._state.nodes[number], fd, version)
+        self._backed.add_opened(self._nodes[number], fd, version)
 
     def fsyncdir(self, fh: int) -> Answer[None]:
         """Make the names of an open directory durable."""
@@ -509,7 +523,7 @@ class Operations:
 
     def fsyncdir_unopened(self, number: int) -> Answer[None]:
         """Make the names of a directory without an open handle durable."""
-        return self._sync_names(self._state.nodes[number])
+        return self._sync_names(self._nodes[number])
 
     def _sync_names(self, node: Node) -> Answer[None]:
         return self._backed.fsync_directory(node) if node.area is not None else None
@@ -520,29 +534,29 @@ class Operations:
         Refusals by the daemon are left out, because the daemon has recorded them.
         """
         if ANSWERED not in getattr(error, "__notes__", ()):
-            self._state.audit(
+            self._recorder.audit(
                 _AUDIT_OPERATIONS.get(request, request), str(error.filename or ""), outcome=errno_name(error)
             )
 
     # internal
 
     def _add_from_disk(self, stream: DirectoryStream, start: int, entries: DirectoryEntries) -> None:
-        node, state = stream.node, self._state
+        node = stream.node
         area, names = node.area, stream.names
         assert names is not None and area is not None
-        directory = state.directories.fd_for(node)
+        directory = self._directories.fd_for(node)
         files = None
-        if state.is_unrestricted:
-            below = 0 if state.is_shared(area) else state.passthrough.min_bytes
+        if self._access.is_unrestricted:
+            below = 0 if self._cache_policy.is_shared(area) else self._passthrough.min_bytes
             files = entries.add_on_disk(
-                directory, names, start, area.number_base, state.area_cache_seconds(area), below
+                directory, names, start, area.number_base, self._cache_policy.area_cache_seconds(area), below
             )
         if files is None:
-            state.open_file_cache.expect(directory, self._add_one_by_one(directory, stream, start, entries))
+            self._open_file_cache.expect(directory, self._add_one_by_one(directory, stream, start, entries))
         else:
             self._add_listed(node, area, names, files, entries)
             if not stream.is_volatile and (files[-1][0] + 1 if files else 0) == len(names):
-                state.open_file_cache.set_listing_end(node, cookie_of(names[-1]) if names else DOTS)
+                self._open_file_cache.set_listing_end(node, cookie_of(names[-1]) if names else DOTS)
 
     def _add_one_by_one(
         self, directory: int, stream: DirectoryStream, start: int, entries: DirectoryEntries
@@ -556,7 +570,7 @@ class Operations:
                 stat = os.stat(name, dir_fd=directory, follow_symlinks=False)
             except OSError:
                 continue  # removed since the names were read
-            child = self._state.node_for(node, name, node.area, stat)
+            child = self._nodes.node_for(node, name, node.area, stat)
             if not entries.add(name, self._backed.attributes(child, stat), cookie_of(name)):
                 break
             child.lookups += 1
@@ -571,9 +585,9 @@ class Operations:
 
         Correct the entries whose numbers are taken, and keep the transport from opening files that are open or locked.
         """
-        corrections = self._state.nodes.add_listed(node, area, names, files)
+        corrections = self._nodes.add_listed(node, area, names, files)
         for offset, number, child in corrections:
-            self._state.open_file_cache.unexpect(number)
+            self._open_file_cache.unexpect(number)
             if child.number != number:
                 entries.renumber(offset, child.number)
 
@@ -587,10 +601,10 @@ class Operations:
         for index in range(stream.entry_index_after(after), len(names)):
             name = names[index]
             entry = stream.entries[name]
-            if self._state.area_below(stream.node, name) is not None:
+            if self._mount_table.area_below(stream.node, name) is not None:
                 child, reply = self._area_entry(stream.node, name, entry)
             else:
-                child = self._state.nodes.synthetic_node(stream.node, name)
+                child = self._nodes.synthetic_node(stream.node, name)
                 reply = self._synthetic.attributes(child, path / entry.name, entry)
             if not entries.add(name, reply, stream.entry_cookie(index)):
                 break
@@ -600,14 +614,14 @@ class Operations:
 
     def _area_entry(self, parent: Node, name: bytes, entry: Entry) -> tuple[Node, Attributes]:
         """Return the node and attributes of an area's root in a listing; if it is down, as the tree describes it."""
-        area = self._state.area_below(parent, name)
+        area = self._mount_table.area_below(parent, name)
         assert area is not None
         try:
             stat = os.stat(area.root)
         except OSError:
-            child = self._state.nodes.synthetic_node(parent, name)
+            child = self._nodes.synthetic_node(parent, name)
             return child, attributes.synthetic_attributes(child, entry, 0.0, entry.mtime_ns)
-        child = self._state.top_node(parent, name, area, stat)
+        child = self._nodes.top_node(parent, name, area, stat)
         return child, self._backed.attributes(child, stat)
 
     @staticmethod
@@ -615,18 +629,14 @@ class Operations:
         if mask & os.W_OK and node.area is not None and not node.area.writable:
             raise read_only(node.path)
 
-    def _is_backed(self, parent: Node, name: bytes) -> bool:
-        """Return True if a name in `parent` belongs to the host; mount points and views do not."""
-        return parent.area is not None and name not in self._state.mount_table.views
-
     def _backed_parent(self, number: int, name: bytes) -> Node:
-        node = self._state.nodes[number]
-        if not self._is_backed(node, name):
+        node = self._nodes[number]
+        if not self._mount_table.is_backed(node, name):
             raise path_error(errno.EPERM, node.path)
         return node
 
     def _backed_node(self, number: int) -> Node:
-        node = self._state.nodes[number]
+        node = self._nodes[number]
         if node.area is None:
             raise path_error(errno.EOPNOTSUPP, node.path)
         return node

@@ -7,9 +7,9 @@ handles of a file use passthrough, or none.
 
 import os
 import stat as st
-from collections.abc import Callable
 
 from ctxfs.fuse import attributes
+from ctxfs.fuse.access import Access
 from ctxfs.fuse.inodes import Node, Version
 from ctxfs.fuse.interfaces import BackingFiles
 from ctxfs.fuse.null_interfaces import NullBackingFiles
@@ -23,11 +23,11 @@ _NO_FILE_BYTES = 1 << 63  # above any file size
 class Passthrough:
     """The handles that use passthrough, and their backing files."""
 
-    def __init__(self, is_allowed: Callable[[], bool]) -> None:
-        """Create an empty table; `is_allowed` returns True if the kernel may read and write unchecked."""
+    def __init__(self, access: Access) -> None:
+        """Create an empty table. The kernel may read and write unchecked only for a principal without restrictions."""
         self._backing_files: BackingFiles = NullBackingFiles()
         self.min_bytes = _NO_FILE_BYTES  # the size from which on files that are read use passthrough
-        self._is_allowed = is_allowed
+        self._access = access
         self._files: dict[Node, tuple[int, set[int]]] = {}
         self._writers: dict[int, Version] = {}
         self._handles: set[int] = set()
@@ -49,7 +49,7 @@ class Passthrough:
         elif (
             len(node.descriptors) > 1
             or not self._is_eligible(stat.st_mode, stat.st_size, writes=writes or any_size)
-            or not self._is_allowed()
+            or not self._access.is_unrestricted
         ):
             return 0
         else:
@@ -74,7 +74,7 @@ class Passthrough:
 
     def applies_to(self, mode: int, size: int) -> bool:
         """Return True for a file that uses passthrough when it is opened for reading."""
-        return size >= self.min_bytes and self._is_eligible(mode, size, writes=False) and self._is_allowed()
+        return size >= self.min_bytes and self._is_eligible(mode, size, writes=False) and self._access.is_unrestricted
 
     def release(self, fd: int, node: Node) -> bool:
         """Remove a closed handle; return True if its file has changed since the open, or since `take_written`."""

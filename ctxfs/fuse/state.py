@@ -1,46 +1,33 @@
-"""The state that the handlers of one mount share: nodes, descriptors, areas, caches, audit and journal."""
+"""The collaborators that the handlers of one mount share."""
 
 import errno
-import os
-import stat as st
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from ctxfs.eventlog.spool import OK, AuditActor, Spool
+from ctxfs.eventlog.spool import Spool
+from ctxfs.fuse.access import Access
+from ctxfs.fuse.cache_policy import CachePolicy
 from ctxfs.fuse.directory_fds import DirectoryFds
-from ctxfs.fuse.inodes import Area, Node, NodeTable
-from ctxfs.fuse.interfaces import Caches, Loop
+from ctxfs.fuse.inodes import Node, NodeTable
+from ctxfs.fuse.interfaces import Loop
 from ctxfs.fuse.lock_owners import CacheClaims, LockOwners
-from ctxfs.fuse.null_interfaces import NullCaches
+from ctxfs.fuse.metadata_cache import MetadataCache
+from ctxfs.fuse.mount_table import MountTable
+from ctxfs.fuse.node_fds import NodeFds
 from ctxfs.fuse.open_file_cache import OpenFileCache
 from ctxfs.fuse.passthrough import Passthrough
 from ctxfs.fuse.read_audit import ReadAudit
+from ctxfs.fuse.recorder import Recorder
 from ctxfs.fuse.transaction_files import Call, TransactionFiles
 from ctxfs.model.mount import Mount
-from ctxfs.model.path import ROOT, Path
+from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
 from ctxfs.model.tables import Table
-from ctxfs.policy.engine import ALL, PolicyEngine
-from ctxfs.policy.evaluate import Rights, is_repository
 from ctxfs.versions.recording.journal import JournalWriter
-from ctxfs.vfs.access_control import masked_mode
 from ctxfs.vfs.handles import Handles
 
 # The first handle of synthetic files; lower handles are file descriptors.
 FIRST_SYNTHETIC_HANDLE = 1 << 40
-_ALL_MODE_BITS = 0o177777
-
-
-@dataclass(slots=True)
-class MountTable:
-    """The areas, mount points and views of the tree, as the daemon sends them."""
-
-    areas: dict[Path, Area] = field(default_factory=dict)
-    structure: frozenset[Path] = frozenset()
-    views: frozenset[bytes] = frozenset()
-    sealed: frozenset[str] = frozenset()
-    append_only: frozenset[Path] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +48,35 @@ class MountOptions:
     reads_without_open: bool = False
 
 
+@dataclass(frozen=True, slots=True)
 class State:
-    """The shared state of the handlers. Used by the thread that runs them; no method waits."""
+    """The collaborators of one mount. The thread of the handlers uses them; no method waits.
 
-    def __init__(
-        self,
+    Each handler takes the ones that it uses when it is constructed.
+    """
+
+    tree: Mount
+    loop: Loop
+    options: MountOptions
+    nodes: NodeTable
+    files: Table[Node]  # open backed files by handle, which is the descriptor
+    directories: DirectoryFds
+    node_fds: NodeFds
+    open_file_cache: OpenFileCache
+    passthrough: Passthrough
+    mount_table: MountTable
+    access: Access
+    cache_policy: CachePolicy
+    metadata_cache: MetadataCache
+    recorder: Recorder
+    locks: LockOwners
+    claims: CacheClaims | None  # None if there is no other mount process
+    handles: Handles
+    transaction_files: TransactionFiles
+
+    @classmethod
+    def create(
+        cls,
         tree: Mount,
         loop: Loop,
         options: MountOptions,
@@ -76,92 +87,36 @@ class State:
         call: Call,
         *,
         claims: CacheClaims | None = None,
-    ) -> None:
-        """Create the state of a mount with an empty mount table.
+    ) -> "State":
+        """Create the collaborators of a mount with an empty mount table.
 
-        `claims`: see `CacheClaims`; None if there is no other mount process.
+        `cache_seconds` is the longest validity of the kernel's caches. `call` calls a method of the daemon.
         """
-        self.tree = tree
-        self.principal = principal
-        self.journal = journal
-        self.spool = spool
-        self._actor = AuditActor(str(principal), journal.actor.session, journal.actor.tool)
-        self.loop = loop
-        self.options = options
-        self.nodes = NodeTable()
-        self._reads = ReadAudit(self.nodes)
-        self.handles = Handles(tree)
-        self.transaction_files = TransactionFiles(call, loop)
-        self.files: Table[Node] = Table(errno.EBADF)
-        self.passthrough = Passthrough(lambda: self.is_unrestricted)
-        self.open_file_cache = OpenFileCache()
-        self.caches: Caches = NullCaches()  # until `connect`
-        self.directories = DirectoryFds(self.open_file_cache.remove_directory)
-        self.locks = LockOwners(loop.call)
-        self.claims = claims
-        # The kernel checks callers by ACLs, or admits root alone. If False, shown modes grant no more than the ACL.
-        self.checks_acls = True
-        self.direct_io_fds: set[int] = set()  # handles with direct I/O, without page cache
-        # Descriptors with writes that the journal has not recorded yet.
-        self.written: set[int] = set()
-        # The last computed attributes of one file, with their expiry: `getfattr` requests them one by one.
-        self.cached_metadata: tuple[Path, float, Mapping[str, bytes]] | None = None
-        self.mount_table = MountTable()
-        # Empty until the daemon has sent the rules; until then every request goes to the daemon anyway.
-        self.policy = PolicyEngine()
-        self.is_unrestricted = False
-        self._epoch = 0
-        self._max_cache_seconds = cache_seconds
-        # Without the daemon there are no change notices, so nothing may be cached.
-        self._connected, self.is_writable_elsewhere = True, False
-        self.cache_seconds = self.writable_cache_seconds = cache_seconds
-        self._area_count = 0
-        # Paths of remaining areas that have become hidden or visible, until the kernel's caches are invalidated.
-        self.changed_paths: list[tuple[Area, tuple[bytes, ...]]] = []
-        self.removed_structure: frozenset[Path] = frozenset()  # by the last change of the mount table
-
-    def connect(self, caches: Caches, *, checks_acls: bool) -> None:
-        """Use the caches of the kernel from now on. `checks_acls`: it checks callers by the ACLs of files."""
-        self.caches = caches
-        self.checks_acls = checks_acls or not self.options.checks_modes
-        if checks_acls:
-            self.open_file_cache.answer_acls()
-
-    def set_connected(self, connected: bool) -> None:
-        """Let the kernel cache only while the daemon sends change notices."""
-        self._connected = connected
-        self._set_cache_seconds()
-
-    def set_shared(self, shared: bool) -> None:
-        """Set whether other mount points write to the same files.
-
-        If so, their writes must be visible at once, and writable files are not cached.
-        """
-        self.is_writable_elsewhere = shared
-        self.open_file_cache.evict_all()
-        self._set_cache_seconds()
-
-    def _set_cache_seconds(self) -> None:
-        self.cache_seconds = self._max_cache_seconds if self._connected else 0.0
-        self.writable_cache_seconds = 0.0 if self.is_writable_elsewhere else self.cache_seconds
-
-    def area_cache_seconds(self, area: Area) -> float:
-        """Return how many seconds the kernel may cache names and attributes of an area."""
-        return self.writable_cache_seconds if area.writable else self.cache_seconds
-
-    def is_shared(self, area: Area) -> bool:
-        """Return True if other mount points write to the area: its files then bypass this mount's page cache."""
-        return self.is_writable_elsewhere and area.writable
-
-    def needs_direct_io(self, area: Area, *, maps_writable: bool) -> bool:
-        """Return True if a mapping through this mount's page cache could differ from another mapping of the same file.
-
-        Other mount points may map the files, and any program may map those of a source. Such a handle gets no page
-        cache: the kernel then refuses to map it with MAP_SHARED.
-        """
-        if not area.writable:
-            return False
-        return self.is_writable_elsewhere or (maps_writable and not area.root.startswith(self.options.store + "/"))
+        nodes, files, open_file_cache = NodeTable(), Table[Node](errno.EBADF), OpenFileCache()
+        directories = DirectoryFds(open_file_cache.remove_directory)
+        access, metadata_cache = Access(principal, open_file_cache), MetadataCache()
+        passthrough, reads = Passthrough(access), ReadAudit(nodes)
+        recorder = Recorder(reads, files, open_file_cache, passthrough, metadata_cache, principal, journal, spool)
+        return cls(
+            tree=tree,
+            loop=loop,
+            options=options,
+            nodes=nodes,
+            files=files,
+            directories=directories,
+            node_fds=NodeFds(nodes, directories, open_file_cache, recorder, reads),
+            open_file_cache=open_file_cache,
+            passthrough=passthrough,
+            mount_table=MountTable(),
+            access=access,
+            cache_policy=CachePolicy(open_file_cache, options.store, cache_seconds),
+            metadata_cache=metadata_cache,
+            recorder=recorder,
+            locks=LockOwners(loop.call),
+            claims=claims,
+            handles=Handles(tree),
+            transaction_files=TransactionFiles(call, loop),
+        )
 
     def apply_mount_table(
         self,
@@ -169,8 +124,9 @@ class State:
         mountpoints: Iterable[Path],
         views: Iterable[str],
         sealed: Iterable[str] = (),
+        append_only: Iterable[Path] = (),
     ) -> None:
-        """Apply the daemon's mount table; areas that stay keep their inode numbers."""
+        """Apply the daemon's mount table as `MountTable.apply`, and close the files of areas that are gone."""
         self.open_file_cache.evict_all()
         areas: dict[Path, Area] = {}
         for path, root, writable, hidden_paths, versioned in backings:

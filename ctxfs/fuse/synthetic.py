@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 _MAX_WRITE_BYTES = 512 * 1024  # the largest write that the kernel sends by any transport: a shorter one ends a write(2)
 _PREFIX = PREFIX.encode()
-_METADATA_SECONDS = 0.2
 _SEALED_SECONDS = 1.0
 _LOOKUP_SECONDS = 0.02
 _MAX_PROGRAMS = 1000
@@ -44,7 +43,16 @@ class SyntheticFiles:
     """Handlers for nodes without an area."""
 
     def __init__(self, state: State) -> None:
-        self._state = state
+        self._tree = state.tree
+        self._loop = state.loop
+        self._options = state.options
+        self._nodes = state.nodes
+        self._mount_table = state.mount_table
+        self._access = state.access
+        self._cache_policy = state.cache_policy
+        self._metadata_cache = state.metadata_cache
+        self._handles = state.handles
+        self._transaction_files = state.transaction_files
         self._programs: dict[int, tuple[float, bytes] | None] = {}
         self._snapshots: dict[int, bytes] = {}
         self._folders: dict[int, Entry] = {}  # directories that have been looked up, by number
@@ -55,8 +63,8 @@ class SyntheticFiles:
         try:
             entry = await self._stat(path)
         except OSError as error:
-            entry = self._cached_folder(self._state.nodes.node_named(parent, name), error)
-        node = self._state.nodes.synthetic_node(parent, name)
+            entry = self._cached_folder(self._nodes.node_named(parent, name), error)
+        node = self._nodes.synthetic_node(parent, name)
         node.lookups += 1
         return self.attributes(node, path, entry)
 
@@ -91,16 +99,16 @@ class SyntheticFiles:
             self._folders[node.number] = entry
             if len(self._folders) > _MAX_FOLDERS:
                 del self._folders[next(iter(self._folders))]
-        cache_seconds = self._state.cache_seconds if self._state.is_structure(path) else 0.0
-        if node.number == ROOT_NUMBER and self._state.options.users is not None:
+        cache_seconds = self._cache_policy.cache_seconds if self._mount_table.is_structure(path) else 0.0
+        if node.number == ROOT_NUMBER and self._options.users is not None:
             cache_seconds = 0.0  # the kernel then revalidates the root for each user at every path walk
-        if self._state.is_sealed(path):
+        if self._mount_table.is_sealed(path):
             is_lasting = entry.is_dir or entry.mode & 0o111
             cache_seconds = _SEALED_SECONDS if is_lasting else _LOOKUP_SECONDS
             if is_lasting and not entry.is_dir:
                 self._programs.setdefault(node.number, None)
         # The kernel drops its pages of unopened files when their modification time changes.
-        if self._state.options.reads_without_open and not entry.mtime_ns and not entry.is_dir:
+        if self._options.reads_without_open and not entry.mtime_ns and not entry.is_dir:
             return attributes.synthetic_attributes(node, entry, cache_seconds, time.time_ns())
         return attributes.synthetic_attributes(node, entry, cache_seconds, entry.mtime_ns)
 
@@ -112,13 +120,13 @@ class SyntheticFiles:
         """
         if changes.mode is not None or changes.uid is not None or changes.gid is not None:
             self._check_same_owner_and_mode(await self.getattr(node), changes, node)
-        if changes.size is not None and self._state.is_append_only(node.path):
+        if changes.size is not None and self._mount_table.is_append_only(node.path):
             raise not_permitted(node.path)
         if changes.size is not None and fh is not None and fh >= FIRST_TRANSACTION_HANDLE:
             return await self.getattr(node)
         if changes.size is not None:
             if fh is not None and fh >= FIRST_SYNTHETIC_HANDLE:
-                self._state.handles.truncate(fh - FIRST_SYNTHETIC_HANDLE, changes.size)
+                self._handles.truncate(fh - FIRST_SYNTHETIC_HANDLE, changes.size)
             else:
                 path = node.path
                 check_size(path, changes.size)
@@ -154,7 +162,7 @@ class SyntheticFiles:
         is_writing = bool(flags & os.O_ACCMODE)
         if is_writing:
             entry = await self._stat(path)
-            if not entry.answers and self._state.is_sealed(path):
+            if not entry.answers and self._mount_table.is_sealed(path):
                 raise read_only(path)
             if not entry.mode & 0o222:
                 raise path_error(errno.EACCES, path)
@@ -162,15 +170,15 @@ class SyntheticFiles:
                 raise path_error(errno.EACCES, path, "tools run as the user that has mounted")
             if entry.answers:
                 is_readable = flags & os.O_ACCMODE == os.O_RDWR
-                return OpenReply(self._state.transaction_files.open(path, is_readable=is_readable), direct_io=True)
-        if is_writing and self._state.is_append_only(path):
+                return OpenReply(self._transaction_files.open(path, is_readable=is_readable), direct_io=True)
+        if is_writing and self._mount_table.is_append_only(path):
             _check_append_flags(path, flags)
-            return _open_reply(self._state.handles.add_appending(path))
+            return _open_reply(self._handles.add_appending(path))
         if node.number in self._programs:
             return await self._open_program(node)
         is_truncated = bool(flags & os.O_TRUNC)
         data = b"" if is_truncated else await self._read(path)
-        handle = self._state.handles.add(path, data, writable=is_writing, dirty=is_truncated)
+        handle = self._handles.add(path, data, writable=is_writing, dirty=is_truncated)
         return _open_reply(handle)
 
     async def _open_program(self, node: Node) -> OpenReply:
@@ -183,20 +191,20 @@ class SyntheticFiles:
             if len(self._programs) > _MAX_PROGRAMS:
                 self._programs.clear()
             program = self._programs[node.number] = now + _SEALED_SECONDS, await self._read(node.path)
-        handle = self._state.handles.add(node.path, program[1], writable=False)
+        handle = self._handles.add(node.path, program[1], writable=False)
         return OpenReply(FIRST_SYNTHETIC_HANDLE + handle, keep_cache=True)
 
     async def create(self, parent: Node, name: bytes, flags: int) -> tuple[OpenReply, Attributes]:
         """Create an empty file, if the mount accepts one there, and open it."""
         path = _child_path(parent, name)
-        is_append_only = self._state.is_append_only(path)
+        is_append_only = self._mount_table.is_append_only(path)
         if is_append_only:
             _check_append_flags(path, flags)
         await self._apply(Put(path, b""))
         entry = await self.lookup(parent, name)
         if is_append_only:
-            return _open_reply(self._state.handles.add_appending(path)), entry
-        return _open_reply(self._state.handles.add(path, b"", writable=True)), entry
+            return _open_reply(self._handles.add_appending(path)), entry
+        return _open_reply(self._handles.add(path, b"", writable=True)), entry
 
     async def metadata(self, node: Node) -> Mapping[str, bytes]:
         """Return the extended attributes of a file from the tree, also for a file on disk.
@@ -204,11 +212,10 @@ class SyntheticFiles:
         For a file on disk they may lag its last write by a moment.
         """
         path, now = node.path, time.monotonic()
-        cached = self._state.cached_metadata
-        if cached is not None and cached[0] == path and now < cached[1]:
-            return cached[2]
-        metadata: Mapping[str, bytes] = await self._state.loop.call(self._state.tree.metadata, path)
-        self._state.cached_metadata = (path, now + _METADATA_SECONDS, metadata)
+        if (cached := self._metadata_cache.get(path)) is not None:
+            return cached
+        metadata: Mapping[str, bytes] = await self._loop.call(self._tree.metadata, path)
+        self._metadata_cache.put(path, metadata, now)
         return metadata
 
     async def get_xattr(self, node: Node, name: bytes) -> bytes:
@@ -231,7 +238,7 @@ class SyntheticFiles:
                 self._state.principal, Verb.READ, path
             ):
                 raise path_error(errno.EACCES, path)
-        return self._state.handles.read(fh - FIRST_SYNTHETIC_HANDLE, offset, size)
+        return self._handles.read(fh - FIRST_SYNTHETIC_HANDLE, offset, size)
 
     async def read_unopened(self, node: Node, offset: int, size: int) -> bytes:
         """Return a part of a file that has not been opened.
@@ -252,8 +259,8 @@ class SyntheticFiles:
         commit sends the whole file.
         """
         handle = fh - FIRST_SYNTHETIC_HANDLE
-        written = self._state.handles.write(handle, offset, data)
-        if len(data) < _MAX_WRITE_BYTES or self._state.handles.size(handle) <= _MAX_SMALL_FILE_BYTES:
+        written = self._handles.write(handle, offset, data)
+        if len(data) < _MAX_WRITE_BYTES or self._handles.size(handle) <= _MAX_SMALL_FILE_BYTES:
             await self.commit(fh)
         return written
 
@@ -261,15 +268,15 @@ class SyntheticFiles:
         """Put the edits into the tree now. If the tree refuses them, discard them and raise its error."""
         handle = fh - FIRST_SYNTHETIC_HANDLE
         try:
-            await self._state.loop.call(self._state.handles.commit, handle, False)
+            await self._loop.call(self._handles.commit, handle, False)
         except OSError:
-            self._state.handles.discard_edits(handle)
+            self._handles.discard_edits(handle)
             raise
 
     async def release(self, fh: int) -> None:
         """Put the edits into the tree and close the handle. A failure is logged, because the caller has gone."""
         await self._commit_handle(fh - FIRST_SYNTHETIC_HANDLE, last=True)
-        self._state.handles.close(fh - FIRST_SYNTHETIC_HANDLE)
+        self._handles.close(fh - FIRST_SYNTHETIC_HANDLE)
 
     async def mkdir(self, parent: Node, name: bytes) -> Attributes:
         """Make a directory, such as a saved search or a task."""
@@ -279,7 +286,7 @@ class SyntheticFiles:
     async def remove(self, parent: Node, name: bytes) -> None:
         """Remove a file or directory, for unlink and rmdir: the mount decides which it accepts."""
         await self._apply(Remove(_child_path(parent, name)))
-        self._state.nodes.remove_name(parent, name)
+        self._nodes.remove_name(parent, name)
 
     async def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
         """Move a file within one mount. Raise EINVAL if there are flags."""
@@ -287,54 +294,59 @@ class SyntheticFiles:
             raise path_error(errno.EINVAL, parent.path)
         await self._apply(Move(_child_path(parent, name), _child_path(new_parent, new_name)))
         # A synthetic node is identified by its name: the next lookup makes a new node.
-        self._state.nodes.remove_name(parent, name)
-        self._state.nodes.remove_name(new_parent, new_name)
+        self._nodes.remove_name(parent, name)
+        self._nodes.remove_name(new_parent, new_name)
 
     async def entries(self, node: Node) -> list[Entry]:
         """Return the current entries of a directory."""
         await self.commit_pending()
         path = node.path
         try:
-            return list(await self._state.loop.call(self._state.tree.list, path))
+            return list(await self._loop.call(self._tree.list, path))
         except OSError as error:
-            if error.errno != errno.EIO or not self._state.is_structure(path):
+            if error.errno != errno.EIO or not self._mount_table.is_structure(path):
                 raise
-            return [directory(name) for name in self._state.structure_below(path)]
+            return [directory(name) for name in self._structure_below(path)]
+
+    def _structure_below(self, path: Path) -> list[str]:
+        """Return the visible names that lead from a structural directory to mount points, sorted."""
+        names = self._mount_table.names_below(path)
+        return [name for name in names if not name.startswith(".") and self._access.rights_at(path / name).exists]
 
     async def commit_pending(self) -> None:
         """Apply the edits of handles that are not released yet."""
-        for handle in self._state.handles.pending:
+        for handle in self._handles.pending:
             await self._commit_handle(handle)
 
     async def _commit_handle(self, handle: int, *, last: bool = False) -> None:
         try:
-            await self._state.loop.call(self._state.handles.commit, handle, last)
+            await self._loop.call(self._handles.commit, handle, last)
         except OSError as error:
-            if handle not in self._state.handles.pending:
+            if handle not in self._handles.pending:
                 return  # the concurrent commit has reported the error
-            path = self._state.handles.path(handle)
-            self._state.handles.discard_edits(handle)
+            path = self._handles.path(handle)
+            self._handles.discard_edits(handle)
             log.warning("the data that was written to '%s' was refused: %s", path, error.strerror)
 
     async def _stat(self, path: Path) -> Entry:
         await self.commit_pending()
         try:
-            entry: Entry = await self._state.loop.call(self._state.tree.stat, path)
+            entry: Entry = await self._loop.call(self._tree.stat, path)
         except OSError as error:
             # Without a daemon the directories that lead to files on disk stay reachable.
-            if error.errno != errno.EIO or not self._state.is_structure(path):
+            if error.errno != errno.EIO or not self._mount_table.is_structure(path):
                 raise
             return directory(path.name)
         return entry
 
     async def _read(self, path: Path) -> bytes:
         await self.commit_pending()
-        data: bytes = await self._state.loop.call(self._state.tree.read, path)
+        data: bytes = await self._loop.call(self._tree.read, path)
         return data
 
     async def _apply(self, change: Change) -> None:
         await self.commit_pending()
-        await self._state.loop.call(self._state.tree.apply, change)
+        await self._loop.call(self._tree.apply, change)
 
 
 def _check_append_flags(path: Path, flags: int) -> None:

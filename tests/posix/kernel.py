@@ -89,7 +89,7 @@ class PretendKernel:
         self._mine, self._its = mine, its
         principal = parse_principal("human:owner")
         self.journal = JournalWriter(journal, Actor(str(principal), "session", "mount", ""))
-        self.state = State(
+        self.state = State.create(
             _Nothing(),
             _AtOnce(),
             MountOptions(str(top), reads_without_open=reads_without_open),
@@ -103,7 +103,7 @@ class PretendKernel:
         self.state.apply_mount_table([(pad, str(top), True, [], True)], [pad], [".versions"])
         book = PolicyEngine()
         book.put_in_force(default_rules(), {})
-        self.state.apply_policy(book.wire)
+        self.state.access.apply_policy(book.wire)
         self.direct = DevFuseTransport()
         self._unique = 0
         mine.send(self._packed(26, 0, struct.pack("=4I", 7, 40, 1 << 20, 0xFFFFFFFF & ~(1 << 30)), 2))

@@ -568,7 +568,7 @@ def test_random_requests_agree_with_the_model(
     for fh, number, _, _ in run.held:
         pretend.release(number, fh)
     pretend.state.open_file_cache.evict_all()
-    assert not pretend.state.files and not pretend.state.written
+    assert not pretend.state.files and not pretend.state.recorder.written
     if isinstance(pretend.direct.open_cache_backend, devfuse.fastpath.Loop if devfuse.fastpath else ()):
         assert pretend.direct.open_cache_backend.answered > STEPS / 100, (
             "opens and reads of what was read before are answered there"
@@ -644,7 +644,7 @@ def test_numbers_out_of_range_are_refused_with_their_errno(
             with contextlib.suppress(Failed):
                 pretend.release(seen.number, handle)
         opened.clear()
-        pretend.state.written.discard(fh)
+        pretend.state.recorder.written.discard(fh)
         with contextlib.suppress(OSError):
             os.truncate(pretend.top / "f", 5)
     assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
@@ -756,7 +756,7 @@ def test_file_without_read_permission_is_not_opened(pretend: PretendKernel) -> N
     pretend.release(other.number, fh)
     book = PolicyEngine()
     book.put_in_force((parse_allowance("**:l"),), {})
-    pretend.state.apply_policy(book.wire)
+    pretend.state.access.apply_policy(book.wire)
     for number in (seen.number, other.number):
         with pytest.raises(Failed) as failed:
             pretend.open(number, os.O_RDONLY)
