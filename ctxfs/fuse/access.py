@@ -1,17 +1,23 @@
 """Decisions of the policy for the principal of a mount, cached by node."""
 
+import errno
 import os
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.open_file_cache import OpenFileCache
+from ctxfs.model.errors import path_error
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
 from ctxfs.policy.engine import ALL, PolicyEngine
 from ctxfs.policy.evaluate import Rights, is_repository
-from ctxfs.vfs.access_control import masked_mode
+from ctxfs.policy.rules import Verb
+from ctxfs.versions.objects.fingerprint import blob_id
+from ctxfs.vfs.access_control import QUARANTINED, masked_mode
 
 _ALL_MODE_BITS = 0o177777
+_READ = int(Verb.READ)
 
 
 class Access:
@@ -98,3 +104,78 @@ class Access:
         visible = [name for name in names if rights(self.principal, Path((*parts, os.fsdecode(name)))).exists]
         parent.visible_names = self._epoch, names, names if len(visible) == len(names) else visible
         return parent.visible_names[2]
+
+    def check_permission(self, node: Node, verb: Verb) -> None:
+        """Check a permission of the principal.
+
+        Raise OSError EACCES without it, or ENOENT if the node does not exist for the principal.
+        """
+        rights = self.rights(node)
+        if not rights.allows(verb):
+            raise path_error(errno.EACCES if rights.exists else errno.ENOENT, node.path)
+
+    def check_open(self, node: Node, flags: int) -> None:
+        """Check the permissions for an open with `flags` as of open(2). Raise the errors of `check_permission`."""
+        if self.is_unrestricted:
+            return
+        access = flags & os.O_ACCMODE
+        if not access and not flags & os.O_TRUNC and self.is_permitted(node, _READ):
+            return
+        verb = Verb.READ if access == os.O_RDONLY else Verb.WRITE if access == os.O_WRONLY else Verb.READ | Verb.WRITE
+        self.check_permission(node, verb | Verb.WRITE if flags & os.O_TRUNC else verb)
+
+    def is_quarantined(self, fd: int, flags: int, path: str) -> bool:
+        """Return True if an agent would read a quarantined file.
+
+        A file is quarantined by its attribute, its path or its content.
+        """
+        if self.is_unrestricted or self.principal.is_person or flags & os.O_ACCMODE == os.O_WRONLY:
+            return False
+        quarantine = self.policy.quarantine
+        if path in quarantine.paths or _has_quarantined_content(fd, quarantine.contents):
+            return True
+        try:
+            return os.getxattr(fd, QUARANTINED) == b"true"
+        except OSError:
+            return False  # no such attribute, or no attributes on this file system
+
+    def check_name_permission(self, parent: Node, name: bytes, verb: Verb) -> None:
+        """Raise OSError EACCES unless the principal has the permission `verb` on a name in a directory."""
+        check_writable(parent)
+        check_visible(parent, name)
+        rights = self.rights_below(parent, name)
+        if not rights.allows(verb):
+            hidden = verb is Verb.DELETE and not rights.exists
+            path = Path((*parent.path.parts, os.fsdecode(name)))
+            raise path_error(errno.ENOENT if hidden else errno.EACCES, path)
+
+
+def check_writable(node: Node) -> None:
+    """Raise OSError EROFS unless the node is in a writable area."""
+    if node.area is None or not node.area.writable:
+        raise path_error(errno.EROFS, node.path)
+
+
+def check_visible(parent: Node, name: bytes) -> None:
+    """Raise OSError EPERM for a name that does not exist in the tree."""
+    if parent.area is not None and parent.area.hides(parent, name):
+        raise path_error(errno.EPERM, parent.path, "the store and its mount points are not part of the tree")
+
+
+def _has_quarantined_content(fd: int, contents: Mapping[int, Collection[str]]) -> bool:
+    """Return True for a copy of a quarantined file.
+
+    The content is read only if its size equals that of a quarantined file.
+    """
+    if not contents:
+        return False
+    size = os.fstat(fd).st_size
+    hashes = contents.get(size)
+    if hashes is None:
+        return False
+    try:
+        reopened_fd = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    with open(reopened_fd, "rb") as file:
+        return blob_id(file.read(size + 1)) in hashes

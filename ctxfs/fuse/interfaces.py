@@ -1,11 +1,13 @@
 """The interfaces between the FUSE handlers and the transport that carries requests."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from ctxfs.fuse.attributes import Attributes
 from ctxfs.fuse.inodes import Version
 
+Result = TypeVar("Result")
+Answer: TypeAlias = Result | Coroutine[Any, Any, Result]  # a coroutine if the handler must wait
 # an expected file: number, device, inode, name
 ExpectedFile: TypeAlias = tuple[int, int, int, bytes]
 # files in a packed reply: (index in the names, offset in the reply, device, inode, version)

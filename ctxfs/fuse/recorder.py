@@ -1,5 +1,6 @@
 """The journal and the audit of a mount."""
 
+from ctxfs.eventlog.audit import outcome_of
 from ctxfs.eventlog.spool import OK, AuditActor, Spool
 from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.metadata_cache import MetadataCache
@@ -8,7 +9,30 @@ from ctxfs.fuse.passthrough import Passthrough
 from ctxfs.fuse.read_audit import ReadAudit
 from ctxfs.model.principal import Principal
 from ctxfs.model.tables import Table
+from ctxfs.rpc.wire import ANSWERED
 from ctxfs.versions.recording.journal import JournalWriter
+
+# request → the operation that the audit records for its refusal
+_AUDIT_OPERATIONS = {
+    "lookup": "list",
+    "opendir": "list",
+    "readdir": "list",
+    "readdirplus": "list",
+    "mkdir": "create",
+    "mknod": "create",
+    "symlink": "create",
+    "link": "create",
+    "unlink": "delete",
+    "rmdir": "delete",
+    "readlink": "read",
+    "getxattr": "read",
+    "listxattr": "read",
+    "copy_range": "write",
+    "allocate": "write",
+    "setattr": "meta",
+    "setxattr": "meta",
+    "removexattr": "meta",
+}
 
 
 class Recorder:
@@ -41,6 +65,14 @@ class Recorder:
         if self._open_file_cache.has_opens:
             self.audit_reused_opens()
         self._spool.note(self._actor, op, path, to, outcome)
+
+    def audit_refusal(self, request: str, error: OSError) -> None:
+        """Record a refused request in the audit.
+
+        Refusals by the daemon are left out, because the daemon has recorded them.
+        """
+        if ANSWERED not in getattr(error, "__notes__", ()):
+            self.audit(_AUDIT_OPERATIONS.get(request, request), str(error.filename or ""), outcome=outcome_of(error))
 
     @property
     def has_unflushed(self) -> bool:
