@@ -40,7 +40,7 @@ class Access:
     def apply_policy(self, rules: list[Any]) -> None:
         """Apply new rules."""
         self.policy.use_wire(rules)
-        self.is_unrestricted = self.policy.is_free(self.principal)
+        self.is_unrestricted = self.policy.is_unrestricted(self.principal)
         self._open_file_cache.evict_all()
         self.discard_decisions()
 

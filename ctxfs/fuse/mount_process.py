@@ -147,7 +147,7 @@ class MountProcess:
     async def _flush_audit(self) -> None:
         while True:
             await trio.sleep(_AUDIT_SECONDS)
-            if self._state.spool.has_buffered or self._state.open_file_cache.has_opens:
+            if self._state.recorder.has_unflushed:
                 self._transport.run_soon(self._state.recorder.flush_audit)
 
     async def _keep_connected(self, started: Callable[[], None]) -> None:

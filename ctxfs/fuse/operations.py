@@ -10,8 +10,6 @@ import stat as st
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from ctxfs.eventlog.audit import errno_name
-from ctxfs.fuse import attributes
 from ctxfs.fuse.attributes import (
     ACLS,
     NAMESPACE,
@@ -348,14 +346,8 @@ class Operations:
         self._io.add_opened(self._nodes[number], fd, version)
 
     def audit_refusal(self, request: str, error: OSError) -> None:
-        """Record a refused request in the audit.
-
-        Refusals by the daemon are left out, because the daemon has recorded them.
-        """
-        if ANSWERED not in getattr(error, "__notes__", ()):
-            self._recorder.audit(
-                _AUDIT_OPERATIONS.get(request, request), str(error.filename or ""), outcome=errno_name(error)
-            )
+        """Record a refused request in the audit, as `Recorder.audit_refusal`."""
+        self._recorder.audit_refusal(request, error)
 
     # internal
 

@@ -1,6 +1,6 @@
 """The journal and the audit of a mount."""
 
-from ctxfs.eventlog.audit import outcome_of
+from ctxfs.eventlog.audit import errno_name
 from ctxfs.eventlog.spool import OK, AuditActor, Spool
 from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.metadata_cache import MetadataCache
@@ -64,7 +64,7 @@ class Recorder:
         """Record an operation, or its refusal, in the audit."""
         if self._open_file_cache.has_opens:
             self.audit_reused_opens()
-        self._spool.note(self._actor, op, path, to, outcome)
+        self._spool.record_event(self._actor, op, path, to, outcome)
 
     def audit_refusal(self, request: str, error: OSError) -> None:
         """Record a refused request in the audit.
@@ -72,12 +72,12 @@ class Recorder:
         Refusals by the daemon are left out, because the daemon has recorded them.
         """
         if ANSWERED not in getattr(error, "__notes__", ()):
-            self.audit(_AUDIT_OPERATIONS.get(request, request), str(error.filename or ""), outcome=outcome_of(error))
+            self.audit(_AUDIT_OPERATIONS.get(request, request), str(error.filename or ""), outcome=errno_name(error))
 
     @property
     def has_unflushed(self) -> bool:
         """Return True if `flush_audit` would write anything."""
-        return self._spool.has_news or self._open_file_cache.has_opens
+        return self._spool.has_buffered or self._open_file_cache.has_opens
 
     def flush_audit(self) -> None:
         """Write all audit records so that they survive a kill."""
@@ -89,7 +89,7 @@ class Recorder:
         """Record the opens that the open file cache has answered. To be called while the nodes have their names."""
         reads = self._reads
         reads.renew()
-        self._spool.note_said(
+        self._spool.record_events(
             self._actor, [(when, reads[number]) for number, when in self._open_file_cache.take_opens()]
         )
 

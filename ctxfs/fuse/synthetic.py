@@ -232,10 +232,10 @@ class SyntheticFiles:
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
         """Return a part of the snapshot. Raise EACCES once the principal may no longer read the file."""
-        if not self._state.free:
-            path = self._state.handles.path(fh - SYNTHETIC)
-            if ".search" not in path.parts and not self._state.policy.is_allowed(
-                self._state.principal, Verb.READ, path
+        if not self._access.is_unrestricted:
+            path = self._handles.path(fh - FIRST_SYNTHETIC_HANDLE)
+            if ".search" not in path.parts and not self._access.policy.is_allowed(
+                self._access.principal, Verb.READ, path
             ):
                 raise path_error(errno.EACCES, path)
         return self._handles.read(fh - FIRST_SYNTHETIC_HANDLE, offset, size)
