@@ -22,7 +22,6 @@ from ctxfs.app import App
 from ctxfs.context.build.constructor import Constructor, Context
 from ctxfs.context.build.request import make_request
 from ctxfs.context.build.tree_view import CurrentTree
-from ctxfs.services.caller_scope import is_versioned
 from ctxfs.store.layout import Layout
 
 
@@ -37,7 +36,7 @@ def main() -> None:
         root = arguments.keep or Path(scratch)
         searcher = open_store(root, arguments.chunks)
         app = App(Layout(root / "store"))
-        constructor = Constructor(lambda as_of: CurrentTree(app.tree, searcher, app.archive, is_versioned))
+        constructor = Constructor(lambda as_of: CurrentTree(app.tree, searcher, app.archive, app.scope))
         queries = questions()
 
         def build(question: str) -> Context:

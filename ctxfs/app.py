@@ -19,7 +19,7 @@ from ctxfs.model.principal import Principal, current_person
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.rule_history import RuleHistory
-from ctxfs.services.caller_scope import CallerScope, is_versioned
+from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.curation import CuratedTree
 from ctxfs.services.elicitation import Elicitation
 from ctxfs.services.erasure import DerivedErasure
@@ -80,7 +80,7 @@ class App:
             self.records.check_session(principal, session)
         actor = Actor(str(principal), session or new_session_name("s"), tool, reason)
         journal = self.archive.writer(actor)
-        return Session(SessionTree(self.tree, principal, journal, is_versioned), actor, journal, principal)
+        return Session(SessionTree(self.tree, principal, journal), actor, journal, principal)
 
     def _open_records(self) -> None:
         layout, settings = self.layout, self.settings
@@ -128,20 +128,13 @@ class App:
             self.policy,
             self.searcher,
             self.curator,
-            self.records.remember,
+            self.records,
             lambda: self.daemon.mountpoints(),
         )
         self.sources = Sources(self.layout, self.settings_file, self.namespace, self.policy, self.tools)
         self.search = Search(self.searcher, self.tools, self.sources, self.grep_pool, self.principal)
         settings = self.settings.search
-        self.search_view = SearchView(
-            self.search.ask,
-            self.search.pack,
-            self.search.generation,
-            settings.results,
-            settings.budget,
-            self.scope.cache_key,
-        )
+        self.search_view = SearchView(self.search, self.scope, settings.results, settings.budget)
         self.namespace.attach_view(".search", self.search_view)
         self.namespace.attach_view(
             ".versions",
@@ -164,7 +157,7 @@ class App:
 
     def _open_contexts(self) -> None:
         settings, scope = self.settings.context, self.scope
-        self.resolver = SourceResolver(self.tree, self.searcher, self.archive, scope.has_versions, scope.readable_since)
+        self.resolver = SourceResolver(self.tree, self.searcher, self.archive, scope)
         summarise = CommandSummariser(settings.summariser) if settings.summariser else None
         self.contexts = ContextBuilder(self.tree, self.searcher, self.archive, scope, self.principal, summarise)
         self.evaluator = Evaluator(self.resolver, CommandJudge(settings.judge) if settings.judge else None)
@@ -174,16 +167,14 @@ class App:
         self.tasks = Tasks(
             requests,
             deliveries,
-            self.contexts.build,
+            self.contexts,
             self.evaluator,
             self.curator,
-            self.resolver.reread,
-            self.search.generation,
+            self.resolver,
+            self.search,
+            self.records,
+            scope,
             settings.budget,
-            self.records.remember,
-            scope.cache_key,
-            scope.may_create,
-            scope.is_for_all_agents,
         )
         self.erasure = DerivedErasure(self.tasks, self.history, self.tools, self.search_view, self.searcher)
 
@@ -196,18 +187,15 @@ class App:
         questions = KeptQuestions(self.owners, owner)
         tree.attach(Path(("search",)), self.search_view.root(self._work_folder("search"), questions))
         requests, budget = self._work_folder("context"), self.settings.context.budget
-        tree.attach(
-            Path(("context",)),
-            ContextMount(requests, self.tasks, budget, owner, self.owners, self.scope.sees_all, self.scope.may_read),
-        )
-        tree.attach(Path(("history",)), HistoryMount(self.history, owner, self.scope.sees_events))
+        contexts = ContextMount(requests, self.tasks, budget, owner, self.owners, self.scope)
+        tree.attach(Path(("context",)), contexts)
+        tree.attach(Path(("history",)), HistoryMount(self.history, owner, self.scope))
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
-        tools = ToolsMount(self.tools.calls, self.scope.restricted_principal, self.tools.sees, self.tools.states)
-        tree.attach(Path(("tools",)), tools)
+        tree.attach(Path(("tools",)), ToolsMount(self.tools.calls, self.tools, self.scope))
         tree.attach(Path(("human",)), ReviewMount(self._work_folder("human"), self.curator))
         control = control_mount(self.layout, self.principal, self.status, self.namespace, self.policy, self.policy_file)
         tree.attach(Path((".ctxfs",)), control, hidden=True)
-        tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive, self.scope.readable_since), hidden=True)
+        tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive, self.scope), hidden=True)
         self.sources.reload()
 
     def _work_folder(self, area: str) -> Mount:

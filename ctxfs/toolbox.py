@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path as HostPath
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import tools
 from ctxfs.context.build.constructor import CANDIDATES
 from ctxfs.context.grounding.review import Curator
+from ctxfs.eventlog.recorder import Recorder
 from ctxfs.exec.approvals import Approvals
 from ctxfs.exec.calls import CallRequest, Calls, Inputs
 from ctxfs.exec.definition import Tool
@@ -37,7 +38,6 @@ from ctxfs.vfs.caller_context import acting_principal
 
 _MAX_ARGUMENT_CHARACTERS = 4000  # characters of the arguments in a record of the event log
 
-Remember = Callable[[str, Sequence[Mapping[str, object]], str], Awaitable[None]]
 Mounted = Callable[[], Sequence[Mapping[str, object]]]
 
 
@@ -73,7 +73,7 @@ class Toolbox:
         policy: PolicyEngine,
         searcher: Searcher,
         curator: Curator,
-        remember: Remember,
+        recorder: Recorder,
         mountpoints: Mounted,
     ) -> None:
         self._layout = layout
@@ -81,7 +81,7 @@ class Toolbox:
         self._policy = policy
         self._searcher = searcher
         self._curator = curator
-        self._remember = remember
+        self._recorder = recorder
         self._mountpoints = mountpoints
         self._search = ToolSearch()
         self.approvals = Approvals(layout.approvals)
@@ -162,7 +162,7 @@ class Toolbox:
             {"kind": "tool_call", **call, "arguments": arguments},
             {"kind": "tool_result", **call, "origin": f"tools/{request.name}", **outcome},
         ]
-        await self._remember(request.principal, bodies, request.session)
+        await self._recorder.remember(request.principal, bodies, request.session)
 
     async def ask_person(self, tool: Tool, request: CallRequest, content: str) -> None:
         """Return if a person has allowed the call, else raise OSError EPERM.

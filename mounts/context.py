@@ -14,7 +14,7 @@ principals that may read all of them.
 import errno
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import trio
@@ -30,6 +30,7 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.policy.derived_access import may_read_derived
 from ctxfs.policy.owners import Owners
+from ctxfs.policy.scope import ReadScope
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting_principal
 
@@ -51,18 +52,12 @@ class ContextMount(Mount):
         default_budget: int,
         owner: str,
         owners: Owners,
-        sees_all: Callable[[], bool] = lambda: True,
-        may_read: Callable[[Path], bool] = lambda _: True,
+        scope: ReadScope,
     ) -> None:
-        """Open the mount.
-
-        `sees_all` returns True if the calling principal may see everything, `may_read` if it may read a file of the
-        tree.
-        """
+        """Open the mount; `owner` acts if there is no calling principal."""
         self._owners = owners
         self._lock = trio.Lock()
-        self._sees_all = sees_all
-        self._may_read = may_read
+        self._scope = scope
         self._requests = requests
         self._tasks = tasks
         self._default_budget = default_budget
@@ -78,7 +73,7 @@ class ContextMount(Mount):
         await self._check_readable(path)
         if _is_record(path):
             entry = await self._tasks.record_entry(*path.parts)
-            if path.name == LOADS and not self._sees_all():
+            if path.name == LOADS and not self._scope.sees_all():
                 entry = snapshot(LOADS, await self.read(path), mtime_ns=entry.mtime_ns)
             return replace(entry, mode=0o644)
         if not _is_derived(path):
@@ -112,7 +107,9 @@ class ContextMount(Mount):
         await self._check_readable(path)
         if _is_record(path):
             data = await self._tasks.record(*path.parts)
-            return data if path.name != LOADS or self._sees_all() else _filter_loads(data, str(acting_principal()))
+            return (
+                data if path.name != LOADS or self._scope.sees_all() else _filter_loads(data, str(acting_principal()))
+            )
         if not _is_derived(path):
             return await self._requests.read(path)
         return await self._read_derived(path, deliver=True)
@@ -206,7 +203,7 @@ class ContextMount(Mount):
 
     async def _is_readable(self, path: Path) -> bool:
         """Return False for text derived from files that the caller may not all read, and for others' windows."""
-        if self._sees_all() or len(path.parts) != 2:
+        if self._scope.sees_all() or len(path.parts) != 2:
             return True
         reader, (task, name) = acting_principal(), path.parts
         if name in (ANSWERED, EVALUATION, RESPONSE):
@@ -217,7 +214,7 @@ class ContextMount(Mount):
         if name != window_name(str(reader)):
             return False
         sources = sources_of_window(await self._tasks.record(task, name))
-        return may_read_derived(reader, (), sources, self._may_read)
+        return may_read_derived(reader, (), sources, self._scope.may_read)
 
     async def _record_response(self, path: Path) -> None:
         if path.name == RESPONSE and len(path.parts) == 2:

@@ -5,7 +5,7 @@ files permit no other change. `by-agent/<principal>/` and `by-session/<session>/
 """
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from ctxfs.eventlog.log import SUFFIX, EventLog, is_day, is_session
@@ -15,6 +15,7 @@ from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_found, not_permitted, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
+from ctxfs.policy.scope import EventScope
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting_principal
 
@@ -27,11 +28,11 @@ class HistoryMount(Mount):
 
     grows = True
 
-    def __init__(self, log: EventLog, owner: str, sees: Callable[[Path], bool] = lambda _: True) -> None:
-        """Open the log; `sees` returns True if the caller may see a file. Days without a visible file are hidden."""
+    def __init__(self, log: EventLog, owner: str, scope: EventScope) -> None:
+        """Open the log. Days without a file that is visible in `scope` are hidden."""
         self._log = log
         self._owner = owner
-        self._can_see = sees
+        self._scope = scope
 
     async def stat(self, path: Path) -> Entry:
         """Return an entry whose size is that of a read."""
@@ -75,7 +76,7 @@ class HistoryMount(Mount):
         return sorted({*filter(self._sessions, self._log.days()), datetime.now(UTC).date().isoformat()})
 
     def _sessions(self, day: str) -> Sequence[str]:
-        return [name for name in self._log.sessions(day) if self._can_see(Path((day, f"{name}{SUFFIX}")))]
+        return [name for name in self._log.sessions(day) if self._scope.sees_events(Path((day, f"{name}{SUFFIX}")))]
 
     def _stat(self, path: Path) -> Entry:
         if path.is_root:

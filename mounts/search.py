@@ -9,9 +9,10 @@ import json
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Protocol
 
 from ctxfs.context.build.constructor import Context
 from ctxfs.context.build.request import Request, check_budget
@@ -23,11 +24,9 @@ from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, encode_name, printable
 from ctxfs.policy.owners import Owners
+from ctxfs.policy.scope import CacheScope
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting_principal
-
-Ask = Callable[[str, Path], Awaitable[SearchResults]]
-Pack = Callable[[Request, SearchResults], Awaitable[Context]]
 
 _BUDGETED = re.compile(r"context@(\d{1,9})\.md")
 _RANKED = re.compile(r"(\d{2,3})(?: .*)?", re.DOTALL)
@@ -53,6 +52,22 @@ def decode_query(name: str) -> str:
     return printable(name).replace("%2F", "/").replace("%2f", "/")
 
 
+class SearchService(Protocol):
+    """The searches of the calling principal."""
+
+    async def ask(self, question: str, below: Path) -> SearchResults:
+        """Return the best chunks below a directory for a question."""
+        ...
+
+    async def pack(self, request: Request, answer: SearchResults) -> Context:
+        """Return a context packed from the hits of an answer."""
+        ...
+
+    def generation(self) -> Generation:
+        """Return the state of the index; an answer of another generation may differ."""
+        ...
+
+
 @dataclass(slots=True)
 class _Page:
     """Search results, rendered once; contexts are added by budget on demand."""
@@ -72,20 +87,10 @@ class SearchView:
     sealed = False
     of_directories = True
 
-    def __init__(
-        self,
-        ask: Ask,
-        pack: Pack,
-        generation: Callable[[], Generation],
-        results: int,
-        budget: int,
-        sight: Callable[[], Hashable] = lambda: None,
-    ) -> None:
-        """Open the view; `sight` returns a cache key that separates principals with different read permissions."""
-        self._visibility_key = sight
-        self._search = ask
-        self._pack = pack
-        self._generation = generation
+    def __init__(self, search: SearchService, scope: CacheScope, results: int, budget: int) -> None:
+        """Open the view; `results` limits the links of a query, `budget` the tokens of a plain context.md."""
+        self._search = search
+        self._scope = scope
         self._results = results
         self._budget = budget
         self._pages: OrderedDict[tuple[Hashable, str, Path], _Page] = OrderedDict()
@@ -109,14 +114,14 @@ class SearchView:
 
     async def page(self, question: str, below: Path) -> _Page:
         """Return the rendered results; search again after a change of the index."""
-        key = (self._visibility_key(), question, below)
+        key = (self._scope.cache_key(), question, below)
         page = self._pages.get(key)
         now = time.monotonic()
-        generation = self._generation()
+        generation = self._search.generation()
         if page is not None and generation.allows(page.generation, now - page.searched_at):
             self._pages.move_to_end(key)
             return page
-        answer = await self._search(question, below)
+        answer = await self._search.ask(question, below)
         page = _Page(
             answer, name_links(answer.hits, self._results), render_results(answer), time.time_ns(), now, generation
         )
@@ -129,7 +134,7 @@ class SearchView:
         """Return the packed results within `budget` tokens."""
         if budget not in page.contexts:
             request = Request((page.answer.query.text,), budget=check_budget(budget))
-            page.contexts[budget] = (await self._pack(request, page.answer)).text.encode("utf-8", "replace")
+            page.contexts[budget] = (await self._search.pack(request, page.answer)).text.encode("utf-8", "replace")
         return page.contexts[budget]
 
 

@@ -9,10 +9,10 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path as HostPath
-from typing import Any
+from typing import Any, Protocol
 
 from ctxfs.exec.call_store import ARGS, RESULT
 from ctxfs.exec.calls import Calls
@@ -24,6 +24,7 @@ from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
+from ctxfs.policy.scope import RestrictedScope
 from ctxfs.threads import blocking
 
 _INDEX, _README, _DEFINITION, _RUN, _CALL, _CALLS = "index.md", "README.md", "tool.json", "run", "call", "calls"
@@ -37,26 +38,27 @@ _CALL_USAGE = b"""Write the arguments here as JSON, then read the answer on the 
 """
 
 
-class ToolsMount(Mount):
-    """A mount with a directory for each tool and each server.
+class ToolVisibility(Protocol):
+    """The tools and servers that exist for the calling principal."""
 
-    `restricted` returns the calling principal if it may not see everything, else an empty text. `sees` returns True if
-    the caller may see a tool of this name.
-    """
+    def sees(self, name: str) -> bool:
+        """Return True if a tool or a server of this name exists for the calling principal."""
+        ...
+
+    def states(self) -> Mapping[str, Known]:
+        """Return the servers by name, with approved text only."""
+        ...
+
+
+class ToolsMount(Mount):
+    """A mount with a directory for each tool and each server."""
 
     sealed = True
 
-    def __init__(
-        self,
-        calls: Calls,
-        restricted: Callable[[], str],
-        sees: Callable[[str], bool] = lambda _: True,
-        groups: Callable[[], Mapping[str, Known]] = dict,
-    ) -> None:
+    def __init__(self, calls: Calls, tools: ToolVisibility, scope: RestrictedScope) -> None:
         self._calls = calls
-        self._can_see = sees
-        self._restricted = restricted
-        self._groups = groups
+        self._visibility = tools
+        self._scope = scope
 
     async def stat(self, path: Path) -> Entry:
         """Return an entry whose size is that of a read."""
@@ -76,7 +78,9 @@ class ToolsMount(Mount):
         await self.stat(path)
         tool, rest = self._split_tool(path)
         is_result = tool is not None and len(rest) == 3 and rest[2] not in (ARGS, RESULT)
-        if not is_result and not (path.parts and path.parts[0] in self._groups() and path.name not in (_RUN, _CALL)):
+        if not is_result and not (
+            path.parts and path.parts[0] in self._visibility.states() and path.name not in (_RUN, _CALL)
+        ):
             return {}
         source = f"tools/{tool.name if tool else path.parts[0]}"
         return {f"{PREFIX}trust": b"untrusted", f"{PREFIX}source": source.encode("utf-8", "replace")}
@@ -143,7 +147,7 @@ class ToolsMount(Mount):
     # index and servers
 
     def _is_group(self, parts: tuple[str, ...]) -> bool:
-        groups = self._groups()
+        groups = self._visibility.states()
         return parts[0] in groups and (len(parts) == 1 or (parts[1:] == (_PROMPTS,) and bool(self._tools_in(parts))))
 
     def _tools_in(self, parts: Sequence[str]) -> Sequence[str]:
@@ -154,7 +158,7 @@ class ToolsMount(Mount):
         return [name for name in names if "/" not in name]
 
     def _list_outside(self, path: Path) -> Sequence[Entry]:
-        groups = self._groups()
+        groups = self._visibility.states()
         if not path.parts:
             entries = [self._stat(ROOT / _INDEX), *(directory(name) for name in (*self._tools_in(()), *groups))]
             return sorted(entries, key=lambda entry: entry.name)
@@ -170,12 +174,12 @@ class ToolsMount(Mount):
         return sorted(entries, key=lambda entry: entry.name)
 
     def _read_outside(self, parts: tuple[str, ...], path: Path) -> bytes:
-        groups = self._groups()
+        groups = self._visibility.states()
         match parts:
             case (file,) if file == _INDEX:
                 return self._index(groups).encode("utf-8", "replace")
             case (name, file) if name in groups and file == _INDEX:
-                visible = [tool for tool in self._tools() if tool.server == name and self._can_see(tool.name)]
+                visible = [tool for tool in self._tools() if tool.server == name and self._visibility.sees(tool.name)]
                 return _server_index(name, visible).encode("utf-8", "replace")
             case (name, file) if name in groups and file == _STATUS:
                 return f"{groups[name].status}\n".encode("utf-8", "replace")
@@ -188,11 +192,11 @@ class ToolsMount(Mount):
         return filter(_is_shown, self._calls.catalog.tools()[0].values())
 
     def _index(self, groups: Mapping[str, Known]) -> str:
-        visible = [tool for tool in self._tools() if self._can_see(tool.name)]
+        visible = [tool for tool in self._tools() if self._visibility.sees(tool.name)]
         lines = [f"- {tool.name}: {tool.description}" for tool in visible if not tool.server]
         for name in groups:
             count = sum(tool.server == name and not tool.is_prompt for tool in visible)
-            if self._can_see(name):
+            if self._visibility.sees(name):
                 lines.append(
                     f"- {name}/: a server with {count} tools ({_status_word(groups[name].status)}): tools/{name}/index.md"
                 )
@@ -218,10 +222,10 @@ class ToolsMount(Mount):
                 raise not_found(path)
 
     def _numbers(self, tool: Tool) -> Sequence[str]:
-        return [] if tool.is_prompt else self._calls.kept.numbers(tool.name, self._restricted())
+        return [] if tool.is_prompt else self._calls.kept.numbers(tool.name, self._scope.restricted_principal())
 
     def _has_call(self, tool: Tool, number: str) -> bool:
-        return not tool.is_prompt and self._calls.kept.has(tool.name, number, self._restricted())
+        return not tool.is_prompt and self._calls.kept.has(tool.name, number, self._scope.restricted_principal())
 
 
 def _is_shown(tool: Tool) -> bool:

@@ -8,7 +8,7 @@ A file's versions are those in which it changed, numbered from its first, throug
 import errno
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ctxfs.model.entry import Entry, directory
@@ -17,6 +17,8 @@ from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, one_line
 from ctxfs.policy.owners import NEVER, OWNED_AREAS
+from ctxfs.policy.scope import AccessTimes, AuthorScope
+from ctxfs.store.layout import is_versioned
 from ctxfs.threads import in_turn
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Commit
@@ -26,8 +28,6 @@ from ctxfs.vfs.caller_context import acting_principal
 
 _MAX_CACHED_PAGES = 256
 _OWNED_PREFIXES = tuple((area,) for area in OWNED_AREAS)  # areas in which only the owners see versions
-
-Since = Callable[[Path], int]  # nanoseconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +53,9 @@ class VersionsView:
     sealed = True
     of_directories = False  # deleted files have versions, too
 
-    def __init__(
-        self, archive: Archive, is_versioned: Callable[[Path], bool], since: Since, reader: Callable[[], str]
-    ) -> None:
-        """Open the view.
-
-        `since` returns the start of the caller's access to the versions of a path. `reader` returns the calling
-        principal, empty if it may see everything.
-        """
+    def __init__(self, archive: Archive, scope: AuthorScope) -> None:
         self._archive = archive
-        self._is_versioned = is_versioned
-        self._since = since
-        self._reader = reader
+        self._scope = scope
         self._pages: OrderedDict[tuple[Path, int, str], _Page] = OrderedDict()
 
     def at(self, below: Path) -> Mount:
@@ -73,7 +64,7 @@ class VersionsView:
 
     async def page(self, path: Path) -> _Page:
         """Return the page of a path for the calling principal, empty without versions. Cached until the next commit."""
-        since, reader = await self._visible_since(path), self._reader()
+        since, reader = await self._visible_since(path), self._scope.restricted_principal()
         page = self._pages.get((path, since, reader))
         if page is None or page.newest != self._archive.newest:
             page = await in_turn(self._build_page, path, since, reader)
@@ -81,16 +72,18 @@ class VersionsView:
             while len(self._pages) > _MAX_CACHED_PAGES:
                 self._pages.popitem(last=False)
         if reader and page.names and path.parts in _OWNED_PREFIXES:
-            names = await in_turn(lambda: [name for name in page.names or () if self._since(path / name) < NEVER])
+            names = await in_turn(
+                lambda: [name for name in page.names or () if self._scope.readable_since(path / name) < NEVER]
+            )
             return replace(page, names=names)
         return page
 
     async def _visible_since(self, path: Path) -> int:
-        return 0 if acting_principal() is None else await in_turn(self._since, path)
+        return 0 if acting_principal() is None else await in_turn(self._scope.readable_since, path)
 
     def _build_page(self, path: Path, since: int, reader: str) -> _Page:
         newest = self._archive.newest
-        if not (path.is_root or self._is_versioned(path)):
+        if not (path.is_root or is_versioned(path)):
             return _Page(newest)
         if since >= NEVER and path.parts[:1] in _OWNED_PREFIXES and len(path.parts) > 1:
             return _Page(newest)  # a task or query of another principal, present or deleted: its name is hidden, too
@@ -229,10 +222,9 @@ class SnapshotsMount(Mount):
 
     sealed = True
 
-    def __init__(self, archive: Archive, since: Since) -> None:
-        """Open the view; `since` returns the start of the caller's access to the versions of a path."""
+    def __init__(self, archive: Archive, scope: AccessTimes) -> None:
         self._archive = archive
-        self._since = since
+        self._scope = scope
 
     async def stat(self, path: Path) -> Entry:
         """Return the read-only entry as of the version."""
@@ -264,7 +256,7 @@ class SnapshotsMount(Mount):
             return [self._stat(ROOT / name) for name in names]
         commit, inner = self._commit_of(path), Path(path.parts[1:])
         entries = self._archive.reader.list_in(commit, str(inner))
-        return [entry for entry in entries if self._since(inner / entry.name) <= commit.time_ns]
+        return [entry for entry in entries if self._scope.readable_since(inner / entry.name) <= commit.time_ns]
 
     def _read(self, path: Path) -> bytes:
         if path.is_root:
@@ -282,6 +274,6 @@ class SnapshotsMount(Mount):
         """Return the version that a path begins with; ENOENT if the caller had no access to its rest then."""
         commit = self._archive.reader.resolve(path.parts[0]).commit
         inner = Path(path.parts[1:])
-        if not inner.is_root and self._since(inner) > commit.time_ns:
+        if not inner.is_root and self._scope.readable_since(inner) > commit.time_ns:
             raise not_found(path)
         return commit

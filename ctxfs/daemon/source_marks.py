@@ -9,8 +9,8 @@ import os
 from ctxfs.app import App
 from ctxfs.index.search.grep import places_of
 from ctxfs.model.path import Path
-from ctxfs.services.caller_scope import is_versioned
 from ctxfs.store import rooted_fs
+from ctxfs.store.layout import is_versioned
 from ctxfs.versions.objects.fingerprint import MAX_TEXT_BYTES
 
 _MAX_FILES = 500  # files a call: a commit waits for one call at most

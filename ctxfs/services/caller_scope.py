@@ -13,7 +13,7 @@ from ctxfs.policy.evaluate import tree_path_of
 from ctxfs.policy.owners import NEVER, OWNED_AREAS, Owners
 from ctxfs.policy.rules import Verb
 from ctxfs.store import rooted_fs
-from ctxfs.store.layout import AREAS
+from ctxfs.store.layout import is_versioned
 from ctxfs.versions.archive import Archive
 from ctxfs.vfs.caller_context import acting_principal
 
@@ -21,7 +21,8 @@ from ctxfs.vfs.caller_context import acting_principal
 class CallerScope:
     """The permissions of the calling principal (`vfs.caller_context`), as searches, contexts and mounts need them.
 
-    Every method reads the calling principal when it is called. Methods that read versions block.
+    Implements every protocol of `policy.scope`. Every method reads the calling principal when it is called. Methods
+    that read versions block.
     """
 
     def __init__(self, policy: PolicyEngine, owners: Owners, archive: Archive, deliveries: str) -> None:
@@ -41,19 +42,19 @@ class CallerScope:
         return None if reader is None else reader.key
 
     def may(self, verb: Verb, path: Path) -> bool:
-        """True if the calling principal has a permission at a path."""
+        """Return True if the calling principal has a permission at a path."""
         return self._policy.is_allowed(acting_principal(), verb, path)
 
     def may_read(self, path: Path) -> bool:
-        """True if the calling principal may read a file."""
+        """Return True if the calling principal may read a file."""
         return self.may(Verb.READ, path)
 
     def may_create(self, path: Path) -> bool:
-        """True if the calling principal may create files in a directory."""
+        """Return True if the calling principal may create files in a directory."""
         return self.may(Verb.CREATE, path)
 
     def is_for_all_agents(self, path: Path) -> bool:
-        """True if every agent may read a file."""
+        """Return True if every agent may read a file."""
         return self._policy.is_for_all_agents(path)
 
     def restricted_principal(self) -> str:
@@ -62,15 +63,15 @@ class CallerScope:
         return "" if self._policy.is_unrestricted(principal) else str(principal)
 
     def sees_all(self) -> bool:
-        """True if no rule restricts the calling principal."""
+        """Return True if no rule restricts the calling principal."""
         return self._policy.is_unrestricted(acting_principal())
 
     def sees_events(self, path: Path) -> bool:
-        """True if a path below history/ exists for the calling principal."""
+        """Return True if a path below history/ exists for the calling principal."""
         return self.may(Verb.LIST, Path(("history", *path.parts)))
 
     def has_versions(self, path: Path) -> bool:
-        """True for a path whose versions the calling principal may read."""
+        """Return True for a path whose versions the calling principal may read."""
         return is_versioned(path) and self.may_read(path)
 
     def readable_since(self, path: Path, *, below: bool = False) -> int:
@@ -111,7 +112,7 @@ class CallerScope:
         return self._owners.owned_since(principal, subject)
 
     def _may_read_response(self, principal: Principal, task: Path) -> bool:
-        """True if an agent may read all recorded sources of a task's response. Blocks."""
+        """Return True if an agent may read all recorded sources of a task's response. Blocks."""
         try:
             data = rooted_fs.read_file(self._deliveries, (task.parts[1], ANSWERED))
             sources = sources_of_answered(data)
@@ -121,14 +122,9 @@ class CallerScope:
         return may_read_derived(principal, self._owners.owners_of(task), sources, may_read)
 
     def is_withheld(self, path: Path, *texts: bytes) -> bool:
-        """True if quarantine hides a path, something below it, or one of `texts` from the calling agent. Blocks."""
+        """Return True if quarantine hides a path, something below it, or one of `texts` from the calling agent. Blocks."""
         principal, marks = acting_principal(), self._archive.marks
         if principal is None or principal.is_person or marks.quarantine.is_empty:
             return False
         quarantine = marks.quarantine
         return quarantine.covers(path) or quarantine.reaches_below(path) or any(map(marks.holds, texts))
-
-
-def is_versioned(path: Path) -> bool:
-    """True for paths in the work tree; `.versions` and `.search` below them have no versions."""
-    return bool(path.parts) and path.parts[0] in AREAS and not {".versions", ".search"} & set(path.parts)

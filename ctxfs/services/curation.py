@@ -7,7 +7,6 @@ from ctxfs.model.change import Change
 from ctxfs.model.entry import Entry
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
-from ctxfs.services.caller_scope import is_versioned
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.recording.journal import new_session_name
@@ -35,7 +34,7 @@ class CuratedTree:
         """Apply changes in order; directories that exist already are left as they are."""
         journal = self._archive.writer(Actor(str(self._owner), new_session_name("e"), "evaluator", reason))
         try:
-            tree = SessionTree(self._namespace, None, journal, is_versioned)
+            tree = SessionTree(self._namespace, None, journal)
             for change in changes:
                 with contextlib.suppress(FileExistsError):
                     await tree.apply(change)

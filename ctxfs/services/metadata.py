@@ -8,8 +8,9 @@ from ctxfs.model.entry import Entry
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
-from ctxfs.services.caller_scope import CallerScope, is_versioned
+from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.sources import SettingsFile
+from ctxfs.store.layout import is_versioned
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.version_reader import VersionReader
 from ctxfs.vfs.namespace import Namespace

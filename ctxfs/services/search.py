@@ -22,7 +22,7 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
 from ctxfs.policy.engine import is_call_record
-from ctxfs.services.caller_scope import CallerScope
+from ctxfs.policy.scope import VersionScope
 from ctxfs.services.sources import Sources
 from ctxfs.threads import blocking
 from ctxfs.toolbox import Toolbox
@@ -94,7 +94,7 @@ class ContextBuilder:
         tree: Mount,
         searcher: Searcher,
         archive: Archive,
-        scope: CallerScope,
+        scope: VersionScope,
         owner: Principal,
         summarise: Summarise | None,
     ) -> None:
@@ -106,7 +106,7 @@ class ContextBuilder:
         self._constructor = Constructor(self._tree_view, summarise)
 
     def _tree_view(self, as_of: str) -> TreeView:
-        arguments = self._tree, self._searcher, self._archive, self._scope.has_versions, self._scope.readable_since
+        arguments = self._tree, self._searcher, self._archive, self._scope
         return TreeAt(as_of, *arguments) if as_of else CurrentTree(*arguments)
 
     async def build(self, request: Request, principal: str = "") -> Context:

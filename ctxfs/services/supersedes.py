@@ -5,7 +5,6 @@ from ctxfs.model.path import Path
 from ctxfs.model.principal import parse_principal
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
-from ctxfs.services.caller_scope import is_versioned
 from ctxfs.services.sources import SettingsFile
 from ctxfs.versions.version_reader import VersionReader
 from ctxfs.vfs.caller_context import acting_principal

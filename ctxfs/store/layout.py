@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import EXIT_NO_STORE, CommandError
+from ctxfs.model.path import Path
 from ctxfs.store.config import default_text
 from ctxfs.store.registry import (
     APPROVALS_NAME,
@@ -18,6 +19,7 @@ from ctxfs.store.registry import (
 
 STORE_NAME = ".ctxfs"
 AREAS = ("memory", "pad", "context", "search", "human")
+_VIEWS = frozenset((".versions", ".search"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,3 +222,8 @@ def find_store(named: str | None) -> Layout:
     if named or os.environ.get("CTXFS_STORE") or root == default_root():
         confirm_store(root)
     return Layout(root)
+
+
+def is_versioned(path: Path) -> bool:
+    """Return True for paths in the work tree; `.versions` and `.search` below them have no versions."""
+    return bool(path.parts) and path.parts[0] in AREAS and not _VIEWS & set(path.parts)

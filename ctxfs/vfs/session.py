@@ -1,6 +1,6 @@
 """Session trees: each change is journalled for its session, after a check of the attributes that it sets."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -10,6 +10,7 @@ from ctxfs.model.metadata import check_attribute
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
+from ctxfs.store.layout import is_versioned
 from ctxfs.versions.marks import MARK_OP, MARKS
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.recording.journal import JournalWriter
@@ -17,18 +18,12 @@ from ctxfs.vfs.caller_context import acting
 
 
 class SessionTree(Mount):
-    """The tree as one session changes it; `principal` None is ctxfs itself.
+    """The tree as one session changes it; `principal` None is ctxfs itself. Changes of versioned paths are journalled."""
 
-    `is_versioned` returns True for paths whose changes are journalled.
-    """
-
-    def __init__(
-        self, tree: Mount, principal: Principal | None, journal: JournalWriter, is_versioned: Callable[[Path], bool]
-    ) -> None:
+    def __init__(self, tree: Mount, principal: Principal | None, journal: JournalWriter) -> None:
         self._tree = tree
         self._principal = principal
         self._journal = journal
-        self._is_versioned = is_versioned
 
     async def stat(self, path: Path) -> Entry:
         """Implement `Mount.stat`."""
@@ -63,7 +58,7 @@ class SessionTree(Mount):
                 check_attribute(change.path, name, value, self._principal)
         with acting(self._principal, self._journal.actor.session):
             await self._tree.apply(change)
-        if self._is_versioned(change.path):
+        if is_versioned(change.path):
             self._record(change)
 
     def _record(self, change: Change) -> None:

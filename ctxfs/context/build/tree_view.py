@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.errors import path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
+from ctxfs.policy.scope import VersionScope
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
 
@@ -28,23 +29,17 @@ if TYPE_CHECKING:
 
 _MAX_VERSIONS = 200
 
-IsVersioned = Callable[[Path], bool]
-Since = Callable[[Path], int]  # start of the calling principal's access to a path's versions, in nanoseconds
-
 
 class CurrentTree:
     """The current tree."""
 
     notes: Sequence[str] = ()
 
-    def __init__(
-        self, tree: Mount, searcher: Searcher, archive: Archive, is_versioned: IsVersioned, since: Since = lambda _: 0
-    ) -> None:
-        self._since = since
+    def __init__(self, tree: Mount, searcher: Searcher, archive: Archive, scope: VersionScope) -> None:
+        self._scope = scope
         self._tree = tree
         self._searcher = searcher
         self._archive = archive
-        self._is_versioned = is_versioned
         self.revision = archive.newest
 
     @property
@@ -66,7 +61,7 @@ class CurrentTree:
 
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
         """Return the newest version of each versioned file."""
-        versioned = sorted(path for path in paths if self._is_versioned(_parse_path(path)))
+        versioned = sorted(path for path in paths if self._scope.has_versions(_parse_path(path)))
         return await in_turn(self._newest_versions, versioned) if versioned else {}
 
     def _newest_versions(self, paths: Sequence[str]) -> dict[str, str]:
@@ -74,7 +69,7 @@ class CurrentTree:
         return {
             path: commit.oid
             for path, commit in commits
-            if commit is not None and commit.time_ns >= self._since(_parse_path(path))
+            if commit is not None and commit.time_ns >= self._scope.readable_since(_parse_path(path))
         }
 
     def analyse(self, text: str) -> Sequence[str]:
@@ -92,22 +87,14 @@ class TreeAt(CurrentTree):
     Files that changed since are searched in their old content, by words. Sources have no versions.
     """
 
-    def __init__(
-        self,
-        as_of: str,
-        tree: Mount,
-        searcher: Searcher,
-        archive: Archive,
-        is_versioned: IsVersioned,
-        since: Since = lambda _: 0,
-    ) -> None:
+    def __init__(self, as_of: str, tree: Mount, searcher: Searcher, archive: Archive, scope: VersionScope) -> None:
         """Open the tree as of a version, snapshot or time. Blocks.
 
         Raise OSError: ENOENT for an unknown version and for a time before the first one, EINVAL for an invalid name.
         """
         from ctxfs.index.search.overlay import MAX_FILE_BYTES
 
-        super().__init__(tree, searcher, archive, is_versioned, since)
+        super().__init__(tree, searcher, archive, scope)
         archive.commit()
         self._commit = archive.reader.resolve(as_of).commit
         self.revision = self._commit.oid
@@ -128,16 +115,16 @@ class TreeAt(CurrentTree):
         results = await blocking(
             partial(self._searcher.search, past=self._old_files, exact=True), narrowed, below, limit
         )
-        versioned = [hit for hit in results.hits if self._is_versioned(_parse_path(hit.path))]
+        versioned = [hit for hit in results.hits if self._scope.has_versions(_parse_path(hit.path))]
         hits = await in_turn(lambda: [hit for hit in versioned if self._was_visible(hit.path)])
         return replace(results, query=query, hits=hits)
 
     def _was_visible(self, path: str) -> bool:
-        return self._since(_parse_path(path)) <= self._commit.time_ns
+        return self._scope.readable_since(_parse_path(path)) <= self._commit.time_ns
 
     async def read(self, path: Path) -> bytes:
         """Return the content of a file as of the version; ENOENT if it has no versions."""
-        if not self._is_versioned(path) or not await in_turn(self._was_visible, str(path)):
+        if not self._scope.has_versions(path) or not await in_turn(self._was_visible, str(path)):
             raise path_error(errno.ENOENT, path, "it has no past")
         return await in_turn(self._archive.reader.read_in, self._commit, str(path))
 
@@ -166,11 +153,13 @@ class SourceResolver(CurrentTree):
             data = b""
         if hashlib.sha256(data).hexdigest().startswith(sha256):
             return data
-        return await in_turn(self._read_version, path, sha256, revision) if self._is_versioned(tree_path) else None
+        return (
+            await in_turn(self._read_version, path, sha256, revision) if self._scope.has_versions(tree_path) else None
+        )
 
     def _read_version(self, path: str, sha256: str, revision: str) -> bytes | None:
         self._archive.commit()
-        since = self._since(_parse_path(path))
+        since = self._scope.readable_since(_parse_path(path))
         if revision:
             with contextlib.suppress(OSError):
                 is_visible = self._archive.reader.resolve(revision).commit.time_ns >= since

@@ -6,7 +6,7 @@ answered contexts are recorded (`records.py`, `delivery_store.py`), so that a re
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,12 +42,14 @@ from ctxfs.context.delivery.records import (
 )
 from ctxfs.context.grounding.evaluator import Evaluator, decode_response, render_evaluation
 from ctxfs.context.grounding.review import FACTS, Curator
+from ctxfs.eventlog.recorder import Recorder
 from ctxfs.index.search.results import Generation
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import CommandError, invalid, not_found
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.model.principal import parse_principal
+from ctxfs.policy.scope import TaskScope
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting, acting_principal, acting_session
 
@@ -63,15 +65,27 @@ _MAX_CACHED_CONTEXTS = 500  # contexts in memory: one for each task and each set
 # The tasks whose contexts are being built, to detect cycles: a pin may name another context, and that one this.
 _tasks_in_build: ContextVar[tuple[str, ...]] = ContextVar("ctxfs-building", default=())
 
-Build = Callable[[Request], Awaitable[Context]]
-# Adds records to the history: (the principal, the records)
-Remember = Callable[[str, Sequence[Mapping[str, object]]], Awaitable[None]]
+
+class Builder(Protocol):
+    """A builder of contexts for the calling principal."""
+
+    async def build(self, request: Request) -> Context:
+        """Build a context for a request."""
+        ...
 
 
-class Reread(Protocol):
+class IndexState(Protocol):
+    """The state of the index, which decides whether a context is current."""
+
+    def generation(self) -> Generation:
+        """Return the state; an answer of another generation may differ."""
+        ...
+
+
+class PieceLookup(Protocol):
     """A lookup of delivered pieces in their current sources."""
 
-    async def __call__(self, pieces: Sequence[Piece]) -> list[Piece | None]:
+    async def reread(self, pieces: Sequence[Piece]) -> list[Piece | None]:
         """Return each piece at its present position; None if its text is gone."""
         ...
 
@@ -103,34 +117,25 @@ class Tasks:
         self,
         requests: Mount,
         deliveries: DeliveryStore,
-        build: Build,
+        builder: Builder,
         evaluator: Evaluator,
         curator: Curator,
-        reread: Reread,
-        generation: Callable[[], Generation],
+        pieces: PieceLookup,
+        index: IndexState,
+        recorder: Recorder,
+        scope: TaskScope,
         default_budget: int,
-        remember: Remember,
-        sight: Callable[[], Hashable] = lambda: None,
-        may_keep: Callable[[Path], bool] = lambda _: True,
-        may_share: Callable[[Path], bool] = lambda _: True,
     ) -> None:
-        """Open the tasks.
-
-        `sight` returns a key that separates contexts for principals with different read permissions. `may_keep` returns
-        True if the calling principal may store facts in a directory, `may_share` if every agent may read a file.
-        """
-        self._may_share = may_share
-        self._may_keep = may_keep
-        self._visibility_key = sight
         self._requests = requests
         self._deliveries = deliveries
-        self._build = build
+        self._builder = builder
         self._evaluator = evaluator
         self._curator = curator
-        self._reread = reread
-        self._generation = generation
+        self._pieces = pieces
+        self._index = index
+        self._recorder = recorder
+        self._scope = scope
         self._default_budget = default_budget
-        self._add_history = remember
         self._built: dict[tuple[str, Hashable], BuiltContext] = {}
         self._evaluated: dict[tuple[str, Hashable], _CachedEvaluation] = {}
         self._pending_responses = dict[str, float]()  # task → time at which its response was last written
@@ -174,9 +179,9 @@ class Tasks:
     async def fresh(self, task: str) -> BuiltContext:
         """Return the current state of a task; build its context if the request or the index changed."""
         request = await self._read_file(task, REQUEST) or b""
-        key = (task, self._visibility_key())
+        key = (task, self._scope.cache_key())
         old = self._built.get(key)
-        generation = self._generation()
+        generation = self._index.generation()
         unchanged = old is not None and old.request == request and old.steady
         if old and unchanged and generation.allows(old.generation, time.monotonic() - old.at):
             return old
@@ -189,7 +194,7 @@ class Tasks:
         try:
             parsed = self._parse_request(request)
             steady = all(pin.path.parts[:1] in _STABLE_AREAS for pin in parsed.pins)
-            context = await self._build(parsed)
+            context = await self._builder.build(parsed)
         except OSError as failure:
             error = failure.strerror or str(failure)
         except CommandError as failure:
@@ -267,7 +272,7 @@ class Tasks:
         async with self._lock:
             context = await self._context(task)
             window = await self._read_window(task, principal)
-            reread = await self._reread([entry.piece for entry in window.held])
+            reread = await self._pieces.reread([entry.piece for entry in window.held])
             delta = await blocking(refresh_window, context, window, reread)
             if deliver:
                 await self._write_window(task, principal, delta.window)
@@ -294,7 +299,7 @@ class Tasks:
         data = await self._read_loads(task)
         if entries:
             await self._deliveries.write(task, LOADS, append_loads(data, common, entries))
-            await self._add_history(
+            await self._recorder.remember(
                 principal, [{"kind": "load", "task": task, "mode": mode, **entry} for entry in entries]
             )
 
@@ -351,9 +356,9 @@ class Tasks:
         answer = await self._answered_response(task)
         if answer is None:
             raise not_found(Path((task, EVALUATION)))
-        key = (task, self._visibility_key())
+        key = (task, self._scope.cache_key())
         cached = self._evaluated.get(key)
-        generation = self._generation()
+        generation = self._index.generation()
         if cached is not None and cached.response == answer[0] and cached.generation == generation:
             return cached.record
         record, _ = await self._evaluate(task, *answer)
@@ -370,8 +375,8 @@ class Tasks:
         outcome: dict[str, object] = {}
         if curate:
             facts = _fact_directory(answered_by(answered))
-            directory = facts if self._may_keep(facts) else None
-            paths, reviews = await self._curator.take(task, manifest, evaluation, directory, self._may_share)
+            directory = facts if self._scope.may_create(facts) else None
+            paths, reviews = await self._curator.take(task, manifest, evaluation, directory, self._scope)
             outcome = {"kept": paths, "reviews": reviews}
         return render_evaluation(evaluation, manifest, text), outcome
 

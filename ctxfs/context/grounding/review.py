@@ -12,7 +12,7 @@ import errno
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -24,6 +24,7 @@ from ctxfs.model.entry import Entry
 from ctxfs.model.errors import invalid, not_permitted
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import Path, lines_of, one_line
+from ctxfs.policy.scope import SharingScope
 
 if TYPE_CHECKING:
     from ctxfs.context.grounding.judge import Evaluation, JudgedClaim
@@ -77,19 +78,19 @@ class Curator:
         task: str,
         manifest: Manifest,
         evaluation: Evaluation,
-        facts: Path | None = FACTS,
-        may_share: Callable[[Path], bool] = lambda _: True,
+        facts: Path | None,
+        scope: SharingScope,
     ) -> tuple[list[str], list[str]]:
         """Store facts in the directory `facts` (None: nowhere) and open reviews for doubtful claims.
 
         Return the paths of new facts and the ids of new reviews; existing ones are left unchanged. FACTS receives only
-        claims whose source file `may_share` permits.
+        claims whose source file every agent may read.
         """
         paths = []
         if manifest.request.keep and facts is not None:
             for claim in evaluation.claims:
                 if claim.verdict == "supported" and claim.support >= _MIN_KEPT_SUPPORT and claim.source is not None:
-                    if facts == FACTS and not may_share(Path.parse(claim.source.path)):
+                    if facts == FACTS and not scope.is_for_all_agents(Path.parse(claim.source.path)):
                         continue
                     span = f"{claim.source.path}:{claim.source.first}-{claim.source.last}"
                     paths.append(

@@ -12,7 +12,7 @@ from ctxfs.app import App
 from ctxfs.model.errors import CommandError, invalid, not_found, path_error
 from ctxfs.model.path import Path, printable
 from ctxfs.policy.owners import NEVER
-from ctxfs.services.caller_scope import is_versioned
+from ctxfs.store.layout import is_versioned
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.history import parse_moment
 from ctxfs.versions.objects.commits import Actor, Commit
