@@ -21,6 +21,7 @@ from ctxfs.policy.quarantine import Quarantine
 from ctxfs.policy.rules import Verb
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting_principal
+from ctxfs.vfs.mount_wrapper import MountWrapper
 
 _SEARCH_VIEW = ".search"  # results are computed for the calling principal, so a visible directory may be searched
 QUARANTINED = f"{PREFIX}quarantined"
@@ -59,14 +60,14 @@ class DistrustMarks(Protocol):
         ...
 
 
-class AccessControl(Mount):
+class AccessControl(MountWrapper):
     """A tree under a policy, for the calling principal (`vfs.caller_context`).
 
     Calls without a principal, which are those of ctxfs itself, are unrestricted.
     """
 
     def __init__(self, tree: Mount, policy: PolicyDecisions, marks: DistrustMarks) -> None:
-        self._tree = tree
+        super().__init__(tree)
         self._marks = marks
         self._policy = policy
 

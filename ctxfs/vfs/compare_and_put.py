@@ -2,47 +2,26 @@
 
 import errno
 import hashlib
-from collections.abc import Mapping, Sequence
 
 from ctxfs.model.change import ABSENT, Change, Put
-from ctxfs.model.entry import Entry
 from ctxfs.model.errors import invalid, path_error
-from ctxfs.model.mount import Backing, Mount
+from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
+from ctxfs.vfs.mount_wrapper import MountWrapper
 from ctxfs.vfs.path_locks import PathLocks
 
 _MIN_DIGITS = 8
 
 
-class CompareAndPut(Mount):
+class CompareAndPut(MountWrapper):
     """A tree whose Puts compare the expected version.
 
     Puts to one path are serialised here, so no other Put through this tree comes between comparison and change.
     """
 
     def __init__(self, tree: Mount) -> None:
-        self._tree = tree
+        super().__init__(tree)
         self._locks = PathLocks()
-
-    async def stat(self, path: Path) -> Entry:
-        """Implement `Mount.stat`."""
-        return await self._tree.stat(path)
-
-    async def list(self, path: Path) -> Sequence[Entry]:
-        """Implement `Mount.list`."""
-        return await self._tree.list(path)
-
-    async def read(self, path: Path) -> bytes:
-        """Implement `Mount.read`."""
-        return await self._tree.read(path)
-
-    async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """Implement `Mount.metadata`."""
-        return await self._tree.metadata(path)
-
-    def backing(self, path: Path) -> Backing | None:
-        """Implement `Mount.backing`."""
-        return self._tree.backing(path)
 
     async def apply(self, change: Change) -> None:
         """Implement `Mount.apply`.

@@ -7,7 +7,7 @@ from typing import assert_never
 from ctxfs.model.change import Append, Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry
 from ctxfs.model.metadata import check_attribute
-from ctxfs.model.mount import Backing, Mount
+from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
 from ctxfs.store.layout import is_versioned
@@ -15,13 +15,17 @@ from ctxfs.versions.marks import MARK_OP, MARKS
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.recording.journal import JournalWriter
 from ctxfs.vfs.caller_context import acting
+from ctxfs.vfs.mount_wrapper import MountWrapper
 
 
-class SessionTree(Mount):
-    """The tree as one session changes it; `principal` None is ctxfs itself. Changes of versioned paths are journalled."""
+class SessionTree(MountWrapper):
+    """The tree as one session changes it; `principal` None is ctxfs itself. Changes of versioned paths are journalled.
+
+    An adapter that works on the files of `backing` directly has a journal of its own.
+    """
 
     def __init__(self, tree: Mount, principal: Principal | None, journal: JournalWriter) -> None:
-        self._tree = tree
+        super().__init__(tree)
         self._principal = principal
         self._journal = journal
 
@@ -44,10 +48,6 @@ class SessionTree(Mount):
         """Implement `Mount.metadata`."""
         with acting(self._principal, self._journal.actor.session):
             return await self._tree.metadata(path)
-
-    def backing(self, path: Path) -> Backing | None:
-        """Implement `Mount.backing`. An adapter that works on the files directly has a journal of its own."""
-        return self._tree.backing(path)
 
     async def apply(self, change: Change) -> None:
         """Check attributes, apply the change, and record it in the journal."""
