@@ -129,7 +129,7 @@ class App:
             self.searcher,
             self.curator,
             self.records,
-            lambda: self.daemon.mountpoints(),
+            self.daemon,
         )
         self.sources = Sources(self.layout, self.settings_file, self.namespace, self.policy, self.tools)
         self.search = Search(self.searcher, self.tools, self.sources, self.grep_pool, self.principal)

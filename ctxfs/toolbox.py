@@ -38,7 +38,13 @@ from ctxfs.vfs.caller_context import acting_principal
 
 _MAX_ARGUMENT_CHARACTERS = 4000  # characters of the arguments in a record of the event log
 
-Mounted = Callable[[], Sequence[Mapping[str, object]]]
+
+class MountTable(Protocol):
+    """The mount points of the store."""
+
+    def mountpoints(self) -> Sequence[Mapping[str, object]]:
+        """Return the mount points as plain values, with their host path `at` and their `principal`."""
+        ...
 
 
 class Servers(Protocol):
@@ -64,7 +70,7 @@ class _NoServers:
 
 
 class Toolbox:
-    """The tools of a store. `calls` runs them, `shelf` holds the state of MCP servers; the daemon sets `servers`."""
+    """The tools of a store. `calls` runs them, `shelf` holds the state of MCP servers."""
 
     def __init__(
         self,
@@ -74,7 +80,7 @@ class Toolbox:
         searcher: Searcher,
         curator: Curator,
         recorder: Recorder,
-        mountpoints: Mounted,
+        mounts: MountTable,
     ) -> None:
         self._layout = layout
         self._settings = settings
@@ -82,7 +88,7 @@ class Toolbox:
         self._searcher = searcher
         self._curator = curator
         self._recorder = recorder
-        self._mountpoints = mountpoints
+        self._mounts = mounts
         self._search = ToolSearch()
         self.approvals = Approvals(layout.approvals)
         self._builtin = FolderProvider(HostPath(tools.__file__).parent, self._approved_definition, builtin=True)
@@ -90,8 +96,17 @@ class Toolbox:
         self._functions = FunctionProvider(self._approved_definition)
         self._source_providers: dict[str, FolderProvider] = {}
         self.shelf = McpProvider(layout.servers, lambda: self._settings().servers, self.approvals.all)
-        self.servers: Servers = _NoServers()
+        self._servers: Servers = _NoServers()
         self.calls = Calls(ToolRegistry(self._list_providers, self.approvals, self._setting), layout.calls, self)
+
+    @property
+    def servers(self) -> Servers:
+        """Return the connections to MCP servers."""
+        return self._servers
+
+    def connect(self, servers: Servers) -> None:
+        """Use the connections of the daemon."""
+        self._servers = servers
 
     def sees(self, name: str) -> bool:
         """Return True if a tool or a server of this name exists for the calling principal."""
@@ -143,7 +158,7 @@ class Toolbox:
         """Run a tool: through its server, or as a program. A server gets file arguments as text."""
         if tool.server:
             texts = {name: data.decode("utf-8", "replace") for name, data in inputs.items() if isinstance(data, bytes)}
-            return await self.servers.run_tool(tool, {**arguments, **texts}, progress)
+            return await self._servers.run_tool(tool, {**arguments, **texts}, progress)
         confinement = self._confinement(tool, request.principal)
         if tool.is_function:
             confinement = replace(
@@ -197,7 +212,7 @@ class Toolbox:
 
         It hides the store and other principals' mounts, which would bypass the policy.
         """
-        mounted = [(str(mount["at"]), str(mount["principal"])) for mount in self._mountpoints()]
+        mounted = [(str(mount["at"]), str(mount["principal"])) for mount in self._mounts.mountpoints()]
         own_mount = next((mountpoint for mountpoint, owner in mounted if owner == principal), "")
         hidden = [
             os.path.realpath(self._layout.root),

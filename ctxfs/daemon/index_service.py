@@ -35,7 +35,10 @@ Parts = tuple[str, ...]
 
 
 class IndexService:
-    """The daemon's interface to the indexer, which sends orders and refreshes `app.searcher` after each commit."""
+    """The daemon's interface to the indexer, which sends orders and refreshes `app.searcher` after each commit.
+
+    Implements `index.search.index_monitor.IndexMonitor`.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -54,8 +57,7 @@ class IndexService:
         self._fault = ""
         self._has_scanned = False
         self._source_marks = SourceMarks(app)
-        app.searcher.behind = self.behind
-        app.searcher.on_damage = self._repair
+        app.searcher.connect(self)
         self._set_state("starting")
 
     async def run(self) -> None:
@@ -174,7 +176,7 @@ class IndexService:
             finally:
                 self._process = None
 
-    def _repair(self, reason: str) -> None:
+    def repair(self, reason: str) -> None:
         """Mark the index as damaged and restart the indexer, which repairs it first.
 
         Called by search from any thread.

@@ -44,7 +44,7 @@ class McpHost:
         self._state_sender, self._state_receiver = trio.open_memory_channel[Mapping[str, Any]](float("inf"))
         self._nursery: trio.Nursery | None = None
         self._ready_events: dict[str, trio.Event] = {}
-        app.tools.servers = self
+        app.tools.connect(self)
 
     async def run(self) -> None:
         """Run the host process while servers are configured, and restart it whenever it ends."""

@@ -84,12 +84,11 @@ class Daemon:
         self._watcher = Watcher(self._changed)
         self._secrets = SecretScanner(self._layout.tree)
         self._scanned_areas = {str(self._layout.tree / area): area for area in _SCANNED_AREAS}
-        self._app.daemon.secrets = lambda: self._secrets.findings
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._mountpoints = Mountpoints(self._app, nursery, self._spare, self._tree_changed)
-                self._app.daemon.mountpoints = self._mountpoints.listing
+                self._app.daemon.connect(self._mountpoints, self._secrets)
                 self._versions = CommitService(self._app, self._mountpoints)
                 listener = self._server.listen()
                 fd_socket = FdSocket(self._layout.run, self._mountpoints.receive)

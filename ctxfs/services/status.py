@@ -3,7 +3,9 @@
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Protocol
 
 from ctxfs import __version__
 from ctxfs.context.grounding.review import Curator
@@ -27,13 +29,52 @@ from ctxfs.vfs.namespace import Namespace
 from mounts.control import ControlMount, as_json
 
 
+class MountListing(Protocol):
+    """The mount points that a daemon serves."""
+
+    def listing(self) -> list[Mapping[str, object]]:
+        """Return the mount points as plain values."""
+        ...
+
+
+class SecretFindings(Protocol):
+    """The likely secrets that a daemon has detected."""
+
+    @property
+    def findings(self) -> Mapping[str, list[str]]:
+        """Return {path in the tree: [`line 3: AWS Access Key`, …]} of the files with likely secrets."""
+        ...
+
+
+class _NoDaemon:
+    """The substitute while this process is no daemon."""
+
+    findings: Mapping[str, list[str]] = MappingProxyType({})
+
+    def listing(self) -> list[Mapping[str, object]]:
+        return []
+
+
 class DaemonState:
-    """The daemon's part of the status; without a daemon everything is empty. The daemon replaces the functions."""
+    """The daemon's part of the status; without a daemon everything is empty."""
 
     def __init__(self) -> None:
         self.progress: dict[str, object] = {}
-        self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
-        self.secrets: Callable[[], Mapping[str, list[str]]] = dict
+        self._mounts: MountListing = _NoDaemon()
+        self._secrets: SecretFindings = _NoDaemon()
+
+    def connect(self, mounts: MountListing, secrets: SecretFindings) -> None:
+        """Use the parts of the daemon."""
+        self._mounts = mounts
+        self._secrets = secrets
+
+    def mountpoints(self) -> list[Mapping[str, object]]:
+        """Return the mount points as plain values."""
+        return self._mounts.listing()
+
+    def secrets(self) -> Mapping[str, list[str]]:
+        """Return {path in the tree: [`line 3: AWS Access Key`, …]} of the files with likely secrets."""
+        return self._secrets.findings
 
 
 class Status:

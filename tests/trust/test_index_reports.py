@@ -22,6 +22,7 @@ from ctxfs.daemon.session import LocalSession
 from ctxfs.index.ingest.crash_records import CrashRecords
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import parse_query
+from ctxfs.index.search.index_monitor import NoIndexMonitor
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
 from ctxfs.model.path import ROOT
@@ -29,6 +30,11 @@ from ctxfs.store.layout import Layout
 from mounts.search import render_results
 from tests.live import Live
 from tests.unit.index.test_index import Index
+
+
+class DownIndexer(NoIndexMonitor):
+    def behind(self) -> str:
+        return "the index is down"
 
 
 def service(searcher: Searcher) -> tuple[IndexService, dict[str, object]]:
@@ -203,7 +209,7 @@ def test_indexer_that_is_stopped_records_no_crash(tmp_path: Path) -> None:
 def test_no_interface_reports_a_dead_index_as_empty(offline: Live, method: str, arguments: dict[str, str]) -> None:
     session = LocalSession(Layout(offline.store))
     try:
-        session.app.searcher.behind = lambda: "the index is down"
+        session.app.searcher.connect(DownIndexer(session.app.layout.index))
         answer = session.call(method, **arguments)
         assert "the index is down" in str(answer.get("notes", answer.get("faults"))), answer
     finally:

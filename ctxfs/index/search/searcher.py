@@ -9,18 +9,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path as HostPath
 from typing import TYPE_CHECKING
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.corruption import CorruptIndex, damage, mark_damaged
+from ctxfs.index.engines.corruption import CorruptIndex, damage
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor
 from ctxfs.index.options import EmbedderSpec, IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search import ranking
 from ctxfs.index.search.file_status import FileStatus
+from ctxfs.index.search.index_monitor import IndexMonitor, NoIndexMonitor
 from ctxfs.index.search.question_embedding import QuestionEmbedder, read_query
 from ctxfs.index.search.results import Generation, IndexState, SearchResults
 from ctxfs.model.errors import invalid
@@ -68,16 +68,22 @@ class Searcher:
         self._view: IndexView | None = None
         self._vector_executor = ThreadPoolExecutor(1, "ctxfs-meaning")
         self._extractor = Extractor(INTERACTIVE)
-        self.on_damage: Callable[[str], None] = partial(mark_damaged, folder)
+        self._monitor: IndexMonitor = NoIndexMonitor(folder)
         self.generation = Generation(0, 0)
         self._pending_changes: list[tuple[IndexedRoot, Sequence[tuple[str, ...]], Sequence[tuple[str, ...]]]] = []
-        # Returns why words may miss files; empty if they cover all files. Set by the process that runs the indexer.
-        self.behind: Callable[[], str] = str
         # Changed files that only the index will find, at most `_MAX_UNCOVERED`.
         self._uncovered: dict[str, None] = {}
         self._roots: Sequence[IndexedRoot] | None = None
         # Prefixes of the sources whose folders are unchanged since the last query; None: all.
         self._unchanged_prefixes: AbstractSet[str] | None = None
+
+    def connect(self, monitor: IndexMonitor) -> None:
+        """Use the supervisor of an indexer that this process runs."""
+        self._monitor = monitor
+
+    def behind(self) -> str:
+        """Return why words may miss files; empty if they cover all files."""
+        return self._monitor.behind()
 
     def extract(self, name: str, data: bytes) -> list[Chunk]:
         """Return the chunks of a file, read in a sandboxed process. Raise UnreadableFile or ExtractorDown."""
@@ -173,7 +179,7 @@ class Searcher:
     def _locked_view(self, *, at_changes: bool = True) -> Iterator[IndexView | None]:
         """Lock the index for this thread and yield it; None if it does not exist.
 
-        With `at_changes`, apply the pending changes first. Report damage to `on_damage` and raise CorruptIndex.
+        With `at_changes`, apply the pending changes first. Request a repair of damage and raise CorruptIndex.
         """
         with self._lock:
             try:
@@ -185,7 +191,7 @@ class Searcher:
                 if not (reason := damage(error)):
                     raise
                 self._close_view()
-                self.on_damage(reason)
+                self._monitor.repair(reason)
                 raise CorruptIndex(reason) from error
 
     def _apply_changes(self, view: IndexView | None) -> None:
