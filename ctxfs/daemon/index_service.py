@@ -14,15 +14,14 @@ from ctxfs.daemon.worker_process import worker
 from ctxfs.index.engines.corruption import mark_damaged
 from ctxfs.index.options import IndexedRoot
 from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
+from ctxfs.supervise import Backoff, Restarts, supervise
 from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_SECONDS = 1.0
-_MAX_PAUSE_SECONDS = 60.0
+_BACKOFF = Backoff(first_seconds=1.0, max_seconds=60.0, healthy_seconds=60.0)
 _END_SECONDS = 5.0
 _ENDS_UNTIL_DOWN = 3  # occasional ends are followed by a restart without a report
-_HEALTHY_SECONDS = 60.0
 _REFRESH_SECONDS = 0.05
 _REPAIR_SECONDS = 10.0
 _MAX_PATHS = 50
@@ -53,7 +52,7 @@ class IndexService:
         self._write_lock = trio.Lock()
         self._roots_lock = trio.Lock()
         self._repair_until = 0.0
-        self._ends = 0  # consecutive ends of the process without progress
+        self._restarts = Restarts(_BACKOFF)  # an event that shows progress resets it
         self._fault = ""
         self._has_scanned = False
         self._source_marks = SourceMarks(app)
@@ -65,28 +64,25 @@ class IndexService:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._refresh_loop)
             nursery.start_soon(self._calm_loop)
-            while True:
-                started = trio.current_time()
-                self._fault = ""
-                try:
-                    await self._run_once()
-                except (OSError, WireError) as error:  # no process could be started, such as for lack of memory
-                    self._fault = self._fault or str(error)
-                if trio.current_time() - started > _HEALTHY_SECONDS:
-                    self._ends = 0
-                self._ends += 1
-                await trio.sleep(self._report_end())
+            await supervise(self._run_process, self._restarts, self._report_end)
 
-    def _report_end(self) -> float:
-        """Log the end of the process, update the state, and return the seconds until the restart."""
-        pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * float(1 << min(self._ends - 1, 10)))
-        log.error("the indexer process ended; restarting it in %.0f s: %s", pause, self._fault or "no reason given")
-        if self._ends < _ENDS_UNTIL_DOWN:
+    async def _run_process(self) -> str:
+        """Run the process until it ends, and return its last fault."""
+        self._fault = ""
+        try:
+            await self._run_once()
+        except (OSError, WireError) as error:  # no process could be started, such as for lack of memory
+            self._fault = self._fault or str(error)
+        return self._fault
+
+    def _report_end(self, fault: str, pause: float) -> None:
+        """Log the end of the process, and update the state."""
+        log.error("the indexer process ended; restarting it in %.0f s: %s", pause, fault or "no reason given")
+        if self._restarts.ends < _ENDS_UNTIL_DOWN:
             self._set_state("restarting")
         else:
-            reason = f" ({self._fault})" if self._fault else ""
+            reason = f" ({fault})" if fault else ""
             self._set_state(f"down: the indexer keeps ending{reason}; it is tried again by itself, see run/daemon.log")
-        return pause
 
     def behind(self) -> str:
         """Return why full-text search may miss files; empty if it covers all of them."""
@@ -203,12 +199,12 @@ class IndexService:
         if kind == "purged":
             self._app.searcher.forget()
         if kind in ("words-idle", "idle"):
-            self._ends = 0
+            self._restarts.reset()
             if detail == str(self._sent) and not self._unsent:  # otherwise the event is older than the last order
                 self._has_scanned = True
                 self._pending_state = "idle" if kind == "idle" else "embedding"
         elif kind == "words" and detail:
-            self._ends = 0
+            self._restarts.reset()
             self._set_state(_INDEXING)
             self._pending_state = ""
             self._app.daemon.progress["words"] = detail

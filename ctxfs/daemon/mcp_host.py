@@ -18,11 +18,12 @@ from ctxfs.exec.definition import Tool
 from ctxfs.exec.outcome import Outcome, Progress
 from ctxfs.model.errors import path_error
 from ctxfs.rpc.wire import FrameReader, error_from_wire, pack_frame
+from ctxfs.supervise import Backoff, Restarts, supervise
 from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)
 
-_RESTART_SECONDS = 1.0
+_BACKOFF = Backoff(first_seconds=1.0, max_seconds=1.0, factor=1.0)
 _END_SECONDS = 8.0
 
 
@@ -51,14 +52,17 @@ class McpHost:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._store_states)
-            while True:
-                if not self._app.settings.servers:
-                    await self._reloaded.wait()
-                    self._reloaded = trio.Event()
-                    continue
-                await self._run_once()
-                log.error("the MCP host process ended; restarting it")
-                await trio.sleep(_RESTART_SECONDS)
+            await supervise(self._run_process, Restarts(_BACKOFF), self._report_end)
+
+    async def _run_process(self) -> None:
+        """Run the process until it ends, as soon as a server is configured."""
+        while not self._app.settings.servers:
+            await self._reloaded.wait()
+            self._reloaded = trio.Event()
+        await self._run_once()
+
+    def _report_end(self, result: None, pause: float) -> None:
+        log.error("the MCP host process ended; restarting it")
 
     async def reload(self) -> None:
         """Send the configured servers to the host process, and wake callers that wait for a server that is gone."""

@@ -24,13 +24,14 @@ from ctxfs.model.errors import EXIT_BUSY, CommandError
 from ctxfs.rpc.server import Peer
 from ctxfs.services.sources import opaque_below
 from ctxfs.store.config import MountSettings
+from ctxfs.supervise import Backoff, Restarts
 from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
-_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 60.0
+_BACKOFF = Backoff(first_seconds=1.0, max_seconds=60.0)
 _POLL_SECONDS = 0.5
 
 
@@ -340,7 +341,7 @@ class Mountpoints:
 
     async def _replace(self, served: _ServedMount) -> None:
         """Mount again, with backoff, until it succeeds or the mount point is unmounted."""
-        pause = _RETRY_SECONDS
+        restarts = Restarts(_BACKOFF)
         with served.scope:
             while True:
                 dead = served.take_connection()
@@ -354,8 +355,7 @@ class Mountpoints:
                     if dead >= 0:
                         os.close(dead)  # the new process has a copy; without any copy the kernel answers ENOTCONN
                 served.started.set()
-                await trio.sleep(pause)
-                pause = min(2 * pause, _MAX_RETRY_SECONDS)
+                await trio.sleep(restarts.record_end())
         if served.pid:
             await self._supervise_replacement(served)
         else:

@@ -38,6 +38,7 @@ from ctxfs.mcp_client.stdio_transport import StdioTransport, last_stderr_line
 from ctxfs.mcp_client.uri_paths import DIRECTORIES
 from ctxfs.model.errors import path_error
 from ctxfs.store.config import ServerSource
+from ctxfs.supervise import Backoff, Restarts, supervise
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ _CONNECT_SECONDS = 30.0
 _LIST_SECONDS = 60.0
 _SETTLE_SECONDS = 0.2
 _PATIENCE_SECONDS = 10.0
-_MIN_DELAY_SECONDS, _MAX_DELAY_SECONDS, _HEALTHY_SECONDS = 0.5, 60.0, 30.0
+_BACKOFF = Backoff(first_seconds=0.5, max_seconds=60.0, healthy_seconds=30.0)
 _MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 MAX_MESSAGE_CHARACTERS = 200
 MAX_INSTRUCTIONS_CHARACTERS = 20_000
@@ -81,22 +82,24 @@ class Connection:
 
     async def run(self) -> None:
         """Keep the server connected until cancelled."""
-        delay = _MIN_DELAY_SECONDS
-        while True:
-            started = trio.current_time()
-            self._set_state("connecting")
-            self._push_state("connecting")
-            reason = await self._run_session()
-            delay = (
-                _MIN_DELAY_SECONDS
-                if trio.current_time() - started > _HEALTHY_SECONDS
-                else min(_MAX_DELAY_SECONDS, delay * 2)
-            )
-            self._push_state(f"down: {reason}; it is tried again in {delay:g} s")
-            self._retry = trio.Event()
-            self._set_state("down")
-            with trio.move_on_after(delay):
-                await self._retry.wait()
+        # A server that cannot be reached at first is tried again later than one whose healthy connection has ended.
+        await supervise(self._connect, Restarts(_BACKOFF, ends=1), self._report_end, self._wait_retry)
+
+    async def _connect(self) -> str:
+        """Run one connection, and return why it ended."""
+        self._set_state("connecting")
+        self._push_state("connecting")
+        return await self._run_session()
+
+    def _report_end(self, reason: str, pause: float) -> None:
+        self._push_state(f"down: {reason}; it is tried again in {pause:g} s")
+        self._retry = trio.Event()
+        self._set_state("down")
+
+    async def _wait_retry(self, seconds: float) -> None:
+        """Wait for the next attempt: a caller that needs the server starts it earlier."""
+        with trio.move_on_after(seconds):
+            await self._retry.wait()
 
     async def call(
         self,

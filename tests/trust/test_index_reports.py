@@ -80,8 +80,9 @@ def test_search_reports_a_dead_indexer_and_is_not_cached(index: Index, monkeypat
     nothing = parse_query("mode:words xylophone")
     assert index.searcher.search(nothing, ROOT, 5).is_complete
     before = index.searcher.generation
-    made._fault, made._ends = "OSError: [Errno 28] No space left on device", 5
-    made._report_end()
+    for _ in range(5):
+        made._restarts.record_end()
+    made._report_end("OSError: [Errno 28] No space left on device", 16.0)
     assert index.searcher.generation != before, "cached answers are computed again"
     answer = index.searcher.search(nothing, ROOT, 5)
     assert not answer.is_complete
