@@ -97,7 +97,7 @@ class App:
         )
 
     def _open_policy(self) -> None:
-        layout, marks = self.layout, self.archive.marks
+        layout = self.layout
         self.tokens = CredentialStore(layout.tokens)
         self.policy_file = PolicyFile(layout.rules)
         self.owners = Owners(layout.owners, lambda path: os.path.lexists(layout.tree.joinpath(*path.parts)))
@@ -106,7 +106,7 @@ class App:
             self.tokens,
             RuleHistory(layout.policy_past),
             self.owners,
-            lambda: marks.quarantine,
+            self.archive.marks,
         )
         self.scope = CallerScope(self.policy, self.owners, self.archive, str(layout.deliveries))
         self.records = Records(layout, self.history, self.audit, self.archive, self.policy)

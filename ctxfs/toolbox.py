@@ -31,7 +31,7 @@ from ctxfs.model.errors import not_permitted, path_error
 from ctxfs.model.path import Path
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
-from ctxfs.store.config import Settings
+from ctxfs.store.config import ServerSource, Settings
 from ctxfs.store.layout import Layout
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting_principal
@@ -95,7 +95,7 @@ class Toolbox:
         self._own_tools = FolderProvider(layout.tools, self._approved_definition)
         self._functions = FunctionProvider(self._approved_definition)
         self._source_providers: dict[str, FolderProvider] = {}
-        self.shelf = McpProvider(layout.servers, lambda: self._settings().servers, self.approvals.all)
+        self.shelf = McpProvider(layout.servers, self._configured_servers, self.approvals.all)
         self._servers: Servers = _NoServers()
         self.calls = Calls(ToolRegistry(self._list_providers, self.approvals, self._setting), layout.calls, self)
 
@@ -203,6 +203,9 @@ class Toolbox:
     def _approved_digest(self, name: str) -> str:
         approval = self.approvals.all().get(name)
         return approval.digest if approval is not None else "none"
+
+    def _configured_servers(self) -> Sequence[ServerSource]:
+        return self._settings().servers
 
     def _setting(self, name: str) -> str:
         return str(getattr(self._settings().tools, name, ""))

@@ -4,7 +4,7 @@ Listed documents are cached on disk and stay when the server is gone. Addresses 
 name. All files are marked untrusted, with their address as `source`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ctxfs.mcp_client.uri_paths import Parts, Template
@@ -34,36 +34,40 @@ class Documents(Protocol):
         ...
 
 
-Fetch = Callable[[str, Parts], Awaitable[bool]]
+class DocumentServer(Protocol):
+    """One server with documents."""
+
+    def listed(self) -> Documents:
+        """Return the current documents."""
+        ...
+
+    async def fetch(self, uri: str, parts: Parts) -> bool:
+        """Store the document at an address as a file; return False if the server has none there."""
+        ...
 
 
 class McpDocumentsMount(Mount):
-    """Documents of one server.
-
-    `cache` is the folder of fetched documents, `documents` returns the server's current ones. `fetch` fetches an
-    address and returns False if it has no content.
-    """
+    """Documents of one server; `cache` is the folder of fetched documents."""
 
     sealed = True
 
-    def __init__(self, cache: Mount, documents: Callable[[], Documents], fetch: Fetch) -> None:
+    def __init__(self, cache: Mount, server: DocumentServer) -> None:
         self._cache = cache
-        self._documents = documents
-        self._fetch = fetch
+        self._server = server
 
     async def stat(self, path: Path) -> Entry:
         """Return the cached entry; a document that is not cached yet is fetched if the server has it."""
         try:
             return await self._cache.stat(path)
         except FileNotFoundError:
-            current = self._documents()
+            current = self._server.listed()
             if self._is_folder(path.parts):
                 return Entry(path.name, "dir", mode=0o555)
             if path.parts in current.documents:
                 uri = current.documents[path.parts]
             else:
                 uri = "" if path.name.startswith(".") else _match_template(current, path.parts)
-            if not uri or not await self._fetch(uri, path.parts):
+            if not uri or not await self._server.fetch(uri, path.parts):
                 raise not_found(path) from None
         return await self._cache.stat(path)
 
@@ -98,7 +102,7 @@ class McpDocumentsMount(Mount):
 
     def _prefixes(self) -> Sequence[Parts]:
         """Return the folders of templates and of documents that are not fetched yet."""
-        current = self._documents()
+        current = self._server.listed()
         unfetched = [parts[:-1] for parts in current.documents]
         return [*(template.folder for template in current.templates), *current.folders, *unfetched]
 

@@ -20,7 +20,7 @@ from ctxfs.model.toml import parse_toml
 from ctxfs.policy.credentials import Credential, grants_by_id
 from ctxfs.policy.evaluate import Decision, Policy, Rights, tree_path_of
 from ctxfs.policy.owners import Owners
-from ctxfs.policy.quarantine import NO_QUARANTINE, Quarantine, quarantine_from_wire
+from ctxfs.policy.quarantine import NoMarks, QuarantineSource, quarantine_from_wire
 from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.policy.rules import DEFAULT, EVERYTHING, Rule, Verb, default_rules, parse_policy, rule_from_wire
 
@@ -97,7 +97,7 @@ class PolicyEngine:
         tokens: CredentialSource | None = None,
         past: RuleHistory | None = None,
         owners: Owners | None = None,
-        quarantined: Callable[[], Quarantine] = lambda: NO_QUARANTINE,
+        marks: QuarantineSource | None = None,
         settle_seconds: float = _SETTLE_SECONDS,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -105,11 +105,11 @@ class PolicyEngine:
 
         `files` begins with the settings, which hold rules in some of their tables. Files of rules alone follow, and may
         be missing. Without files, rules come from `put_in_force` only. `past` records every change of the rules. Without
-        `owners`, tasks of contexts are not separated by owner. `quarantined` returns the current quarantine, which
-        mount processes receive together with the rules.
+        `owners`, tasks of contexts are not separated by owner. Mount processes receive the quarantine of `marks`
+        together with the rules.
         """
-        self._quarantined = quarantined
-        self.quarantine = quarantined()
+        self._marks = NoMarks() if marks is None else marks
+        self.quarantine = self._marks.quarantine
         self._owners = owners
         self._files = tuple(files)
         self._rule_history = past
@@ -137,7 +137,7 @@ class PolicyEngine:
         """
         if not self._files:
             return False
-        quarantine = self._quarantined()
+        quarantine = self._marks.quarantine
         if quarantine is not self.quarantine:
             self.quarantine = quarantine
             self.epoch += 1
@@ -252,7 +252,7 @@ class PolicyEngine:
     @property
     def quarantined_paths(self) -> frozenset[str]:
         """The paths that are quarantined at this moment."""
-        return self._quarantined().paths
+        return self._marks.quarantine.paths
 
     @property
     def wire(self) -> list[Any]:

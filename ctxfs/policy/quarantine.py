@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ctxfs.model.path import Path
 
@@ -39,6 +40,21 @@ class Quarantine:
 
 
 NO_QUARANTINE = Quarantine()
+
+
+class QuarantineSource(Protocol):
+    """The marks of a store, as the policy needs them."""
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """The current quarantine."""
+        ...
+
+
+class NoMarks:
+    """The substitute without a store: nothing is in quarantine."""
+
+    quarantine = NO_QUARANTINE
 
 
 def quarantine_from_wire(value: list[object]) -> Quarantine:

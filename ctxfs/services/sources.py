@@ -20,7 +20,7 @@ from ctxfs.toolbox import Toolbox
 from ctxfs.vfs.caller_context import acting_principal
 from ctxfs.vfs.namespace import Namespace
 from mounts import knowledge
-from mounts.mcp_documents import McpDocumentsMount
+from mounts.mcp_documents import Documents, McpDocumentsMount
 
 
 class SettingsFile:
@@ -63,20 +63,14 @@ class Sources:
         }
         for name, server in self._tools.shelf.shown().items():
             if server.documents or server.templates:
-                mounts[Path(("knowledge", name))] = self._documents_of(name)
+                stored = Folder(str(self._tools.shelf.resources_of(name)), writable=False)
+                mounts[Path(("knowledge", name))] = McpDocumentsMount(stored, _DocumentServer(self._tools, name))
         mounts |= self.providers.open(self._settings.current.providers)
         for path in self._namespace.mountpoints:
             if len(path.parts) == 2 and path.parts[0] == "knowledge" and path not in mounts:
                 self._namespace.detach(path)
         for path, mount in mounts.items():
             self._namespace.attach(path, mount)
-
-    def _documents_of(self, server: str) -> Mount:
-        async def fetch(uri: str, parts: tuple[str, ...]) -> bool:
-            return await self._tools.servers.fetch(server, uri, parts)
-
-        stored = Folder(str(self._tools.shelf.resources_of(server)), writable=False)
-        return McpDocumentsMount(stored, lambda: self._tools.shelf.shown()[server], fetch)
 
     def hide_mountpoint(self, path: str) -> bool:
         """Make a mount point opaque, before the kernel mounts it. False if it was opaque already.
@@ -130,6 +124,20 @@ class Sources:
             for source in self._settings.current.sources
             if self._policy.rights(principal, Path(("knowledge", source.name))).exists
         ]
+
+
+class _DocumentServer:
+    """The documents of one MCP server. Implements `mounts.mcp_documents.DocumentServer`."""
+
+    def __init__(self, tools: Toolbox, name: str) -> None:
+        self._tools = tools
+        self._name = name
+
+    def listed(self) -> Documents:
+        return self._tools.shelf.shown()[self._name]
+
+    async def fetch(self, uri: str, parts: tuple[str, ...]) -> bool:
+        return await self._tools.servers.fetch(self._name, uri, parts)
 
 
 def embedder_of(settings: Settings) -> EmbedderSpec | None:
