@@ -136,10 +136,7 @@ class App:
         settings = self.settings.search
         self.search_view = SearchView(self.search, self.scope, settings.results, settings.budget)
         self.namespace.attach_view(".search", self.search_view)
-        self.namespace.attach_view(
-            ".versions",
-            VersionsView(self.archive, is_versioned, self.scope.readable_since, self.scope.restricted_principal),
-        )
+        self.namespace.attach_view(".versions", VersionsView(self.archive, self.scope))
         self.metadata = Metadata(
             self.tree, self.namespace, self.archive.reader, self.searcher, self.scope, self.settings_file
         )

@@ -208,7 +208,7 @@ class ContextMount(Mount):
         reader, (task, name) = acting_principal(), path.parts
         if name in (ANSWERED, EVALUATION, RESPONSE):
             sources = await self._tasks.sources_of_response(task)
-            return may_read_derived(reader, self._owners.owners_of(_in_tree(path)), sources, self._may_read)
+            return may_read_derived(reader, self._owners.owners_of(_in_tree(path)), sources, self._scope.may_read)
         if not is_record(name) or name == LOADS:
             return True
         if name != window_name(str(reader)):

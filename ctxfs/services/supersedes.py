@@ -6,6 +6,7 @@ from ctxfs.model.principal import parse_principal
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
 from ctxfs.services.sources import SettingsFile
+from ctxfs.store.layout import is_versioned
 from ctxfs.versions.version_reader import VersionReader
 from ctxfs.vfs.caller_context import acting_principal
 
