@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ctxfs.context.retrieval_metrics import Gold, Place
+from ctxfs.context.retrieval_metrics import Gold, LineRange
 from ctxfs.index.query import parse_query
-from ctxfs.index.search.rank_fusion import WEIGHTS, prepare
+from ctxfs.index.search.rank_fusion import WEIGHTS, fill_and_standardise
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.path import Path
 
@@ -31,9 +31,9 @@ def collect(searcher: Searcher, gold: list[Gold]) -> list[Case]:
     for question in gold:
         hits = searcher.search(parse_query(question.question), Path.parse(question.below), 10_000).hits
         raw = {name: np.array([hit.signals.get(name, np.nan) for hit in hits]) for name in NAMES}
-        columns = prepare(raw)
+        columns = fill_and_standardise(raw)
         matrix = np.stack([columns.get(name, np.zeros(len(hits))) for name in NAMES], axis=1)
-        positions = [Place(hit.chunk.path, hit.chunk.first, hit.chunk.last) for hit in hits]
+        positions = [LineRange(hit.chunk.path, hit.chunk.first, hit.chunk.last) for hit in hits]
         evidence = [
             n for n, position in enumerate(positions) if any(item.touches(position) for item in question.relevant)
         ]

@@ -23,8 +23,8 @@ from typing import cast
 
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.sentences import sentences
-from ctxfs.context.grounding.judge import Embed, Sources, evaluate, evidence_of
-from ctxfs.context.grounding.sentence_values import _DENIAL, said
+from ctxfs.context.grounding.judge import Embed, Sources, evaluate, split_evidence
+from ctxfs.context.grounding.sentence_values import _DENIAL, extract_values
 from ctxfs.index.engines.fulltext import analyse
 from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.extract.dates import find_dates
@@ -139,7 +139,7 @@ def replace_name(text: str, names: list[str], chance: random.Random) -> str | No
     inside = [
         word
         for word in re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b(?![.'-]\w)", text)
-        if word.lower() in said(text).names and word not in _MONTHS
+        if word.lower() in extract_values(text).names and word not in _MONTHS
     ]
     if not inside:
         return None
@@ -205,7 +205,7 @@ def judge(
 ) -> list[tuple[Labelled, str, frozenset[str]]]:
     """Return (claim, verdict, kinds of the conflicts) of each claim."""
     pieces = [Piece(name, 1, text.count("\n") + 1, text, kind="markdown") for name, text in sources.items()]
-    evidence = Sources(evidence_of(pieces, {name: number for number, name in enumerate(sources, 1)}), analyse)
+    evidence = Sources(split_evidence(pieces, {name: number for number, name in enumerate(sources, 1)}), analyse)
     out: list[tuple[Labelled, str, frozenset[str]]] = []
     for claim in claims:
         judged_claims = evaluate(claim.text, evidence, analyse, embed, {}).claims

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.harness import make_store, show
 from ctxfs.cli.evaluation import BUDGETS, measure
-from ctxfs.context.retrieval_metrics import Gold, parse_place
+from ctxfs.context.retrieval_metrics import Gold, parse_line_range
 from ctxfs.daemon.session import LocalSession
 from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.store.layout import find_store
@@ -55,7 +55,7 @@ def questions_of(
         corrected = errors.get(f"locomo_{index}_qa{number}", {}).get("correct_evidence") or ()
         evidence = [turn for turn in corrected if turn in places] or [turn for turn in cited if turn in places]
         if question["category"] in CATEGORIES and evidence:
-            relevant = tuple(parse_place(f"{source}/{places[turn]}") for turn in dict.fromkeys(evidence))
+            relevant = tuple(parse_line_range(f"{source}/{places[turn]}") for turn in dict.fromkeys(evidence))
             questions.append(Gold(question["question"], relevant, CATEGORIES[question["category"]], source))
     return questions
 

@@ -18,44 +18,44 @@ from pathlib import Path
 
 from benchmarks.harness import make_store
 from benchmarks.quality import _SOURCE, COLLECTIONS
-from ctxfs.context.retrieval_metrics import Gold, Outcome, Place, score_hits, summarise
+from ctxfs.context.retrieval_metrics import Gold, LineRange, Outcome, score_hits, summarise
 from ctxfs.daemon.session import LocalSession
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.embedders import open_embedder
 from ctxfs.store.layout import find_store
 
-Engine = Callable[[str], Sequence[Place]]
+Engine = Callable[[str], Sequence[LineRange]]
 _WORD = re.compile(r"\w+")
 _MAX_HITS = 10
 
 
-def chunks_of(store: Path) -> list[tuple[Place, str, bytes]]:
+def chunks_of(store: Path) -> list[tuple[LineRange, str, bytes]]:
     """Return (position, heading and text, vector) of every chunk of a store."""
     catalog = Catalog(store / "index", read_only=True)
     rows = catalog._db.execute(
         "SELECT f.path, c.first, c.last, c.heading, c.text, v.vector FROM chunks c JOIN files f ON f.id=c.file "
         "JOIN vectors v ON v.id=c.vector ORDER BY c.id"
     )
-    return [(Place(row[0].decode(), row[1], row[2]), f"{row[3]}\n{row[4]}", row[5]) for row in rows]
+    return [(LineRange(row[0].decode(), row[1], row[2]), f"{row[3]}\n{row[4]}", row[5]) for row in rows]
 
 
 def ctxfs(store: Path, mode: str) -> Engine:
     session = LocalSession(find_store(str(store)))
     session.catch_up_once()
 
-    def ask(question: str) -> list[Place]:
+    def ask(question: str) -> list[LineRange]:
         hits = session.call("search", question=f"mode:{mode} {question}", below="", limit=_MAX_HITS)["hits"]
-        return [Place(hit["path"], hit["first"], hit["last"]) for hit in hits]
+        return [LineRange(hit["path"], hit["first"], hit["last"]) for hit in hits]
 
     return ask
 
 
-def fts5(chunks: list[tuple[Place, str, bytes]]) -> Engine:
+def fts5(chunks: list[tuple[LineRange, str, bytes]]) -> Engine:
     db = sqlite3.connect(":memory:")
     db.execute("CREATE VIRTUAL TABLE texts USING fts5(text, tokenize='porter unicode61')")
     db.executemany("INSERT INTO texts(rowid, text) VALUES(?,?)", enumerate((text for _, text, _ in chunks), 1))
 
-    def ask(question: str) -> list[Place]:
+    def ask(question: str) -> list[LineRange]:
         match_expression = " OR ".join(f'"{word}"' for word in _WORD.findall(question))
         rows = db.execute(
             "SELECT rowid FROM texts WHERE texts MATCH ? ORDER BY rank LIMIT ?", (match_expression, _MAX_HITS)
@@ -65,7 +65,7 @@ def fts5(chunks: list[tuple[Place, str, bytes]]) -> Engine:
     return ask
 
 
-def bm25s(chunks: list[tuple[Place, str, bytes]]) -> Engine:
+def bm25s(chunks: list[tuple[LineRange, str, bytes]]) -> Engine:
     import bm25s as library
     import Stemmer
 
@@ -76,7 +76,7 @@ def bm25s(chunks: list[tuple[Place, str, bytes]]) -> Engine:
         show_progress=False,
     )
 
-    def ask(question: str) -> list[Place]:
+    def ask(question: str) -> list[LineRange]:
         tokens = library.tokenize(question, stopwords="en", stemmer=stemmer, show_progress=False)
         results, _ = index.retrieve(tokens, k=_MAX_HITS, show_progress=False)
         return [chunks[number][0] for number in results[0]]
@@ -84,7 +84,7 @@ def bm25s(chunks: list[tuple[Place, str, bytes]]) -> Engine:
     return ask
 
 
-def lancedb(chunks: list[tuple[Place, str, bytes]], folder: Path, store: Path) -> Engine:
+def lancedb(chunks: list[tuple[LineRange, str, bytes]], folder: Path, store: Path) -> Engine:
     import lancedb as library
     import numpy as np
     import pyarrow as arrow
@@ -105,8 +105,8 @@ def lancedb(chunks: list[tuple[Place, str, bytes]], folder: Path, store: Path) -
     )
     table.create_fts_index("text")
 
-    def ask(question: str) -> list[Place]:
-        vector = embedder.embed_question(question)
+    def ask(question: str) -> list[LineRange]:
+        vector = embedder.embed_query(question)
         rows = table.search(query_type="hybrid").vector(vector).text(" ".join(_WORD.findall(question)))
         return [chunks[row["number"]][0] for row in rows.limit(_MAX_HITS).to_list()]
 
@@ -114,12 +114,12 @@ def lancedb(chunks: list[tuple[Place, str, bytes]], folder: Path, store: Path) -
 
 
 def ripgrep(texts: Path) -> Engine:
-    def ask(question: str) -> list[Place]:
+    def ask(question: str) -> list[LineRange]:
         words = "|".join(_WORD.findall(question))
         output = subprocess.run(["rg", "-ciw", "-e", words, "."], cwd=texts, capture_output=True, text=True).stdout
         counts = [line.rpartition(":") for line in output.splitlines()]
         counts.sort(key=lambda item: (-int(item[2]), item[0]))
-        return [Place(f"knowledge/{_SOURCE}/{path[2:]}") for path, _, _ in counts[:_MAX_HITS]]
+        return [LineRange(f"knowledge/{_SOURCE}/{path[2:]}") for path, _, _ in counts[:_MAX_HITS]]
 
     return ask
 

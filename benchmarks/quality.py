@@ -26,7 +26,7 @@ from pathlib import Path
 import ctxfs.index.search.rank_fusion as ranking
 from benchmarks.harness import make_store, show
 from ctxfs.cli.evaluation import measure
-from ctxfs.context.retrieval_metrics import Gold, Outcome, Place, summarise
+from ctxfs.context.retrieval_metrics import Gold, LineRange, Outcome, summarise
 from ctxfs.daemon.session import LocalSession
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.store.layout import find_store
@@ -77,7 +77,7 @@ def make_collection(folder: Path, modules: int) -> list[Gold]:
         for path in sorted(library.rglob("*.py"))
         if not {"test", "tests", "site-packages", "idlelib", "lib2to3"} & set(path.parts)
     ]
-    questions: list[tuple[str, Place]] = []
+    questions: list[tuple[str, LineRange]] = []
     for path in files[:: max(1, len(files) // modules)]:
         try:
             text, summaries = without_docstrings(path.read_text(encoding="utf-8"))
@@ -91,7 +91,7 @@ def make_collection(folder: Path, modules: int) -> list[Gold]:
             node = nodes.get(function)
             if node is not None and len(question.split()) >= 4:
                 questions.append(
-                    (question, Place(f"knowledge/{_SOURCE}/{name}", node.lineno, node.end_lineno or node.lineno))
+                    (question, LineRange(f"knowledge/{_SOURCE}/{name}", node.lineno, node.end_lineno or node.lineno))
                 )
     counts = Counter(question for question, _ in questions)
     return [Gold(question.replace('"', " "), (position,)) for question, position in questions if counts[question] == 1]
@@ -117,7 +117,7 @@ def to_markdown(page: str) -> str:
 
 def make_manuals(folder: Path, limit: int) -> list[Gold]:
     """Write manual pages below `folder`, without their NAME sections; return the questions."""
-    questions: list[tuple[str, Place]] = []
+    questions: list[tuple[str, LineRange]] = []
     files = sorted(
         path
         for section in ("man1", "man5", "man7", "man8")
@@ -143,7 +143,7 @@ def make_manuals(folder: Path, limit: int) -> list[Gold]:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(before + heading + after, encoding="utf-8")
         if len(name[1].split()) >= 4:
-            questions.append((name[1], Place(f"knowledge/{_SOURCE}/{path.parent.name}/{target.name}")))
+            questions.append((name[1], LineRange(f"knowledge/{_SOURCE}/{path.parent.name}/{target.name}")))
     counts = Counter(question for question, _ in questions)
     return [Gold(question.replace('"', " "), (position,)) for question, position in questions if counts[question] == 1]
 

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.corpus import real_files
 from benchmarks.harness import make_store, memory_mb, report
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.embedders import Embedder, Vectors, unit
+from ctxfs.index.engines.embedders import Embedder, Vectors, normalise
 from ctxfs.index.engines.vectors import build_graph, pack_vector
 from ctxfs.index.ingest.embed_worker import EmbeddingQueue
 from ctxfs.index.options import EmbedderSpec
@@ -61,9 +61,9 @@ class WordProjection:
                 digest = hashlib.blake2b(word.encode(), digest_size=4).digest()
                 row += self._directions[int.from_bytes(digest) % len(self._directions)] / (1 + count**0.5)
             row[0] += 1e-3
-        return unit(out)
+        return normalise(out)
 
-    def embed_question(self, text: str) -> Vectors:
+    def embed_query(self, text: str) -> Vectors:
         row: Vectors = self.embed([text])[0]
         return row
 
@@ -93,9 +93,9 @@ class StandInSearcher(Searcher):
     def dimensions(self) -> int:
         return self._stand_in.dimensions
 
-    def embed_question(self, text: str) -> Vectors:
+    def embed_query(self, text: str) -> Vectors:
         start = time.perf_counter()
-        vector = self._stand_in.embed_question(text)
+        vector = self._stand_in.embed_query(text)
         self.vector_seconds = time.perf_counter() - start
         return vector
 
@@ -158,7 +158,7 @@ def store_vectors(index: Path, embedder: WordProjection) -> None:
             ]
             stored.assign(pairs)
     total, _ = stored.count(model.id)
-    build_graph(index, model.id, _DIMENSIONS, partial(stored.after, model.id), total, 2)
+    build_graph(index, model.id, _DIMENSIONS, partial(stored.vectors_after, model.id), total, 2)
     catalog.close()
 
 
@@ -182,7 +182,7 @@ def graph_recall(searcher: StandInSearcher, queries: list[str]) -> float:
     assert graph is not None
     count = 0
     for question in queries[:20]:
-        vector = searcher._stand_in.embed_question(question)
+        vector = searcher._stand_in.embed_query(question)
         cosines = np.concatenate(
             [
                 graph.matrix[start : start + 20_000].astype(np.float32) @ vector

@@ -46,7 +46,7 @@ def direct_rate(setup: Bench) -> float:
     from ctxfs.index.engines.catalog import Catalog
     from ctxfs.index.engines.embedders import open_embedder
     from ctxfs.index.engines.model_files import default_model_folder
-    from ctxfs.index.ingest.embed_worker import EMBED_BATCH
+    from ctxfs.index.ingest.embed_worker import EMBED_BATCH_CHUNKS
     from ctxfs.index.options import EmbedderSpec
 
     catalog = Catalog(setup.store / "index", read_only=True)
@@ -55,8 +55,8 @@ def direct_rate(setup: Bench) -> float:
     embedder = open_embedder(EmbedderSpec(folder=str(default_model_folder())), 2)
     embedder.embed(texts[:32])
     start = time.perf_counter()
-    for offset in range(0, len(texts), EMBED_BATCH):
-        embedder.embed(texts[offset : offset + EMBED_BATCH])
+    for offset in range(0, len(texts), EMBED_BATCH_CHUNKS):
+        embedder.embed(texts[offset : offset + EMBED_BATCH_CHUNKS])
     return len(texts) / (time.perf_counter() - start)
 
 

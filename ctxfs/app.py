@@ -49,7 +49,7 @@ from mounts.context import ContextMount
 from mounts.control import ControlMount
 from mounts.history import HistoryMount
 from mounts.review import ReviewMount
-from mounts.search import KeptQuestions, SearchView
+from mounts.search import SearchView, StoredQueries
 from mounts.tools import ToolsMount
 from mounts.versions import SnapshotsMount, VersionsView
 
@@ -104,7 +104,7 @@ class App:
         self.policy = PolicyEngine(
             (layout.config, layout.rules),
             self.tokens,
-            RuleHistory(layout.policy_past),
+            RuleHistory(layout.policy_history),
             self.owners,
             self.archive.marks,
         )
@@ -178,10 +178,10 @@ class App:
     def _attach_mounts(self) -> None:
         tree, folders, owner = self.namespace, self.layout.tree, str(self.principal)
         tree.attach(ROOT, AgentsGuideMount(self.sources.visible))
-        tree.attach(Path(("memory",)), memory.provide(folders))
-        tree.attach(Path(("pad",)), pad.provide(folders))
+        tree.attach(Path(("memory",)), memory.create_mount(folders))
+        tree.attach(Path(("pad",)), pad.create_mount(folders))
         tree.attach(Path(("knowledge",)), ControlMount({}))  # exists before the first source does
-        questions = KeptQuestions(self.owners, owner)
+        questions = StoredQueries(self.owners, owner)
         tree.attach(Path(("search",)), self.search_view.root(self._work_folder("search"), questions))
         requests, budget = self._work_folder("context"), self.settings.context.budget
         contexts = ContextMount(requests, self.tasks, budget, owner, self.owners, self.scope)

@@ -9,7 +9,7 @@ from pathlib import Path as HostPath
 from typing import Any, Protocol
 
 import tools
-from ctxfs.context.build.constructor import CANDIDATES
+from ctxfs.context.build.constructor import MAX_CANDIDATES
 from ctxfs.context.grounding.review import Curator
 from ctxfs.eventlog.recorder import Recorder
 from ctxfs.exec.approvals import Approvals
@@ -135,7 +135,7 @@ class Toolbox:
             return self._search.rank(query.text, readable, self._searcher.embed if can_embed else None)
 
         hits = []
-        for number, (tool, word_score, similarity) in enumerate((await blocking(rank))[:CANDIDATES]):
+        for number, (tool, word_score, similarity) in enumerate((await blocking(rank))[:MAX_CANDIDATES]):
             text, path = f"{tool.name}: {tool.description}", str(tool_path(tool.name))
             chunk = ChunkRow(-1 - number, path, 1, 1, "", text, "tool", 0, "", "", None)
             signals = {"words": word_score, "meaning": similarity}
@@ -190,7 +190,7 @@ class Toolbox:
         if content:
             about["content"] = content
             question += f" (sha256 of what its arguments name: {content})"
-        decision = await self._curator.permission(question, about)
+        decision = await self._curator.request_permission(question, about)
         if decision == "reject":
             raise not_permitted(f"tools/{tool.name}", "a person has refused this call")
         if decision != "accept":

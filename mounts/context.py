@@ -79,7 +79,7 @@ class ContextMount(Mount):
         if not _is_derived(path):
             return await self._requests.stat(path)
         data = await self._read_derived(path, deliver=False)
-        return snapshot(path.name, data, mtime_ns=(await self._tasks.fresh(path.parts[0])).made_ns)
+        return snapshot(path.name, data, mtime_ns=(await self._tasks.build_if_changed(path.parts[0])).made_ns)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Return the tasks at the root; in a task its files, derived files and records."""
@@ -89,7 +89,7 @@ class ContextMount(Mount):
         entries = {entry.name: entry for entry in await self._requests.list(path) if not _is_record(path / entry.name)}
         entries = {name: entry for name, entry in entries.items() if await self._is_readable(path / name)}
         if len(path.parts) == 1 and REQUEST in entries:
-            built = await self._tasks.fresh(path.name)
+            built = await self._tasks.build_if_changed(path.name)
             derived = (NAMES[built.context.request.format], _MANIFEST) if built.context else ()
             errors = (_ERROR,) if await self._tasks.error(path.name) else ()
             recorded = [name for name in await self._tasks.records(path.name) if await self._is_readable(path / name)]
@@ -131,7 +131,7 @@ class ContextMount(Mount):
             return await self._tasks.evaluation(task)
         if name == _ERROR and (error := await self._tasks.error(task)):
             return f"{error}\n".encode("utf-8", "replace")
-        context = (await self._tasks.fresh(task)).context
+        context = (await self._tasks.build_if_changed(task)).context
         if context is not None and name == NAMES[context.request.format]:
             return await self._tasks.snapshot(task, reader) if deliver else context.text.encode("utf-8", "replace")
         if context is not None and name == _MANIFEST:
@@ -152,7 +152,7 @@ class ContextMount(Mount):
                 for entry in await self._requests.list(path):
                     await self._requests.apply(Remove(path / entry.name))
                 await self._requests.apply(change)
-                await self._tasks.forget(path.name)
+                await self._tasks.drop_or_move(path.name)
             case Remove(path) if _is_generated(path):
                 await self._task_entry(
                     path
@@ -160,7 +160,7 @@ class ContextMount(Mount):
             case Move(path, to) if len(path.parts) == len(to.parts) == 1:
                 await blocking(self._owners.set_owners, _in_tree(to), self._owners.owners_of(_in_tree(path)))
                 await self._requests.apply(change)
-                await self._tasks.forget(path.name, to.name)
+                await self._tasks.drop_or_move(path.name, to.name)
             case Move(path, to) if len(path.parts) == len(to.parts) == 2 and not (
                 _is_generated(path) or _is_generated(to)
             ):
@@ -186,7 +186,7 @@ class ContextMount(Mount):
         """Create a task, which belongs to the calling principal before it contains files."""
         async with self._lock:
             await self._check_free(path)
-            await self._tasks.forget(path.name)  # of an earlier task of this name
+            await self._tasks.drop_or_move(path.name)  # of an earlier task of this name
             await blocking(self._owners.set_owners, _in_tree(path), (str(acting_principal() or self._owner),))
             await self._requests.apply(MakeDir(path))
 
@@ -218,7 +218,7 @@ class ContextMount(Mount):
 
     async def _record_response(self, path: Path) -> None:
         if path.name == RESPONSE and len(path.parts) == 2:
-            await self._tasks.answered(path.parts[0])
+            await self._tasks.record_answered(path.parts[0])
 
     async def _task_entry(self, path: Path) -> Entry:
         entry = await self._requests.stat(Path(path.parts[:1]))

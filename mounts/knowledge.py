@@ -5,6 +5,6 @@ from ctxfs.store.config import Source
 from ctxfs.store.folder import Folder
 
 
-def provide(source: Source, hidden: frozenset[tuple[str, ...]] = frozenset()) -> Mount:
+def create_mount(source: Source, hidden: frozenset[tuple[str, ...]] = frozenset()) -> Mount:
     """Return the mount of one source; `hidden` are paths in it that are not shown."""
     return Folder(source.path, writable=source.writable, hidden=hidden)

@@ -6,6 +6,6 @@ from ctxfs.model.mount import Mount
 from ctxfs.store.folder import Folder
 
 
-def provide(tree: HostPath) -> Mount:
+def create_mount(tree: HostPath) -> Mount:
     """Return the mount of `<store>/tree/memory`."""
     return Folder(str(tree / "memory"), writable=True, versioned=True)

@@ -99,7 +99,7 @@ class SearchView:
         """Return the mount of queries limited to the directory `below`."""
         return SearchMount(self, below, None)
 
-    def root(self, folder: Mount, questions: "KeptQuestions") -> Mount:
+    def root(self, folder: Mount, questions: "StoredQueries") -> Mount:
         """Return the mount search/, which lists the stored queries, directories of `folder`."""
         return SearchMount(self, ROOT, folder, questions)
 
@@ -118,7 +118,7 @@ class SearchView:
         page = self._pages.get(key)
         now = time.monotonic()
         generation = self._search.generation()
-        if page is not None and generation.allows(page.generation, now - page.searched_at):
+        if page is not None and generation.may_reuse(page.generation, now - page.searched_at):
             self._pages.move_to_end(key)
             return page
         answer = await self._search.ask(question, below)
@@ -138,7 +138,7 @@ class SearchView:
         return page.contexts[budget]
 
 
-class KeptQuestions:
+class StoredQueries:
     """The stored queries that the calling principal sees: its own. Several principals may store the same query."""
 
     def __init__(self, owners: Owners, owner: str) -> None:
@@ -176,7 +176,7 @@ class SearchMount(Mount):
     """The queries of one directory. Reads have no side effects; only `touch search/<query>` is stored."""
 
     def __init__(
-        self, view: SearchView, below: Path, folder: Mount | None, questions: KeptQuestions | None = None
+        self, view: SearchView, below: Path, folder: Mount | None, questions: StoredQueries | None = None
     ) -> None:
         self._view = view
         self._below = below

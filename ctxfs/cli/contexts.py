@@ -262,10 +262,10 @@ def why(store: str | None, manifest: str, path: str, as_json: bool) -> None:
     Exit code 3 if PATH was no candidate of the context of MANIFEST.
     """
     from ctxfs.context.build.manifest import parse_manifest
-    from ctxfs.context.build.rebuild import why as candidates_at
+    from ctxfs.context.build.rebuild import explain_path
 
     with session(store) as opened:
-        entries = candidates_at(parse_manifest(_read_manifest(opened, manifest)), path)
+        entries = explain_path(parse_manifest(_read_manifest(opened, manifest)), path)
     if as_json:
         print_json(entries)
     for entry in () if as_json else entries:

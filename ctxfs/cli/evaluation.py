@@ -12,8 +12,8 @@ from ctxfs.cli.output import print_json, print_line, warn
 from ctxfs.cli.progress import counted
 from ctxfs.context.retrieval_metrics import (
     Gold,
+    LineRange,
     Outcome,
-    Place,
     by_category,
     parse_gold,
     regressions,
@@ -117,8 +117,8 @@ def measure(
     return outcomes, list(notes)
 
 
-def _passage_of(item: dict[str, Any]) -> Place:
-    return Place(item["path"], item["first"], item["last"])
+def _passage_of(item: dict[str, Any]) -> LineRange:
+    return LineRange(item["path"], item["first"], item["last"])
 
 
 def _read_baseline(file: HostPath) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ctxfs.model.errors import CommandError
 from ctxfs.store.agents_md import AgentsMdFiles
 from ctxfs.store.layout import find_store
 from ctxfs.store.lock import wait_released
-from ctxfs.store.lost_and_found import LostAndFound, list_found
+from ctxfs.store.lost_and_found import StrayFiles, list_stray_files
 
 _STOP_TIMEOUT_SECONDS = 10.0
 _MIN_MISSING_CHECKS = 4  # checks, half a second apart, that must find no mount before it counts as unmounted
@@ -60,7 +60,7 @@ def mount(
     layout = find_store(store)
     target = _resolve_mountpoint(mountpoint)
     check_fuse()
-    stray_before = set(list_found(layout.root))
+    stray_before = set(list_stray_files(layout.root))
     prepare_mountpoint(target, is_known_mountpoint=MountRecords(layout.run).knows(str(target)))
     client = connect_or_start(layout)
     arguments = {"at": str(target), "principal": principal, "token": token, "read_only": read_only}
@@ -70,7 +70,7 @@ def mount(
         print_line(f"mounted at {target}")
         _warn_of_stray_files(layout.root, stray_before)
         if guide is not None:
-            AgentsMdFiles(layout.run).put(guide, str(target))
+            AgentsMdFiles(layout.run).add_block(guide, str(target))
         return
     _interrupt_on_terminate()
     try:
@@ -78,7 +78,7 @@ def mount(
         print_line(f"mounted at {target}; Ctrl-C unmounts")
         _warn_of_stray_files(layout.root, stray_before)
         if guide is not None:
-            AgentsMdFiles(layout.run).put(guide, str(target))
+            AgentsMdFiles(layout.run).add_block(guide, str(target))
         missing_checks = 0
         while missing_checks < _MIN_MISSING_CHECKS:  # the daemon replaces a mount process that dies
             time.sleep(0.5)
@@ -88,11 +88,11 @@ def mount(
         with contextlib.closing(Client(layout.run)) as again:
             again.call("unmount", at=str(target), lazy=True)
         print_line(f"unmounted {target}")
-    AgentsMdFiles(layout.run).take(str(target))
+    AgentsMdFiles(layout.run).remove_blocks(str(target))
 
 
-def _warn_of_stray_files(store: HostPath, before: set[LostAndFound]) -> None:
-    for stray in list_found(store):
+def _warn_of_stray_files(store: HostPath, before: set[StrayFiles]) -> None:
+    for stray in list_stray_files(store):
         if stray not in before:
             warn(stray.text)
             warn(f"→ {stray.remedy}")
@@ -151,7 +151,7 @@ def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: b
     if everything:
         client.call("stop")
         client.close()
-        guides.take()
+        guides.remove_blocks()
         wait_released(find_store(store).run, _STOP_TIMEOUT_SECONDS)
         print_line("unmounted everything")
     else:
@@ -162,7 +162,7 @@ def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: b
                 raise
             clear_dead(target)
         client.close()
-        guides.take(str(target))
+        guides.remove_blocks(str(target))
         print_line(f"unmounted {target}")
 
 

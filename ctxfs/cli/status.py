@@ -15,7 +15,7 @@ from ctxfs.cli.output import print_json, print_line
 from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
 from ctxfs.store.layout import find_store
-from ctxfs.store.lost_and_found import list_found
+from ctxfs.store.lost_and_found import list_stray_files
 from ctxfs.versions.objects.git_process import run_git
 
 
@@ -214,7 +214,7 @@ def _check_model(store: str | None) -> str:
     if spec is None:
         return "search by meaning is switched off (index.meaning = false)"
     embedder = open_embedder(spec, 1)
-    embedder.embed_question("does it answer?")
+    embedder.embed_query("does it answer?")
     return f"{spec.url or spec.folder} gives vectors of {embedder.dimensions} numbers"
 
 
@@ -263,7 +263,7 @@ def _check_mounts(store: str | None) -> str:
 
 def _check_found(store: str | None) -> str:
     """Raise CommandError for stray files, which wait for the decision of a person."""
-    for stray in list_found(find_store(store).root):
+    for stray in list_stray_files(find_store(store).root):
         raise CommandError(stray.text, stray.remedy)
     return "nothing was written below a mount"
 

@@ -12,7 +12,7 @@ from ctxfs.cli.progress import follow_index
 from ctxfs.daemon.session import LocalSession, connect
 from ctxfs.model.errors import EXIT_NO_STORE, CommandError
 from ctxfs.store.layout import STORE_NAME, choose_root, create_store, find_store
-from ctxfs.store.registry import CONFIG_NAME, check_place, confirm_store, programs_of
+from ctxfs.store.registry import CONFIG_NAME, check_location, confirm_store, programs_of
 
 
 @click.command()
@@ -25,7 +25,7 @@ def init(store: str | None) -> None:
     root = choose_root(store)
     existed = (root / CONFIG_NAME).exists()
     if existed:
-        check_place(root)
+        check_location(root)
     layout = create_store(root)
     confirm_store(layout.root)
     print_line(f"{'store is ready' if existed else 'made a store'} at {layout.root}")
@@ -45,7 +45,7 @@ def trust(place: str, yes: bool) -> None:
     root = named if (named / CONFIG_NAME).exists() else named / STORE_NAME
     if not (root / CONFIG_NAME).exists():
         raise CommandError(f"no store at '{named}'", "name the folder that holds ctxfs.toml", EXIT_NO_STORE)
-    check_place(root)
+    check_location(root)
     programs = programs_of(root)
     print_line(f"{root} starts {'these, as you:' if programs else 'no program by its settings'}", bold=True)
     for line in programs:

@@ -22,14 +22,14 @@ _LAST_LINE = 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LineRange:
     """A range of lines in a file, by default the whole file."""
 
     path: str
     first: int = 1
     last: int = _LAST_LINE
 
-    def touches(self, other: "Place") -> bool:
+    def touches(self, other: "LineRange") -> bool:
         """Return True if the two ranges share a line."""
         return self.path == other.path and self.first <= other.last and other.first <= self.last
 
@@ -39,7 +39,7 @@ class Gold:
     """A question and the ranges that contain its answer."""
 
     question: str
-    relevant: tuple[Place, ...]
+    relevant: tuple[LineRange, ...]
     category: str = ""
     below: str = ""
 
@@ -77,19 +77,19 @@ def _parse_record(record: Any) -> Gold:
     relevant = record.get("relevant")
     if not isinstance(relevant, list) or not relevant or not all(isinstance(item, str) for item in relevant):
         raise ValueError("'relevant' is a list of one or more paths")
-    ranges = tuple(map(parse_place, relevant))
+    ranges = tuple(map(parse_line_range, relevant))
     return Gold(record["question"], ranges, str(record.get("category", "")), str(record.get("below", "")))
 
 
-def parse_place(text: str) -> Place:
+def parse_line_range(text: str) -> LineRange:
     """Parse `path`, `path:12` or `path:3-9`."""
     match = _LINE_SUFFIX.fullmatch(text)
     if match is None:
-        return Place(text)
-    return Place(match[1], int(match[2]), int(match[3] or match[2]))
+        return LineRange(text)
+    return LineRange(match[1], int(match[2]), int(match[3] or match[2]))
 
 
-def score_hits(outcome: Outcome, hits: Sequence[Place]) -> None:
+def score_hits(outcome: Outcome, hits: Sequence[LineRange]) -> None:
     """Set recall and nDCG; `hits` are ordered best first."""
     relevant = outcome.gold.relevant
     missing = set(range(len(relevant)))
@@ -106,7 +106,7 @@ def score_hits(outcome: Outcome, hits: Sequence[Place]) -> None:
     outcome.ndcg = sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains[:10], 1)) / ideal
 
 
-def score_context(outcome: Outcome, budget: int, pieces: Iterable[Place]) -> None:
+def score_context(outcome: Outcome, budget: int, pieces: Iterable[LineRange]) -> None:
     """Set the share of evidence within a context of `budget` tokens: 1 if it is complete, else 0."""
     lines: dict[str, list[tuple[int, int]]] = {}
     for piece in pieces:
@@ -116,7 +116,7 @@ def score_context(outcome: Outcome, budget: int, pieces: Iterable[Place]) -> Non
     )
 
 
-def _is_covered(line_range: Place, ranges: Iterable[tuple[int, int]]) -> bool:
+def _is_covered(line_range: LineRange, ranges: Iterable[tuple[int, int]]) -> bool:
     next_line = line_range.first
     for first, last in sorted(ranges):
         if first > next_line:

@@ -82,7 +82,7 @@ def _parse_frontmatter(data: bytes) -> dict[str, Any]:
     return {str(key): value for key, value in table.items()}
 
 
-def places_of(paths: Iterable[str]) -> list[Path]:
+def skill_folders(paths: Iterable[str]) -> list[Path]:
     """Return the folders of the SKILL.md files among these paths, without folders inside another skill."""
     folders: list[Path] = []
     for folder in sorted(Path.parse(path).parent for path in paths):

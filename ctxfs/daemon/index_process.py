@@ -103,7 +103,7 @@ def main() -> None:
             elif order == "purge":
                 indexer.purge()
             elif order == "changed":
-                indexer.changed([(prefix, tuple(parts)) for prefix, parts in value])
+                indexer.index_changes([(prefix, tuple(parts)) for prefix, parts in value])
     if indexer is not None:
         # Bound the time: the next indexer waits for the lock of the full-text index.
         threading.Thread(target=_exit_after, args=(_END_SECONDS,), daemon=True).start()

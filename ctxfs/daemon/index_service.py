@@ -117,7 +117,7 @@ class IndexService:
             self._set_state(_INDEXING)
         for root, inside in places:
             paths = list(inside)
-            await blocking(self._app.searcher.changed, root, paths[:_MAX_PATHS], paths[_MAX_PATHS:])
+            await blocking(self._app.searcher.report_changes, root, paths[:_MAX_PATHS], paths[_MAX_PATHS:])
         self._changed.set()
 
     async def _calm_loop(self) -> None:
@@ -135,7 +135,7 @@ class IndexService:
             if not self._changed.is_set() or trio.current_time() > self._oldest_unsent + _INDEXED_WITHIN_SECONDS:
                 await self._send_changes()
             try:
-                await blocking(self._app.searcher.look)
+                await blocking(self._app.searcher.apply_changes)
             except Exception:
                 log.exception("search could not look at a change; the index will contain it")
 
@@ -197,7 +197,7 @@ class IndexService:
         if kind in ("anew", "waits"):
             self._set_progress(kind, detail)
         if kind == "purged":
-            self._app.searcher.forget()
+            self._app.searcher.drop_memory()
         if kind in ("words-idle", "idle"):
             self._restarts.reset()
             if detail == str(self._sent) and not self._unsent:  # otherwise the event is older than the last order
@@ -226,7 +226,7 @@ class IndexService:
             except Exception:
                 log.exception("search could not refresh its index")
             if reached and sent == self._sent and not self._unsent:
-                self._app.searcher.caught_up()
+                self._app.searcher.mark_caught_up()
                 self._set_state(reached)  # only after the refresh does search use the new index
             # A tenth of the time at most: a bulk load commits all the time, small changes are found without a refresh.
             await trio.sleep(max(_REFRESH_SECONDS, 10 * (trio.current_time() - started)))
@@ -241,4 +241,4 @@ class IndexService:
         before = self.behind()
         self._app.daemon.progress["state"] = state
         if self.behind() != before:
-            self._app.searcher.move_on()
+            self._app.searcher.invalidate_results()

@@ -98,7 +98,7 @@ class Daemon:
                 nursery.start_soon(self._watcher.run)
                 nursery.start_soon(self._follow_sources)
                 nursery.start_soon(self._versions.run)
-                nursery.start_soon(self._app.tasks.follow)
+                nursery.start_soon(self._app.tasks.curate_forever)
                 nursery.start_soon(self._app.tools.calls.serve)
                 nursery.start_soon(self._servers.run)
                 nursery.start_soon(self._follow_policy)

@@ -7,7 +7,7 @@ marked files.
 import os
 
 from ctxfs.app import App
-from ctxfs.index.search.grep import places_of
+from ctxfs.index.search.grep import split_paths
 from ctxfs.model.path import Path
 from ctxfs.store import rooted_fs
 from ctxfs.store.layout import is_versioned
@@ -30,12 +30,12 @@ class SourceMarks:
 
         Blocks.
         """
-        marked = {path for path in self._app.searcher.distrusted() if not is_versioned(Path.parse(path))}
+        marked = {path for path in self._app.searcher.untrusted_paths() if not is_versioned(Path.parse(path))}
         for path in self._registered.keys() - marked:
             self._app.archive.record_marked_text(path, {}, b"")
             del self._registered[path]
         left = _MAX_FILES
-        for root, parts in places_of(sorted(marked), self._app.sources.indexed_roots(), hidden=True):
+        for root, parts in split_paths(sorted(marked), self._app.sources.indexed_roots(), hidden=True):
             left -= self._register("/".join((root.prefix, *parts)), root.root, parts)
             if not left:
                 return True

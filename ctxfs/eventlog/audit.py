@@ -23,7 +23,7 @@ from typing import Any
 from ctxfs.eventlog.chain import Link, Verified
 from ctxfs.eventlog.log import EventLog
 from ctxfs.eventlog.spool import Spool, query_digest, redact_query
-from ctxfs.store.lock import held
+from ctxfs.store.lock import exclusive_folder
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Audit:
         """
         if self.spools is None or not self.spools.is_dir():
             return 0
-        with held(self.spools):
+        with exclusive_folder(self.spools):
             if self.log.head() != self._last_link:  # another process has collected meanwhile
                 self._positions.clear()
                 self._collected.clear()

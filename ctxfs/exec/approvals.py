@@ -13,7 +13,7 @@ from typing import Any
 
 from ctxfs.model.errors import CommandError
 from ctxfs.store.config import replace_file
-from ctxfs.store.lock import held
+from ctxfs.store.lock import exclusive_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class Approvals:
 
     def add(self, approvals: Mapping[str, Approval]) -> None:
         """Add or replace approvals."""
-        with held(self._file.parent):
+        with exclusive_folder(self._file.parent):
             self._write({**self.all(), **approvals})
 
     def drop(self, prefix: str) -> None:
         """Remove the approvals of all tools whose names begin with `prefix`."""
-        with held(self._file.parent):
+        with exclusive_folder(self._file.parent):
             self._write({name: approval for name, approval in self.all().items() if not name.startswith(prefix)})
 
     def _write(self, approvals: Mapping[str, Approval]) -> None:

@@ -203,7 +203,7 @@ def _read_content(folder: HostPath, names: tuple[str, ...], max_bytes: int) -> t
     path = folder.joinpath(*names)
     try:
         with rooted_fs.directory_of(str(folder), names) as (parent, name):
-            fd = rooted_fs.open_quietly(name, dir_fd=parent)
+            fd = rooted_fs.open_nofollow(name, dir_fd=parent)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENXIO):
             raise

@@ -7,7 +7,7 @@ import time
 from pathlib import Path as HostPath
 
 from ctxfs.fuse import mount_calls
-from ctxfs.store.lost_and_found import make_found_folder
+from ctxfs.store.lost_and_found import make_stray_folder
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def move_stray_files(directory: int, at: str, store: HostPath) -> HostPath | Non
     names = os.listdir(directory)
     if not names:
         return None
-    folder = make_found_folder(store, at)
+    folder = make_stray_folder(store, at)
     faults: dict[str, str] = {}
     for _ in range(_ATTEMPTS):  # a writer may have the directory open, and create more files for a moment
         faults = {name: fault for name in names if (fault := _move_entry(directory, name, folder))}

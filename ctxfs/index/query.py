@@ -50,7 +50,7 @@ class Query:
         return bool(self.words or self.phrases or self.must)
 
     @property
-    def filters(self) -> Hashable:
+    def filter_key(self) -> Hashable:
         """Return a hashable key of all filters, without the words; equal keys select the same files."""
         return self.kinds, self.paths, self.attributes, self.authors, self.confidence, self.since, self.until
 
@@ -75,7 +75,7 @@ class Query:
         return Keywords((*self.must, *self.phrases), self.words, self.must_not)
 
     @property
-    def plain(self) -> str:
+    def plain_text(self) -> str:
         """Return the query without its operators, for the embedder."""
         return " ".join((*self.words, *self.phrases, *self.must))
 
@@ -102,7 +102,7 @@ class Keywords:
         return [sum(counts_by_word[word][index] for word in terms) for index in range(len(texts))]
 
 
-def bare_word(word: str) -> str:
+def strip_word(word: str) -> str:
     """Return the word without surrounding punctuation and without a possessive ending."""
     bare = word.strip(_PUNCTUATION)
     for ending in _POSSESSIVE:

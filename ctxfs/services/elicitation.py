@@ -32,7 +32,7 @@ class Elicitation:
             "asked": datetime.now(UTC).isoformat(),
             "text": text[:_MAX_TEXT_CHARS],
         }
-        review = await self._curator.permission(question, about)
-        while (answer := await self._curator.answer(review)) is None:
+        review = await self._curator.request_permission(question, about)
+        while (answer := await self._curator.verdict_text(review)) is None:
             await trio.sleep(_POLL_SECONDS)
         return None if answer == "reject" else answer.removeprefix("edit").removeprefix("accept").strip()

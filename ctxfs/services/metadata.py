@@ -63,7 +63,7 @@ class Metadata:
             return {}
         data = await self._tree.read(path)
         digest = hashlib.sha256(data).hexdigest()
-        indexed_digest, note = await blocking(self._searcher.seen, str(path))
+        indexed_digest, note = await blocking(self._searcher.indexed_digest, str(path))
         indexed = note or ((revision or digest) if indexed_digest == digest else "pending")
         facts = {"sha256": digest, "indexed": indexed}
         return facts if b"\0" in data[:8192] else {**facts, "tokens": str(upper_bound(data.decode("utf-8", "replace")))}

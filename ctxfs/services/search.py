@@ -5,14 +5,21 @@ import itertools
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
-from ctxfs.context.build.constructor import CANDIDATES, Constructor, Context, Summarise, TreeView, from_answer
-from ctxfs.context.build.copied_text import CopiedText, find_recalled, passed_on
+from ctxfs.context.build.constructor import (
+    MAX_CANDIDATES,
+    Constructor,
+    Context,
+    Summarise,
+    TreeView,
+    context_of_results,
+)
+from ctxfs.context.build.copied_text import CopiedText, find_copied_text, inherited_trust
 from ctxfs.context.build.request import Request
 from ctxfs.context.build.tokens import open_tokenizer
-from ctxfs.context.build.tree_view import CurrentTree, TreeAt
+from ctxfs.context.build.tree_view import CurrentTree, TreeAsOf
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.glob import glob_matcher
-from ctxfs.index.search.grep import GrepResult, Matcher, Only, places_of
+from ctxfs.index.search.grep import GrepOutput, GrepResult, Matcher, split_paths
 from ctxfs.index.search.grep_pool import GrepPool
 from ctxfs.index.search.results import Generation, SearchResults
 from ctxfs.index.search.searcher import Searcher
@@ -53,19 +60,19 @@ class Search:
         query = parse_query(question)
         if below.parts[:1] == ("tools",) and not is_call_record(below):
             return await self._tools.find(query, below)
-        return await blocking(self._searcher.search, query, below, CANDIDATES)
+        return await blocking(self._searcher.search, query, below, MAX_CANDIDATES)
 
     async def find(self, filters: str, below: Path, limit: int) -> list[str]:
         """Return the paths of files whose attributes satisfy `filters`, newest first. EINVAL without a filter."""
-        return await blocking(self._searcher.find, parse_query(filters), below, limit)
+        return await blocking(self._searcher.find_by_filters, parse_query(filters), below, limit)
 
-    async def grep(self, matcher: Matcher, below: Path, limit: int, only: Only, *, hidden: bool) -> GrepResult:
+    async def grep(self, matcher: Matcher, below: Path, limit: int, only: GrepOutput, *, hidden: bool) -> GrepResult:
         """Return matching lines in the order of paths. Only files that can match by the trigrams of the index are read."""
         paths = await self._candidates(matcher.needed, below)
-        files = places_of(paths, self._sources.indexed_roots(), hidden=hidden)
+        files = split_paths(paths, self._sources.indexed_roots(), hidden=hidden)
         principal = str(acting_principal() or self._owner)
         lines, faults = await self._grep_pool.scan(principal, files, matcher, only, limit)
-        if behind := self._searcher.missing():
+        if behind := self._searcher.coverage_note():
             faults = [*faults, behind]
         return GrepResult(lines[:limit], faults, more=len(lines) > limit)
 
@@ -75,15 +82,15 @@ class Search:
         return list(itertools.islice(filter(matches, await self._candidates((), below)), limit))
 
     async def _candidates(self, needed: Sequence[Collection[str]], below: Path) -> Sequence[str]:
-        paths = await blocking(self._searcher.may_hold, needed, below)
+        paths = await blocking(self._searcher.candidate_files, needed, below)
         if paths is None:
             raise path_error(errno.EAGAIN, below, "nothing has been indexed yet: try again in a moment")
         return paths
 
     async def pack(self, request: Request, answer: SearchResults) -> Context:
         """Return a context packed from the hits of an answer."""
-        statuses = await blocking(self._searcher.standing, {hit.path for hit in answer.hits})
-        return await blocking(from_answer, request, answer, open_tokenizer(request.tokenizer), statuses)
+        statuses = await blocking(self._searcher.statuses, {hit.path for hit in answer.hits})
+        return await blocking(context_of_results, request, answer, open_tokenizer(request.tokenizer), statuses)
 
 
 class ContextBuilder:
@@ -107,7 +114,7 @@ class ContextBuilder:
 
     def _tree_view(self, as_of: str) -> TreeView:
         arguments = self._tree, self._searcher, self._archive, self._scope
-        return TreeAt(as_of, *arguments) if as_of else CurrentTree(*arguments)
+        return TreeAsOf(as_of, *arguments) if as_of else CurrentTree(*arguments)
 
     async def build(self, request: Request, principal: str = "") -> Context:
         """Build a context for a request, for the named principal [default: the calling one]."""
@@ -120,9 +127,9 @@ class ContextBuilder:
             return (), {}
         text = change.data.decode("utf-8", "replace")
         try:
-            copies = await blocking(find_recalled, self._searcher, str(change.path), text)
+            copies = await blocking(find_copied_text, self._searcher, str(change.path), text)
         except OSError as error:
             log.warning("a written text could not be compared with the index: %s", error)
             return (), {}
         doubtful = [await self._tree.metadata(Path.parse(copy.path)) for copy in copies if copy.untrusted]
-        return copies, passed_on(doubtful)
+        return copies, inherited_trust(doubtful)

@@ -58,7 +58,7 @@ class Sources:
         """Read ctxfs.toml again, and attach and detach mounts accordingly."""
         self._settings.reload()
         mounts: dict[Path, Mount] = {
-            Path(("knowledge", source.name)): knowledge.provide(source, opaque_below(source.path, self.opaque))
+            Path(("knowledge", source.name)): knowledge.create_mount(source, opaque_below(source.path, self.opaque))
             for source in self._settings.current.sources
         }
         for name, server in self._tools.shelf.shown().items():

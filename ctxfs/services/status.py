@@ -19,7 +19,7 @@ from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
 from ctxfs.services.sources import Sources
 from ctxfs.store.layout import Layout
-from ctxfs.store.lost_and_found import list_found
+from ctxfs.store.lost_and_found import list_stray_files
 from ctxfs.store.policy_file import PolicyFile
 from ctxfs.threads import blocking
 from ctxfs.toolbox import Toolbox
@@ -119,7 +119,7 @@ class Status:
                 "searchable": counts.searchable if counts else 0,
                 "skipped": dict(index.skipped),
                 "skipped_files": self._readable(index.skipped_files),
-                "behind": self._searcher.behind(),
+                "behind": self._searcher.behind_note(),
                 "chunks": counts.chunks if counts else 0,
                 "waiting_for_meaning": counts.waiting if counts else 0,
                 "vectors": index.vectors,
@@ -130,7 +130,7 @@ class Status:
             },
             "policy": {"rules": len(self._policy.rules), "fault": self._policy.fault},
             "tools": self._tools.status(),
-            "found": [folder.text for folder in await blocking(list_found, self._layout.root)],
+            "found": [folder.text for folder in await blocking(list_stray_files, self._layout.root)],
             "secrets": dict(sorted(self._daemon.secrets().items())),
             "versions": await blocking(self._versions),
             "review": await self._curator.status(),

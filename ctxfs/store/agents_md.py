@@ -21,7 +21,7 @@ class AgentsMdFiles:
     def __init__(self, run: HostPath) -> None:
         self._file = run / _RECORDS_NAME
 
-    def put(self, file: HostPath, mount_point: str) -> None:
+    def add_block(self, file: HostPath, mount_point: str) -> None:
         """Add or replace the block for a mount point; raise CommandError if the file cannot be written."""
         try:
             before = _read(file) if file.exists() else ""
@@ -37,7 +37,7 @@ class AgentsMdFiles:
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"'{file}' cannot be written: {error}", "the tree is mounted all the same") from error
 
-    def take(self, mount_point: str = "") -> list[str]:
+    def remove_blocks(self, mount_point: str = "") -> list[str]:
         """Remove the blocks of a mount point, or of all, and return the changed files; the text around them stays."""
         records, changed = self._read_records(), []
         for recorded, name in list(records.items()):

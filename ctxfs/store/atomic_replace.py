@@ -36,7 +36,7 @@ _LEASE_BREAK_SIGNAL = signal.SIGURG
 _SWAP_LOCK = threading.Lock()
 
 
-class KeptReason(Enum):
+class UnchangedReason(Enum):
     """The reason why a path was left unchanged."""
 
     WRITTEN = "written meanwhile"
@@ -44,7 +44,7 @@ class KeptReason(Enum):
     OCCUPIED = "something else is in it"
 
 
-class Patience:
+class WriterTimeout:
     """The time that one operation may wait for writers: half a second for each file, `seconds` for all of them."""
 
     def __init__(self, seconds: float) -> None:
@@ -66,7 +66,7 @@ class Patience:
         return wait
 
 
-class WriterHold:
+class WriteLease:
     """A read lease on the file of `fd`, opened for reading only; without lease support it is not firm."""
 
     def __init__(self, fd: int) -> None:
@@ -103,7 +103,7 @@ class Orphan:
     """
 
     fd: int
-    found: os.stat_result
+    stat: os.stat_result
     name: bytes = b""
     is_suspect: bool = False
 
@@ -112,11 +112,11 @@ class Orphan:
 class SwapResult:
     """The result of a swap: the reason if the path is unchanged (None: it was changed), and the replaced file."""
 
-    left: KeptReason | None = None
+    reason: UnchangedReason | None = None
     orphan: Orphan | None = None
 
 
-def hold_file(parent: int, name: bytes, patience: Patience) -> WriterHold | None:
+def lease_file(parent: int, name: bytes, patience: WriterTimeout) -> WriteLease | None:
     """Take a lease on a regular file and open it; return None if the file is absent, not regular or not readable.
 
     Raise BlockingIOError if it stays open for writing.
@@ -124,12 +124,12 @@ def hold_file(parent: int, name: bytes, patience: Patience) -> WriterHold | None
     wait = patience.tries()
     while True:
         try:
-            fd = rooted_fs.open_quietly(name, dir_fd=parent)
+            fd = rooted_fs.open_nofollow(name, dir_fd=parent)
         except OSError:
             return None  # a link, a fifo without a writer, or absent
         try:
             if st.S_ISREG(os.fstat(fd).st_mode):
-                return WriterHold(fd)
+                return WriteLease(fd)
         except BlockingIOError:
             os.close(fd)
             if not wait():
@@ -147,8 +147,8 @@ def swap_file(
     name: bytes,
     new: bytes | None,
     is_expected: Callable[[os.stat_result | None], bool],
-    patience: Patience,
-    hold: WriterHold | None = None,
+    patience: WriterTimeout,
+    hold: WriteLease | None = None,
 ) -> SwapResult:
     """Replace `name` by the file `new` of the directory `parent`, or with None remove it.
 
@@ -158,16 +158,16 @@ def swap_file(
     for _ in range(_MAX_TRIES):
         if hold is None:
             try:
-                hold = hold_file(parent, name, patience)
+                hold = lease_file(parent, name, patience)
             except BlockingIOError:
-                return SwapResult(KeptReason.OPEN)
+                return SwapResult(UnchangedReason.OPEN)
         try:
             with _SWAP_LOCK:
                 current = _stat_entry(parent, name)
                 if hold is not None and (current is None or current.st_ino != os.fstat(hold.fd).st_ino):
                     continue  # it was replaced between the lease and the check
                 if not is_expected(current):
-                    return SwapResult(KeptReason.WRITTEN)
+                    return SwapResult(UnchangedReason.WRITTEN)
                 swap = _swap_names(parent, name, new, current, hold)
             if swap is not None:
                 if swap.orphan is not None and hold is not None and swap.orphan.fd == hold.fd:
@@ -178,15 +178,15 @@ def swap_file(
             if hold is not None:
                 os.close(hold.fd)  # closing the descriptor ends the lease
                 hold = None
-    return SwapResult(KeptReason.WRITTEN)
+    return SwapResult(UnchangedReason.WRITTEN)
 
 
-def wait_quiet(fd: int, patience: Patience) -> bool:
+def wait_unwritten(fd: int, patience: WriterTimeout) -> bool:
     """Wait until no writer has the file open; return False if one keeps it open."""
     wait = patience.tries()
     while fd >= 0:
         try:
-            WriterHold(fd).release()
+            WriteLease(fd).release()
             return True
         except BlockingIOError:
             if not wait():
@@ -195,8 +195,8 @@ def wait_quiet(fd: int, patience: Patience) -> bool:
 
 
 def compare_and_swap(
-    parent: int, name: bytes, new: bytes, is_same: Callable[[int, int], bool] | None, patience: Patience
-) -> KeptReason | None:
+    parent: int, name: bytes, new: bytes, is_same: Callable[[int, int], bool] | None, patience: WriterTimeout
+) -> UnchangedReason | None:
     """Replace `name` by the file `new` if `is_same` accepts the current file (descriptor, size).
 
     With None in place of `is_same`, replace it only if it does not exist. Return None on success. Data that a writer
@@ -212,7 +212,7 @@ def compare_and_swap(
     new_stat = os.stat(new, dir_fd=parent, follow_symlinks=False)
     swap = swap_file(parent, name, new, is_expected, patience)
     if swap.orphan is None or is_same is None or _drop_orphan(parent, swap.orphan, is_same, patience):
-        return swap.left
+        return swap.reason
 
     if _replay_append(parent, name, swap.orphan, is_same):
         return None
@@ -222,14 +222,14 @@ def compare_and_swap(
 
     os.close(swap.orphan.fd)
     back = swap_file(parent, name, swap.orphan.name, is_new_file, patience)
-    if back.left is not None:
+    if back.reason is not None:
         _publish_orphan(parent, name, swap.orphan.name)
         return None
     if back.orphan is not None and not _drop_orphan(
         parent, back.orphan, lambda fd, size: is_new_file(os.fstat(fd)), patience
     ):
         _publish_orphan(parent, name, back.orphan.name)
-    return KeptReason.WRITTEN
+    return UnchangedReason.WRITTEN
 
 
 def free_name(parent: int, name: bytes, suffix: bytes) -> bytes:
@@ -243,10 +243,10 @@ def free_name(parent: int, name: bytes, suffix: bytes) -> bytes:
         number += 1
 
 
-def _drop_orphan(parent: int, orphan: Orphan, is_same: Callable[[int, int], bool], patience: Patience) -> bool:
+def _drop_orphan(parent: int, orphan: Orphan, is_same: Callable[[int, int], bool], patience: WriterTimeout) -> bool:
     """Close and unlink an orphan; return False if its content has changed."""
     if orphan.is_suspect and orphan.fd >= 0:
-        wait_quiet(orphan.fd, patience)
+        wait_unwritten(orphan.fd, patience)
         if not is_same(orphan.fd, os.fstat(orphan.fd).st_size):
             return False
     if orphan.fd >= 0:
@@ -258,8 +258,8 @@ def _drop_orphan(parent: int, orphan: Orphan, is_same: Callable[[int, int], bool
 
 def _replay_append(parent: int, name: bytes, orphan: Orphan, is_same: Callable[[int, int], bool]) -> bool:
     """Append to `name` the data that was appended to the orphan, and drop it; return False for any other change."""
-    size = orphan.found.st_size
-    if os.fstat(orphan.fd).st_ino != orphan.found.st_ino or not is_same(orphan.fd, size):
+    size = orphan.stat.st_size
+    if os.fstat(orphan.fd).st_ino != orphan.stat.st_ino or not is_same(orphan.fd, size):
         return False
     added = os.pread(orphan.fd, os.fstat(orphan.fd).st_size - size, size)
     try:
@@ -288,7 +288,7 @@ def _publish_orphan(parent: int, name: bytes, orphan: bytes) -> None:
 
 
 def _check_content(parent: int, name: bytes, is_same: Callable[[int, int], bool]) -> bool:
-    fd = rooted_fs.open_quietly(name, dir_fd=parent)
+    fd = rooted_fs.open_nofollow(name, dir_fd=parent)
     try:
         return is_same(fd, os.fstat(fd).st_size)
     finally:
@@ -296,7 +296,7 @@ def _check_content(parent: int, name: bytes, is_same: Callable[[int, int], bool]
 
 
 def _swap_names(
-    parent: int, name: bytes, new: bytes | None, current: os.stat_result | None, hold: WriterHold | None
+    parent: int, name: bytes, new: bytes | None, current: os.stat_result | None, hold: WriteLease | None
 ) -> SwapResult | None:
     """Swap the files; return None without effect if the name was created or deleted in this moment."""
     if current is None:
@@ -326,7 +326,7 @@ def _create_entry(parent: int, name: bytes, new: bytes | None) -> SwapResult | N
 
 
 def _check_orphan(
-    parent: int, out_name: bytes, before: os.stat_result, hold: WriterHold | None, labels: dict[str, bytes]
+    parent: int, out_name: bytes, before: os.stat_result, hold: WriteLease | None, labels: dict[str, bytes]
 ) -> Orphan | None:
     """Check the swapped-out file again, and unlink it if it is unchanged."""
     after = _stat_entry(parent, out_name)
@@ -344,7 +344,7 @@ def _check_orphan(
         )
     elif st.S_ISREG(after.st_mode):
         try:
-            orphan = Orphan(rooted_fs.open_quietly(out_name, dir_fd=parent), before, out_name, is_suspect=True)
+            orphan = Orphan(rooted_fs.open_nofollow(out_name, dir_fd=parent), before, out_name, is_suspect=True)
         except OSError:
             orphan = Orphan(-1, before, out_name, is_suspect=True)
     else:

@@ -10,7 +10,7 @@ from ctxfs.model.errors import CommandError, not_permitted
 from ctxfs.model.principal import Principal
 from ctxfs.policy.credentials import Credential, issue_credential, parse_access_token
 from ctxfs.store.config import replace_file
-from ctxfs.store.lock import held
+from ctxfs.store.lock import exclusive_folder
 
 _MAX_CREDENTIALS = 1000
 
@@ -38,7 +38,7 @@ class CredentialStore:
         """Create a credential and return it with its secret text (see `issue_credential`). Expired ones are removed."""
         now = time.time_ns()
         new, text = issue_credential(principal, allow, now, seconds)
-        with held(self.file.parent):
+        with exclusive_folder(self.file.parent):
             valid = [credential for credential in self.load() if not credential.is_expired(now)]
             if len(valid) >= _MAX_CREDENTIALS:
                 raise CommandError(f"there are {_MAX_CREDENTIALS} tokens already", "revoke some: ctxfs token list")
@@ -47,14 +47,14 @@ class CredentialStore:
 
     def revoke(self, named: str) -> list[Credential]:
         """Revoke the credential with this number, or all of a principal, at once; return the revoked ones."""
-        with held(self.file.parent):
+        with exclusive_folder(self.file.parent):
             tokens = self.load()
             revoked = [token for token in tokens if named in (token.id, token.principal)]
             if revoked:
                 self._save([token for token in tokens if token not in revoked])
         return revoked
 
-    def holder(self, text: str) -> Principal:
+    def principal_of(self, text: str) -> Principal:
         """Return the principal of a credential.
 
         Raise EPERM for an unknown, revoked or expired one; the error does not distinguish these cases.

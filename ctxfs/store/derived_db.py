@@ -29,7 +29,7 @@ class DerivedDatabase:
             yield from self._run_block("BEGIN IMMEDIATE")
 
     @contextlib.contextmanager
-    def one_state(self) -> Iterator[None]:
+    def read_transaction(self) -> Iterator[None]:
         """Read one consistent snapshot in the block; other connections may write meanwhile."""
         yield from self._run_block("BEGIN")
 
@@ -45,7 +45,7 @@ class DerivedDatabase:
             raise
 
 
-def damage_of(error: BaseException) -> str:
+def damage_message(error: BaseException) -> str:
     """Return SQLite's description of a damaged file; empty for other errors, such as a full disk or a busy file."""
     if not isinstance(error, sqlite3.DatabaseError):
         return ""

@@ -17,7 +17,7 @@ from ctxfs.model.host_numbers import mtime_ns_of
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
 from ctxfs.store import rooted_fs
-from ctxfs.store.atomic_replace import KeptReason, Patience, compare_and_swap
+from ctxfs.store.atomic_replace import UnchangedReason, WriterTimeout, compare_and_swap
 from ctxfs.threads import blocking
 
 _PIECE_BYTES = 1 << 20
@@ -190,8 +190,8 @@ def _replace_expected(parent: int, name: str, temporary: bytes, change: Put) -> 
         return digest.hexdigest().startswith(change.expects)
 
     expected = None if change.expects == ABSENT else is_same
-    left = compare_and_swap(parent, os.fsencode(name), temporary, expected, Patience(_WAIT_SECONDS))
-    if left is KeptReason.OPEN:
+    left = compare_and_swap(parent, os.fsencode(name), temporary, expected, WriterTimeout(_WAIT_SECONDS))
+    if left is UnchangedReason.OPEN:
         raise path_error(errno.EBUSY, change.path, "it is open for writing: try again when its writer has closed it")
     if left is not None:
         raise path_error(errno.EEXIST if expected is None else errno.ESTALE, change.path)

@@ -12,7 +12,7 @@ from ctxfs.store.registry import (
     APPROVALS_NAME,
     CONFIG_NAME,
     check_confirmed,
-    check_place,
+    check_location,
     confirm_store,
     is_inside_tree,
 )
@@ -69,7 +69,7 @@ class Layout:
         return self.root / "policy.toml"
 
     @property
-    def policy_past(self) -> HostPath:
+    def policy_history(self) -> HostPath:
         """Return the record of earlier rules, with their times."""
         return self.root / "policy.jsonl"
 
@@ -193,7 +193,7 @@ def choose_root(named: str | None) -> HostPath:
         # A mounted tree has a `.ctxfs` of its own at its root, but only a store has the settings file.
         root = folder / STORE_NAME
         if os.path.lexists(root / CONFIG_NAME) and not is_inside_tree(root):
-            check_place(root)
+            check_location(root)
             check_confirmed(root)
             return root
     return default_root()
@@ -218,7 +218,7 @@ def find_store(named: str | None) -> Layout:
     root = choose_root(named)
     if not (root / CONFIG_NAME).is_file():
         raise CommandError(f"no store at '{root}'", f"make one: ctxfs --store {root} init", EXIT_NO_STORE)
-    check_place(root)
+    check_location(root)
     if named or os.environ.get("CTXFS_STORE") or root == default_root():
         confirm_store(root)
     return Layout(root)

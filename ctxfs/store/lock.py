@@ -65,7 +65,7 @@ def wait_released(run: HostPath, seconds: float) -> bool:
 
 
 @contextmanager
-def held(folder: HostPath) -> Iterator[None]:
+def exclusive_folder(folder: HostPath) -> Iterator[None]:
     """Hold an exclusive flock on a folder for the context; blocks until it is free."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -15,24 +15,22 @@ _MAX_COUNTED_FILES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class LostAndFound:
+class StrayFiles:
     """A folder of stray files: the mount point, their present folder, and their count (at most 10,000 are counted)."""
 
-    at: str
+    mount_point: str
     files: HostPath
     count: int
 
     @property
     def text(self) -> str:
         """Return the message for people."""
-        return (
-            f"{self.count} files that were written to '{self.at}' while nothing was mounted there are in '{self.files}'"
-        )
+        return f"{self.count} files that were written to '{self.mount_point}' while nothing was mounted there are in '{self.files}'"
 
     @property
     def remedy(self) -> str:
         """Return the command that copies the files into the tree and replaces none."""
-        return f"take them over: cp -an '{self.files}/.' '{self.at}/'; then: rm -r '{self.files.parent}'"
+        return f"take them over: cp -an '{self.files}/.' '{self.mount_point}/'; then: rm -r '{self.files.parent}'"
 
 
 def stray_folder(store: HostPath) -> HostPath:
@@ -40,7 +38,7 @@ def stray_folder(store: HostPath) -> HostPath:
     return store / "found"
 
 
-def make_found_folder(store: HostPath, at: str) -> HostPath:
+def make_stray_folder(store: HostPath, at: str) -> HostPath:
     """Create a new folder for files from the mount point `at`; return its `files`."""
     stem = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     for number in range(1, 1000):
@@ -55,7 +53,7 @@ def make_found_folder(store: HostPath, at: str) -> HostPath:
     raise FileExistsError(str(stray_folder(store)))
 
 
-def list_found(store: HostPath) -> list[LostAndFound]:
+def list_stray_files(store: HostPath) -> list[StrayFiles]:
     """Return the folders of stray files, the oldest first."""
     try:
         folders = sorted(stray_folder(store).iterdir())
@@ -67,7 +65,7 @@ def list_found(store: HostPath) -> list[LostAndFound]:
             mount_point = os.fsdecode((folder / "from").read_bytes())
         except OSError:
             continue
-        listed.append(LostAndFound(mount_point, folder / "files", _count_files(folder / "files")))
+        listed.append(StrayFiles(mount_point, folder / "files", _count_files(folder / "files")))
     return listed
 
 

@@ -30,7 +30,7 @@ MAX_SMALL_BYTES = 10_000_000
 MAX_RECORDS_KEPT = 1000
 
 
-def check_place(root: HostPath) -> None:
+def check_location(root: HostPath) -> None:
     """Raise CommandError for a store that another user may have created or changed, or in a tree that agents write."""
     try:
         folder, config = os.stat(root), os.lstat(root / CONFIG_NAME)

@@ -125,11 +125,11 @@ def read_descriptor(fd: int, limit: int = MAX_READ_BYTES) -> bytes:
 
 
 def open_regular(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> int:
-    """Open a regular file as `open_quietly` does; raise EISDIR for a directory, ENXIO for a fifo, socket or device."""
-    return _check_regular(open_quietly(name, dir_fd=dir_fd))
+    """Open a regular file as `open_nofollow` does; raise EISDIR for a directory, ENXIO for a fifo, socket or device."""
+    return _check_regular(open_nofollow(name, dir_fd=dir_fd))
 
 
-def open_quietly(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> int:
+def open_nofollow(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> int:
     """Open a file for reading, with O_NOFOLLOW, O_NONBLOCK and if possible O_NOATIME.
 
     No link is followed, no fifo is waited for, and the owner's access time stays.
@@ -292,7 +292,7 @@ def allocate(fd: int, mode: int, offset: int, length: int) -> None:
         raise _last_error()
 
 
-def content(fd: int) -> Iterator[tuple[int, bytes | int]]:
+def read_extents(fd: int) -> Iterator[tuple[int, bytes | int]]:
     """Yield the content of an open file: (offset, at most a megabyte of data), or (offset, the length of a hole).
 
     The position of `fd` moves. If the file is truncated meanwhile, the content ends there.
@@ -327,7 +327,7 @@ def copy_content(source: int, target: int | None, see: Callable[[bytes | memoryv
     `see` receives all content in order, zeros for holes.
     """
     size = 0
-    for offset, piece in content(source):
+    for offset, piece in read_extents(source):
         if isinstance(piece, int):
             for remaining in range(piece, 0, -_PIECE_BYTES):
                 see(_ZEROS[: min(remaining, _PIECE_BYTES)])

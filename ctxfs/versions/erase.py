@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import path_error
-from ctxfs.store.atomic_replace import KeptReason, Patience
+from ctxfs.store.atomic_replace import UnchangedReason, WriterTimeout
 from ctxfs.store.config import replace_text
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_commit
 from ctxfs.versions.objects.fingerprint import MAX_TEXT_BYTES
@@ -239,15 +239,15 @@ class Eraser:
         Raise `OSError` EBUSY while it is open for writing.
         """
         work, capture = self._ledger.work, Capture(self._ledger, keep=False)
-        work.patience = Patience(_WAIT_SECONDS)
+        work.patience = WriterTimeout(_WAIT_SECONDS)
         swap = work.put_link(parts, note, lambda stat: capture.capture_path(parts, stat, state) == state)
-        if swap.left is KeptReason.OPEN:
+        if swap.reason is UnchangedReason.OPEN:
             raise path_error(
                 errno.EBUSY, path_text(b"/".join(parts)), "it is open for writing: close it, and run it again"
             )
         orphan = swap.orphan
         if orphan is None:
-            return swap.left is None
+            return swap.reason is None
         try:
             if orphan.is_suspect and orphan.fd >= 0 and capture.capture_fd(b"/".join(parts), orphan.fd) != state:
                 work.restore_orphan(parts, orphan)

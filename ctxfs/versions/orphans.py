@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ctxfs.store.atomic_replace import Orphan, Patience, wait_quiet
+from ctxfs.store.atomic_replace import Orphan, WriterTimeout, wait_unwritten
 from ctxfs.versions.objects.name_encoding import display_path
 from ctxfs.versions.objects.trees import Parts
 from ctxfs.versions.recording.capture import Capture
@@ -62,13 +62,13 @@ class Orphans:
 
     def add(self, parts: Parts, state: State, orphan: Orphan, *, is_merged: bool) -> None:
         """Add an orphan that had `state` at `parts` when it was swapped out."""
-        entry = _Watched(parts, orphan, state, is_merged, (orphan.found.st_size, orphan.found.st_mtime_ns))
+        entry = _Watched(parts, orphan, state, is_merged, (orphan.stat.st_size, orphan.stat.st_mtime_ns))
         if orphan.is_suspect:
             self._suspects.append(entry)
         else:
             self._watch(entry)
 
-    def settle(self, patience: Patience) -> list[Rescue]:
+    def settle(self, patience: WriterTimeout) -> list[Rescue]:
         """Wait for the writers of the orphans that may have one; return the states without a version."""
         rescues: list[Rescue] = []
         suspects, self._suspects = self._suspects, []
@@ -82,12 +82,12 @@ class Orphans:
                 _close(entry.orphan)
         return rescues
 
-    def _settle_suspect(self, entry: _Watched, patience: Patience, rescues: list[Rescue]) -> None:
+    def _settle_suspect(self, entry: _Watched, patience: WriterTimeout, rescues: list[Rescue]) -> None:
         orphan = entry.orphan
-        if orphan.fd < 0 and _is_same(self._ledger.work.stat((*entry.parts[:-1], orphan.name)), orphan.found):
+        if orphan.fd < 0 and _is_same(self._ledger.work.stat((*entry.parts[:-1], orphan.name)), orphan.stat):
             self._ledger.work.unlink_orphan(entry.parts, orphan)  # it cannot be read, and is unchanged
             return
-        is_quiet = wait_quiet(orphan.fd, patience)
+        is_quiet = wait_unwritten(orphan.fd, patience)
         rescues.extend(self._find_rescue(entry))
         if not is_quiet:
             self._make_visible(entry)
@@ -130,12 +130,12 @@ class Orphans:
             return
         entry.watched_until = time.monotonic() + _WATCH_SECONDS
         self._watched.append(entry)
-        self._watched_bytes += entry.orphan.found.st_size
+        self._watched_bytes += entry.orphan.stat.st_size
         while len(self._watched) > _MAX_WATCHED_FILES or self._watched_bytes > _MAX_WATCHED_BYTES:
             self._release(self._watched.popleft())
 
     def _release(self, entry: _Watched) -> None:
-        self._watched_bytes -= entry.orphan.found.st_size
+        self._watched_bytes -= entry.orphan.stat.st_size
         _close(entry.orphan)
 
     def _read_state(self, parts: Parts, orphan: Orphan) -> State:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import path_error
-from ctxfs.store.atomic_replace import KeptReason, Patience, SwapResult
+from ctxfs.store.atomic_replace import SwapResult, UnchangedReason, WriterTimeout
 from ctxfs.versions.objects.commits import Actor, Commit, describe_paths
 from ctxfs.versions.objects.name_encoding import display_path, path_bytes, path_text, split_path
 from ctxfs.versions.objects.sidecar import default_mode, encode_sidecar
@@ -43,7 +43,7 @@ class Outcome:
 
     commit: Commit | None
     changes: Sequence[PathChange]
-    left: Mapping[bytes, KeptReason] = field(default_factory=dict)
+    left: Mapping[bytes, UnchangedReason] = field(default_factory=dict)
 
     @property
     def kept(self) -> Sequence[bytes]:
@@ -55,7 +55,7 @@ class Outcome:
 class ApplyResult:
     """The result of a change of the work tree: the skipped paths, and swapped-out contents without a version."""
 
-    left: dict[bytes, KeptReason] = field(default_factory=dict)
+    left: dict[bytes, UnchangedReason] = field(default_factory=dict)
     rescued: list[Rescue] = field(default_factory=list)
     # The stat result of each path from when its state was verified.
     stat_keys: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)
@@ -281,12 +281,12 @@ class Rollback:
         """Bring the work tree from `base` to `tree`. `applied` receives the result, also on an error."""
         applied = applied if applied is not None else ApplyResult()
         work = self._ledger.work
-        work.patience = Patience(_WAIT_SECONDS)
+        work.patience = WriterTimeout(_WAIT_SECONDS)
         try:
             with work.keep_directory_open():
                 self._apply_changes(base, tree, changes, applied, placed if placed is not None else {})
         finally:
-            applied.rescued.extend(self._orphans.settle(Patience(_WAIT_SECONDS)))
+            applied.rescued.extend(self._orphans.settle(WriterTimeout(_WAIT_SECONDS)))
 
     def _apply_changes(
         self, base: str, tree: str, changes: Sequence[PathChange], applied: ApplyResult, placed: dict[bytes, State]
@@ -307,14 +307,14 @@ class Rollback:
             if stat is not None:
                 applied.stat_keys[change.path] = _stat_key(stat)
             if not any(are_alike(current, state) for state in (*expected, after)):
-                applied.left[change.path] = KeptReason.WRITTEN
+                applied.left[change.path] = UnchangedReason.WRITTEN
             elif not are_alike(current, after):
                 target = _Target(self, capture, parts, expected)
                 swap = self._put(target, before, after, contents, applied)
                 if swap.orphan is not None:
                     self._orphans.add(parts, target.state, swap.orphan, is_merged=self._is_pull)
-                if swap.left is not None:
-                    applied.left[change.path] = swap.left
+                if swap.reason is not None:
+                    applied.left[change.path] = swap.reason
                 else:
                     placed[change.path] = after
         for change in reversed(written):

@@ -207,7 +207,7 @@ def test_no_link_leads_out_of_a_folder(app: App, corpus: HostPath, tmp_path: Hos
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "s.txt").write_text("secret")
     (corpus / "dir-link").symlink_to(tmp_path / "secret")
-    mount = knowledge.provide(Source("x", str(corpus)))
+    mount = knowledge.create_mount(Source("x", str(corpus)))
 
     async def check() -> None:
         assert await code_of(lambda: mount.read(Path.parse("dir-link/s.txt"))) == errno.ENOTDIR

@@ -10,7 +10,7 @@ import pytest
 from mcp.client import Client as McpClient
 from mcp.shared.exceptions import MCPError
 
-from ctxfs.context.skills import parse_skill, places_of
+from ctxfs.context.skills import parse_skill, skill_folders
 from ctxfs.model.path import Path as TreePath
 from ctxfs.store.layout import Layout
 from mcp_server.server import opened
@@ -131,7 +131,7 @@ def test_invalid_skill_has_a_reason(words: str, why: str) -> None:
 
 def test_folder_inside_a_skill_is_no_other_skill() -> None:
     paths = ["knowledge/a/skills/x/SKILL.md", "knowledge/a/skills/x/skills/y/SKILL.md", "knowledge/b/skills/z/SKILL.md"]
-    assert [str(path) for path in places_of(paths)] == ["knowledge/a/skills/x", "knowledge/b/skills/z"]
+    assert [str(path) for path in skill_folders(paths)] == ["knowledge/a/skills/x", "knowledge/b/skills/z"]
 
 
 def test_a_link_out_of_a_skill_is_not_served(skilled: Live, tmp_path: Path) -> None:

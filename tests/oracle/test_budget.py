@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from ctxfs.context.build.candidate_filter import Rules, select
+from ctxfs.context.build.candidate_filter import FilterCriteria, filter_candidates
 from ctxfs.context.build.constructor import Candidates, assemble
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.render import render
 from ctxfs.context.build.request import make_request
 from ctxfs.context.build.tokens import open_tokenizer
 from ctxfs.context.delivery.loader import split_stream
-from ctxfs.index.extract.file_reader import kind_of
-from ctxfs.index.extract.formats import UnreadableFile, chunks_of
+from ctxfs.index.extract.file_reader import detect_kind
+from ctxfs.index.extract.formats import UnreadableFile, extract_chunks
 from mounts.agents_guide import render_guide
 
 ROUNDS = int(os.environ.get("CTXFS_BUDGET_ROUNDS", "10000"))
@@ -65,10 +65,10 @@ def pieces() -> list[Piece]:
     out = []
     for path, data in sorted(sources.items()):
         try:
-            chunks = chunks_of(path.rpartition("/")[2], data)
+            chunks = extract_chunks(path.rpartition("/")[2], data)
         except UnreadableFile:
             continue
-        kind = kind_of(path, (), data)
+        kind = detect_kind(path, (), data)
         out += [Piece(path, c.first, c.last, c.text, c.heading, day=c.day, kind=kind) for c in chunks[:40]]
     assert len(out) > 2000
     return out
@@ -117,7 +117,7 @@ def test_no_request_is_ever_over_its_budget(share: int, oracles: Oracles, pieces
             for piece in chance.sample(pieces, chance.randrange(60))
         ]
         notes = ("an index that lags",) if chance.random() < 0.1 else ()
-        kept, excluded = select((), chosen, Rules(0))
+        kept, excluded = filter_candidates((), chosen, FilterCriteria(0))
         built = assemble(request, Candidates((), kept, excluded, notes), open_tokenizer(request.tokenizer))
         counts = oracles.values() if request.tokenizer == "bound" else (oracles[request.tokenizer],)
         most = max(count(built.text) for count in counts)
@@ -148,7 +148,7 @@ def test_the_budget_is_used_when_there_is_enough(pieces: list[Piece]) -> None:
             for p in chance.sample(prose, 300)
         ]
         request = make_request({"query": "q", "budget": budget, "format": chance.choice(["markdown", "json"])}, 1)
-        kept, excluded = select((), chosen, Rules(0))
+        kept, excluded = filter_candidates((), chosen, FilterCriteria(0))
         built = assemble(request, Candidates((), kept, excluded), open_tokenizer("bound"))
         assert 0.95 * budget <= built.tokens <= budget, f"seed {seed}: {built.tokens} of {budget}"
         assert (

@@ -76,7 +76,7 @@ def test_the_file_holds_no_token_and_is_for_the_owner_alone(tmp_path: Path) -> N
     assert text.split("_", 2)[2] not in kept
     assert token.id in kept
     assert stat.S_IMODE(file.file.stat().st_mode) == 0o600
-    assert file.holder(text) == Principal("agent", "alice", token.id)
+    assert file.principal_of(text) == Principal("agent", "alice", token.id)
 
 
 def test_forged_expired_and_revoked_tokens_are_refused_alike(tmp_path: Path) -> None:
@@ -90,13 +90,13 @@ def test_forged_expired_and_revoked_tokens_are_refused_alike(tmp_path: Path) -> 
     errors = set()
     for bad in ("", "x", text[:-1], text + "a", text.replace("ctx", "cty"), swapped, expired, revoked, "ctx_\n" * 9000):
         with pytest.raises(PermissionError) as refused:
-            file.holder(bad)
+            file.principal_of(bad)
         errors.add(str(refused.value))
     assert len(errors) == 1, "the answer tells nothing"
-    assert file.holder(text).name == "alice"
+    assert file.principal_of(text).name == "alice"
     assert len(file.revoke("agent:alice")) == 1
     with pytest.raises(PermissionError):
-        file.holder(text)
+        file.principal_of(text)
 
 
 def test_broken_file_makes_no_token_valid(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_broken_file_makes_no_token_valid(tmp_path: Path) -> None:
     _, text = file.issue(ALICE, [], 60)
     file.file.write_text("[{")
     with pytest.raises(CommandError, match="no token is good"):
-        file.holder(text)
+        file.principal_of(text)
 
 
 @pytest.fixture(scope="module")

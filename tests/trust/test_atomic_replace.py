@@ -17,7 +17,7 @@ from ctxfs.model.change import Put
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
 from ctxfs.store import rooted_fs
-from ctxfs.store.atomic_replace import WriterHold
+from ctxfs.store.atomic_replace import WriteLease
 from ctxfs.store.folder import Folder
 from ctxfs.versions import archive
 from ctxfs.versions.recording import capture
@@ -252,7 +252,7 @@ def test_writers_go_on_after_the_lease_holder_dies(tmp_path: Path) -> None:
     ready, told = os.pipe()
     child = os.fork()
     if child == 0:
-        WriterHold(os.open(file, os.O_RDONLY))
+        WriteLease(os.open(file, os.O_RDONLY))
         os.write(told, b"x")
         signal.pause()
     os.read(ready, 1)

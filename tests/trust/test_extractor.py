@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor, Limits, SlowFileBudget, TooSlow
-from ctxfs.index.extract.formats import MAX_CHUNKS, UnreadableFile, chunks_of
+from ctxfs.index.extract.formats import MAX_CHUNKS, UnreadableFile, extract_chunks
 from ctxfs.index.search.overlay import MAX_FILE_BYTES
 from tests.unit.index.test_formats import MAIL, a_pdf
 from tests.unit.index.test_index import Index
@@ -33,14 +33,16 @@ def extractor() -> Iterator[Extractor]:
     ],
 )
 def test_worker_returns_the_chunks_of_the_readers(extractor: Extractor, name: str, data: bytes) -> None:
-    assert extractor.chunks_of(name, data) == chunks_of(name, data)
+    assert extractor.extract_chunks(name, data) == extract_chunks(name, data)
 
 
 @pytest.mark.parametrize(
     "charset", ["undefined", "punycode", "idna", "unicode_escape", "rot13", '"utf-8\\u0000x"', "zlib"]
 )
 def test_mail_in_an_unknown_charset_is_decoded_by_a_guess(charset: str) -> None:
-    (chunk,) = chunks_of("x.eml", f"From: a\nContent-Type: text/plain; charset={charset}\n\nhello quokka\n".encode())
+    (chunk,) = extract_chunks(
+        "x.eml", f"From: a\nContent-Type: text/plain; charset={charset}\n\nhello quokka\n".encode()
+    )
     assert "hello quokka" in chunk.text
 
 
@@ -49,23 +51,25 @@ def test_mail_in_an_unknown_charset_is_decoded_by_a_guess(charset: str) -> None:
 )  # fmt: skip
 def test_long_header_costs_no_more_than_its_length(header: bytes) -> None:
     start = time.process_time()
-    assert any("the body" in chunk.text for chunk in chunks_of("x.eml", header + b"\n\nthe body\n"))
+    assert any("the body" in chunk.text for chunk in extract_chunks("x.eml", header + b"\n\nthe body\n"))
     assert time.process_time() - start < 1
 
 
 def test_half_of_a_surrogate_pair_becomes_a_replacement_character() -> None:
-    (chunk,) = chunks_of("x.jsonl", b'{"user":"Ann \\ud83d","text":"hi"}\n')
+    (chunk,) = extract_chunks("x.jsonl", b'{"user":"Ann \\ud83d","text":"hi"}\n')
     assert chunk.author == "Ann \ufffd"
     chunk.text.encode()
 
 
 def test_file_with_too_many_chunks_is_refused() -> None:
     with pytest.raises(UnreadableFile, match="too many pieces"):
-        chunks_of("x.html", b"".join(b"<h1>%d</h1><p>x</p>" % n for n in range(MAX_CHUNKS + 1)))
+        extract_chunks("x.html", b"".join(b"<h1>%d</h1><p>x</p>" % n for n in range(MAX_CHUNKS + 1)))
 
 
 def test_long_title_is_cut_in_the_units_below_it() -> None:
-    chunks = chunks_of("x.md", b"# " + b"a" * 30_000 + b"\n" + b"".join(b"\n## %d\n\nx\n" % n for n in range(2_000)))
+    chunks = extract_chunks(
+        "x.md", b"# " + b"a" * 30_000 + b"\n" + b"".join(b"\n## %d\n\nx\n" % n for n in range(2_000))
+    )
     assert sum(len(chunk.heading) for chunk in chunks) < 1_000_000
 
 
@@ -73,11 +77,11 @@ def _slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
     """Have workers read files called `hostile.*` with the statement `body`."""
     (tmp_path / "sitecustomize.py").write_text(
         "import ctxfs.index.extract.formats as formats\n"
-        "real = formats.chunks_of\n"
-        "def chunks_of(name, data):\n"
+        "real = formats.extract_chunks\n"
+        "def extract_chunks(name, data):\n"
         f"    if name.startswith('hostile'):\n        {body}\n"
         "    return real(name, data)\n"
-        "formats.chunks_of = chunks_of\n"
+        "formats.extract_chunks = extract_chunks\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
@@ -98,23 +102,23 @@ def test_reader_that_fails_costs_the_file_alone(
 ) -> None:
     _slow(monkeypatch, tmp_path, body)
     with pytest.raises(UnreadableFile, match=reason):
-        extractor.chunks_of("hostile.txt", b"x")
-    (chunk,) = extractor.chunks_of("next.txt", b"the next one is read")
+        extractor.extract_chunks("hostile.txt", b"x")
+    (chunk,) = extractor.extract_chunks("next.txt", b"the next one is read")
     assert chunk.text == "the next one is read"
 
 
 def test_worker_that_was_killed_is_replaced(extractor: Extractor) -> None:
-    assert extractor.chunks_of("a.txt", b"one")
+    assert extractor.extract_chunks("a.txt", b"one")
     os.kill(extractor._slot[0].pid, signal.SIGKILL)
-    assert extractor.chunks_of("a.txt", b"two")[0].text == "two"
+    assert extractor.extract_chunks("a.txt", b"two")[0].text == "two"
 
 
 def test_worker_of_a_large_process_reads_more_than_one_file(extractor: Extractor) -> None:
     ballast = b"x" * (450 << 20)
-    extractor.chunks_of("a.md", b"# A\n\nb\n")
+    extractor.extract_chunks("a.md", b"# A\n\nb\n")
     (first,) = extractor._slot
     for _ in range(3):
-        extractor.chunks_of("a.md", b"# A\n\nb\n")
+        extractor.extract_chunks("a.md", b"# A\n\nb\n")
     assert extractor._slot == [first]
     assert len(ballast) > 0
 
@@ -140,8 +144,8 @@ def test_slow_small_file_waits_for_the_indexer_and_then_so_do_others(
     try:
         for reason in ("takes too long", "waits for the indexer"):
             with pytest.raises(TooSlow, match=reason):
-                extractor.chunks_soon("hostile.txt", b"x")
-        assert extractor.chunks_of("good.txt", b"x")
+                extractor.extract_chunks_interactively("hostile.txt", b"x")
+        assert extractor.extract_chunks("good.txt", b"x")
     finally:
         extractor.close()
 
@@ -157,7 +161,7 @@ def test_no_reader_of_formats_is_called_outside_of_the_worker() -> None:
         for top in ("ctxfs", "mounts", "mcp_server")
         for path in sorted((root / top).rglob("*.py"))
         if "formats import" in path.read_text()
-        and "chunks_of" in path.read_text().split("formats import")[1].split("\n")[0]
+        and "extract_chunks" in path.read_text().split("formats import")[1].split("\n")[0]
     ]
     assert users == ["ctxfs/index/extract/extractor_process.py"]
 
@@ -181,7 +185,7 @@ def test_files_that_break_readers_are_skipped_with_their_reason_and_not_tried_ag
             ("knowledge/c/hostile.txt", "text: cannot be read (its reader died)")
         ]
         asked: list[str] = []
-        monkeypatch.setattr(index.follower._extractor, "chunks_of", lambda name, data: asked.append(name))
+        monkeypatch.setattr(index.follower._extractor, "extract_chunks", lambda name, data: asked.append(name))
         index.follower.scan_all()
         assert not asked
     finally:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from ctxfs.index.extract.gitignore import MAX_FILE_BYTES, MAX_LINES, parse_pattern_file
-from ctxfs.index.extract.ignore import MAX_DEPTH, IgnoreRules, walk
+from ctxfs.index.extract.ignore import MAX_DEPTH, IgnoreRules, walk_files
 
 SECONDS = float(os.environ.get("CTXFS_FUZZ_SECONDS", "2"))
 
 
 def found(root: Path) -> set[str]:
     rules = IgnoreRules(str(root), (), gitignore=True)
-    return {"/".join(parts) for parts, _ in walk(str(root), (), rules)} - {".gitignore"}
+    return {"/".join(parts) for parts, _ in walk_files(str(root), (), rules)} - {".gitignore"}
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket-like device", "link out", "link to endless", "directory", "loop"])
@@ -102,7 +102,7 @@ def test_deep_nesting_ends_at_a_depth(tmp_path: Path) -> None:
     os.close(fd)
     start = time.process_time()
     rules = IgnoreRules(deep, (), gitignore=True)
-    names = {parts[-1] for parts, _ in walk(deep, (), rules)}
+    names = {parts[-1] for parts, _ in walk_files(deep, (), rules)}
     assert names == {"f.md", ".gitignore"}
     assert rules.ignores_path(("d",) * 1900 + ("f.md",))
     assert time.process_time() - start < 3

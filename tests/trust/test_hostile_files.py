@@ -25,7 +25,7 @@ def test_folder_of_hostile_files_is_indexed_completely_and_skipped_files_are_nam
         regular = {name for name, _ in texts()} | {f"{name}.eml" for name, _ in mails()} | {"all.mbox", "sparse.md"}
         catalogued = {path.removeprefix("knowledge/c/") for _, path in index.catalog.all_paths()}
         assert regular <= catalogued
-        assert index.catalog.in_state("pending", 10) == []
+        assert index.catalog.files_in_state("pending", 10) == []
         assert {"sparse.md", "broken.pdf", "bomb.pdf"} <= named
         assert index.paths("mode:words xylophone decoy") == [], "nothing outside is read"
         assert not any(path.startswith(("out-folder/", "up/", "self/")) for path in catalogued)
@@ -84,7 +84,7 @@ def test_mutated_files_of_every_format_give_chunks_or_a_reason() -> None:
             name, data = chance.choice(seeds)
             mutated = _mutated(data, chance)
             try:
-                for chunk in extractor.chunks_of(name, mutated):
+                for chunk in extractor.extract_chunks(name, mutated):
                     "".join((chunk.text, chunk.heading, chunk.author)).encode()
                     assert 1 <= chunk.first <= chunk.last
             except UnreadableFile as reason:

@@ -99,7 +99,7 @@ def test_search_reports_a_dead_indexer_and_is_not_cached(index: Index, monkeypat
 def test_index_is_behind_until_the_first_scan_is_done(index: Index) -> None:
     made, _progress = service(index.searcher)
     assert not index.searcher.search(parse_query("mode:words xylophone"), ROOT, 5).is_complete
-    assert not is_ready({"state": "embedding", "behind": index.searcher.behind()}, "words")
+    assert not is_ready({"state": "embedding", "behind": index.searcher.behind_note()}, "words")
     made._sent = 1
     made._handle_event("words-idle", "1")
     assert not made.behind()
@@ -109,12 +109,12 @@ def test_new_large_file_turns_an_empty_result_into_an_unavailable_one(index: Ind
     root = IndexedRoot("knowledge/c", str(index.corpus))
     index.ask("mode:words otter")
     (index.corpus / "large.md").write_text("xylophone " * 20_000)
-    index.searcher.changed(root, [("large.md",)])
+    index.searcher.report_changes(root, [("large.md",)])
     answer = index.searcher.search(parse_query("mode:words xylophone"), ROOT, 5)
     assert (list(answer.hits), answer.is_complete) == ([], False)
-    index.follower.changed([("knowledge/c", ("large.md",))])
+    index.follower.index_changes([("knowledge/c", ("large.md",))])
     index.searcher.refresh()
-    index.searcher.caught_up()
+    index.searcher.mark_caught_up()
     answer = index.searcher.search(parse_query("mode:words xylophone"), ROOT, 5)
     assert answer.hits
     assert answer.is_complete
@@ -136,11 +136,11 @@ class Other:
 def test_write_to_a_hidden_file_is_not_revealed(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     root = IndexedRoot("knowledge/c", str(index.corpus))
     (index.corpus / "large.md").write_text("xylophone " * 20_000)
-    index.searcher.changed(root, [("large.md",)])
-    index.searcher.look()
+    index.searcher.report_changes(root, [("large.md",)])
+    index.searcher.apply_changes()
     for path, is_told in (("knowledge/c/rotation.md", False), ("knowledge/c/large.md", True)):
         monkeypatch.setattr(index.searcher, "_reader", lambda path=path: Other(path))
-        assert bool(index.searcher.missing()) == is_told
+        assert bool(index.searcher.coverage_note()) == is_told
 
 
 @pytest.fixture

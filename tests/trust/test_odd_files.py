@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.extract.file_reader import stat_of
+from ctxfs.index.extract.file_reader import to_file_stat
 from ctxfs.model.host_numbers import MAX_INT64, MIN_INT64, file_numbers
 from ctxfs.rpc.wire import entry_from_wire, entry_to_wire, pack_frame
 from ctxfs.store.folder import Folder
@@ -70,9 +70,9 @@ def test_host_numbers_fit_every_format_that_stores_them(tmp_path: Path, when: in
     catalog = Catalog(tmp_path / "index")
     try:
         with catalog.transaction():
-            catalog.touch(
-                catalog.put_file("knowledge/x.md", "knowledge", stat_of(attributes), None, "text", "words", ""),
-                stat_of(attributes),
+            catalog.update_stat(
+                catalog.put_file("knowledge/x.md", "knowledge", to_file_stat(attributes), None, "text", "words", ""),
+                to_file_stat(attributes),
             )
     finally:
         catalog.close()

@@ -9,17 +9,19 @@ from ctxfs.index.search.file_status import FileStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class FilterCriteria:
     """The exclusion criteria of a request; `now_ns` decides on expiry, `since_ns` (0: no limit) on staleness."""
 
     now_ns: int
     since_ns: int = 0
     min_score: float | None = None
-    standing: Mapping[str, FileStatus] = field(default_factory=dict)
-    drops_untrusted: bool = False
+    statuses: Mapping[str, FileStatus] = field(default_factory=dict)
+    should_drop_untrusted: bool = False
 
 
-def select(pins: Sequence[Piece], candidates: Iterable[Piece], rules: Rules) -> tuple[list[Piece], list[Exclusion]]:
+def filter_candidates(
+    pins: Sequence[Piece], candidates: Iterable[Piece], rules: FilterCriteria
+) -> tuple[list[Piece], list[Exclusion]]:
     """Return the accepted candidates and the exclusions with reasons, in the order given. Pins are always accepted."""
     accepted: list[Piece] = []
     exclusions: list[Exclusion] = []
@@ -31,14 +33,14 @@ def select(pins: Sequence[Piece], candidates: Iterable[Piece], rules: Rules) -> 
         lines.setdefault(pin.path, []).append((pin.first, pin.last))
     seen_keys = set[tuple[str, int, int]]()
     for piece in pieces[len(pins) :]:
-        if piece.pinned or (key := (piece.path, piece.first, piece.last)) in seen_keys:
+        if piece.is_pinned or (key := (piece.path, piece.first, piece.last)) in seen_keys:
             continue  # another query matched it, too
         seen_keys.add(key)
-        status = rules.standing.get(piece.path)
+        status = rules.statuses.get(piece.path)
         reason, other = _refusal_of(piece, status, rules)
         if reason is None and (original := copies.original_of(piece)) is not None:
             # A refusal of the original applies to its copy, too; otherwise the original represents both.
-            reason, other = _refusal_of(original, rules.standing.get(original.path), rules)
+            reason, other = _refusal_of(original, rules.statuses.get(original.path), rules)
             reason, other = reason or "recalled", other or original.path
         if reason is None:
             body = piece.body
@@ -54,16 +56,16 @@ def select(pins: Sequence[Piece], candidates: Iterable[Piece], rules: Rules) -> 
     return accepted, exclusions
 
 
-def _refusal_of(piece: Piece, standing: FileStatus | None, rules: Rules) -> tuple[Reason | None, str]:
-    if standing is not None:
-        if standing.quarantined:
+def _refusal_of(piece: Piece, status: FileStatus | None, rules: FilterCriteria) -> tuple[Reason | None, str]:
+    if status is not None:
+        if status.quarantined:
             return "quarantined", ""
-        if standing.expires_ns is not None and standing.expires_ns <= rules.now_ns:
+        if status.expires_ns is not None and status.expires_ns <= rules.now_ns:
             return "expired", ""
-        if standing.untrusted and rules.drops_untrusted:
+        if status.untrusted and rules.should_drop_untrusted:
             return "untrusted", ""
-        if standing.superseded_by:
-            return "superseded", standing.superseded_by
+        if status.superseded_by:
+            return "superseded", status.superseded_by
     if piece.mtime_ns < rules.since_ns:
         return "stale", ""
     if rules.min_score is not None and piece.why == "search" and piece.score < rules.min_score:

@@ -30,7 +30,7 @@ def compress(pieces: Sequence[Piece], queries: Sequence[str], analyse: Analyse) 
 
 
 def _is_prose(piece: Piece) -> bool:
-    return piece.kind != "code" and not piece.pinned and piece.first != piece.last
+    return piece.kind != "code" and not piece.is_pinned and piece.first != piece.last
 
 
 def _term_weights(query_terms: set[str], term_sets: Sequence[set[str]]) -> Mapping[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from ctxfs.context.build.candidate_filter import Rules, select
+from ctxfs.context.build.candidate_filter import FilterCriteria, filter_candidates
 from ctxfs.context.build.compress import compress
 from ctxfs.context.build.manifest import Provenance, render_manifest, text_sha256
 from ctxfs.context.build.pack import Limits, Plan, largest_fitting, pack
@@ -23,7 +23,7 @@ from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.threads import blocking
 
-CANDIDATES = 400
+MAX_CANDIDATES = 400
 _SUMMARY_SHARE = 0.15  # share of the budget reserved for the summary
 
 
@@ -40,7 +40,7 @@ class TreeView(Protocol):
         """Return the content of a file; raise OSError."""
         ...
 
-    async def standing(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
+    async def statuses(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
         """Return the search-relevant status of those of these files that have one."""
         ...
 
@@ -79,7 +79,7 @@ class Context:
     text: str
     plan: Plan
     notes: tuple[str, ...]
-    found: int
+    candidate_count: int
     provenance: Provenance = field(default_factory=Provenance)
 
     @property
@@ -106,7 +106,7 @@ class Candidates:
     pieces: Sequence[Piece]
     excluded: Sequence[Exclusion] = ()
     notes: tuple[str, ...] = ()
-    found: int = 0
+    candidate_count: int = 0
 
 
 class Constructor:
@@ -142,7 +142,7 @@ class Constructor:
 
     async def _gather_candidates(self, request: Request, view: TreeView) -> Candidates:
         pins = [await _read_pin(view, pin) for pin in request.pins]
-        results = [await view.search(query, below, CANDIDATES) for query, below in _queries_of(request)]
+        results = [await view.search(query, below, MAX_CANDIDATES) for query, below in _queries_of(request)]
         notes = tuple(dict.fromkeys((*view.notes, *(n for item in results for n in (*item.notes, *item.remarks)))))
         best: dict[tuple[str, int, int, str], Piece] = {}
         for piece in (_piece_of(hit, "search") for result in results for hit in result.hits):
@@ -152,14 +152,16 @@ class Constructor:
         for piece in await self._newest_pieces(request, view):
             best.setdefault((piece.path, piece.first, piece.last, piece.text), piece)
         ordered = sorted(best.values(), key=lambda piece: (-round(piece.score, 6), piece.path, piece.first, piece.last))
-        standing = await view.standing({piece.path for piece in (*pins, *ordered)})
-        pins = [replace(pin, untrusted=_is_untrusted(standing, pin)) for pin in pins]
+        statuses = await view.statuses({piece.path for piece in (*pins, *ordered)})
+        pins = [replace(pin, untrusted=_is_untrusted(statuses, pin)) for pin in pins]
         now = time.time_ns()
-        rules = Rules(now, _parse_fresh(request.fresh, now), request.min_score, standing, request.untrusted == "drop")
-        accepted, excluded = select(pins, ordered, rules)
+        rules = FilterCriteria(
+            now, _parse_fresh(request.fresh, now), request.min_score, statuses, request.untrusted == "drop"
+        )
+        accepted, excluded = filter_candidates(pins, ordered, rules)
         if request.untrusted == "keep":
             pins, accepted = ([replace(piece, untrusted=False) for piece in item] for item in (pins, accepted))
-        return Candidates(pins, accepted, excluded, (*notes, *_supersession_notes(accepted, standing)), len(best))
+        return Candidates(pins, accepted, excluded, (*notes, *_supersession_notes(accepted, statuses)), len(best))
 
     async def _newest_pieces(self, request: Request, view: TreeView) -> list[Piece]:
         """Return chunks of the newest files, with score 0, the mean of the search scores."""
@@ -213,7 +215,7 @@ def assemble(request: Request, candidates: Candidates, tokenizer: Tokenizer) -> 
     if not plan.chosen and plan.tokens > request.budget:
         text = _truncate_heading(text, request, tokenizer)
         plan.tokens = tokenizer.count(text)
-    return Context(request, text, plan, candidates.notes, candidates.found)
+    return Context(request, text, plan, candidates.notes, candidates.candidate_count)
 
 
 def _unchanged(piece: Piece) -> Piece:
@@ -264,14 +266,14 @@ def _restrict_kinds(query: Query, kinds: tuple[str, ...]) -> Query:
     return replace(query, kinds=(*query.kinds, *kinds)) if kinds else query
 
 
-def _supersession_notes(pieces: Sequence[Piece], standing: Mapping[str, FileStatus]) -> list[str]:
+def _supersession_notes(pieces: Sequence[Piece], statuses: Mapping[str, FileStatus]) -> list[str]:
     """Return notes on files that claim to supersede a file whose content their author may not change."""
-    claims = {piece.path: standing[piece.path].claims for piece in pieces if piece.path in standing}
+    claims = {piece.path: statuses[piece.path].claims for piece in pieces if piece.path in statuses}
     return [f"'{new}' only claims to supersede '{old}'" for new, old in sorted(claims.items()) if old]
 
 
-def _is_untrusted(standing: Mapping[str, FileStatus], piece: Piece) -> bool:
-    status = standing.get(piece.path)
+def _is_untrusted(statuses: Mapping[str, FileStatus], piece: Piece) -> bool:
+    status = statuses.get(piece.path)
     return status is not None and status.untrusted
 
 
@@ -333,11 +335,11 @@ def _piece_of(hit: Hit, why: Why) -> Piece:
     )
 
 
-def from_answer(
-    request: Request, answer: SearchResults, tokenizer: Tokenizer, standing: Mapping[str, FileStatus]
+def context_of_results(
+    request: Request, answer: SearchResults, tokenizer: Tokenizer, statuses: Mapping[str, FileStatus]
 ) -> Context:
     """Build the context of existing search results, without another search."""
     hits = [_piece_of(hit, "search") for hit in answer.hits]
-    accepted, excluded = select((), hits, Rules(time.time_ns(), standing=standing))
-    notes = (*answer.notes, *_supersession_notes(accepted, standing))
+    accepted, excluded = filter_candidates((), hits, FilterCriteria(time.time_ns(), statuses=statuses))
+    notes = (*answer.notes, *_supersession_notes(accepted, statuses))
     return assemble(request, Candidates((), accepted, excluded, notes, len(hits)), tokenizer)

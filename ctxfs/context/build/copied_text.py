@@ -24,7 +24,7 @@ class Index(Protocol):
         """Return the best `limit` chunks below a directory."""
         ...
 
-    def standing(self, paths: set[str]) -> Mapping[str, FileStatus]:
+    def statuses(self, paths: set[str]) -> Mapping[str, FileStatus]:
         """Return the search-relevant status of those of these files that have one."""
         ...
 
@@ -42,7 +42,7 @@ class CopiedText:
         return f"{one_line(self.path)}:{self.first} says this already{doubt}: it is no new evidence"
 
 
-def find_recalled(index: Index, path: str, text: str) -> list[CopiedText]:
+def find_copied_text(index: Index, path: str, text: str) -> list[CopiedText]:
     """Return the files that already contain the longest units of a text for `path`. Blocks.
 
     Only files that the caller may read are returned.
@@ -54,14 +54,14 @@ def find_recalled(index: Index, path: str, text: str) -> list[CopiedText]:
         for hit in index.search(parse_query(f'mode:words "{words}"'), ROOT, 5).hits:
             if hit.path != path and unit in units(hit.chunk.text):
                 hits.setdefault(hit.path, hit.chunk.first)
-    standing = index.standing(set(hits))
+    statuses = index.statuses(set(hits))
     return [
-        CopiedText(original, first, original in standing and standing[original].untrusted)
+        CopiedText(original, first, original in statuses and statuses[original].untrusted)
         for original, first in sorted(hits.items())
     ]
 
 
-def passed_on(doubtful: Sequence[Mapping[str, bytes]]) -> dict[str, bytes]:
+def inherited_trust(doubtful: Sequence[Mapping[str, bytes]]) -> dict[str, bytes]:
     """Return the trust attributes that a copy inherits from untrusted originals.
 
     The copy is untrusted, too. If all originals have the same source, it inherits the source's name.

@@ -51,7 +51,7 @@ class CopyDetector:
 
     def original_of(self, piece: Piece) -> Piece | None:
         """Return the piece of another file with most of the repeated units; None for a piece with new text."""
-        if not _is_written(piece) or piece.pinned:
+        if not _is_written(piece) or piece.is_pinned:
             return None
         piece_units = self._units.get(id(piece), {})
         matches: dict[int, tuple[int, Piece]] = {}

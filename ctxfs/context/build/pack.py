@@ -93,8 +93,8 @@ class _Packing:
 
     def run(self, pieces: Sequence[Piece]) -> Plan:
         """Choose pins, then the reserves of kinds, then the other pieces by value."""
-        pins = [piece for piece in pieces if piece.pinned]
-        unpinned = _sort_by_value([piece for piece in pieces if not piece.pinned])
+        pins = [piece for piece in pieces if piece.is_pinned]
+        unpinned = _sort_by_value([piece for piece in pieces if not piece.is_pinned])
         for pin in pins:
             self._choose(pin, self._estimate_cost(pin))
         reserved_ids = self._choose_reserved(unpinned)
@@ -171,7 +171,7 @@ class _Packing:
         plan = self._plan
         plan.tokens = self._count_whole()
         while plan.tokens > self._limits.budget:
-            index = next((n for n in range(len(plan.chosen) - 1, -1, -1) if not plan.chosen[n].pinned), None)
+            index = next((n for n in range(len(plan.chosen) - 1, -1, -1) if not plan.chosen[n].is_pinned), None)
             if index is None:
                 return
             piece = plan.chosen.pop(index)

@@ -50,7 +50,7 @@ class Piece:
     untrusted: bool = False
 
     @property
-    def pinned(self) -> bool:
+    def is_pinned(self) -> bool:
         """Return True for a pin, which no filter excludes."""
         return self.why == "pin"
 

@@ -9,7 +9,7 @@ from ctxfs.context.build.manifest import Manifest, digest, text_sha256
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.render import render
 from ctxfs.context.build.secrets import split_at_remarks
-from ctxfs.index.extract.extractor import Extract
+from ctxfs.index.extract.extractor import ExtractChunks
 from ctxfs.index.extract.formats import UnreadableFile
 from ctxfs.threads import blocking
 
@@ -18,7 +18,7 @@ Fetch = Callable[[str, str, str], Awaitable[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class RebuildResult:
     """The result of a reconstruction.
 
     `text` is the rebuilt context, None if a source is `missing`. `same` means that it equals the manifest's context
@@ -30,7 +30,7 @@ class Verified:
     missing: Sequence[str]
 
 
-async def restore(manifest: Manifest, fetch: Fetch, extract: Extract) -> tuple[list[Piece], list[str]]:
+async def restore(manifest: Manifest, fetch: Fetch, extract: ExtractChunks) -> tuple[list[Piece], list[str]]:
     """Return the pieces with their texts, and the ranges whose text no source has any more.
 
     The content of a changed file is taken from its versions.
@@ -48,17 +48,17 @@ async def restore(manifest: Manifest, fetch: Fetch, extract: Extract) -> tuple[l
     return pieces, list(missing)
 
 
-async def rebuild(manifest: Manifest, fetch: Fetch, extract: Extract) -> Verified:
+async def rebuild(manifest: Manifest, fetch: Fetch, extract: ExtractChunks) -> RebuildResult:
     """Rebuild the context from its original sources and compare it byte for byte."""
     pieces, missing = await restore(manifest, fetch, extract)
     if missing:
-        return Verified(False, None, missing)
+        return RebuildResult(False, None, missing)
     request = manifest.request
     text = render(request.title, manifest.notes, pieces, request.format, request.order)
-    return Verified(text_sha256(text) == manifest.sha256, text, ())
+    return RebuildResult(text_sha256(text) == manifest.sha256, text, ())
 
 
-def _fill_text(piece: Piece, expected: str, data: bytes | None, extract: Extract) -> Piece | None:
+def _fill_text(piece: Piece, expected: str, data: bytes | None, extract: ExtractChunks) -> Piece | None:
     """Return the piece with its text; None if the source does not have it."""
     if not piece.path:
         return piece
@@ -66,7 +66,7 @@ def _fill_text(piece: Piece, expected: str, data: bytes | None, extract: Extract
         return None
     if piece.text:
         return piece if digest(piece.text) == expected else None
-    if piece.pinned:
+    if piece.is_pinned:
         text = pinned_text(data.decode("utf-8", "replace").split("\n"), piece.first, piece.last)
         return replace(piece, text=text) if digest(text) == expected else None
     try:
@@ -85,13 +85,13 @@ async def changed_since(manifest: Manifest, current: Callable[[str], Awaitable[s
     return [path for path, sha256 in sorted(named.items()) if await current(path) != sha256]
 
 
-def relocate_piece(piece: Piece, data: bytes | None, extract: Extract) -> Piece | None:
+def relocate_piece(piece: Piece, data: bytes | None, extract: ExtractChunks) -> Piece | None:
     """Return the piece at the present position of its text; None if its source no longer contains it."""
     if not piece.path:
         return piece
     if data is None:
         return None
-    if not piece.pinned and not piece.cut:
+    if not piece.is_pinned and not piece.cut:
         try:
             chunks = extract(piece.path.rpartition("/")[2], data)
         except UnreadableFile:
@@ -140,7 +140,7 @@ def _span_of(piece: Piece) -> str:
     return f"{piece.path}:{piece.first}-{piece.last}" if piece.path else "(derived)"
 
 
-def why(manifest: Manifest, path: str) -> list[dict[str, Any]]:
+def explain_path(manifest: Manifest, path: str) -> list[dict[str, Any]]:
     """Return all manifest entries of a path or of the files below it: items first, then exclusions."""
     folder = path.strip("/")
     entries: list[dict[str, Any]] = []

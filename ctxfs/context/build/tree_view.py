@@ -55,9 +55,9 @@ class CurrentTree:
         """Return the content of a file."""
         return await self._tree.read(path)
 
-    async def standing(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
+    async def statuses(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
         """Return the search-relevant status of those of these files that have one."""
-        return await blocking(self._searcher.standing, paths)
+        return await blocking(self._searcher.statuses, paths)
 
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
         """Return the newest version of each versioned file."""
@@ -81,7 +81,7 @@ class CurrentTree:
         return analyse(text)
 
 
-class TreeAt(CurrentTree):
+class TreeAsOf(CurrentTree):
     """The tree as of a version.
 
     Files that changed since are searched in their old content, by words. Sources have no versions.
@@ -103,7 +103,9 @@ class TreeAt(CurrentTree):
             for file in archive.reader.differences(self._commit, MAX_FILE_BYTES)
         ]
         large = sorted(file.path for file in files if file.too_large)
-        self._old_files = searcher.past((file.path, file.data, file.attributes, self._commit.time_ns) for file in files)
+        self._old_files = searcher.past_overlay(
+            (file.path, file.data, file.attributes, self._commit.time_ns) for file in files
+        )
         self.notes = (
             f"as of {self._commit.time_text}: memory, pads and what else has versions; knowledge has none and is left out",
             *(f"too large to search as it was then: {path}" for path in large[:10]),
@@ -128,9 +130,9 @@ class TreeAt(CurrentTree):
             raise path_error(errno.ENOENT, path, "it has no past")
         return await in_turn(self._archive.reader.read_in, self._commit, str(path))
 
-    async def standing(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
+    async def statuses(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
         """Return the status of those of these files that had one as of the version."""
-        return await blocking(partial(self._searcher.standing, past=self._old_files), paths)
+        return await blocking(partial(self._searcher.statuses, past=self._old_files), paths)
 
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
         """Return the one version of all files."""

@@ -127,13 +127,13 @@ class Window:
     deliveries: int = 0
     held: tuple[DeliveredPiece, ...] = ()
 
-    def streaming(self, sha256: str) -> "Window":
+    def start_stream(self, sha256: str) -> "Window":
         """Return the window for streaming a context; a new context starts at its first undelivered piece."""
         if self.of == sha256:
             return self
         return replace(self, of=sha256, cursor=0, seen=(*self.seen, *self.given), given=())
 
-    def after(self, part: Part) -> "Window":
+    def advance(self, part: Part) -> "Window":
         """Return the window after one more text."""
         return replace(self, cursor=self.cursor + 1, given=(*self.given, *(digest(piece.text) for piece in part.ends)))
 

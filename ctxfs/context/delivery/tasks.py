@@ -142,13 +142,13 @@ class Tasks:
         self._response_written = trio.Event()
         self._lock = trio.Lock()
 
-    async def forget(self, task: str, to: str = "") -> None:
+    async def drop_or_move(self, task: str, to: str = "") -> None:
         """Drop the records and caches of a removed task, or move them to its new name."""
         async with self._lock:
             await (self._deliveries.move(task, to) if to else self._deliveries.drop(task))
         self.evict(task)
 
-    async def forget_matching(self, is_doomed: Callable[[bytes], bool]) -> list[str]:
+    async def drop_matching(self, is_doomed: Callable[[bytes], bool]) -> list[str]:
         """Drop the records of tasks with a record that `is_doomed`, and all caches; return these tasks."""
         dropped = []
         async with self._lock:
@@ -176,14 +176,14 @@ class Tasks:
 
     # snapshots
 
-    async def fresh(self, task: str) -> BuiltContext:
+    async def build_if_changed(self, task: str) -> BuiltContext:
         """Return the current state of a task; build its context if the request or the index changed."""
         request = await self._read_file(task, REQUEST) or b""
         key = (task, self._scope.cache_key())
         old = self._built.get(key)
         generation = self._index.generation()
         unchanged = old is not None and old.request == request and old.steady
-        if old and unchanged and generation.allows(old.generation, time.monotonic() - old.at):
+        if old and unchanged and generation.may_reuse(old.generation, time.monotonic() - old.at):
             return old
         context, error = None, ""
         ancestors = _tasks_in_build.get()
@@ -216,7 +216,7 @@ class Tasks:
 
     async def error(self, task: str) -> str:
         """Return the errors of a task's request and response; empty if there are none."""
-        wrong = [(await self.fresh(task)).error]
+        wrong = [(await self.build_if_changed(task)).error]
         response = await self._read_file(task, RESPONSE)
         if response is not None:
             try:
@@ -241,7 +241,7 @@ class Tasks:
         return data
 
     async def _context(self, task: str) -> Context:
-        built = await self.fresh(task)
+        built = await self.build_if_changed(task)
         if built.context is None:
             raise not_found(Path((task, NAMES["markdown"])))
         return built.context
@@ -253,14 +253,14 @@ class Tasks:
         _refuse_pin(task)
         async with self._lock:
             context = await self._context(task)
-            window = (await self._read_window(task, principal)).streaming(context.sha256)
+            window = (await self._read_window(task, principal)).start_stream(context.sha256)
             parts = await blocking(split_context, context, window)
             cursor = window.cursor if at is None else at
             if cursor >= len(parts):
                 return b""
             if deliver and at is None:
                 part = parts[cursor]
-                await self._write_window(task, principal, window.after(part))
+                await self._write_window(task, principal, window.advance(part))
                 loaded = [f"{piece.path}:{piece.first}-{piece.last}" for piece in part.ends]
                 record = {"cursor": cursor, "loaded": loaded, "reason": "the next of the stream"}
                 await self._record_loads(task, principal, "stream", [record])
@@ -305,11 +305,11 @@ class Tasks:
 
     # responses
 
-    async def answered(self, task: str) -> None:
+    async def record_answered(self, task: str) -> None:
         """Record the current context as the one that a newly written response answers."""
         self._pending_responses[task] = time.monotonic()
         self._response_written.set()
-        built = await self.fresh(task)
+        built = await self.build_if_changed(task)
         if built.context is not None:
             credential = principal.bound if (principal := acting_principal()) is not None else ""
             await self._deliveries.write(task, ANSWERED, dump_answered(built.context, credential))
@@ -376,7 +376,7 @@ class Tasks:
         if curate:
             facts = _fact_directory(answered_by(answered))
             directory = facts if self._scope.may_create(facts) else None
-            paths, reviews = await self._curator.take(task, manifest, evaluation, directory, self._scope)
+            paths, reviews = await self._curator.curate(task, manifest, evaluation, directory, self._scope)
             outcome = {"kept": paths, "reviews": reviews}
         return render_evaluation(evaluation, manifest, text), outcome
 
@@ -395,7 +395,7 @@ class Tasks:
             record, outcome = await self._evaluate(task, *answer, curate=True)
         return {"evaluation": record, **outcome}
 
-    async def follow(self) -> None:
+    async def curate_forever(self) -> None:
         """Curate responses forever, each once it has been unchanged for a moment.
 
         The process that serves the store runs this.

@@ -112,10 +112,10 @@ class Evaluator:
         lines: Mapping[int, Sequence[tuple[int, int]]],
         memory: Sequence[Evidence],
     ) -> Evaluation:
-        from ctxfs.context.grounding.judge import Sources, evaluate, evidence_of
+        from ctxfs.context.grounding.judge import Sources, evaluate, split_evidence
 
         analyse = self._sources.analyse
-        sources = Sources(evidence_of(pieces, numbers), analyse)
+        sources = Sources(split_evidence(pieces, numbers), analyse)
         facts = Sources(memory, analyse) if memory else None
         return evaluate(response, sources, analyse, self._sources.embedder(), lines, facts)
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.sentences import sentences
 from ctxfs.context.grounding.claims import MAX_CLAIMS, Citation, Claim, claims_of
-from ctxfs.context.grounding.sentence_values import SentenceValues, differing_dates, expand_contractions, said
+from ctxfs.context.grounding.sentence_values import SentenceValues, differing_dates, expand_contractions, extract_values
 from ctxfs.model.path import printable
 
 Verdict = Literal["supported", "contradicted", "unsupported", "unchecked"]
@@ -112,7 +112,7 @@ class Sources:
     def values_of(self, index: int) -> SentenceValues:
         """Return the comparable values of a sentence; cached, because many claims are near the same sentences."""
         if index not in self._values:
-            self._values[index] = said(self.evidence[index].text)
+            self._values[index] = extract_values(self.evidence[index].text)
         return self._values[index]
 
     def neighbours(self, index: int) -> list[int]:
@@ -144,7 +144,7 @@ class Sources:
         return sorted(exact, key=lambda item: (-item[0], len(self.terms[item[1]]), item[1]))[:limit]
 
 
-def evidence_of(pieces: Sequence[Piece], numbers: Mapping[str, int]) -> list[Evidence]:
+def split_evidence(pieces: Sequence[Piece], numbers: Mapping[str, int]) -> list[Evidence]:
     """Return the sentences of pieces, with the lines of their files."""
     evidence = []
     for piece in pieces:
@@ -226,7 +226,7 @@ def _judge_claim(
 ) -> None:
     """Set the sentence that supports the claim best, and its conflicts with the claim."""
     judged.verdict = "unsupported"
-    claimed = said(judged.claim.text)
+    claimed = extract_values(judged.claim.text)
     best = -1.0
     for lexical, index in tried:
         meaning = max(0.0, cosines[index]) if cosines is not None else None
@@ -332,7 +332,7 @@ def _find_memory_conflicts(claim: Claim, memory: Sources, analyse: Analyse) -> l
         key, value = set(analyse(pair[1])), set(analyse(pair[2]))
         if not key or not key <= words or not value or value <= words:
             continue
-        claimed, stored = said(claim.text), said(pair[2], starts_sentence=False)
+        claimed, stored = extract_values(claim.text), extract_values(pair[2], starts_sentence=False)
         claim_pair = _KEY_VALUE.fullmatch(claim.text)
         is_different = bool(
             (stored.numbers and claimed.numbers - stored.numbers)

@@ -73,7 +73,7 @@ class Curator:
     def __init__(self, book: ReviewTree) -> None:
         self._tree = book
 
-    async def take(
+    async def curate(
         self,
         task: str,
         manifest: Manifest,
@@ -149,7 +149,7 @@ class Curator:
         await self._tree.apply(changes, f"doubt about context/{task}")
         return name
 
-    async def permission(self, question: str, about: Mapping[str, object]) -> str:
+    async def request_permission(self, question: str, about: Mapping[str, object]) -> str:
         """Return a person's decision on a one-time permission.
 
         Return `accept` for the first call after the acceptance, `reject`, or the id of the waiting review. `about` is
@@ -177,7 +177,7 @@ class Curator:
                 return "accept"
         raise AssertionError("counting does not end")
 
-    async def answer(self, name: str) -> str | None:
+    async def verdict_text(self, name: str) -> str | None:
         """Return the text of a review's verdict; None while it waits."""
         folder = REVIEWS / name
         if not await self._exists(folder / _OUTCOME_NAME):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ctxfs.index.extract.dates import Mentioned, find_dates
+from ctxfs.index.extract.dates import DateMention, find_dates
 
 _NUMBER = re.compile(
     r"(?<![\w.])[-+\u2212]?\d{1,3}(?:[,\u202f']\d{3})+(?:\.\d+)?|(?<![\w.])[-+\u2212]?\d+(?:\.\d+)?(?![\d])"
@@ -48,12 +48,12 @@ class SentenceValues:
     """The comparable values of a sentence: numbers as values, dates as written, names in lower case."""
 
     numbers: frozenset[Fraction]
-    dates: tuple[Mentioned, ...]
+    dates: tuple[DateMention, ...]
     names: frozenset[str]
     denies: bool
 
 
-def said(text: str, *, starts_sentence: bool = True) -> SentenceValues:
+def extract_values(text: str, *, starts_sentence: bool = True) -> SentenceValues:
     """Extract the values of a sentence; numbers that are part of a date belong to the date."""
     dates = tuple(find_dates(text))
     rest = _without_dates(text) if dates else text
@@ -74,12 +74,12 @@ def expand_contractions(text: str) -> str:
     )
 
 
-def differing_dates(claimed: tuple[Mentioned, ...], reference: tuple[Mentioned, ...]) -> list[Mentioned]:
+def differing_dates(claimed: tuple[DateMention, ...], reference: tuple[DateMention, ...]) -> list[DateMention]:
     """Return the claimed dates that agree with none of the known ones in day, month and year."""
     return [date for date in claimed if not any(_dates_agree(date, candidate) for candidate in reference)]
 
 
-def _dates_agree(one: Mentioned, other: Mentioned) -> bool:
+def _dates_agree(one: DateMention, other: DateMention) -> bool:
     return (
         one.month == other.month
         and (one.year is None or other.year is None or one.year == other.year)

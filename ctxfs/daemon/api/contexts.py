@@ -27,7 +27,7 @@ async def _context(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
         "manifest": context.manifest,
         "tokens": context.tokens,
         "notes": list(context.notes),
-        "found": context.found,
+        "found": context.candidate_count,
     }
 
 

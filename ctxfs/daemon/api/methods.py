@@ -20,7 +20,7 @@ from ctxfs.daemon.api.request_audit import audited
 from ctxfs.daemon.api.skills import SKILL_METHODS
 from ctxfs.daemon.api.tools import TOOL_METHODS
 from ctxfs.daemon.api.versions import VERSION_METHODS
-from ctxfs.index.search.grep import Matcher, Only
+from ctxfs.index.search.grep import GrepOutput, Matcher
 from ctxfs.model.change import Append, Put, SetMeta
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.metadata import distrust_label
@@ -198,7 +198,7 @@ async def _grep(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     )
     below, limit = Path.parse(str(args.get("below", ""))), max(1, min(int(args.get("limit", 10_000)), 1_000_000))
     mode = str(args.get("only", "lines"))
-    only: Only = "first" if mode == "first" else "count" if mode == "count" else "lines"
+    only: GrepOutput = "first" if mode == "first" else "count" if mode == "count" else "lines"
     await caller.tree.stat(below)
     result = await app.search.grep(matcher, below, limit, only, hidden=bool(args.get("hidden")))
     labels = await _labels(app, (path for path, *_ in result.lines)) if args.get("labels") else {}
@@ -214,7 +214,7 @@ async def _glob(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     below, limit = Path.parse(str(args.get("below", ""))), max(1, min(int(args.get("limit", 1000)), 1_000_000))
     await caller.tree.stat(below)
     paths = await app.search.glob(str(args["pattern"]), below, limit)
-    behind = app.searcher.missing()
+    behind = app.searcher.coverage_note()
     return {"paths": paths, "faults": [behind] if behind else []}
 
 

@@ -59,7 +59,7 @@ def bound_principal(app: App, current: Principal, principal: str, token: str) ->
     """
     named = parse_principal(principal) if principal else current
     if token:
-        holder = app.tokens.holder(token)
+        holder = app.tokens.principal_of(token)
         if principal and str(named) != str(holder):
             raise not_permitted("join", f"this token is not one of {named}")
         app.policy.reload()  # the credential may be newer than the loaded policy

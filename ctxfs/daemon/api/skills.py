@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ctxfs.app import App
-from ctxfs.context.skills import MANIFEST, PATTERN, Skill, parse_skill, places_of
+from ctxfs.context.skills import MANIFEST, PATTERN, Skill, parse_skill, skill_folders
 from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
@@ -21,7 +21,7 @@ _MAX_BYTES = 16 * 1024 * 1024
 async def _skills(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Return every folder in the position of a skill, by path; `fault` gives the reason why one is no skill."""
     paths = await app.search.glob(PATTERN, ROOT, _MAX_SKILLS)
-    folders = places_of(path for path in paths if path.split("/")[0] in _AREAS)
+    folders = skill_folders(path for path in paths if path.split("/")[0] in _AREAS)
     records = []
     for folder in folders:
         try:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ctxfs.index.engines.embeddings import Embeddings
 from ctxfs.index.extract.chunks import Chunk
-from ctxfs.index.extract.text_features import traits, word_count
+from ctxfs.index.extract.text_features import count_words, detect_features
 from ctxfs.model.path import encode_name
 from ctxfs.store.derived_db import BUSY_MS, DerivedDatabase, open_derived
 
@@ -169,7 +169,7 @@ class Catalog(DerivedDatabase):
         ).fetchone()
         return FileRow(columns[0], _decode(columns[1]), *columns[2:]) if columns else None
 
-    def note(self, file: int) -> str:
+    def skip_reason(self, file: int) -> str:
         """Return the reason why a file is skipped; empty if the file is absent."""
         row = self._db.execute("SELECT note FROM files WHERE id=?", (file,)).fetchone()
         return str(row[0]) if row else ""
@@ -219,7 +219,7 @@ class Catalog(DerivedDatabase):
         ).fetchone()
         return int(row[0])
 
-    def skip(self, file: int, note: str) -> None:
+    def mark_skipped(self, file: int, note: str) -> None:
         """Mark a file as skipped with the reason `note`, and delete its chunks."""
         self._db.execute("UPDATE files SET state='skipped', note=? WHERE id=?", (note, file))
         self.replace_chunks(file, ())
@@ -231,7 +231,7 @@ class Catalog(DerivedDatabase):
         )
         return [(_decode(row[0]), row[1]) for row in rows]
 
-    def touch(self, file: int, stat: FileStat) -> None:
+    def update_stat(self, file: int, stat: FileStat) -> None:
         """Update the stat values of a file whose content is unchanged."""
         self._db.execute("UPDATE files SET size=?, mtime_ns=?, inode=?, ctime_ns=? WHERE id=?", (*stat, file))
 
@@ -269,7 +269,7 @@ class Catalog(DerivedDatabase):
         )
         return [(_decode(row[0]), row[1]) for row in rows]
 
-    def distrusted(self) -> list[str]:
+    def untrusted_paths(self) -> list[str]:
         """Return the paths of the files whose attributes mark them as untrusted or quarantined."""
         rows = self._db.execute(
             "SELECT DISTINCT f.path FROM attributes a JOIN files f ON f.id=a.file WHERE f.state!='gone' AND "
@@ -328,12 +328,12 @@ class Catalog(DerivedDatabase):
         """Return the names of the sources that have files in the catalog."""
         return {row[0] for row in self._db.execute("SELECT DISTINCT source FROM files")}
 
-    def in_state(self, state: str, limit: int) -> list[tuple[int, str, str, int]]:
+    def files_in_state(self, state: str, limit: int) -> list[tuple[int, str, str, int]]:
         """Return (number, path, kind, mtime_ns) of at most `limit` files in a state (`pending` or `gone`)."""
         rows = self._db.execute("SELECT id, path, kind, mtime_ns FROM files WHERE state=? LIMIT ?", (state, limit))
         return [(row[0], _decode(row[1]), row[2], row[3]) for row in rows]
 
-    def settle(self, words: Sequence[int], gone: Sequence[int]) -> None:
+    def record_commit(self, words: Sequence[int], gone: Sequence[int]) -> None:
         """Record a commit of the full-text index: the files `words` are searchable, the files `gone` are deleted."""
         self._db.executemany("UPDATE files SET state='words' WHERE id=? AND state='pending'", [(f,) for f in words])
         self._db.executemany("DELETE FROM files WHERE id=? AND state='gone'", [(f,) for f in gone])
@@ -360,8 +360,8 @@ class Catalog(DerivedDatabase):
                     chunk.text,
                     chunk.author,
                     chunk.day,
-                    int(traits(chunk.text, chunk.author)),
-                    word_count(chunk.text),
+                    int(detect_features(chunk.text, chunk.author)),
+                    count_words(chunk.text),
                 )
                 for chunk in chunks
             ),
@@ -450,7 +450,7 @@ class Catalog(DerivedDatabase):
             "INSERT INTO facts VALUES(?,?) ON CONFLICT(name) DO UPDATE SET value=excluded.value", (name, value)
         )
 
-    def born(self) -> str:
+    def identifier(self) -> str:
         """Return the unique identifier of this catalog; create it on the first call."""
         if not (name := self.fact("born")):
             name = uuid.uuid4().hex

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path as HostPath
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.store.derived_db import damage_of, is_sound
+from ctxfs.store.derived_db import damage_message, is_sound
 
 _MARK_NAME = "damaged"
 _LIBRARY_ERRORS = (ValueError, RuntimeError, OSError)
@@ -39,11 +39,11 @@ def detect_corruption(engine: str) -> Iterator[None]:
         raise
 
 
-def damage(error: BaseException) -> str:
+def describe_damage(error: BaseException) -> str:
     """Return a description of the damage that an error reports; empty for other errors, such as a full disk."""
     if isinstance(error, CorruptIndex):
         return "" if any(text in error.reason for text in _DISK_FULL_TEXTS) else error.reason
-    reason = damage_of(error)
+    reason = damage_message(error)
     return f"catalog: {reason}" if reason else ""
 
 

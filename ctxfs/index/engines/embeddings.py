@@ -14,7 +14,7 @@ from typing import Any
 from ctxfs.index.options import EmbedderSpec
 
 SelectAmong = Callable[[str, Iterable[int | bytes]], Iterator[tuple[Any, ...]]]  # Catalog.select_among
-Waiting = tuple[int, str, str, str]  # number, heading, text and author of a chunk
+WaitingChunk = tuple[int, str, str, str]  # number, heading, text and author of a chunk
 
 _SELECT_QUEUE = """
 SELECT chunks.id FROM chunks JOIN files ON files.id=chunks.file WHERE chunks.vector IS NULL AND chunks.id>?
@@ -67,16 +67,16 @@ class Embeddings:
         self._db.execute("INSERT OR IGNORE INTO facts VALUES('model', ?)", (str(row[0]),))
         return EmbeddingModel(row[0], name, row[1], spec)
 
-    def change_over(self, model: int) -> None:
+    def switch_model(self, model: int) -> None:
         """Make `model` the serving model, and delete the vectors of all other models."""
         self._db.execute("UPDATE chunks SET vector=(SELECT vector FROM coming WHERE chunk=chunks.id)")
         self._db.execute("UPDATE facts SET value=? WHERE name='model'", (str(model),))
         self._record_change("VALUES(0)", ())
-        self.drop_coming()
+        self.cancel_switch()
         self._db.execute("DELETE FROM vectors WHERE model!=?", (model,))
         self._db.execute("DELETE FROM models WHERE id!=?", (model,))
 
-    def drop_coming(self) -> None:
+    def cancel_switch(self) -> None:
         """Cancel the change to another model.
 
         Its vectors stay until the next change of model, so that the change can be resumed.
@@ -99,7 +99,7 @@ class Embeddings:
         rows = self._db.execute(_SELECT_QUEUE, (after,))
         return [number for (number,) in rows]
 
-    def waiting(self, numbers: Iterable[int]) -> list[Waiting]:
+    def waiting_chunks(self, numbers: Iterable[int]) -> list[WaitingChunk]:
         """Return those of the chunks `numbers` that still have no vector, in that order."""
         order = {number: position for position, number in enumerate(numbers)}
         rows = self._select_among(_SELECT_CHUNKS + "vector IS NULL AND id IN ({})", order)
@@ -107,12 +107,12 @@ class Embeddings:
             ((int(row[0]), str(row[1]), str(row[2]), str(row[3])) for row in rows), key=lambda row: order[row[0]]
         )
 
-    def waiting_for(self, after: int, limit: int) -> list[Waiting]:
+    def chunks_for_next_model(self, after: int, limit: int) -> list[WaitingChunk]:
         """Return at most `limit` chunks above `after` that the next model has not embedded, sorted by number."""
         condition = "id>? AND id NOT IN (SELECT chunk FROM coming) ORDER BY id LIMIT ?"
         return list(self._db.execute(_SELECT_CHUNKS + condition, (after, limit)))
 
-    def known(self, model: int, digests: Iterable[bytes]) -> dict[bytes, int]:
+    def stored_vectors(self, model: int, digests: Iterable[bytes]) -> dict[bytes, int]:
         """Return the numbers of the stored vectors of a model, by the digest of their text."""
         return dict(
             self._select_among(f"SELECT digest, id FROM vectors WHERE model={model:d} AND digest IN ({{}})", digests)
@@ -130,11 +130,11 @@ class Embeddings:
         chunks = ",".join(str(int(chunk)) for _, chunk in assignments)
         self._record_change(f"SELECT DISTINCT file FROM chunks WHERE id IN ({chunks})", ())
 
-    def assign_coming(self, pairs: Iterable[tuple[int, int]]) -> None:
-        """Assign (vector, chunk) pairs of the next model, which take effect at `change_over`."""
+    def assign_next(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Assign (vector, chunk) pairs of the next model, which take effect at `switch_model`."""
         self._db.executemany("INSERT OR REPLACE INTO coming(vector, chunk) VALUES(?,?)", pairs)
 
-    def after(self, model: int, number: int, limit: int) -> list[tuple[int, bytes]]:
+    def vectors_after(self, model: int, number: int, limit: int) -> list[tuple[int, bytes]]:
         """Return at most `limit` (number, vector) pairs of a model above `number`, sorted by number."""
         sql = "SELECT id, vector FROM vectors WHERE id>? AND model=? ORDER BY id LIMIT ?"
         return list(self._db.execute(sql, (number, model, limit)))
@@ -145,7 +145,7 @@ class Embeddings:
         used = self._db.execute("SELECT count(DISTINCT vector) FROM chunks WHERE vector IS NOT NULL").fetchone()[0]
         return int(total), int(used)
 
-    def count_coming(self) -> int:
+    def count_next(self) -> int:
         """Return the number of chunks that the next model has embedded."""
         return int(self._db.execute("SELECT count(*) FROM coming").fetchone()[0])
 

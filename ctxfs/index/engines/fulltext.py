@@ -15,7 +15,7 @@ from pathlib import Path as HostPath
 import tantivy
 
 from ctxfs.index.engines.corruption import CorruptIndex, detect_corruption
-from ctxfs.index.query import Query, bare_word
+from ctxfs.index.query import Query, strip_word
 from ctxfs.model.path import Path, printable
 
 _ANALYZER = "ctxfs"
@@ -49,9 +49,9 @@ _CUT_MARK = "\x00\x01\x02"  # in the trigrams of a truncated chunk
 class FullTextDocument:
     """The content that is indexed for a chunk.
 
-    `around` is a small chunk with its neighbours, empty for a chunk that ranks alone.
-    `text` and `around` have been split into words (`break_up`).
-    `whole` is the original text; `cut` is True if it is truncated.
+    `neighbourhood` is a small chunk with its neighbours, empty for a chunk that ranks alone.
+    `text` and `neighbourhood` have been split into words (`split_words`).
+    `raw_text` is the original text; `is_truncated` is True if it is truncated.
     """
 
     chunk: int
@@ -63,10 +63,10 @@ class FullTextDocument:
     mtime_ns: int
     attributes: Sequence[tuple[str, str]] = ()
     confidence: float | None = None
-    around: str = ""
+    neighbourhood: str = ""
     author: str = ""
-    whole: str = ""
-    cut: bool = False
+    raw_text: str = ""
+    is_truncated: bool = False
 
 
 def _build_schema() -> tantivy.Schema:
@@ -100,7 +100,7 @@ def _get_shared_analyzer() -> tantivy.TextAnalyzer:
 
 def analyse(text: str) -> list[str]:
     """Return the index terms of `text`."""
-    return list(_get_shared_analyzer().analyze(break_up(text)))
+    return list(_get_shared_analyzer().analyze(split_words(text)))
 
 
 def _build_gram_analyzer() -> tantivy.TextAnalyzer:
@@ -108,7 +108,7 @@ def _build_gram_analyzer() -> tantivy.TextAnalyzer:
     return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.ngram(3, 3, False)).filter(tantivy.Filter.lowercase()).build()
 
 
-def break_up(text: str) -> str:
+def split_words(text: str) -> str:
     """Return the words of `text` separated by spaces.
 
     Identifiers are followed by their parts; CJK runs become bigrams.
@@ -136,7 +136,7 @@ def _append_parts(match: re.Match[str]) -> str:
     return word
 
 
-_cached_break_up = lru_cache(maxsize=1024)(break_up)  # cached, because every chunk of a file has the same path
+_cached_split_words = lru_cache(maxsize=1024)(split_words)  # cached, because every chunk of a file has the same path
 
 
 def author_terms(name: str) -> list[str]:
@@ -410,7 +410,7 @@ def inverse_document_frequency(total: int, document_frequency: int) -> float:
 
 def content_words(words: Sequence[str]) -> Sequence[str]:
     """Return `words` without function words, or all of them if there are no others."""
-    return [word for word in words if bare_word(word.lower()) not in _FUNCTION_WORDS] or words
+    return [word for word in words if strip_word(word.lower()) not in _FUNCTION_WORDS] or words
 
 
 def _combine_any(parts: Sequence[tantivy.Query]) -> tantivy.Query:
@@ -442,17 +442,17 @@ class FullTextWriter:
         out.add_unsigned("file", document.file)
         out.add_unsigned("mtime", max(0, document.mtime_ns))
         out.add_text("text", document.text)
-        out.add_text(_GRAMS, document.whole)
-        if document.cut:
+        out.add_text(_GRAMS, document.raw_text)
+        if document.is_truncated:
             out.add_text(_GRAMS, _CUT_MARK)
-        if document.around:
-            out.add_text(_AROUND, document.around)
+        if document.neighbourhood:
+            out.add_text(_AROUND, document.neighbourhood)
         if document.author:
             for name in author_terms(document.author):
                 out.add_text("author", name)
-        out.add_text("symbol" if document.kind == "code" else "heading", _cached_break_up(document.heading))
+        out.add_text("symbol" if document.kind == "code" else "heading", _cached_split_words(document.heading))
         path = printable(document.path)
-        out.add_text("path", _cached_break_up(path))
+        out.add_text("path", _cached_split_words(path))
         out.add_text("kind", document.kind)
         for name, value in document.attributes:
             out.add_text("attribute", f"{name}={printable(value)}")

@@ -51,7 +51,7 @@ class SplitTexts:
         """Return the number of words of each text, shape [count]."""
         return np.bincount(self.texts, minlength=self.count).astype(np.float64)
 
-    def beginning_with(self, starts: Collection[str]) -> list[tuple[int, str]]:
+    def find_words_with_prefixes(self, starts: Collection[str]) -> list[tuple[int, str]]:
         """Return (text number, word) of all words with a prefix in `starts`.
 
         Only the first two bytes are compared, so the result contains other words, too.

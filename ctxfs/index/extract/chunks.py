@@ -23,7 +23,7 @@ _MAX_STUB_CHARACTERS = 120
 MAX_LINE_CHARACTERS = 4000
 _MAX_WHOLE_BLOCKS = 5000
 _HEAD_CHARACTERS = 4000
-NEIGHBOURS = 2  # chunks before and after a small one that are ranked together with it
+NEIGHBOUR_CHUNKS = 2  # chunks before and after a small one that are ranked together with it
 
 TextKind = Literal["markdown", "code", "dialogue", "records", "text", "html", "mail", "pdf"]
 
@@ -91,7 +91,7 @@ def _suffix_of(name: str) -> str:
     return os.path.splitext(name)[1].lower().lstrip(".")
 
 
-def text_kind(name: str, text: str) -> TextKind:
+def detect_text_kind(name: str, text: str) -> TextKind:
     """Return the kind of a file by its name, and of plain text also by its beginning.
 
     Plain text is a dialogue if at least four lines, and 60 % of the lines, in its first 8000 characters begin a turn.
@@ -115,7 +115,7 @@ def text_kind(name: str, text: str) -> TextKind:
 
 def split_into_chunks(name: str, text: str) -> list[Chunk]:
     """Return the chunks of a file called `name`, in order of their lines."""
-    kind = text_kind(name, text)
+    kind = detect_text_kind(name, text)
     lines = text.split("\n")
     blocks = (
         _find_source_blocks(name, text, lines) if kind == "code" else _BLOCK_FINDERS.get(kind, _find_paragraphs)(lines)

@@ -25,14 +25,14 @@ _MIN_MILLISECONDS = 10**11  # a number above this is in milliseconds, one below 
 
 
 @dataclass(frozen=True, slots=True)
-class Mentioned:
+class DateMention:
     """A date mentioned in a text; a missing year or day is None."""
 
     year: int | None
     month: int
     day: int | None
 
-    def fits(self, when: date) -> int:
+    def match_level(self, when: date) -> int:
         """Return 2 if the day matches, 1 if only the month matches, 0 otherwise. A missing year matches any year."""
         if self.month != when.month or self.year not in (None, when.year):
             return 0
@@ -49,12 +49,12 @@ class Mentioned:
             return None
 
 
-def find_dates(text: str) -> list[Mentioned]:
+def find_dates(text: str) -> list[DateMention]:
     """Return every date in a text in order.
 
     Forms: `2023-05-08`, `20230508`, `8 May 2023`, `May 8th, 2023`, `in July`, `2023-05`.
     """
-    dates: dict[tuple[int, int], Mentioned] = {}
+    dates: dict[tuple[int, int], DateMention] = {}
     used = bytearray(len(text))  # characters that belong to a date
 
     def add(span: tuple[int, int], year: str | None, month: str, day: str | None) -> None:
@@ -62,7 +62,7 @@ def find_dates(text: str) -> list[Mentioned]:
             used[slice(*span)] = b"\1" * (span[1] - span[0])
             number = _MONTH_NUMBERS.get(month.lower()) or int(month)
             day_number = int(day) if day and 1 <= int(day) <= 31 else None
-            dates[span] = Mentioned(int(year) if year else None, number, day_number)
+            dates[span] = DateMention(int(year) if year else None, number, day_number)
 
     for match in _ISO.finditer(text):
         add(match.span(), match[1], match[2], match[3])

@@ -53,14 +53,14 @@ _MAX_BUDGET_SECONDS = 2.0
 _BUDGET_REFILL_SHARE = 0.05
 _MAX_FREE_SECONDS = 0.1
 
-Extract = Callable[[str, bytes], list[Chunk]]  # Extractor.chunks_of
+ExtractChunks = Callable[[str, bytes], list[Chunk]]  # Extractor.extract_chunks
 
 
 class TooSlow(UnreadableFile):
     """The extraction of a file exceeded its time limit."""
 
 
-class ExtractorDown(OSError):
+class ExtractorUnavailable(OSError):
     """The worker process cannot be started; the file is not the cause."""
 
 
@@ -112,26 +112,26 @@ class Extractor:
         self._last_cpu_seconds = 0.0  # processor seconds of the last file
         self._slow_file_budget = SlowFileBudget()
 
-    def chunks_soon(self, name: str, data: bytes) -> list[Chunk]:
+    def extract_chunks_interactively(self, name: str, data: bytes) -> list[Chunk]:
         """Return the chunks of a file for a caller that waits.
 
-        Raise the errors of `chunks_of`, and `TooSlow` at once if slow files have exhausted their budget.
+        Raise the errors of `extract_chunks`, and `TooSlow` at once if slow files have exhausted their budget.
         """
         if self._slow_file_budget.is_exhausted:
             raise TooSlow(f"{format_of(name)}: waits for the indexer")
         try:
-            chunks = self.chunks_of(name, data)
+            chunks = self.extract_chunks(name, data)
         except TooSlow:
             self._slow_file_budget.charge(self._limits.cpu_seconds_for(name, len(data)))
             raise
         self._slow_file_budget.charge(self._last_cpu_seconds)
         return chunks
 
-    def chunks_of(self, name: str, data: bytes) -> list[Chunk]:
+    def extract_chunks(self, name: str, data: bytes) -> list[Chunk]:
         """Return the chunks of a file called `name`.
 
-        Raise `UnreadableFile` if the file cannot be parsed, `TooSlow` if it exceeds its time limit, and `ExtractorDown`
-        if no worker can be started.
+        Raise `UnreadableFile` if the file cannot be parsed, `TooSlow` if it exceeds its time limit, and
+        `ExtractorUnavailable` if no worker can be started.
         """
         cpu = self._limits.cpu_seconds_for(name, len(data))
         with self._lock:
@@ -168,7 +168,7 @@ class Extractor:
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
                 )
             except OSError as error:
-                raise ExtractorDown(error.errno, f"no process to read files in: {error.strerror}") from error
+                raise ExtractorUnavailable(error.errno, f"no process to read files in: {error.strerror}") from error
             self._slot.append(worker)
             assert worker.stdin is not None
             os.set_blocking(worker.stdin.fileno(), False)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from ctxfs.index.extract.extractor import pack_chunks
-from ctxfs.index.extract.formats import UnreadableFile, chunks_of, format_of, is_slow
+from ctxfs.index.extract.formats import UnreadableFile, extract_chunks, format_of, is_slow
 from ctxfs.rpc.wire import FrameReader, pack_frame
 
 MAX_MEMORY_BYTES = 1 << 30
@@ -48,7 +48,7 @@ def _handle_request(name: str, data: bytes, cpu: float) -> list[Any]:
     _limit_memory(MAX_SLOW_MEMORY_BYTES if is_slow(name) else MAX_MEMORY_BYTES)
     signal.setitimer(signal.ITIMER_PROF, cpu)
     try:
-        return ["chunks", pack_chunks(chunks_of(name, data))]
+        return ["chunks", pack_chunks(extract_chunks(name, data))]
     except UnreadableFile as reason:
         return ["unreadable", str(reason)]
     except MemoryError:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from ctxfs.index.engines.catalog import FileStat
-from ctxfs.index.extract.chunks import NEIGHBOURS, text_kind
+from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, detect_text_kind
 from ctxfs.index.extract.formats import decode
 from ctxfs.model.host_numbers import file_numbers
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
@@ -12,12 +12,12 @@ from ctxfs.model.path import printable
 from ctxfs.store import rooted_fs
 
 _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
-SMALL_UNIT = 400  # characters
+MAX_SMALL_CHUNK_CHARACTERS = 400  # characters
 _HEAD_BYTES = 16_000
 _STRUCTURED_KINDS = frozenset(("code", "markdown", "html", "pdf"))
 
 
-def stat_of(stat: os.stat_result) -> FileStat:
+def to_file_stat(stat: os.stat_result) -> FileStat:
     """Return the numbers by which a change of the file is detected: size, mtime, inode, ctime."""
     numbers = file_numbers(stat)
     return numbers.size, numbers.mtime_ns, numbers.inode, numbers.ctime_ns
@@ -50,10 +50,10 @@ def _decode_values(name: str, value: bytes) -> list[str]:
     return tags_of(value) if name == "tags" else [value.decode("utf-8", "replace")]
 
 
-def kind_of(path: str, attributes: Iterable[tuple[str, str]], data: bytes) -> str:
+def detect_kind(path: str, attributes: Iterable[tuple[str, str]], data: bytes) -> str:
     """Return the kind of a file: its attribute `kind`, else its folder in `memory/`, else the kind by name and text."""
     name = printable(path.rpartition("/")[2])
-    return dict(attributes).get("kind") or _kind_by_folder(path) or text_kind(name, decode(data[:_HEAD_BYTES]))
+    return dict(attributes).get("kind") or _kind_by_folder(path) or detect_text_kind(name, decode(data[:_HEAD_BYTES]))
 
 
 def _kind_by_folder(path: str) -> str | None:
@@ -67,9 +67,11 @@ def ranks_with_neighbours(kind: str, authors: Iterable[str]) -> bool:
     return kind not in _STRUCTURED_KINDS or any(authors)
 
 
-def around(texts: list[str], index: int) -> str:
+def join_neighbours(texts: list[str], index: int) -> str:
     """Return the broken-up text of a small chunk and its neighbours; empty for a large one, which needs no context."""
-    if len(texts) == 1 or len(texts[index]) > SMALL_UNIT:
+    if len(texts) == 1 or len(texts[index]) > MAX_SMALL_CHUNK_CHARACTERS:
         return ""
-    nearby = texts[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]
-    return " ".join(text if len(text) <= SMALL_UNIT else text[:SMALL_UNIT] for text in nearby)
+    nearby = texts[max(0, index - NEIGHBOUR_CHUNKS) : index + NEIGHBOUR_CHUNKS + 1]
+    return " ".join(
+        text if len(text) <= MAX_SMALL_CHUNK_CHARACTERS else text[:MAX_SMALL_CHUNK_CHARACTERS] for text in nearby
+    )

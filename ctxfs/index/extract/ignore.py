@@ -20,7 +20,7 @@ class IgnoreRules:
         self._gitignore = gitignore
         self._patterns_by_folder: dict[tuple[str, ...], tuple[tuple[int, PatternFile], ...]] = {}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop the cached .gitignore files, because one of them changed; they are read again on demand."""
         self._patterns_by_folder.clear()
 
@@ -64,7 +64,7 @@ class IgnoreRules:
             return None
 
 
-def walk(
+def walk_files(
     root: str, below: tuple[str, ...], rules: IgnoreRules, stop_after: int | None = None
 ) -> list[tuple[tuple[str, ...], os.stat_result]]:
     """Return (parts, stat) of the regular files under `root`/`below` that are not ignored.

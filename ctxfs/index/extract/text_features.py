@@ -17,26 +17,26 @@ _SPEAKER_PREFIX = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?[^:\n]{1,60}:\s+
 class TextFeature(IntFlag):
     """Features of an author's text: it mentions a time, ends in a question mark, or uses the first person."""
 
-    SAYS_WHEN = 1
-    ASKS = 2
+    MENTIONS_TIME = 1
+    IS_QUESTION = 2
     FIRST_PERSON = 4
 
 
-def traits(text: str, author: str) -> TextFeature:
+def detect_features(text: str, author: str) -> TextFeature:
     """Return the features of a text; none if it has no author."""
     features = TextFeature(0)
     if not author:
         return features
     if _TIME_WORDS.search(text):
-        features |= TextFeature.SAYS_WHEN
+        features |= TextFeature.MENTIONS_TIME
     if text.rstrip().endswith("?"):
-        features |= TextFeature.ASKS
+        features |= TextFeature.IS_QUESTION
     if _FIRST_PERSON.search(text):
         features |= TextFeature.FIRST_PERSON
     return features
 
 
-def word_count(text: str) -> int:
+def count_words(text: str) -> int:
     """Return the number of words in a text."""
     return len(text.split())
 

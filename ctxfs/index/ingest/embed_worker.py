@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ctxfs import heap
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.embedders import Embedder, name_of, open_embedder
-from ctxfs.index.engines.embeddings import EmbeddingModel, Embeddings, Waiting
+from ctxfs.index.engines.embedders import Embedder, model_name, open_embedder
+from ctxfs.index.engines.embeddings import EmbeddingModel, Embeddings, WaitingChunk
 from ctxfs.index.engines.vectors import drop_graph, is_graph_sound, pack_vector, read_side_car
 from ctxfs.index.events import Event, Notify
 from ctxfs.index.extract.text_features import build_embedding_text
 from ctxfs.index.options import EmbedderSpec, IndexerOptions
 from ctxfs.model.errors import CommandError
 
-EMBED_BATCH = 128
+EMBED_BATCH_CHUNKS = 128
 _MIN_GRAPH_GROWTH = 0.05
 _MIN_GRAPH_VECTORS = 2000
 _MAX_UNUSED_SHARE = 0.3
@@ -37,7 +37,7 @@ class EmbeddingQueue:
         self._numbers: deque[int] = deque()
         self._last_chunk = 0  # the highest chunk number seen
 
-    def take(self, limit: int) -> list[Waiting]:
+    def take(self, limit: int) -> list[WaitingChunk]:
         """Return the next chunks, at most `limit`; none when every chunk has a vector."""
         if not self._numbers:
             self._last_chunk = 0
@@ -46,7 +46,7 @@ class EmbeddingQueue:
         self._last_chunk = max([self._last_chunk, *newer])
         while self._numbers:
             numbers = [self._numbers.popleft() for _ in range(min(limit, len(self._numbers)))]
-            if waiting := self._embeddings.waiting(numbers):
+            if waiting := self._embeddings.waiting_chunks(numbers):
                 return waiting
         return []
 
@@ -81,14 +81,14 @@ class EmbedWorker:
         if spec is None:
             return
         try:
-            name = name_of(spec)
+            name = model_name(spec)
             serving = self._embeddings.serving
             if serving is not None and serving.name != name and not self._embeddings.count(serving.id)[0]:
                 self._switch_model(self._register_model(name, spec))  # safe: the serving model has no vectors
                 serving = self._embeddings.serving
             if serving is None or serving.name == name:
-                if self._embeddings.count_coming():
-                    self._embeddings.drop_coming()
+                if self._embeddings.count_next():
+                    self._embeddings.cancel_switch()
                 self._embed_new(self._register_model(name, spec) if self._embeddings.has_waiting else None, yield_to)
             else:
                 self._embed_new(serving, yield_to)
@@ -105,7 +105,7 @@ class EmbedWorker:
     def _embed_new(self, model: EmbeddingModel | None, yield_to: Callable[[], bool]) -> None:
         """Embed the chunks without a vector with the serving model."""
         while model is not None and not self.stop.is_set() and not yield_to():
-            waiting = self._queue.take(EMBED_BATCH)
+            waiting = self._queue.take(EMBED_BATCH_CHUNKS)
             if not waiting:
                 return
             try:
@@ -121,30 +121,30 @@ class EmbedWorker:
         """Embed all chunks with the coming model while the serving one answers searches, then replace that one."""
         model, last_chunk = self._register_model(name, spec), 0
         while not self.stop.is_set() and not yield_to():
-            waiting = self._embeddings.waiting_for(last_chunk, EMBED_BATCH)
+            waiting = self._embeddings.chunks_for_next_model(last_chunk, EMBED_BATCH_CHUNKS)
             if not waiting:
                 if last_chunk == 0:
                     self._switch_model(model)
                     return
                 last_chunk = 0  # another pass for chunks that were indexed during this one
                 continue
-            self._embed_batch(model, self._open_embedder(spec), waiting, self._embeddings.assign_coming)
+            self._embed_batch(model, self._open_embedder(spec), waiting, self._embeddings.assign_next)
             last_chunk = waiting[-1][0]
-            self._notify(Event("anew", f"{self._embeddings.count_coming()}/{self._catalog.count_waiting()[1]}"))
+            self._notify(Event("anew", f"{self._embeddings.count_next()}/{self._catalog.count_waiting()[1]}"))
 
     def _switch_model(self, model: EmbeddingModel) -> None:
         with self._catalog.transaction():
-            self._embeddings.change_over(model.id)
+            self._embeddings.switch_model(model.id)
         drop_graph(self._options.folder)
         self._notify(Event("anew"))
         self._notify(Event("graph"))
 
     def _embed_batch(
-        self, model: EmbeddingModel, embedder: Embedder, waiting: Sequence[Waiting], assign: Assign
+        self, model: EmbeddingModel, embedder: Embedder, waiting: Sequence[WaitingChunk], assign: Assign
     ) -> None:
         texts = [build_embedding_text(text, heading, author) for _, heading, text, author in waiting]
         digests = [hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest() for text in texts]
-        vector_ids = self._embeddings.known(model.id, dict.fromkeys(digests))
+        vector_ids = self._embeddings.stored_vectors(model.id, dict.fromkeys(digests))
         new_texts = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in vector_ids}
         vectors = embedder.embed(list(new_texts.values())) if new_texts else ()
         with self._catalog.transaction():

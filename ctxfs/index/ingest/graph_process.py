@@ -19,7 +19,7 @@ def main() -> None:
     model, dimensions, total, threads, parent = map(int, sys.argv[2:])
     end_with_waiting_parent(parent)
     lower_priority()
-    rows = partial(Catalog(folder, read_only=True).embeddings.after, model)
+    rows = partial(Catalog(folder, read_only=True).embeddings.vectors_after, model)
     build_graph(folder, model, dimensions, rows, total, threads)
 
 

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.corruption import damage, mark_damaged, repair
+from ctxfs.index.engines.corruption import describe_damage, mark_damaged, repair
 from ctxfs.index.engines.fulltext import FullText
 from ctxfs.index.engines.vectors import drop_graph
 from ctxfs.index.events import Event, Notify
@@ -55,7 +55,7 @@ class Indexer:
         """Replace the list of sources and scan them."""
         self._orders.put(("roots", roots))
 
-    def changed(self, paths: list[tuple[str, tuple[str, ...]]]) -> None:
+    def index_changes(self, paths: list[tuple[str, tuple[str, ...]]]) -> None:
         """Update the index for paths, each (prefix, parts), that may have changed."""
         self._orders.put(("changed", paths))
 
@@ -83,7 +83,7 @@ class Indexer:
         except CommandError as error:
             self._notify(Event("error", f"{error.message}. {error.remedy}"))
         except BaseException as error:
-            if reason := damage(error):
+            if reason := describe_damage(error):
                 mark_damaged(self._options.folder, reason)
             self._notify(Event("failed", traceback.format_exc()))
 
@@ -125,7 +125,7 @@ class Indexer:
             ingester.set_roots(value)
             (ingester.rebuild if order == "rebuild" else ingester.scan_all)()
         elif order == "changed" and isinstance(value, list):
-            ingester.changed(value)
+            ingester.index_changes(value)
 
     def _update_vectors(self) -> None:
         worker = EmbedWorker(self._options, self._notify)
@@ -143,7 +143,7 @@ class Indexer:
                     self._notify(Event("waits", f"{error.message}. {error.remedy}"))
                     retry_seconds = min(2 * retry_seconds, _MAX_RETRY_SECONDS) if retry_seconds else _MIN_RETRY_SECONDS
                 except Exception as error:
-                    if damage(error):
+                    if describe_damage(error):
                         raise
                     # A text that the model rejects, or a full disk, must not stop the full-text index.
                     traceback.print_exc()

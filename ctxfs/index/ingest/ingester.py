@@ -9,13 +9,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from ctxfs.index.engines.catalog import Catalog, FileStat
-from ctxfs.index.engines.corruption import CorruptIndex, damage
-from ctxfs.index.engines.fulltext import FullText, FullTextDocument, break_up
+from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
+from ctxfs.index.engines.fulltext import FullText, FullTextDocument, split_words
 from ctxfs.index.extract.chunks import MAX_LINE_CHARACTERS
 from ctxfs.index.extract.extractor import Extractor
-from ctxfs.index.extract.file_reader import around, kind_of, ranks_with_neighbours, read_attributes, stat_of
+from ctxfs.index.extract.file_reader import (
+    detect_kind,
+    join_neighbours,
+    ranks_with_neighbours,
+    read_attributes,
+    to_file_stat,
+)
 from ctxfs.index.extract.formats import UnreadableFile, is_extracted, size_limit
-from ctxfs.index.extract.ignore import IgnoreRules, walk
+from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.ingest.crash_records import CrashRecords
 from ctxfs.index.options import IndexedRoot
 from ctxfs.model.path import printable
@@ -74,7 +80,7 @@ class Ingester:
 
     def recover(self) -> None:
         """Complete the last run: index its pending files, or all files if the full-text index is empty or foreign."""
-        mark, catalog_id = self._words.folder / _CATALOG_MARK, self._catalog.born()
+        mark, catalog_id = self._words.folder / _CATALOG_MARK, self._catalog.identifier()
         if not mark.exists() or rooted_fs.read_path(mark).decode("utf-8", "replace") != catalog_id:
             # The full-text index belongs to another catalog, in which the same numbers denote other chunks.
             self._catalog.reset_words()
@@ -108,7 +114,7 @@ class Ingester:
         """Compare every source with the catalog and index the differences."""
         self._done_files = self._total_files = 0
         for prefix, (_, rules) in list(self._roots.items()):
-            rules.forget()
+            rules.clear_cache()
             self.scan(prefix, ())
         if not self.stop.is_set():
             self._crash_records.reset_batch_size()
@@ -124,16 +130,16 @@ class Ingester:
             start = _join_path(prefix, below) + "/"
             rows = {path: row for path, row in rows.items() if path.startswith(start)}
         changed: list[_Candidate] = []
-        for parts, host_stat in walk(root.root, below, rules):
+        for parts, host_stat in walk_files(root.root, below, rules):
             path = _join_path(prefix, parts)
-            stat = stat_of(host_stat)
+            stat = to_file_stat(host_stat)
             row = rows.pop(path, None)
             if row is None or row.stat != stat:
                 changed.append(_Candidate(path, parts, stat))
         self._mark_gone(rows)
         self._index_files(prefix, changed)
 
-    def changed(self, paths: Iterable[tuple[str, tuple[str, ...]]]) -> None:
+    def index_changes(self, paths: Iterable[tuple[str, tuple[str, ...]]]) -> None:
         """Index the changes at paths of sources, each (prefix, parts): a file, a folder, or a deleted one.
 
         The paths form one batch, because a commit of the full-text index costs as much as many files. Paths of removed
@@ -157,7 +163,7 @@ class Ingester:
         root, rules = self._roots[prefix]
         path = _join_path(prefix, parts)
         if parts and parts[-1] == ".gitignore" and root.gitignore:
-            rules.forget()
+            rules.clear_cache()
             self.scan(prefix, parts[:-1])
             return None
         try:
@@ -176,7 +182,7 @@ class Ingester:
         if not _is_regular(host_stat) or rules.ignores_path(parts):
             deleted_paths.append(path)
             return None
-        row, stat = self._catalog.file(path), stat_of(host_stat)
+        row, stat = self._catalog.file(path), to_file_stat(host_stat)
         return _Candidate(path, parts, stat) if row is None or row.stat != stat else None
 
     def _mark_gone(self, paths: Collection[str]) -> None:
@@ -238,11 +244,11 @@ class Ingester:
         digest = hashlib.sha256(data).digest()
         row = self._catalog.file(path)
         if row is not None and row.sha256 == digest and row.state in ("words", "pending"):
-            self._catalog.touch(row.id, candidate.stat)
+            self._catalog.update_stat(row.id, candidate.stat)
             self._store_attributes(root, candidate, row.id, data, row.state)
             return
         try:
-            chunks = self._extractor.chunks_of(name, data)
+            chunks = self._extractor.extract_chunks(name, data)
         except UnreadableFile as reason:
             self._store_skipped(root, candidate, digest, str(reason))
             return
@@ -262,13 +268,13 @@ class Ingester:
         if state == "words" and attributes == self._catalog.attributes(file):
             return
         self._catalog.set_attributes(file, attributes)
-        self._catalog.set_kind(file, kind_of(candidate.path, attributes, data))
+        self._catalog.set_kind(file, detect_kind(candidate.path, attributes, data))
 
     def flush(self) -> None:
         """Apply the catalog's pending changes to the full-text index and commit. Idempotent, after any crash."""
         while True:
-            pending = self._catalog.in_state("pending", self._crash_records.batch_files)
-            deleted = self._catalog.in_state("gone", 5 * _BATCH_FILES)
+            pending = self._catalog.files_in_state("pending", self._crash_records.batch_files)
+            deleted = self._catalog.files_in_state("gone", 5 * _BATCH_FILES)
             if not pending and not deleted:
                 break
             for file, _, _, _ in deleted:
@@ -286,7 +292,7 @@ class Ingester:
                 raise
             self._crash_records.clear()
             with self._catalog.transaction():
-                self._catalog.settle([row[0] for row in indexed], [row[0] for row in deleted])
+                self._catalog.record_commit([row[0] for row in indexed], [row[0] for row in deleted])
             for _, path, _, _ in indexed:
                 self._crash_records.reset_count(path)
             self._progress(f"{self._done_files}/{self._total_files}" if self._total_files else "")
@@ -295,7 +301,7 @@ class Ingester:
         """Add a file's chunks to the full-text index. Return False if the file is skipped."""
         self._writer.remove_file(file)
         if self._crash_records.has_ended_indexers(path):
-            self._catalog.skip(file, _ENDED_INDEXERS)
+            self._catalog.mark_skipped(file, _ENDED_INDEXERS)
             self._crash_records.reset_count(path)
             return False
         self._crash_records.record_file(path)
@@ -304,11 +310,11 @@ class Ingester:
                 self._writer.add(document)
         except Exception as error:
             self._crash_records.clear()
-            if _is_machine_error(error) or damage(error):
+            if _is_machine_error(error) or describe_damage(error):
                 raise
             log.warning("%s is not indexed: %s", printable(path), type(error).__name__, exc_info=True)
             self._writer.remove_file(file)
-            self._catalog.skip(file, f"cannot be indexed ({type(error).__name__})")
+            self._catalog.mark_skipped(file, f"cannot be indexed ({type(error).__name__})")
             return False
         self._crash_records.clear()
         return True
@@ -317,11 +323,11 @@ class Ingester:
         attributes = self._catalog.attributes(file)
         confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
         chunks = self._catalog.chunks_of(file)
-        texts = [break_up(text) for _, _, text, _ in chunks]
+        texts = [split_words(text) for _, _, text, _ in chunks]
         has_neighbours, is_text_extracted = ranks_with_neighbours(kind, [row[3] for row in chunks]), is_extracted(path)
         for index, (chunk, heading, text, author) in enumerate(chunks):
             is_cut = is_text_extracted or any(len(line) >= MAX_LINE_CHARACTERS for line in text.split("\n"))
-            neighbours = around(texts, index) if has_neighbours else ""
+            neighbours = join_neighbours(texts, index) if has_neighbours else ""
             yield FullTextDocument(
                 chunk, file, texts[index], heading, path, kind, mtime_ns, attributes, confidence,
                 neighbours, author, text, is_cut,
@@ -331,7 +337,7 @@ class Ingester:
 def _is_machine_error(error: BaseException) -> bool:
     """Return True for an error that no file causes: a full disk, too few descriptors, an unwritable catalog."""
     if isinstance(error, CorruptIndex):
-        return not damage(error)
+        return not describe_damage(error)
     return isinstance(error, OSError | MemoryError) or is_database_failure(error)
 
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from ctxfs.index.engines.catalog import ChunkRow
 from ctxfs.index.extract.batch_split import SplitTexts, split_texts
-from ctxfs.index.extract.chunks import NEIGHBOURS
-from ctxfs.index.extract.file_reader import SMALL_UNIT, ranks_with_neighbours
+from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
+from ctxfs.index.extract.file_reader import MAX_SMALL_CHUNK_CHARACTERS, ranks_with_neighbours
 from ctxfs.index.search.chunk_columns import CorpusCounts
 from ctxfs.model.path import printable
 
@@ -125,21 +125,21 @@ class Bm25:
         terms: Sequence[str],
         statistics: Statistics,
     ) -> dict[int, float]:
-        large = [index for index, row in enumerate(units.rows) if len(row.text) > SMALL_UNIT]
+        large = [index for index, row in enumerate(units.rows) if len(row.text) > MAX_SMALL_CHUNK_CHARACTERS]
         counts, lengths = text.copy(), units.lengths.copy()
         if large:  # of a large neighbour only the start counts
-            starts = [units.rows[index].text[:SMALL_UNIT] for index in large]
+            starts = [units.rows[index].text[:MAX_SMALL_CHUNK_CHARACTERS] for index in large]
             counts[large] = self._count_terms(split_texts(starts), terms)
             lengths[large] = [start.count(" ") + 1 for start in starts]
         numbers = np.array([row.id for row in units.rows], dtype=np.int64)
         files = units.files
         total, length = np.zeros_like(counts), np.zeros(len(numbers))
-        for step in range(-NEIGHBOURS, NEIGHBOURS + 1):
+        for step in range(-NEIGHBOUR_CHUNKS, NEIGHBOUR_CHUNKS + 1):
             index = np.minimum(np.searchsorted(numbers, numbers + step), len(numbers) - 1)
             is_neighbour = (numbers[index] == numbers + step) & (files[index] == files)
             total[is_neighbour] += counts[index[is_neighbour]]
             length[is_neighbour] += lengths[index[is_neighbour]]
-        mean = statistics.corpus.mean_words * statistics.corpus.neighbour_share * (2 * NEIGHBOURS + 1)
+        mean = statistics.corpus.mean_words * statistics.corpus.neighbour_share * (2 * NEIGHBOUR_CHUNKS + 1)
         scores = np.round(
             self._score_field("around", total, length, mean, terms, statistics).sum(axis=1), _SCORE_DECIMALS
         )
@@ -167,7 +167,7 @@ class Bm25:
 
     def _count_terms(self, texts: SplitTexts, terms: Sequence[str]) -> Counts:
         """Return the number of occurrences of each of `terms` in each text [text, term]."""
-        occurrences = texts.beginning_with({term[:_MIN_STEM_CHARS] for term in terms})
+        occurrences = texts.find_words_with_prefixes({term[:_MIN_STEM_CHARS] for term in terms})
         self._cache_stems({word for _, word in occurrences}, terms)
         columns = {word: column for column, term in enumerate(terms) for word in self._words_by_stem.get(term, ())}
         counts = [[0.0] * len(terms) for _ in range(texts.count)]

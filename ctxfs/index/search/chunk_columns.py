@@ -115,7 +115,7 @@ class ChunkColumns:
 
     def load(self, catalog: Catalog) -> None:
         """Load the changes in the catalog since the last call."""
-        with catalog.one_state():
+        with catalog.read_transaction():
             last_change, files = catalog.changes_after(self._last_change)
             if files is None:
                 self._reset()

@@ -82,8 +82,8 @@ def signal_columns(
     if hints.dates:
         out["date"] = np.array([_score_date(day, hints) for day in candidates.days.tolist()], dtype=np.float64)
     if hints.asks_for_time:
-        out["says_when"] = _flag_feature(candidates, TextFeature.SAYS_WHEN)
-    out["asks"] = _flag_feature(candidates, TextFeature.ASKS)
+        out["says_when"] = _flag_feature(candidates, TextFeature.MENTIONS_TIME)
+    out["asks"] = _flag_feature(candidates, TextFeature.IS_QUESTION)
     return out
 
 
@@ -108,7 +108,7 @@ def _score_date(day: int, hints: QueryHints) -> int:
     if not 0 < day <= date.max.toordinal():
         return 0
     when = date.fromordinal(day)
-    return max(mentioned.fits(when) for mentioned in hints.dates)
+    return max(mentioned.match_level(when) for mentioned in hints.dates)
 
 
 def nearby_means(candidates: Candidates, chunks: Numbers, files: Numbers, cosines: Column, reach: int) -> Column:

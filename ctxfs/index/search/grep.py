@@ -12,7 +12,7 @@ from ctxfs.index.search.regex_literals import Needed, needed_literals
 from ctxfs.model.errors import invalid
 from ctxfs.store import rooted_fs
 
-Only = Literal["lines", "first", "count"]
+GrepOutput = Literal["lines", "first", "count"]
 
 
 class Line(NamedTuple):
@@ -66,7 +66,7 @@ class Matcher:
                 yield number, line
 
 
-def places_of(
+def split_paths(
     paths: Iterable[str], roots: Iterable[IndexedRoot], *, hidden: bool
 ) -> list[tuple[IndexedRoot, tuple[str, ...]]]:
     """Return (source, path parts below it) of indexed files.
@@ -84,7 +84,7 @@ def places_of(
 
 
 def scan(
-    files: Iterable[tuple[IndexedRoot, tuple[str, ...]]], matcher: Matcher, only: Only = "lines"
+    files: Iterable[tuple[IndexedRoot, tuple[str, ...]]], matcher: Matcher, only: GrepOutput = "lines"
 ) -> tuple[list[Line], list[str]]:
     """Return (matching lines in the order of the files, unreadable files with reasons). Binary files match nothing.
 

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 import trio
 
 from ctxfs.index.options import IndexedRoot
-from ctxfs.index.search.grep import Line, Matcher, Only
+from ctxfs.index.search.grep import GrepOutput, Line, Matcher
 from ctxfs.lifeline import TiedProcess
 from ctxfs.threads import blocking
 
@@ -45,7 +45,7 @@ class GrepProcess:
         """False once the process was killed, or ended because it was idle."""
         return self._process.poll() is None
 
-    def scan(self, files: Files, matcher: Matcher, only: Only, deadline: float) -> tuple[list[Line], list[str]]:
+    def scan(self, files: Files, matcher: Matcher, only: GrepOutput, deadline: float) -> tuple[list[Line], list[str]]:
         """Return `grep.scan` of the files.
 
         Kill the process and raise TimeoutError past `deadline` (`time.monotonic`), or if the process ends early.
@@ -107,7 +107,7 @@ class GrepPool:
         self._principal_locks: defaultdict[Hashable, trio.Lock] = defaultdict(trio.Lock)
 
     async def scan(
-        self, principal: Hashable, files: Files, matcher: Matcher, only: Only, limit: int
+        self, principal: Hashable, files: Files, matcher: Matcher, only: GrepOutput, limit: int
     ) -> tuple[list[Line], list[str]]:
         """Return the matching lines, and the files that were unreadable or took too long, with reasons.
 
@@ -167,7 +167,7 @@ class GrepPool:
 
 
 async def _scan_cancellable(
-    process: GrepProcess, batch: Files, matcher: Matcher, only: Only, deadline: float
+    process: GrepProcess, batch: Files, matcher: Matcher, only: GrepOutput, deadline: float
 ) -> tuple[list[Line], list[str]]:
     """Run `process.scan` in a thread. A cancellation kills the process, which ends the thread."""
     result: list[tuple[list[Line], list[str]]] = []

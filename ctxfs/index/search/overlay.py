@@ -18,18 +18,18 @@ from stat import S_ISREG
 import numpy as np
 
 from ctxfs.index.engines.catalog import ChunkRow, FileStat
-from ctxfs.index.extract.extractor import Extractor, ExtractorDown, TooSlow
+from ctxfs.index.extract.extractor import Extractor, ExtractorUnavailable, TooSlow
 from ctxfs.index.extract.file_reader import (
-    around,
-    kind_of,
+    detect_kind,
+    join_neighbours,
     ranks_with_neighbours,
     read_attributes,
     sound_attributes,
-    stat_of,
+    to_file_stat,
 )
 from ctxfs.index.extract.formats import UnreadableFile, is_slow
-from ctxfs.index.extract.ignore import IgnoreRules, walk
-from ctxfs.index.extract.text_features import traits, word_count
+from ctxfs.index.extract.ignore import IgnoreRules, walk_files
+from ctxfs.index.extract.text_features import count_words, detect_features
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.features import Candidates
@@ -81,13 +81,13 @@ class Overlay:
     def __init__(
         self,
         analyse: Analyse,
-        break_up: Callable[[str], str],
+        split_words: Callable[[str], str],
         author_terms: Callable[[str], Sequence[str]],
         extractor: Extractor,
     ) -> None:
         self._extractor = extractor
         self._analyse = analyse
-        self._break_up = break_up
+        self._split_words = split_words
         self._author_terms = author_terms
         self._files: OrderedDict[str, _OverlayFile] = OrderedDict()
         self._rules: dict[IndexedRoot, IgnoreRules] = {}
@@ -149,7 +149,7 @@ class Overlay:
 
     def files_in_folder(self, root: IndexedRoot, parts: tuple[str, ...]) -> list[tuple[str, ...]] | None:
         """Return the files in a new folder: empty if it is no folder, None if it contains too many."""
-        files = walk(root.root, parts, self._get_rules(root), MAX_FOLDER_FILES)
+        files = walk_files(root.root, parts, self._get_rules(root), MAX_FOLDER_FILES)
         return [inner for inner, _ in files] if len(files) <= MAX_FOLDER_FILES else None
 
     def _get_rules(self, root: IndexedRoot) -> IgnoreRules:
@@ -160,7 +160,7 @@ class Overlay:
         path = "/".join((root.prefix, *parts))
         rules = self._get_rules(root)
         if parts[-1:] == (".gitignore",):
-            rules.forget()
+            rules.clear_cache()
         try:
             with rooted_fs.directory_of(root.root, parts) as (folder, name):
                 stat = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -174,11 +174,11 @@ class Overlay:
                 self._put(path, _OverlayFile(None))
             return error.errno != errno.EFBIG  # the index reports why other files cannot be read
         try:
-            file = self._build_file(path, read_attributes(root.root, parts), stat_of(stat), data, soon=True)
-        except (TooSlow, ExtractorDown):
+            file = self._build_file(path, read_attributes(root.root, parts), to_file_stat(stat), data, soon=True)
+        except (TooSlow, ExtractorUnavailable):
             return False
         except UnreadableFile:
-            file = _OverlayFile(stat_of(stat))
+            file = _OverlayFile(to_file_stat(stat))
         self._put(path, file)
         return True
 
@@ -205,24 +205,28 @@ class Overlay:
         self, path: str, attributes: Sequence[tuple[str, str]], stat: FileStat, data: bytes, *, soon: bool = False
     ) -> _OverlayFile:
         name = printable(path.rpartition("/")[2])
-        pieces = self._extractor.chunks_soon(name, data) if soon else self._extractor.chunks_of(name, data)
-        kind = kind_of(path, attributes, data)
+        pieces = (
+            self._extractor.extract_chunks_interactively(name, data)
+            if soon
+            else self._extractor.extract_chunks(name, data)
+        )
+        kind = detect_kind(path, attributes, data)
         digest = hashlib.sha256(data).hexdigest()
         path_terms = self._analyse(printable(path))
         self._last -= 1
         file = self._last
         chunks = []
-        broken = [self._break_up(chunk.text) for chunk in pieces]
+        broken = [self._split_words(chunk.text) for chunk in pieces]
         has_neighbours = ranks_with_neighbours(kind, [chunk.author for chunk in pieces])
         for index, chunk in enumerate(pieces):
             self._last -= 1
             row = ChunkRow(
                 self._last, path, chunk.first, chunk.last, chunk.heading, chunk.text, kind, stat[1], digest, chunk.author, chunk.day
             )  # fmt: skip
-            features = (int(traits(chunk.text, chunk.author)), word_count(chunk.text))
+            features = (int(detect_features(chunk.text, chunk.author)), count_words(chunk.text))
             fields = (self._analyse(chunk.text), self._analyse(chunk.heading), path_terms)
             counts = Counter(term for field in fields for term in field)
-            neighbourhood = Counter(self._analyse(around(broken, index) if has_neighbours else ""))
+            neighbourhood = Counter(self._analyse(join_neighbours(broken, index) if has_neighbours else ""))
             chunks.append(
                 _OverlayChunk(row, file, *features, fields, counts, neighbourhood, self._author_terms(chunk.author))
             )

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ctxfs.index.extract.dates import Mentioned, find_dates
-from ctxfs.index.query import Query, bare_word
+from ctxfs.index.extract.dates import DateMention, find_dates
+from ctxfs.index.query import Query, strip_word
 
 _WHEN = re.compile(
     r"\b(when|how long|how (?:many|much) (?:days?|weeks?|months?|years?|time)|how often|"
@@ -23,7 +23,7 @@ class QueryHints:
 
     query: Query
     authors: frozenset[str] = frozenset()
-    dates: tuple[Mentioned, ...] = ()
+    dates: tuple[DateMention, ...] = ()
     asks_for_time: bool = False
 
 
@@ -48,7 +48,7 @@ def read_hints(query: Query, names: Mapping[str, Sequence[str]]) -> QueryHints:
     authors: set[str] = set()
     remaining: list[str] = []
     for number, word in enumerate(query.words):
-        bare = bare_word(word)
+        bare = strip_word(word)
         matches = names.get(bare)
         # The first word of a query may be capitalised without being a name.
         if matches and not (number == 0 and bare.lower() in _COMMON_WORDS and word == bare):

@@ -93,10 +93,10 @@ class QuestionEmbedder:
             return EmbeddedQuery(hints, note=self._fault)
         if model is None:
             return EmbeddedQuery(hints, note="nothing has been embedded yet: words only for now")
-        if not hints.query.plain:
+        if not hints.query.plain_text:
             return EmbeddedQuery(hints)
         try:
-            vector = embedder.embed_question(hints.query.plain)
+            vector = embedder.embed_query(hints.query.plain_text)
         except CommandError as error:
             return EmbeddedQuery(hints, note=f"{error.message}: words only. {error.remedy}")
         return EmbeddedQuery(hints, vector, model.id)

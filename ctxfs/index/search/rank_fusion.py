@@ -84,7 +84,7 @@ def _average_folders(totals: Column, folders: npt.NDArray[np.int64]) -> Column:
     return out
 
 
-def prepare(
+def fill_and_standardise(
     signals: Mapping[str, Column], partial: Container[str] = (), unseen: Flags | None = None
 ) -> dict[str, Column]:
     """Return the columns ready for weighting: gaps filled, and columns without a natural scale standardised.
@@ -150,7 +150,7 @@ def _weigh_signals(
     """Return (total of each candidate, contribution of each signal to it)."""
     totals = np.zeros(len(numbers))
     shares: dict[str, Column] = {}
-    for name, column in prepare(signals, partial, numbers < 0).items():
+    for name, column in fill_and_standardise(signals, partial, numbers < 0).items():
         if weights.get(name):
             shares[name] = weights[name] * column
             totals += shares[name]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING
 
-from ctxfs.index.extract.chunks import NEIGHBOURS
+from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
 from ctxfs.index.query import Query
 from ctxfs.index.search.query_hints import QueryHints
 from ctxfs.index.search.question_embedding import EmbeddedQuery
@@ -288,9 +288,9 @@ def _compute_cosines(
     out = {"meaning": meaning}
     turns = candidates.chunks[candidates.turns]
     if len(turns):
-        around = np.unique(np.concatenate([turns + step for step in range(-NEIGHBOURS, NEIGHBOURS + 1)]))
+        around = np.unique(np.concatenate([turns + step for step in range(-NEIGHBOUR_CHUNKS, NEIGHBOUR_CHUNKS + 1)]))
         chunks, files, vectors = view.columns.vectors_of(around)
-        out["nearby"] = nearby_means(candidates, chunks, files, view.vectors.cosines(vector, vectors), NEIGHBOURS)
+        out["nearby"] = nearby_means(candidates, chunks, files, view.vectors.cosines(vector, vectors), NEIGHBOUR_CHUNKS)
     return out
 
 

@@ -70,7 +70,7 @@ class Generation(NamedTuple):
     written: int
     indexed: int
 
-    def allows(self, source: Generation, age_seconds: float) -> bool:
+    def may_reuse(self, source: Generation, age_seconds: float) -> bool:
         """Return True if a result of generation `source`, `age_seconds` old, may be served again.
 
         A change of a file invalidates it at once. A commit of the index does so only after half a second.

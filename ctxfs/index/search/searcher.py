@@ -86,8 +86,8 @@ class Searcher:
         return self._monitor.behind()
 
     def extract(self, name: str, data: bytes) -> list[Chunk]:
-        """Return the chunks of a file, read in a sandboxed process. Raise UnreadableFile or ExtractorDown."""
-        return self._extractor.chunks_of(name, data)
+        """Return the chunks of a file, read in a sandboxed process. Raise UnreadableFile or ExtractorUnavailable."""
+        return self._extractor.extract_chunks(name, data)
 
     # keeping up
 
@@ -120,7 +120,7 @@ class Searcher:
             self._roots = roots
             self.generation = self.generation._replace(written=self.generation.written + 1)
 
-    def changed(
+    def report_changes(
         self, root: IndexedRoot, paths: Sequence[tuple[str, ...]], maybe_deleted: Sequence[tuple[str, ...]] = ()
     ) -> None:
         """Report written or deleted paths, so that search sees them before the index does.
@@ -134,24 +134,24 @@ class Searcher:
             self._pending_changes.append((root, paths, maybe_deleted))
             self.generation = self.generation._replace(written=self.generation.written + 1)
 
-    def caught_up(self) -> None:
+    def mark_caught_up(self) -> None:
         """Record that the index contains all changes."""
         self._uncovered.clear()
-        self.move_on()
+        self.invalidate_results()
 
-    def missing(self) -> str:
+    def coverage_note(self) -> str:
         """Return why words may miss files that the caller may see; empty if they cover all of them."""
-        reader, behind = self._reader(), self.behind()
+        reader, behind = self._reader(), self.behind_note()
         if reader is None:
             return behind or (_UNCOVERED_NOTE if self._uncovered else "")
         # A limited reader gets neither the number of files nor a hint of changes that it may not see.
         return _BEHIND_NOTE if behind else _UNCOVERED_NOTE if any(map(reader.may_read, list(self._uncovered))) else ""
 
-    def move_on(self) -> None:
+    def invalidate_results(self) -> None:
         """Invalidate cached results."""
         self.generation = self.generation._replace(indexed=self.generation.indexed + 1)
 
-    def look(self) -> None:
+    def apply_changes(self) -> None:
         """Apply the pending changes now, so that the next query need not."""
         with self._locked_view():
             pass
@@ -169,7 +169,7 @@ class Searcher:
             self._question_embedder.close()
         self._extractor.close()
 
-    def forget(self) -> None:
+    def drop_memory(self) -> None:
         """Drop all content in memory after an erasure."""
         with self._lock:
             self._close_view()
@@ -188,7 +188,7 @@ class Searcher:
                     self._apply_changes(view)
                 yield view
             except BaseException as error:
-                if not (reason := damage(error)):
+                if not (reason := describe_damage(error)):
                     raise
                 self._close_view()
                 self._monitor.repair(reason)
@@ -210,7 +210,7 @@ class Searcher:
             try:
                 uncovered = view.apply_changes(root, list(dict.fromkeys(reversed(paths)))[::-1], maybe_deleted)
             except Exception as error:
-                if damage(error):
+                if describe_damage(error):
                     raise
                 uncovered = ["/".join((root.prefix, *parts)) for parts in (*paths, *maybe_deleted)]
                 log.exception("a change is found later, with the index")
@@ -235,12 +235,12 @@ class Searcher:
 
     # queries
 
-    def past(self, files: Iterable[PastFile]) -> Overlay:
+    def past_overlay(self, files: Iterable[PastFile]) -> Overlay:
         """Return an overlay with the content of files at another time, to be searched in place of the current one."""
-        from ctxfs.index.engines.fulltext import analyse, author_terms, break_up
+        from ctxfs.index.engines.fulltext import analyse, author_terms, split_words
         from ctxfs.index.search.overlay import Overlay
 
-        overlay = Overlay(analyse, break_up, author_terms, self._extractor)
+        overlay = Overlay(analyse, split_words, author_terms, self._extractor)
         for file in files:
             overlay.add_past(*file)
         return overlay
@@ -261,7 +261,7 @@ class Searcher:
             )
         try:
             results = self._search_loosely(query, below, limit, past, exact)
-            behind = self.missing()
+            behind = self.coverage_note()
             if behind and (results.is_complete or results.hits):
                 return replace(results, notes=(*results.notes, behind), is_complete=False)
             return results
@@ -303,7 +303,7 @@ class Searcher:
             scored, notes = ranking.search_ranked(view, embedded, below, limit, self._vector_executor)
             return SearchResults(query, ranking.build_hits(view, scored), tuple(notes))
 
-    def find(self, query: Query, below: Path, limit: int) -> list[str]:
+    def find_by_filters(self, query: Query, below: Path, limit: int) -> list[str]:
         """Return the paths of the files that pass the filters of a query, newest first.
 
         Raise OSError EINVAL if the query has words, or no filters.
@@ -313,7 +313,7 @@ class Searcher:
             raise invalid(query.text[:80], f"only filters can be asked for here: {examples}")
         return [hit.path for hit in self.search(query, below, limit).hits]
 
-    def may_hold(self, needed: Sequence[Collection[str]], below: Path) -> list[str] | None:
+    def candidate_files(self, needed: Sequence[Collection[str]], below: Path) -> list[str] | None:
         """Return the sorted files that may have a line with a text of each set in `needed`; a superset.
 
         Return None without an index.
@@ -330,7 +330,7 @@ class Searcher:
             prefix = str(below)
             return sorted(path for path in paths if below.is_root or path == prefix or path.startswith(prefix + "/"))
 
-    def standing(self, paths: Collection[str], past: Overlay | None = None) -> dict[str, FileStatus]:
+    def statuses(self, paths: Collection[str], past: Overlay | None = None) -> dict[str, FileStatus]:
         """Return the status of those of these files that are quarantined, expired, superseded or untrusted."""
         try:
             with self._locked_view() as view:
@@ -340,10 +340,10 @@ class Searcher:
         except CorruptIndex:
             return {}
 
-    def distrusted(self) -> list[str]:
+    def untrusted_paths(self) -> list[str]:
         """Return the paths of all indexed files that are marked untrusted or quarantined, regardless of the caller."""
         with self._locked_view(at_changes=False) as view:
-            return view.catalog.distrusted() if view is not None else []
+            return view.catalog.untrusted_paths() if view is not None else []
 
     def state(self) -> IndexState:
         """Return the state of the index; never fails."""
@@ -363,7 +363,7 @@ class Searcher:
         except CorruptIndex as error:
             return IndexState(meaning=fault, damaged=error.strerror or str(error))
 
-    def seen(self, path: str) -> tuple[str, str]:
+    def indexed_digest(self, path: str) -> tuple[str, str]:
         """Return (hexadecimal sha256 of the content that full-text search uses, reason why the file is not indexed).
 
         Both may be empty.
@@ -377,7 +377,7 @@ class Searcher:
             if row is None:
                 return "", ""
             if row.state == "skipped":
-                return "", f"skipped: {view.catalog.note(row.id)}"
+                return "", f"skipped: {view.catalog.skip_reason(row.id)}"
             return (row.sha256.hex() if row.sha256 and row.state == "words" else ""), ""
 
     # meaning

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from ctxfs.index.engines.catalog import Catalog, ChunkRow, FileStat
 from ctxfs.index.engines.corruption import CorruptIndex
 from ctxfs.index.engines.embeddings import EmbeddingModel
-from ctxfs.index.engines.fulltext import FIELDS, FullText, author_terms, break_up, inverse_document_frequency
+from ctxfs.index.engines.fulltext import FIELDS, FullText, author_terms, inverse_document_frequency, split_words
 from ctxfs.index.engines.vectors import Graph, VectorTable, read_graph, read_side_car
-from ctxfs.index.extract.chunks import NEIGHBOURS
+from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
@@ -95,7 +95,7 @@ class IndexView:
         self.columns = ChunkColumns()
         self.model: EmbeddingModel | None = None
         self.vectors: VectorTable | None = None
-        self.overlay = Overlay(self.full_text.terms, break_up, author_terms, extractor)
+        self.overlay = Overlay(self.full_text.terms, split_words, author_terms, extractor)
         self.hidden: frozenset[int] = frozenset()
         self.names: dict[str, list[str]] = {}
         self.behind = ""
@@ -151,7 +151,7 @@ class IndexView:
         if self.vectors is not None:
             if graph is not None and self.vectors.is_newer(graph.metadata):
                 self.vectors.use_graph(graph)
-            self.vectors.load(partial(self.catalog.embeddings.after, self.vectors.model))
+            self.vectors.load(partial(self.catalog.embeddings.vectors_after, self.vectors.model))
         self._waiting = self.columns.waiting
         self.behind = _format_behind_note(self._waiting, len(self.columns))
         self._authors = self.catalog.authors()
@@ -278,7 +278,7 @@ class IndexView:
 
         Cached until the next commit, because many queries share filters.
         """
-        key = (query.filters, below)
+        key = (query.filter_key, below)
         if key not in self._filter_cache:
             self._filter_cache[key] = self._filter_chunks(query, below)
             if len(self._filter_cache) > _MAX_CACHED_FILTERS:
@@ -323,7 +323,7 @@ class IndexView:
 
         Any index of the same files gives the same scores.
         """
-        around = {chunk + step for chunk in near_chunks for step in range(-NEIGHBOURS, NEIGHBOURS + 1)}
+        around = {chunk + step for chunk in near_chunks for step in range(-NEIGHBOUR_CHUNKS, NEIGHBOUR_CHUNKS + 1)}
         living = self.columns.candidates({*own_chunks, *around}, self.hidden)
         self._row_cache = self.catalog.chunk_rows(living.chunks.tolist())
         exists = np.array([chunk in self._row_cache for chunk in living.chunks.tolist()], dtype=np.bool_)

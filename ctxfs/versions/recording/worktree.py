@@ -13,14 +13,14 @@ from typing import TypeAlias
 
 from ctxfs.store import rooted_fs
 from ctxfs.store.atomic_replace import (
-    KeptReason,
     Orphan,
-    Patience,
     SwapResult,
-    WriterHold,
+    UnchangedReason,
+    WriteLease,
+    WriterTimeout,
     append,
     free_name,
-    hold_file,
+    lease_file,
     swap_file,
 )
 from ctxfs.versions.objects.name_encoding import MAX_PATH_NAMES, display_path
@@ -54,8 +54,8 @@ class WorkTree:
         self._is_keeping_open = False
         self._cached_directory: tuple[Parts, int] | None = None
         self._is_reading_past = False
-        self.patience = Patience(0.0)  # of the current operation, with writers
-        self._writer_holds: dict[Parts, WriterHold] = {}
+        self.patience = WriterTimeout(0.0)  # of the current operation, with writers
+        self._writer_holds: dict[Parts, WriteLease] = {}
         self._misses = 0  # lookups of absent names in the open directory
         self._directory_names: frozenset[bytes] | None = None  # its names, after many such lookups
 
@@ -132,7 +132,7 @@ class WorkTree:
     def open_file(self, parts: Parts) -> Iterator[int]:
         """Open a regular file for reading; yield the descriptor."""
         with self._open_parent(parts) as (parent, name):
-            fd = rooted_fs.open_quietly(name, dir_fd=parent)
+            fd = rooted_fs.open_nofollow(name, dir_fd=parent)
         try:
             yield fd
         finally:
@@ -178,7 +178,7 @@ class WorkTree:
                 stat = os.stat(name, dir_fd=parent, follow_symlinks=False)
                 if not st.S_ISDIR(stat.st_mode):
                     swap = self._swap(parts, parent, name, None, is_expected)
-                    if swap.left is not None:
+                    if swap.reason is not None:
                         return swap
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(name, 0o700, dir_fd=parent)
@@ -208,7 +208,7 @@ class WorkTree:
                 os.rmdir(name, dir_fd=parent)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                return SwapResult(KeptReason.OCCUPIED)
+                return SwapResult(UnchangedReason.OCCUPIED)
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 raise
         return SwapResult()
@@ -287,11 +287,11 @@ class WorkTree:
         For a single file this waits for its writers. Of several files, those that are open for writing are not blocked.
         """
         candidates = list(paths)
-        patience = Patience(_MAX_HOLD_SECONDS if len(candidates) == 1 else 0.0)
+        patience = WriterTimeout(_MAX_HOLD_SECONDS if len(candidates) == 1 else 0.0)
         try:
             for parts in candidates:
                 with contextlib.suppress(OSError), self._open_parent(parts) as (parent, name):
-                    hold = hold_file(parent, name, patience)
+                    hold = lease_file(parent, name, patience)
                     if hold is not None:
                         self._writer_holds[parts] = hold
             yield list(self._writer_holds)
@@ -301,12 +301,12 @@ class WorkTree:
             self._writer_holds.clear()
 
     def _swap_in(self, parts: Parts, parent: int, name: bytes, temporary: bytes, is_expected: Expected) -> SwapResult:
-        swap = SwapResult(KeptReason.WRITTEN)
+        swap = SwapResult(UnchangedReason.WRITTEN)
         try:
             stat = _stat_entry(parent, name)
             if stat is not None and st.S_ISDIR(stat.st_mode):
                 swap = self.remove(parts, is_expected)
-                if swap.left is not None:
+                if swap.reason is not None:
                     return swap
                 is_expected = _is_absent
             swap = self._swap(parts, parent, name, temporary, is_expected)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ctxfs.model.errors import CommandError
-from ctxfs.store.atomic_replace import KeptReason
+from ctxfs.store.atomic_replace import UnchangedReason
 from ctxfs.versions.erase import ERASED_IDS_FILE
 from ctxfs.versions.history import is_snapshot_name
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit
@@ -232,13 +232,13 @@ class Remotes:
             head = ledger.head
             rollback.commit_rescued(applied)
             commit(list(applied.left))
-            if ledger.head == head and set(applied.left.values()) == {KeptReason.OCCUPIED}:
+            if ledger.head == head and set(applied.left.values()) == {UnchangedReason.OCCUPIED}:
                 return self._record_merge(self._retain_directories(merge, applied), theirs, new_commits, actor, name)
-            open_rounds += set(applied.left.values()) == {KeptReason.OPEN}
+            open_rounds += set(applied.left.values()) == {UnchangedReason.OPEN}
             merge = make_merge()
         rollback.revert(merge.tree)
-        path, reason = next(iter(applied.left.items()), (b"", KeptReason.WRITTEN))
-        cause = "is open for writing" if reason is KeptReason.OPEN else "is written to all the time"
+        path, reason = next(iter(applied.left.items()), (b"", UnchangedReason.WRITTEN))
+        cause = "is open for writing" if reason is UnchangedReason.OPEN else "is written to all the time"
         raise CommandError(
             f"'{display_path(path)}' {cause}: nothing was pulled",
             f"close it, or wait for its writer, then: ctxfs remote pull {name}",

@@ -13,21 +13,21 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxfs.context.build.candidate_filter import Rules, select
+from ctxfs.context.build.candidate_filter import FilterCriteria, filter_candidates
 from ctxfs.context.build.compress import compress
 from ctxfs.context.build.constructor import Candidates, Context, assemble
 from ctxfs.context.build.fit import fit
 from ctxfs.context.build.manifest import parse_manifest, schema
 from ctxfs.context.build.pack import Limits, pack
 from ctxfs.context.build.piece import Piece
-from ctxfs.context.build.rebuild import compare, rebuild, relocate_piece, why
+from ctxfs.context.build.rebuild import compare, explain_path, rebuild, relocate_piece
 from ctxfs.context.build.render import render
 from ctxfs.context.build.request import Request, make_request, parse_request
 from ctxfs.context.build.sentences import sentences
 from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.context.build.tokens import BoundTokenizer, open_tokenizer
 from ctxfs.index.engines.fulltext import analyse
-from ctxfs.index.extract.formats import chunks_of
+from ctxfs.index.extract.formats import extract_chunks
 from ctxfs.index.search.file_status import FileStatus, status_of, superseded_paths
 
 BOUND = BoundTokenizer()
@@ -89,16 +89,16 @@ def piece(path: str, text: str, first: int = 1, **more: Any) -> Piece:
 
 
 def test_withdrawn_file_is_excluded_with_the_reason() -> None:
-    standing = {
+    statuses = {
         "bad.md": FileStatus(quarantined=True),
         "old.md": FileStatus(expires_ns=50),
         "later.md": FileStatus(expires_ns=150),
         "first.md": FileStatus(superseded_by="second.md"),
     }
-    pieces = [piece(path, path, mtime_ns=20, score=1.0) for path in (*standing, "stale.md", "poor.md", "good.md")]
+    pieces = [piece(path, path, mtime_ns=20, score=1.0) for path in (*statuses, "stale.md", "poor.md", "good.md")]
     pieces[4] = piece("stale.md", "stale", mtime_ns=5, score=1.0)
     pieces[5] = piece("poor.md", "poor", mtime_ns=20, score=-1.0)
-    kept, out = select([], pieces, Rules(100, since_ns=10, min_score=0.0, standing=standing))
+    kept, out = filter_candidates([], pieces, FilterCriteria(100, since_ns=10, min_score=0.0, statuses=statuses))
     assert [item.path for item in kept] == ["later.md", "good.md"]
     assert {item.piece.path: (item.reason, item.other) for item in out} == {
         "bad.md": ("quarantined", ""),
@@ -111,7 +111,7 @@ def test_withdrawn_file_is_excluded_with_the_reason() -> None:
 
 def test_pin_stays_despite_any_filter_and_its_lines_appear_once() -> None:
     pin = piece("a.md", "one\ntwo\nthree", why="pin")
-    kept, out = select([pin], [piece("a.md", "two", 2), piece("b.md", "other")], Rules(0))
+    kept, out = filter_candidates([pin], [piece("a.md", "two", 2), piece("b.md", "other")], FilterCriteria(0))
     assert [item.path for item in kept] == ["b.md"]
     assert [(item.reason, item.other) for item in out] == [("duplicate", "a.md")]
 
@@ -182,7 +182,7 @@ def test_no_format_or_order_is_ever_over_its_budget(
     pieces: list[Piece], budget: int, query: str, form: Any, order: Any, quotas: dict[str, int]
 ) -> None:
     request = Request((query,), budget, format=form, order=order, quotas=quotas)
-    kept, excluded = select((), pieces, Rules(0))
+    kept, excluded = filter_candidates((), pieces, FilterCriteria(0))
     built = assemble(request, Candidates((), kept, excluded), BOUND)
     assert BOUND.count(built.text) <= budget
     assert built.tokens == BOUND.count(built.text)
@@ -268,7 +268,7 @@ def rebuilt(manifest: bytes, sources: dict[str, bytes]) -> Any:
         data = sources.get(path)
         return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
 
-    return trio.run(rebuild, parse_manifest(manifest), fetch, chunks_of)
+    return trio.run(rebuild, parse_manifest(manifest), fetch, extract_chunks)
 
 
 def test_context_can_be_rebuilt_from_its_manifest() -> None:
@@ -285,8 +285,8 @@ def test_manifest_lists_differences_and_the_reason_for_a_line() -> None:
     one, two = (parse_manifest(context_of(source).manifest) for source in (SOURCE, SOURCE))
     assert compare(one, two).kept == 2
     assert not compare(one, two).added
-    assert [entry["why"] for entry in why(one, "k.md")] == ["pin", "search"]
-    assert why(one, "elsewhere") == []
+    assert [entry["why"] for entry in explain_path(one, "k.md")] == ["pin", "search"]
+    assert explain_path(one, "elsewhere") == []
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"format": 99}', b"\xff", b'{"format": 2}', b"[" * 100_000])
@@ -299,12 +299,12 @@ def test_invalid_manifest_is_refused(data: bytes) -> None:
 def test_moved_piece_is_located_again() -> None:
     item = Piece("k.md", 5, 7, "## Rotating\n\nRotate every ninety days.", kind="markdown")
     moved = relocate_piece(
-        item, b"# Keys\n\nNew lines.\n\nMore.\n\n## Rotating\n\nRotate every ninety days.\n", chunks_of
+        item, b"# Keys\n\nNew lines.\n\nMore.\n\n## Rotating\n\nRotate every ninety days.\n", extract_chunks
     )
     assert moved is not None
     assert (moved.first, moved.last) == (7, 9)
-    assert relocate_piece(item, SOURCE.replace(b"ninety", b"thirty"), chunks_of) is None
-    assert relocate_piece(item, None, chunks_of) is None
+    assert relocate_piece(item, SOURCE.replace(b"ninety", b"thirty"), extract_chunks) is None
+    assert relocate_piece(item, None, extract_chunks) is None
 
 
 # budgets

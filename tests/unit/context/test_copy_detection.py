@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctxfs.context.build.candidate_filter import Rules, select
+from ctxfs.context.build.candidate_filter import FilterCriteria, filter_candidates
 from ctxfs.context.build.copy_detection import CopyDetector, units
 from ctxfs.context.build.piece import Piece
 from ctxfs.index.search.file_status import FileStatus
@@ -26,7 +26,7 @@ def piece(path: str, text: str, mtime_ns: int = 1) -> Piece:
 def test_copy_in_another_format_is_recognised(text: str) -> None:
     original, echo = piece("knowledge/a.md", SAID, 9), piece("memory/alice/x.md", text, 3)
     assert CopyDetector([echo, original]).original_of(echo) is original
-    kept, out = select((), [echo, original], Rules(0))
+    kept, out = filter_candidates((), [echo, original], FilterCriteria(0))
     assert [item.path for item in kept] == ["knowledge/a.md"]
     assert [(item.piece.path, item.reason, item.other) for item in out] == [
         ("memory/alice/x.md", "recalled", "knowledge/a.md")
@@ -54,8 +54,8 @@ def test_younger_of_two_notes_is_the_copy_and_a_source_never_is() -> None:
 
 def test_verdict_on_the_original_applies_to_its_copy() -> None:
     original, echo = piece("memory/a/page.md", SAID, 1), piece("memory/a/own.md", SAID, 2)
-    rules = Rules(0, standing={"memory/a/page.md": FileStatus(untrusted=True)}, drops_untrusted=True)
-    kept, out = select((), [echo, original], rules)
+    rules = FilterCriteria(0, statuses={"memory/a/page.md": FileStatus(untrusted=True)}, should_drop_untrusted=True)
+    kept, out = filter_candidates((), [echo, original], rules)
     assert not kept
     assert {item.reason for item in out} == {"untrusted"}
 

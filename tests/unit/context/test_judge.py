@@ -7,8 +7,8 @@ import pytest
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.grounding.claims import claims_of
 from ctxfs.context.grounding.evaluator import decode_response
-from ctxfs.context.grounding.judge import Evaluation, Evidence, Sources, evaluate, evidence_of
-from ctxfs.context.grounding.sentence_values import said
+from ctxfs.context.grounding.judge import Evaluation, Evidence, Sources, evaluate, split_evidence
+from ctxfs.context.grounding.sentence_values import extract_values
 from ctxfs.index.engines.fulltext import analyse
 
 HANDBOOK = """The signing keys are rotated every ninety days by Ada Lovelace.
@@ -18,7 +18,9 @@ Deployments are not allowed on Fridays. Backups are kept for 30 days in the vaul
 
 
 def judged(response: str, memory: str = "") -> Evaluation:
-    sources = Sources(evidence_of([Piece("handbook.md", 1, 4, HANDBOOK, kind="markdown")], {"handbook.md": 1}), analyse)
+    sources = Sources(
+        split_evidence([Piece("handbook.md", 1, 4, HANDBOOK, kind="markdown")], {"handbook.md": 1}), analyse
+    )
     lines = [line for line in memory.split("\n") if line]
     facts = (
         Sources([Evidence(line, "memory/m.md", at, at) for at, line in enumerate(lines, 1)], analyse) if lines else None
@@ -99,11 +101,11 @@ def test_groundedness_counts_checkable_claims() -> None:
     ],
 )
 def test_numbers_are_values(text: str, numbers: set[object]) -> None:
-    assert said(text).numbers == numbers
+    assert extract_values(text).numbers == numbers
 
 
 def test_names_do_not_include_how_a_sentence_begins() -> None:
-    assert said("Keys are kept by Ada and by the SRE team in March.").names == {"ada", "sre"}
+    assert extract_values("Keys are kept by Ada and by the SRE team in March.").names == {"ada", "sre"}
 
 
 def test_long_response_is_bounded_and_reported() -> None:

@@ -71,10 +71,10 @@ def test_citations_count_sources_through_the_whole_stream() -> None:
 
 def test_stream_continues_after_a_change_with_the_new_pieces() -> None:
     first = split_stream([piece("a.md", "one"), piece("b.md", "two " * 60)], 100, "q", upper_bound)
-    window = Window().streaming("sha-1").after(first[0])
+    window = Window().start_stream("sha-1").advance(first[0])
     assert window.cursor == 1
-    assert window.streaming("sha-1") == window
-    later = window.streaming("sha-2")
+    assert window.start_stream("sha-1") == window
+    later = window.start_stream("sha-2")
     assert (later.cursor, later.given) == (0, ())
     assert later.seen == window.given
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxfs.context.build.candidate_filter import Rules, select
+from ctxfs.context.build.candidate_filter import FilterCriteria, filter_candidates
 from ctxfs.context.build.pack import Limits, pack
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.render import render_markdown
@@ -124,7 +124,7 @@ def test_piece_that_does_not_fit_is_skipped_for_smaller_ones() -> None:
 
 def test_equal_text_is_packed_once() -> None:
     twin = [Piece("a.md", 1, 2, "the same  text"), Piece("b.md", 1, 2, "the same text")]
-    kept, out = select([], twin, Rules(0))
+    kept, out = filter_candidates([], twin, FilterCriteria(0))
     assert [piece.path for piece in kept] == ["a.md"]
     assert [(item.piece.path, item.reason, item.other) for item in out] == [("b.md", "duplicate", "a.md")]
 

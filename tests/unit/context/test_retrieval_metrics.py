@@ -6,8 +6,8 @@ import pytest
 
 from ctxfs.context.retrieval_metrics import (
     Gold,
+    LineRange,
     Outcome,
-    Place,
     by_category,
     parse_gold,
     regressions,
@@ -16,7 +16,7 @@ from ctxfs.context.retrieval_metrics import (
     summarise,
 )
 
-TWO = Gold("q", (Place("a.md", 3, 5), Place("b.md", 1, 1)))
+TWO = Gold("q", (LineRange("a.md", 3, 5), LineRange("b.md", 1, 1)))
 
 
 def test_gold_names_files_lines_and_ranges() -> None:
@@ -39,7 +39,9 @@ def test_invalid_gold_file_names_the_line(line: str) -> None:
 
 def test_gold_range_counts_once_and_a_repeated_hit_gains_nothing() -> None:
     outcome = Outcome(TWO)
-    score_hits(outcome, [Place("a.md", 1, 3), Place("a.md", 4, 9), Place("x", 1, 1), Place("b.md", 1, 2)])
+    score_hits(
+        outcome, [LineRange("a.md", 1, 3), LineRange("a.md", 4, 9), LineRange("x", 1, 1), LineRange("b.md", 1, 2)]
+    )
     assert outcome.recall == {1: 0.5, 5: 1.0, 10: 1.0}
     assert outcome.ndcg == pytest.approx((1 + 1 / math.log2(5)) / (1 + 1 / math.log2(3)))
 
@@ -47,20 +49,20 @@ def test_gold_range_counts_once_and_a_repeated_hit_gains_nothing() -> None:
 @pytest.mark.parametrize(
     ("pieces", "whole"),
     [
-        ([Place("a.md", 3, 4), Place("a.md", 5, 5), Place("b.md", 1, 9)], 1.0),
-        ([Place("a.md", 3, 3), Place("a.md", 5, 5), Place("b.md", 1, 9)], 0.0),
-        ([Place("a.md", 1, 9)], 0.0),
+        ([LineRange("a.md", 3, 4), LineRange("a.md", 5, 5), LineRange("b.md", 1, 9)], 1.0),
+        ([LineRange("a.md", 3, 3), LineRange("a.md", 5, 5), LineRange("b.md", 1, 9)], 0.0),
+        ([LineRange("a.md", 1, 9)], 0.0),
     ],
 )
-def test_evidence_is_complete_only_with_every_line_of_every_range(pieces: list[Place], whole: float) -> None:
+def test_evidence_is_complete_only_with_every_line_of_every_range(pieces: list[LineRange], whole: float) -> None:
     outcome = Outcome(TWO)
     score_context(outcome, 500, pieces)
     assert outcome.whole == {500: whole}
 
 
 def test_metrics_are_means_and_a_worse_one_is_named() -> None:
-    good, bad = Outcome(TWO), Outcome(Gold("r", (Place("z"),), "other"))
-    score_hits(good, [Place("a.md", 3, 5), Place("b.md", 1, 1)])
+    good, bad = Outcome(TWO), Outcome(Gold("r", (LineRange("z"),), "other"))
+    score_hits(good, [LineRange("a.md", 3, 5), LineRange("b.md", 1, 1)])
     score_hits(bad, [])
     summary = summarise([good, bad])
     assert (summary["recall@5"], summary["ndcg@10"], summary["questions"]) == (0.5, 0.5, 2)

@@ -36,6 +36,6 @@ def test_words_are_split_and_lowercased(text: str, expected: list[str]) -> None:
 
 def test_words_are_found_by_prefix() -> None:
     split = split_texts(["Keys and a keyring", "a b", "éa éb x"])
-    assert split.beginning_with({"ke", "a"}) == [(0, "keys"), (0, "a"), (0, "keyring"), (1, "a")]
-    assert (2, "éa") in split.beginning_with({"éa"})
-    assert split.beginning_with(set()) == split_texts([]).beginning_with({"ke"}) == []
+    assert split.find_words_with_prefixes({"ke", "a"}) == [(0, "keys"), (0, "a"), (0, "keyring"), (1, "a")]
+    assert (2, "éa") in split.find_words_with_prefixes({"éa"})
+    assert split.find_words_with_prefixes(set()) == split_texts([]).find_words_with_prefixes({"ke"}) == []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ctxfs
-from ctxfs.index.extract.chunks import MAX_CHUNK_CHARACTERS, MAX_LINE_CHARACTERS, split_into_chunks, text_kind
+from ctxfs.index.extract.chunks import MAX_CHUNK_CHARACTERS, MAX_LINE_CHARACTERS, detect_text_kind, split_into_chunks
 from ctxfs.index.extract.dates import find_dates
 
 REAL = sorted(Path(ctxfs.__file__).parent.rglob("*.py")) + sorted(Path(ctxfs.__file__).parent.parent.glob("*.md"))
@@ -60,7 +60,7 @@ def test_broken_python_is_still_cut() -> None:
 
 def test_a_dialogue_is_recognised_and_cut_between_turns() -> None:
     text = "\n".join(f"{who}: {'words ' * 30}" for who in ("Ada", "Bob") * 8)
-    assert text_kind("chat.txt", text) == "dialogue"
+    assert detect_text_kind("chat.txt", text) == "dialogue"
     assert all(chunk.text.startswith(("Ada:", "Bob:")) for chunk in split_into_chunks("chat.txt", text))
 
 

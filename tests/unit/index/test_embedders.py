@@ -15,7 +15,7 @@ import tokenizers
 from onnx import TensorProto, helper, numpy_helper
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.embedders import name_of, open_embedder
+from ctxfs.index.engines.embedders import model_name, open_embedder
 from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.engines.vectors import read_side_car
 from ctxfs.index.events import Event
@@ -84,7 +84,7 @@ def test_sentence_model_in_a_folder_runs_by_its_configuration(tmp_path: Path) ->
     first = open_embedder(make_model(tmp_path / "first", pooling={"pooling_mode_cls_token": True}), 1)
     assert np.allclose(first.embed(["keys deploy"]), expected(["keys"]), atol=1e-5)
     asked = open_embedder(make_model(tmp_path / "asked", prompts={"query": "query: "}), 1)
-    assert np.allclose(asked.embed_question("keys"), expected(["query: keys"])[0], atol=1e-5)
+    assert np.allclose(asked.embed_query("keys"), expected(["query: keys"])[0], atol=1e-5)
     assert np.allclose(asked.embed(["keys"]), expected(["keys"]), atol=1e-5)
 
 
@@ -97,7 +97,7 @@ def test_an_installed_model_gives_unit_vectors_of_its_width() -> None:
 
 def test_folder_without_a_model_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="no embedding model") as none:
-        name_of(EmbedderSpec(folder=str(tmp_path)))
+        model_name(EmbedderSpec(folder=str(tmp_path)))
     assert "ctxfs model install" in none.value.remedy
     spec = make_model(tmp_path / "broken")
     (tmp_path / "broken" / "onnx" / "model.onnx").write_bytes(b"not a model")
@@ -107,7 +107,7 @@ def test_folder_without_a_model_is_refused_with_the_remedy(tmp_path: Path) -> No
 
 def test_model_is_identified_by_its_weights(tmp_path: Path) -> None:
     one, same, other = (make_model(tmp_path / at / "m", seed=seed) for at, seed in (("1", 1), ("2", 1), ("3", 2)))
-    assert name_of(one) == name_of(same) != name_of(other)
+    assert model_name(one) == model_name(same) != model_name(other)
 
 
 class _Server(BaseHTTPRequestHandler):
@@ -173,7 +173,7 @@ def test_busy_endpoint_is_retried_and_a_refusing_one_is_not(
     assert "CTXFS_TEST_KEY" in refused.value.remedy
     _Server.failures = [503]
     with pytest.raises(CommandError, match="503"):
-        embedder.embed_question("keys")  # a query has no retries
+        embedder.embed_query("keys")  # a query has no retries
     assert len(_Server.seen) == 5
 
 
@@ -245,14 +245,14 @@ def test_new_model_embeds_everything_while_the_old_one_answers(store: Store, tmp
     half.run_pending(yield_to=in_between)
     half.close()
     assert all(hits[0][0] == "knowledge/c/keys.md" and not hits[1] for hits, _ in answers)
-    assert {serving.name for _, serving in answers if serving is not None} == {name_of(old)}
+    assert {serving.name for _, serving in answers if serving is not None} == {model_name(old)}
     (tmp_path / "corpus" / "late.md").write_text("days days\n")
     store.index.follower.scan_all()
     store.embed(new)
     catalog = Catalog(store.folder, read_only=True)
     serving = catalog.embeddings.serving
     assert serving is not None
-    assert (serving.name, serving.dimensions) == (name_of(new), 12)
+    assert (serving.name, serving.dimensions) == (model_name(new), 12)
     assert catalog.count_waiting() == (0, 5)
     assert catalog._db.execute("SELECT count(DISTINCT model), count(*) FROM vectors").fetchone() == (1, 5)
     catalog.close()
@@ -264,10 +264,10 @@ def test_open_searcher_switches_models_with_the_index(store: Store, tmp_path: Pa
     old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", dimensions=12, seed=2)
     store.embed(old)
     searcher = Searcher(store.folder, new)
-    assert searcher.state().model == name_of(old)
+    assert searcher.state().model == model_name(old)
     store.embed(new)
     searcher.refresh(graph=True)
-    assert searcher.state().model == name_of(new)
+    assert searcher.state().model == model_name(new)
     answer = searcher.search(parse_query("mode:meaning otter"), ROOT, 1)
     assert [hit.path for hit in answer.hits] == ["knowledge/c/otter.md"]
     searcher.close()
@@ -290,14 +290,14 @@ def test_return_to_the_previous_model_embeds_nothing(store: Store, tmp_path: Pat
     old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", seed=2)
     store.embed(old)
     half = store.meaning(new)
-    half._reembed(name_of(new), new, iter([False, True]).__next__)
-    assert half._embeddings.count_coming() == 4
+    half._reembed(model_name(new), new, iter([False, True]).__next__)
+    assert half._embeddings.count_next() == 4
     half.close()
     store.embed(old)
     catalog = Catalog(store.folder, read_only=True)
-    assert catalog.embeddings.count_coming() == 0
+    assert catalog.embeddings.count_next() == 0
     assert catalog.embeddings.serving is not None
-    assert catalog.embeddings.serving.name == name_of(old)
+    assert catalog.embeddings.serving.name == model_name(old)
     catalog.close()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.index.extract.chunks import MAX_CHUNK_CHARACTERS, Chunk, split_into_chunks
-from ctxfs.index.extract.formats import UnreadableFile, chunks_of, decode, is_binary
+from ctxfs.index.extract.formats import UnreadableFile, decode, extract_chunks, is_binary
 from ctxfs.index.extract.syntax import Definition, find_definitions
 
 SOURCES = {
@@ -115,7 +115,7 @@ every ninety days.</p>
 
 
 def test_html_is_read_as_a_reader_of_the_page_sees_it() -> None:
-    chunks = chunks_of("keys.html", PAGE.encode())
+    chunks = extract_chunks("keys.html", PAGE.encode())
     text = "\n".join(chunk.text for chunk in chunks)
     assert "Rotate the signing keys every ninety days." in text
     assert "Auditors ask & wait." in text
@@ -142,14 +142,14 @@ def test_html_is_read_as_a_reader_of_the_page_sees_it() -> None:
 )
 def test_html_that_is_deep_or_broken_is_read_in_bounded_time(page: str) -> None:
     start = time.monotonic()
-    chunks = chunks_of("x.html", page.encode())
+    chunks = extract_chunks("x.html", page.encode())
     assert any("zanzibar" in chunk.text for chunk in chunks)
     assert time.monotonic() - start < 10
 
 
 def test_html_without_text_is_nothing_and_an_empty_file_too() -> None:
-    assert chunks_of("x.html", b"<html><body><script>x</script></body></html>") == []
-    assert chunks_of("x.html", b"") == []
+    assert extract_chunks("x.html", b"<html><body><script>x</script></body></html>") == []
+    assert extract_chunks("x.html", b"") == []
 
 
 MAIL = b"""From: =?utf-8?q?Ann_M=C3=BCller?= <ann@example.org>
@@ -180,7 +180,7 @@ Content-Type: text/html
 
 
 def test_mail_is_read_with_its_author_day_and_subject() -> None:
-    chunks = chunks_of("1.eml", MAIL)
+    chunks = extract_chunks("1.eml", MAIL)
     (chunk,) = chunks
     assert "blue drawer" in chunk.text
     assert (chunk.author, chunk.heading) == ("Ann Müller", "Where the keys are")
@@ -190,7 +190,7 @@ def test_mail_is_read_with_its_author_day_and_subject() -> None:
 
 def test_a_mailbox_is_read_message_by_message() -> None:
     box = b"From ann Tue Mar  3 10:00:00 2026\n" + MAIL + b"\nFrom bob Tue Mar  3 11:00:00 2026\n" + ENCODED
-    ann, bob = chunks_of("all.mbox", box)
+    ann, bob = extract_chunks("all.mbox", box)
     assert (ann.author, ann.first) == ("Ann Müller", 7)
     assert bob.author == "bob@example.org"
     assert bob.text == "Danke, die Schlüssel sind da."
@@ -207,7 +207,7 @@ def test_a_mailbox_is_read_message_by_message() -> None:
     ],
 )
 def test_invalid_mail_is_harmless(data: bytes) -> None:
-    assert isinstance(chunks_of("x.eml", data), list)
+    assert isinstance(extract_chunks("x.eml", data), list)
 
 
 def a_pdf(*pages: str) -> bytes:
@@ -235,12 +235,12 @@ def a_pdf(*pages: str) -> bytes:
 
 
 def test_lines_of_a_message_with_a_broken_header_are_those_of_its_body() -> None:
-    (chunk,) = chunks_of("x.eml", b"From: bob@example.org\nno header\nHello\n\nGoodbye")
+    (chunk,) = extract_chunks("x.eml", b"From: bob@example.org\nno header\nHello\n\nGoodbye")
     assert (chunk.text, chunk.first, chunk.last) == ("no header\nHello\nGoodbye", 2, 5)
 
 
 def test_a_pdf_is_read_page_by_page() -> None:
-    chunks = chunks_of("keys.pdf", a_pdf("Rotate the signing keys", "every ninety days"))
+    chunks = extract_chunks("keys.pdf", a_pdf("Rotate the signing keys", "every ninety days"))
     assert [(chunk.text, chunk.first, chunk.heading) for chunk in chunks] == [
         ("Rotate the signing keys", 1, "page 1"),
         ("every ninety days", 2, "page 2"),
@@ -259,7 +259,7 @@ def test_a_pdf_is_read_page_by_page() -> None:
 )
 def test_unreadable_pdf_has_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(UnreadableFile, match=reason):
-        chunks_of("x.pdf", data)
+        extract_chunks("x.pdf", data)
 
 
 @pytest.mark.parametrize(
@@ -275,12 +275,12 @@ def test_unreadable_pdf_has_a_reason(data: bytes, reason: str) -> None:
 def test_bytes_are_read_in_the_encoding_they_are_in(data: bytes, text: str) -> None:
     assert decode(data) == text
     assert not is_binary(data)
-    assert chunks_of("x.txt", data) == [Chunk(text, 1, text.count("\n") + 1)]
+    assert extract_chunks("x.txt", data) == [Chunk(text, 1, text.count("\n") + 1)]
 
 
 def test_long_paragraphs_of_documents_are_split() -> None:
     page = "<p>" + "many words in a row " * 1000 + "</p>"
-    chunks = chunks_of("x.html", page.encode())
+    chunks = extract_chunks("x.html", page.encode())
     assert len(chunks) > 10
     assert all(len(chunk.text) <= MAX_CHUNK_CHARACTERS for chunk in chunks)
 

@@ -49,11 +49,11 @@ class Live:
         self.searcher.close()
 
     def told(self, *names: str) -> None:
-        self.searcher.changed(self.root, [tuple(name.split("/")) for name in names])
+        self.searcher.report_changes(self.root, [tuple(name.split("/")) for name in names])
 
     def catch_up(self, *names: str) -> None:
         for name in names:
-            self.follower.changed([(self.root.prefix, tuple(name.split("/")))])
+            self.follower.index_changes([(self.root.prefix, tuple(name.split("/")))])
         self.searcher.refresh()
 
     def found(self, question: str) -> set[tuple[str, int, str]]:
@@ -163,7 +163,7 @@ def test_a_change_is_found_before_the_index_has_seen_it_and_ranks_with_the_rest(
     live.told("b.txt")
     hits = live.searcher.search(parse_query("otter keys"), ROOT, 10).hits
     assert [hit.path for hit in hits] == ["knowledge/c/b.txt", "knowledge/c/a.md"]
-    assert live.searcher.seen("knowledge/c/b.txt")[0], "`user.ctx.indexed` says so too"
+    assert live.searcher.indexed_digest("knowledge/c/b.txt")[0], "`user.ctx.indexed` says so too"
 
 
 def test_too_large_change_waits_and_hides_the_old_content(live: Live) -> None:
@@ -215,7 +215,7 @@ def test_deletions_among_many_changes_apply_at_once(live: Live) -> None:
     for name in names[:-1]:
         (live.corpus / name).unlink()
     places = [tuple(name.split("/")) for name in names]
-    live.searcher.changed(live.root, places[:50], places[50:])
+    live.searcher.report_changes(live.root, places[:50], places[50:])
     assert {path for path, _, _ in live.found("otter")} == {"knowledge/c/many/499.md"}
     live.catch_up("many")
     assert {path for path, _, _ in live.found("otter")} == {"knowledge/c/many/499.md"}
@@ -297,15 +297,15 @@ def test_changes_in_a_removed_source_are_not_found(live: Live, tmp_path: Path) -
     live.searcher.set_roots([kept, removed])
     (other / "a.md").write_text("The quokka is in the other one.")
     (live.corpus / "b.md").write_text("The quokka is in this one.")
-    live.searcher.changed(removed, [("a.md",)])
+    live.searcher.report_changes(removed, [("a.md",)])
     live.told("b.md")
     assert {path for path, *_ in live.found("quokka")} == {"knowledge/other/a.md", "knowledge/c/b.md"}
-    live.searcher.changed(removed, [("a.md",)])  # not read yet
+    live.searcher.report_changes(removed, [("a.md",)])  # not read yet
     live.searcher.set_roots([kept])
-    live.searcher.changed(removed, [("a.md",)])  # from a client that has not received the change
+    live.searcher.report_changes(removed, [("a.md",)])  # from a client that has not received the change
     assert {path for path, *_ in live.found("quokka")} == {"knowledge/c/b.md"}
     live.searcher.set_roots([kept, removed])
-    live.searcher.changed(removed, [("a.md",)])
+    live.searcher.report_changes(removed, [("a.md",)])
     assert {path for path, *_ in live.found("quokka")} == {"knowledge/other/a.md", "knowledge/c/b.md"}
     live.searcher.set_roots([kept, IndexedRoot(removed.prefix, str(tmp_path))])  # another folder of the same name
     assert {path for path, *_ in live.found("quokka")} == {"knowledge/c/b.md"}

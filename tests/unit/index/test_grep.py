@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ctxfs.index.extract.chunks import MAX_LINE_CHARACTERS
 from ctxfs.index.query import parse_query
-from ctxfs.index.search.grep import Matcher, places_of, scan
+from ctxfs.index.search.grep import Matcher, scan, split_paths
 from ctxfs.index.search.regex_literals import MIN_LITERAL_CHARS, needed_literals
 from ctxfs.model.path import ROOT
 from tests.unit.index.test_freshness import Live
@@ -90,9 +90,9 @@ def live(tmp_path: Path) -> Iterator[Live]:
 
 
 def grepped(live: Live, matcher: Matcher, *, hidden: bool = False) -> list[str]:
-    paths = live.searcher.may_hold(matcher.needed, ROOT)
+    paths = live.searcher.candidate_files(matcher.needed, ROOT)
     assert paths is not None
-    lines, faults = scan(places_of(paths, [live.root], hidden=hidden), matcher)
+    lines, faults = scan(split_paths(paths, [live.root], hidden=hidden), matcher)
     assert faults == []
     return sorted(f"{line.path.removeprefix('knowledge/c/')}:{line.number}:{line.text}" for line in lines)
 
@@ -126,7 +126,10 @@ def test_the_lines_are_those_of_rg(live: Live, pattern: str, options: tuple[str,
 
 
 def test_only_files_that_may_match_are_read(live: Live) -> None:
-    assert live.searcher.may_hold(Matcher("密钥轮").needed, ROOT) == ["knowledge/c/long.txt", "knowledge/c/zh.txt"]
+    assert live.searcher.candidate_files(Matcher("密钥轮").needed, ROOT) == [
+        "knowledge/c/long.txt",
+        "knowledge/c/zh.txt",
+    ]
 
 
 def test_change_is_visible_to_grep_at_once(live: Live) -> None:

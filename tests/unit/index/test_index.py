@@ -12,10 +12,10 @@ import pytest
 from ctxfs.index.engines import fulltext
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.embedders.sentence_model import SentenceModel
-from ctxfs.index.engines.fulltext import FullText, FullTextWriter, break_up
+from ctxfs.index.engines.fulltext import FullText, FullTextWriter, split_words
 from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.engines.vectors import VectorTable, build_graph, pack_vector, read_graph, read_side_car
-from ctxfs.index.extract.ignore import IgnoreRules, walk
+from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.ingest.embed_worker import EmbeddingQueue, EmbedWorker
 from ctxfs.index.ingest.indexer import merge_changes
 from ctxfs.index.ingest.ingester import Ingester
@@ -88,9 +88,9 @@ def test_changed_file_replaces_its_full_text_entries(index: Index) -> None:
     file = index.corpus / "rotation.md"
     for attempt in range(3):
         file.write_text(f"# Keys\n\nchanged {attempt}\n")
-        index.follower.changed([("knowledge/c", ("rotation.md",))])
+        index.follower.index_changes([("knowledge/c", ("rotation.md",))])
     (index.corpus / "deploy.md").unlink()
-    index.follower.changed([("knowledge/c", ("deploy.md",))])
+    index.follower.index_changes([("knowledge/c", ("deploy.md",))])
     index.words.refresh()
     assert index.words.count == index.catalog.counts().chunks
 
@@ -102,7 +102,7 @@ def test_reopened_index_gives_the_same_results(index: Index, monkeypatch: pytest
     opened = index.words._index
     for attempt in range(10):
         file.write_text(f"# Keys\n\nchanged zebra{attempt}\n")
-        index.follower.changed([("knowledge/c", ("rotation.md",))])
+        index.follower.index_changes([("knowledge/c", ("rotation.md",))])
         assert index.paths(f"zebra{attempt}") == ["rotation.md"]
         assert not index.paths(f"zebra{attempt - 1}")
     assert index.words._index is not opened
@@ -139,7 +139,7 @@ def test_attributes_filter_and_follow_their_changes(index: Index) -> None:
     file = index.corpus / "deploy.md"
 
     def found(text: str) -> list[str]:
-        index.follower.changed([("knowledge/c", ("deploy.md",))])
+        index.follower.index_changes([("knowledge/c", ("deploy.md",))])
         return index.paths(text)
 
     os.setxattr(file, "user.ctx.confidence", b"0.9")
@@ -171,16 +171,16 @@ def test_identifiers_are_found_by_their_parts_and_words_by_their_stems(index: In
 
 def test_stop_words_do_not_decide_a_query(index: Index) -> None:
     (index.corpus / "how.py").write_text("def do_how_to_i(a):\n    return where_is_the(a)\n")
-    index.follower.changed([("knowledge/c", ("how.py",))])
+    index.follower.index_changes([("knowledge/c", ("how.py",))])
     assert index.paths("how do I rotate the keys")[0] == "rotation.md"
     assert index.paths("how to")[0] == "how.py"
 
 
 def test_cjk_is_found_without_spaces(index: Index) -> None:
     (index.corpus / "zh.md").write_text("密钥轮换的方法如下")
-    index.follower.changed([("knowledge/c", ("zh.md",))])
+    index.follower.index_changes([("knowledge/c", ("zh.md",))])
     assert index.paths("轮换") == ["zh.md"]
-    assert break_up("轮换密钥") == "轮换 换密 密钥"
+    assert split_words("轮换密钥") == "轮换 换密 密钥"
 
 
 def test_ignored_and_binary_files_are_not_found_and_the_reason_is_counted(index: Index) -> None:
@@ -190,7 +190,7 @@ def test_ignored_and_binary_files_are_not_found_and_the_reason_is_counted(index:
 
 def test_a_changed_gitignore_takes_effect(index: Index) -> None:
     (index.corpus / ".gitignore").write_text("build/\n")
-    index.follower.changed([("knowledge/c", (".gitignore",))])
+    index.follower.index_changes([("knowledge/c", (".gitignore",))])
     assert index.paths("zanzibar") == ["ignored.md"]
 
 
@@ -230,10 +230,10 @@ def test_query_below_a_directory_searches_that_directory_only(index: Index) -> N
 
 def test_deleted_file_disappears_and_renamed_file_has_its_new_name(index: Index) -> None:
     (index.corpus / "rotation.md").rename(index.corpus / "renamed.md")
-    index.follower.changed([("knowledge/c", ("rotation.md",))])
-    index.follower.changed([("knowledge/c", ("renamed.md",))])
+    index.follower.index_changes([("knowledge/c", ("rotation.md",))])
+    index.follower.index_changes([("knowledge/c", ("renamed.md",))])
     (index.corpus / "deploy.md").unlink()
-    index.follower.changed([("knowledge/c", ("deploy.md",))])
+    index.follower.index_changes([("knowledge/c", ("deploy.md",))])
     assert index.paths("rotate signing keys") == ["renamed.md"]
     assert index.paths("pipeline image rollback") == []
 
@@ -304,7 +304,7 @@ def test_semantic_search_finds_files_without_a_common_word(embedded: Index) -> N
 def test_new_file_is_ranked_by_its_full_text_score(embedded: Index) -> None:
     embedded.embed()
     (embedded.corpus / "walrus.md").write_text("# Walrus\n\nRotate the signing keys of the walrus every ninety days.\n")
-    embedded.follower.changed([("knowledge/c", ("walrus.md",))])
+    embedded.follower.index_changes([("knowledge/c", ("walrus.md",))])
     question = "rotate signing keys of the walrus"
     assert embedded.catalog.embeddings.queue()
     assert embedded.paths(question)[0] == embedded.paths(f"mode:words {question}")[0] == "walrus.md"
@@ -325,7 +325,7 @@ def test_order_of_names_does_not_matter_before_embedding(embedded: Index) -> Non
     )
     meaning = EmbedWorker(IndexerOptions(embedded.folder, embedded.spec, 2, 10**6, 20_000), lambda _: None)
     chunks = [number for (number,) in count]
-    with patch.object(meaning._queue, "take", side_effect=[meaning._embeddings.waiting(chunks), []]):
+    with patch.object(meaning._queue, "take", side_effect=[meaning._embeddings.waiting_chunks(chunks), []]):
         meaning.run_pending()
     meaning.close()
     assert embedded.catalog.embeddings.queue()
@@ -350,7 +350,7 @@ def test_newest_file_is_embedded_first_after_memory(tmp_path: Path, corpus: Path
 
     assert next_paths(2) == ["memory/alice/note.md", "knowledge/c/rotation.md"]
     (corpus / "late.md").write_text("# Late\n\ncame while the others waited\n")
-    made.follower.changed([("knowledge/c", ("late.md",))])
+    made.follower.index_changes([("knowledge/c", ("late.md",))])
     assert next_paths(1) == ["knowledge/c/late.md"]
     assert 3 + len(next_paths(1000)) == made.catalog.count_waiting()[0]
     made.close()
@@ -490,7 +490,9 @@ def test_ignore_rules_nest_and_negate(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
     (tmp_path / ".gitignore").write_text("*.log\n!keep.log\n")
     (tmp_path / "sub" / ".gitignore").write_text("!b.log\nc.txt\n")
-    paths = {"/".join(parts) for parts, _ in walk(str(tmp_path), (), IgnoreRules(str(tmp_path), (), gitignore=True))}
+    paths = {
+        "/".join(parts) for parts, _ in walk_files(str(tmp_path), (), IgnoreRules(str(tmp_path), (), gitignore=True))
+    }
     assert paths == {".gitignore", "keep.log", "sub/.gitignore", "sub/b.log"}
 
 
@@ -503,14 +505,14 @@ def test_simultaneous_changes_share_a_commit(index: Index, corpus: Path, monkeyp
     for name in names:
         (corpus / name).write_text("an otter\n")
     places = [("knowledge/c", (name,)) for name in names]
-    index.follower.changed([*places, ("knowledge/nowhere", ("x.md",))])
+    index.follower.index_changes([*places, ("knowledge/nowhere", ("x.md",))])
     assert index.words.refresh() is None and set(index.paths("otter")) <= set(names)
     assert len([path for path in index.catalog.files_of("knowledge/c") if path.endswith(".md")]) >= 100
     assert len(commits) == 1
     for name in names[:50]:
         (corpus / name).unlink()
     (corpus / "50.md").write_text("a heron\n")
-    index.follower.changed(places)
+    index.follower.index_changes(places)
     assert index.paths("heron") == ["50.md"]
     assert set(index.paths("otter")) <= set(names[51:])
     assert len(commits) == 3, "deleted names, and existing ones"
@@ -527,11 +529,11 @@ def test_reader_at_any_moment_sees_every_change(index: Index, corpus: Path) -> N
     facts.load(reader)
     index.catalog._db.set_trace_callback(look)  # before each statement
     (corpus / "new.md").write_text("# New\n\nComes, changes and goes.\n")
-    index.follower.changed([("knowledge/c", ("new.md",))])
+    index.follower.index_changes([("knowledge/c", ("new.md",))])
     (corpus / "new.md").write_text("# New\n\nHas changed.\n")
-    index.follower.changed([("knowledge/c", ("new.md",))])
+    index.follower.index_changes([("knowledge/c", ("new.md",))])
     (corpus / "new.md").unlink()
-    index.follower.changed([("knowledge/c", ("new.md",))])
+    index.follower.index_changes([("knowledge/c", ("new.md",))])
     index.catalog._db.set_trace_callback(None)
     facts.load(reader)
     rows = list(reader.ranking_rows(None))
@@ -590,8 +592,8 @@ def test_name_of_a_speaker_is_not_embedded_with_the_query(
     embedded.follower.scan_all()
     embedded.embed()
     asked: list[str] = []
-    real = SentenceModel.embed_question
-    monkeypatch.setattr(SentenceModel, "embed_question", lambda self, text: asked.append(text) or real(self, text))
+    real = SentenceModel.embed_query
+    monkeypatch.setattr(SentenceModel, "embed_query", lambda self, text: asked.append(text) or real(self, text))
     (best, *_) = embedded.ask("Where did Ann move to?").hits
     assert best.chunk.text == "Ann: I moved to Oslo."
     assert asked == ["Where did move to?"], "the author is a signal of its own"

@@ -31,13 +31,13 @@ def test_times_are_ages_or_dates() -> None:
 def test_invalid_operators_are_words(text: str) -> None:
     query = parse_query(text, NOW)
     assert not query.is_empty
-    assert query.plain.strip('"') == text.strip('"')
+    assert query.plain_text.strip('"') == text.strip('"')
 
 
 @given(st.text(max_size=80))
 def test_no_text_makes_the_parser_fail(text: str) -> None:
     query = parse_query(text, NOW)
-    assert query.is_empty or query.plain.strip()
+    assert query.is_empty or query.plain_text.strip()
 
 
 @pytest.mark.parametrize("text", ["", "   ", "mode:words", '""'])

@@ -32,7 +32,7 @@ class Embedder(Protocol):
         """Embed documents: float32 [len(texts), dimensions], rows of length one."""
         ...
 
-    def embed_question(self, text: str) -> Vectors:
+    def embed_query(self, text: str) -> Vectors:
         """Embed a query: float32 [dimensions]. Some models use a different prompt for queries."""
         ...
 
@@ -48,7 +48,7 @@ def open_embedder(spec: EmbedderSpec, threads: int) -> Embedder:
     return SentenceModel(HostPath(spec.folder), threads)
 
 
-def name_of(spec: EmbedderSpec) -> str:
+def model_name(spec: EmbedderSpec) -> str:
     """Return the name of a spec's model in the catalog. Cheap.
 
     The name changes whenever the same text would get another vector.
@@ -67,7 +67,7 @@ def name_of(spec: EmbedderSpec) -> str:
     return f"{HostPath(spec.folder).name} {digest.hexdigest()[:12]}"
 
 
-def unit(vectors: Vectors) -> Vectors:
+def normalise(vectors: Vectors) -> Vectors:
     """Scale rows to length one. Raise CommandError for a row that is not finite or is zero."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     if not np.isfinite(vectors).all() or not lengths.all():

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import numpy as np
 
-from ctxfs.index.engines.embedders import Vectors, unit
+from ctxfs.index.engines.embedders import Vectors, normalise
 from ctxfs.index.options import EmbedderSpec
 from ctxfs.model.errors import CommandError
 
@@ -48,7 +48,7 @@ class EndpointEmbedder:
             self.embed(["How many numbers are there in a vector?"])
         return self._dimensions
 
-    def embed_question(self, text: str) -> Vectors:
+    def embed_query(self, text: str) -> Vectors:
         """Embed a query in a single attempt with a short timeout, because the caller waits for it."""
         row: Vectors = self._request_vectors([text], attempts=1, timeout_seconds=_QUESTION_TIMEOUT_SECONDS)[0]
         return row
@@ -90,4 +90,4 @@ class EndpointEmbedder:
         if vectors.ndim != 2 or len(vectors) != count or vectors.shape[1] != (self._dimensions or vectors.shape[1]):
             raise CommandError(f"{self._url} gave vectors of shape {vectors.shape} for {count} texts", self._remedy)
         self._dimensions = vectors.shape[1]
-        return unit(vectors)
+        return normalise(vectors)

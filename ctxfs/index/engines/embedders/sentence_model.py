@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ctxfs.index.engines.embedders import Vectors, unit
+from ctxfs.index.engines.embedders import Vectors, normalise
 from ctxfs.index.engines.model_files import weights_of
 from ctxfs.model.errors import CommandError
 
@@ -69,7 +69,7 @@ class SentenceModel:
         """The number of components of a vector."""
         return self._dimensions
 
-    def embed_question(self, text: str) -> Vectors:
+    def embed_query(self, text: str) -> Vectors:
         """Embed a query."""
         return self._run_model(self._tokenizer.encode(self._query_prompt + text).ids)
 
@@ -97,7 +97,7 @@ class SentenceModel:
         ids = np.array([tokens or [self._padding_id]], dtype=np.int64)
         inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         (output,) = self._session.run([self._output_name], {name: inputs[name] for name in self._input_names})
-        row: Vectors = unit(output if self._is_pooled else self._pool_tokens(output))[0]
+        row: Vectors = normalise(output if self._is_pooled else self._pool_tokens(output))[0]
         return row
 
     def _pool_tokens(self, hidden: Any) -> Any:

@@ -83,7 +83,7 @@ def is_binary(data: bytes) -> bool:
     return b"\0" in data[:8192] and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
-def chunks_of(name: str, data: bytes) -> list[Chunk]:
+def extract_chunks(name: str, data: bytes) -> list[Chunk]:
     """Return the chunks of a file, all of valid Unicode.
 
     Raise `UnreadableFile` if the file has no searchable text, or more than `MAX_CHUNKS` chunks or `MAX_CHARACTERS`
