@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ctxfs.index.indexer_status import IndexerState, parse_indexer_status
 from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_UNHEALTHY, CommandError
 from ctxfs.store.layout import Layout
 
@@ -84,12 +85,13 @@ def is_ready(index: dict[str, Any], aspect: str) -> bool:
 
     Raise CommandError if the index is down.
     """
-    state = str(index.get("state", "idle"))
-    if state.startswith(("down", "error")):
-        raise CommandError(f"the index is {state}", "see <store>/run/daemon.log, and: ctxfs doctor", EXIT_UNHEALTHY)
-    if state in ("starting", "scanning", "indexing words", "restarting") or index.get("behind"):
+    text = str(index.get("state", IndexerState.IDLE))
+    status = parse_indexer_status(text)
+    if status is not None and status.has_failed:
+        raise CommandError(f"the index is {text}", "see <store>/run/daemon.log, and: ctxfs doctor", EXIT_UNHEALTHY)
+    if (status is not None and status.has_pending_words) or index.get("behind"):
         return False
-    return aspect == "words" or state == "idle"
+    return aspect == "words" or (status is not None and status.state is IndexerState.IDLE)
 
 
 def follow_index(layout: Layout, aspect: str, seconds: float | None = None) -> dict[str, Any]:

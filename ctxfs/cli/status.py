@@ -13,6 +13,7 @@ from ctxfs import __version__
 from ctxfs.cli.options import json_option
 from ctxfs.cli.output import print_json, print_line
 from ctxfs.daemon.session import session
+from ctxfs.index.indexer_status import parse_indexer_status
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
 from ctxfs.store.layout import find_store
 from ctxfs.store.lost_and_found import list_stray_files
@@ -53,8 +54,9 @@ def status(store: str | None, as_json: bool, wait: str | None, timeout: float) -
 
 def _index_fault(index: dict[str, Any]) -> str:
     """Return the reason why the index does not follow the files; empty if it does, or soon will."""
-    state = str(index.get("state", ""))
-    return state if state.startswith(("down", "error")) else str(index["damaged"])
+    text = str(index.get("state", ""))
+    status = parse_indexer_status(text)
+    return text if status is not None and status.has_failed else str(index["damaged"])
 
 
 def _print_status(report: dict[str, Any]) -> None:

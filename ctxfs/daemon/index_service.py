@@ -12,6 +12,7 @@ from ctxfs.daemon.index_orders import options_to_wire, roots_to_wire
 from ctxfs.daemon.source_marks import SourceMarks
 from ctxfs.daemon.worker_process import worker
 from ctxfs.index.engines.corruption import mark_damaged
+from ctxfs.index.indexer_status import IndexerState, IndexerStatus, render_indexer_status
 from ctxfs.index.options import IndexedRoot
 from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
 from ctxfs.supervise import Backoff, Restarts, supervise
@@ -26,7 +27,6 @@ _REFRESH_SECONDS = 0.05
 _REPAIR_SECONDS = 10.0
 _MAX_PATHS = 50
 _CALM_SECONDS = 0.1
-_INDEXING, _CAUGHT_UP = "indexing words", ("embedding", "idle")
 _MAX_CALM_SECONDS = 1.0
 _INDEXED_WITHIN_SECONDS = 5.0
 
@@ -48,7 +48,8 @@ class IndexService:
         self._changed = trio.Event()
         self._unsent: dict[tuple[str, Parts], None] = {}  # changes that have not been sent to the indexer
         self._oldest_unsent = 0.0  # time of the first unsent change
-        self._pending_state = ""
+        self._status = IndexerStatus(IndexerState.STARTING)
+        self._pending_state: IndexerState | None = None  # reached by the indexer, but not yet by search
         self._write_lock = trio.Lock()
         self._roots_lock = trio.Lock()
         self._repair_until = 0.0
@@ -86,11 +87,11 @@ class IndexService:
 
     def behind(self) -> str:
         """Return why full-text search may miss files; empty if it covers all of them."""
-        state = str(self._app.daemon.progress.get("state", ""))
-        if state.startswith("down"):
-            return f"the index is {state}. Files that changed since may be missing"
-        if state.startswith("error"):
-            return f"the index has an {state}. Files may be missing"
+        match self._status.state:
+            case IndexerState.DOWN:
+                return f"the index is {render_indexer_status(self._status)}. Files that changed since may be missing"
+            case IndexerState.ERROR:
+                return f"the index has an {render_indexer_status(self._status)}. Files may be missing"
         if not self._has_scanned:
             progress = self._app.daemon.progress.get("words", "")
             return f"files are still being indexed by words{f' ({progress})' if progress else ''}: some may be missing"
@@ -113,8 +114,8 @@ class IndexService:
         if not self._unsent:
             self._oldest_unsent = trio.current_time()
         self._unsent.update(((root.prefix, parts), None) for root, inside in places for parts in inside)
-        if self._app.daemon.progress.get("state") in _CAUGHT_UP:
-            self._set_state(_INDEXING)
+        if self._status.has_caught_up:
+            self._set_status(IndexerStatus(IndexerState.INDEXING_WORDS))
         for root, inside in places:
             paths = list(inside)
             await blocking(self._app.searcher.report_changes, root, paths[:_MAX_PATHS], paths[_MAX_PATHS:])
@@ -154,7 +155,7 @@ class IndexService:
         """Send the current roots to the indexer, which scans them for changes, or with `rebuild` reads them again."""
         async with self._roots_lock:  # otherwise an older list of roots could be sent last
             roots = self._app.sources.indexed_roots()
-            self._set_state("scanning")
+            self._set_status(IndexerStatus(IndexerState.SCANNING))
             await blocking(self._app.searcher.set_roots, roots)
             await self.send("rebuild" if rebuild else "roots", roots_to_wire(roots))
 
@@ -190,7 +191,7 @@ class IndexService:
             log.error("indexer: %s", detail)
             self._fault = (detail.strip().splitlines() or [""])[-1][:300]
             if kind == "error":
-                self._set_state(f"error: {self._fault}")
+                self._set_status(IndexerStatus(IndexerState.ERROR, self._fault))
             return
         if kind == "repaired":
             log.warning("the index was repaired (%s): everything is indexed again", detail)
@@ -202,11 +203,11 @@ class IndexService:
             self._restarts.reset()
             if detail == str(self._sent) and not self._unsent:  # otherwise the event is older than the last order
                 self._has_scanned = True
-                self._pending_state = "idle" if kind == "idle" else "embedding"
+                self._pending_state = IndexerState.IDLE if kind == "idle" else IndexerState.EMBEDDING
         elif kind == "words" and detail:
             self._restarts.reset()
-            self._set_state(_INDEXING)
-            self._pending_state = ""
+            self._set_status(IndexerStatus(IndexerState.INDEXING_WORDS))
+            self._pending_state = None
             self._app.daemon.progress["words"] = detail
         self._has_new_graph |= kind == "graph"
         self._refresh_requested.set()
@@ -216,7 +217,7 @@ class IndexService:
             await self._refresh_requested.wait()
             self._refresh_requested = trio.Event()
             graph, self._has_new_graph = self._has_new_graph, False
-            reached, self._pending_state = self._pending_state, ""
+            reached, self._pending_state = self._pending_state, None
             sent = self._sent
             started = trio.current_time()
             try:
@@ -225,9 +226,9 @@ class IndexService:
                     self._refresh_requested.set()
             except Exception:
                 log.exception("search could not refresh its index")
-            if reached and sent == self._sent and not self._unsent:
+            if reached is not None and sent == self._sent and not self._unsent:
                 self._app.searcher.mark_caught_up()
-                self._set_state(reached)  # only after the refresh does search use the new index
+                self._set_status(IndexerStatus(reached))  # only after the refresh does search use the new index
             # A tenth of the time at most: a bulk load commits all the time, small changes are found without a refresh.
             await trio.sleep(max(_REFRESH_SECONDS, 10 * (trio.current_time() - started)))
 
@@ -237,8 +238,9 @@ class IndexService:
         else:
             self._app.daemon.progress.pop(name, None)
 
-    def _set_state(self, state: str) -> None:
+    def _set_status(self, status: IndexerStatus) -> None:
         before = self.behind()
-        self._app.daemon.progress["state"] = state
+        self._status = status
+        self._app.daemon.progress["state"] = render_indexer_status(status)
         if self.behind() != before:
             self._app.searcher.invalidate_results()

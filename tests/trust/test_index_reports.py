@@ -19,6 +19,7 @@ from ctxfs.app import App
 from ctxfs.cli.progress import is_ready
 from ctxfs.daemon.index_service import IndexService
 from ctxfs.daemon.session import LocalSession
+from ctxfs.index.indexer_status import IndexerState, IndexerStatus
 from ctxfs.index.ingest.crash_records import CrashRecords
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import parse_query
@@ -76,7 +77,7 @@ def test_indexer_is_restarted_without_limit_and_with_backoff(tmp_path: Path, mon
 def test_search_reports_a_dead_indexer_and_is_not_cached(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     made, progress = service(index.searcher)
     made._has_scanned = True
-    made._set_state("idle")
+    made._set_status(IndexerStatus(IndexerState.IDLE))
     nothing = parse_query("mode:words xylophone")
     assert index.searcher.search(nothing, ROOT, 5).is_complete
     before = index.searcher.generation
@@ -92,7 +93,7 @@ def test_search_reports_a_dead_indexer_and_is_not_cached(index: Index, monkeypat
     with pytest.raises(CommandError) as caught:
         is_ready({"state": progress["state"]}, "words")
     assert caught.value.code == EXIT_UNHEALTHY
-    made._set_state("idle")
+    made._set_status(IndexerStatus(IndexerState.IDLE))
     assert index.searcher.search(nothing, ROOT, 5).is_complete
 
 

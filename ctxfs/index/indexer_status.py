@@ -1,0 +1,66 @@
+"""The status of the indexer: a state and a reason in the process, one string in the response of `status`."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class IndexerState(StrEnum):
+    """A state of the indexer. The values are part of the response of `status`."""
+
+    STARTING = "starting"
+    SCANNING = "scanning"
+    INDEXING_WORDS = "indexing words"
+    EMBEDDING = "embedding"
+    IDLE = "idle"
+    RESTARTING = "restarting"
+    ERROR = "error"
+    DOWN = "down"
+
+
+_FAILED = (IndexerState.ERROR, IndexerState.DOWN)
+_WORDS_PENDING = (
+    IndexerState.STARTING,
+    IndexerState.SCANNING,
+    IndexerState.INDEXING_WORDS,
+    IndexerState.RESTARTING,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexerStatus:
+    """A state of the indexer, with the reason for `ERROR` and `DOWN`."""
+
+    state: IndexerState
+    reason: str = ""
+
+    @property
+    def has_failed(self) -> bool:
+        """True if the index does not follow the files, for the reason given."""
+        return self.state in _FAILED
+
+    @property
+    def has_pending_words(self) -> bool:
+        """True while the full-text index has not caught up with the files, although the indexer works."""
+        return self.state in _WORDS_PENDING
+
+    @property
+    def has_caught_up(self) -> bool:
+        """True once the full-text index has caught up; chunks may still be without a vector."""
+        return self.state in (IndexerState.EMBEDDING, IndexerState.IDLE)
+
+
+def render_indexer_status(status: IndexerStatus) -> str:
+    """Return the string in the response of `status`: the state, for a failure followed by `: ` and the reason."""
+    return f"{status.state}: {status.reason}" if status.has_failed else str(status.state)
+
+
+def parse_indexer_status(text: str) -> IndexerStatus | None:
+    """Return the status of a string of `render_indexer_status`; None if this version does not have its state.
+
+    The daemon may be of another version than the command line.
+    """
+    state, _, reason = text.partition(": ")
+    try:
+        return IndexerStatus(IndexerState(state), reason)
+    except ValueError:
+        return None
