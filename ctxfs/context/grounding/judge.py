@@ -9,7 +9,7 @@ arithmetic, and antonyms need a model, which may be configured as a judge.
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -270,29 +270,18 @@ def _find_conflicts(
         conflicts.append(
             Conflict("date", "; ".join(map(_format_date, dates)), "; ".join(map(_format_date, values.dates)), span)
         )
-    known_words = {word for n in neighbours for word in re.findall(r"\w+", sources.evidence[n].text.lower())}
-    names = {name for name in claimed.names if not set(re.findall(r"\w+", name)) <= known_words}
-    claim_words = set(re.findall(r"\w+", text.lower()))
-    other_names = {name for name in values.names if not set(re.findall(r"\w+", name)) <= claim_words}
+    names = _names_without(claimed, (sources.evidence[n].text.lower() for n in neighbours))
+    other_names = _names_without(values, (text.lower(),))
     if names:
         conflicts.append(Conflict("name", ", ".join(sorted(names)), ", ".join(sorted(other_names)), span))
     if claimed.denies != values.denies:
-        conflicts.append(
-            Conflict(
-                "negation",
-                "denies it" if claimed.denies else "says so",
-                "denies it" if values.denies else "says so",
-                span,
-            )
-        )
+        conflicts.append(Conflict("negation", _format_negation(claimed), _format_negation(values), span))
     if not conflicts:
         return []
     # The remaining words of both have to be one statement: otherwise they merely have the same topic.
     differing = _terms_of(numbers | replacements, names | other_names, claimed.dates + values.dates, analyse)
     claim_terms = set(analyse(expand_contractions(text))) - differing - _NEGATIONS
-    shared = sum(sources.worth(term) for term in claim_terms if term in sources.terms[index])
-    total = sum(sources.worth(term) for term in claim_terms)
-    share = shared / total if total else 0.0
+    share = _shared_worth(claim_terms, index, sources)
     # Without a value in its place, or with a negation alone, nearly all remaining words have to be the same.
     is_sure = any(
         (conflict.kind == "number" and replacements)
@@ -301,6 +290,23 @@ def _find_conflicts(
         for conflict in conflicts
     )
     return conflicts if share >= (_MIN_SHARE_SURE if is_sure else _MIN_SHARE_UNSURE) else []
+
+
+def _names_without(values: SentenceValues, texts: Iterable[str]) -> set[str]:
+    """Return the names of a sentence with a word that none of `texts` (in lower case) contains."""
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
+    return {name for name in values.names if not set(re.findall(r"\w+", name)) <= words}
+
+
+def _shared_worth(terms: Collection[str], index: int, sources: Sources) -> float:
+    """Return the share (0 to 1) of the worth of `terms` that the sentence `index` contains."""
+    shared = sum(sources.worth(term) for term in terms if term in sources.terms[index])
+    total = sum(sources.worth(term) for term in terms)
+    return shared / total if total else 0.0
+
+
+def _format_negation(values: SentenceValues) -> str:
+    return "denies it" if values.denies else "says so"
 
 
 _NEGATIONS = frozenset("not no never none neither nor without cannot n't don doesn didn isn aren wasn weren t".split())
