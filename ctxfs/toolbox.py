@@ -22,7 +22,7 @@ from ctxfs.exec.registry import ToolProvider, ToolRegistry
 from ctxfs.exec.runner import run_tool
 from ctxfs.exec.sandbox import Sandbox, find_bubblewrap
 from ctxfs.exec.tool_search import ToolSearch
-from ctxfs.index.engines.catalog import ChunkRow
+from ctxfs.index.engines.catalog_schema import ChunkRow
 from ctxfs.index.query import Query
 from ctxfs.index.search.results import Hit, SearchResults
 from ctxfs.index.search.searcher import Searcher

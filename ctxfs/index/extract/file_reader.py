@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 
-from ctxfs.index.engines.catalog import FileStat
+from ctxfs.index.engines.catalog_schema import FileStat
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, detect_text_kind
 from ctxfs.index.extract.formats import decode
 from ctxfs.model.host_numbers import file_numbers

@@ -8,9 +8,11 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from ctxfs.index.engines.catalog import Catalog, FileStat
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.catalog_schema import FileStat
 from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
-from ctxfs.index.engines.fulltext import FullText, FullTextDocument, split_words
+from ctxfs.index.engines.fulltext import FullText, FullTextDocument
+from ctxfs.index.engines.word_split import split_words
 from ctxfs.index.extract.chunks import MAX_LINE_CHARACTERS
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.extract.file_reader import (

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ctxfs.index.engines.catalog import ChunkRow
+from ctxfs.index.engines.catalog_schema import ChunkRow
 from ctxfs.index.extract.batch_split import SplitTexts, split_texts
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
 from ctxfs.index.extract.file_reader import MAX_SMALL_CHUNK_CHARACTERS, ranks_with_neighbours

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ctxfs.index.engines.catalog import Catalog, RankingRow
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.catalog_schema import RankingRow
 from ctxfs.index.extract.file_reader import ranks_with_neighbours
 from ctxfs.index.search.features import Candidates, Numbers, Texts
 from ctxfs.index.search.rank_fusion import Flags

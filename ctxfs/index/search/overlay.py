@@ -17,7 +17,7 @@ from stat import S_ISREG
 
 import numpy as np
 
-from ctxfs.index.engines.catalog import ChunkRow, FileStat
+from ctxfs.index.engines.catalog_schema import ChunkRow, FileStat
 from ctxfs.index.extract.extractor import Extractor, ExtractorUnavailable, TooSlow
 from ctxfs.index.extract.file_reader import (
     detect_kind,

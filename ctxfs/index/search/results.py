@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ctxfs.index.engines.catalog import ChunkRow, Counts
+from ctxfs.index.engines.catalog_schema import ChunkRow, Counts
 from ctxfs.index.query import Query
 
 _MIN_STEADY_SECONDS = 0.5

@@ -237,7 +237,8 @@ class Searcher:
 
     def past_overlay(self, files: Iterable[PastFile]) -> Overlay:
         """Return an overlay with the content of files at another time, to be searched in place of the current one."""
-        from ctxfs.index.engines.fulltext import analyse, author_terms, split_words
+        from ctxfs.index.engines.fulltext import analyse
+        from ctxfs.index.engines.word_split import author_terms, split_words
         from ctxfs.index.search.overlay import Overlay
 
         overlay = Overlay(analyse, split_words, author_terms, self._extractor)

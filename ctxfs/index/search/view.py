@@ -16,11 +16,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ctxfs.index.engines.catalog import Catalog, ChunkRow, FileStat
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.catalog_schema import ChunkRow, FileStat
 from ctxfs.index.engines.corruption import CorruptIndex
 from ctxfs.index.engines.embeddings import EmbeddingModel
-from ctxfs.index.engines.fulltext import FIELDS, FullText, author_terms, inverse_document_frequency, split_words
+from ctxfs.index.engines.fulltext import FIELDS, FullText, inverse_document_frequency
 from ctxfs.index.engines.vectors import Graph, VectorTable, read_graph, read_side_car
+from ctxfs.index.engines.word_split import author_terms, split_words
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.options import IndexedRoot

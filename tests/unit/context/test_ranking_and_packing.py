@@ -142,7 +142,7 @@ def test_the_bound_does_not_count_opaque_or_cjk_text_by_quarter_characters(text:
 
 
 def test_a_link_to_a_file_with_a_name_of_255_bytes_keeps_its_extension() -> None:
-    from ctxfs.index.engines.catalog import ChunkRow
+    from ctxfs.index.engines.catalog_schema import ChunkRow
     from ctxfs.index.search.results import Hit
     from mounts.search import name_links
 

@@ -12,9 +12,10 @@ import pytest
 from ctxfs.index.engines import fulltext
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.embedders.sentence_model import SentenceModel
-from ctxfs.index.engines.fulltext import FullText, FullTextWriter, split_words
+from ctxfs.index.engines.fulltext import FullText, FullTextWriter
 from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.engines.vectors import VectorTable, build_graph, pack_vector, read_graph, read_side_car
+from ctxfs.index.engines.word_split import split_words
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.ingest.embed_worker import EmbeddingQueue, EmbedWorker
 from ctxfs.index.ingest.indexer import merge_changes

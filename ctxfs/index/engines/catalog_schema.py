@@ -1,0 +1,94 @@
+"""The tables of the catalog, and the rows that are read from them.
+
+Values of `files.state`:
+`pending`: the chunks are stored, but the full-text index has not committed them yet.
+`words`: the full-text index contains the chunks.
+`gone`: the file was deleted; the row is dropped after the full-text index has removed its chunks.
+`skipped`: the file is only listed; `note` gives the reason.
+
+Semantic search does not find a chunk whose `vector` is NULL. A chunk number is never reused.
+`changes` lists, in order, the files whose columns search has to reload (0: all files).
+A reader remembers its position in that list.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+SCHEMA_VERSION = 5
+SCHEMA = """
+CREATE TABLE files(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
+  mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, sha256 BLOB, kind TEXT NOT NULL, state TEXT NOT NULL,
+  note TEXT NOT NULL DEFAULT '');
+CREATE INDEX files_state ON files(state) WHERE state IN ('pending', 'gone');
+CREATE INDEX files_source ON files(source);
+CREATE TABLE attributes(
+  file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE, name TEXT NOT NULL, value TEXT NOT NULL);
+CREATE INDEX attributes_file ON attributes(file);
+CREATE INDEX attributes_supersedes ON attributes(file) WHERE name='supersedes';
+CREATE TABLE chunks(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE,
+  first INTEGER NOT NULL, last INTEGER NOT NULL, heading TEXT NOT NULL, text TEXT NOT NULL, author TEXT NOT NULL, day INTEGER,
+  traits INTEGER NOT NULL, words INTEGER NOT NULL, vector INTEGER);
+CREATE INDEX chunks_author ON chunks(author) WHERE author != '';
+CREATE INDEX chunks_file ON chunks(file);
+CREATE INDEX chunks_vector ON chunks(vector);
+CREATE INDEX chunks_waiting ON chunks(id) WHERE vector IS NULL;
+CREATE TABLE models(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, dimensions INTEGER NOT NULL, spec TEXT NOT NULL);
+CREATE TABLE vectors(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL, digest BLOB NOT NULL, vector BLOB NOT NULL, UNIQUE(model, digest));
+CREATE TABLE coming(chunk INTEGER PRIMARY KEY REFERENCES chunks(id) ON DELETE CASCADE, vector INTEGER NOT NULL);
+CREATE TABLE changes(id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL);
+CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+FileStat = tuple[int, int, int, int]  # size in bytes, mtime_ns, inode, ctime_ns (changed by setxattr)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A row of the table `files`."""
+
+    id: int
+    path: str
+    size: int
+    mtime_ns: int
+    inode: int
+    ctime_ns: int
+    sha256: bytes | None
+    state: str
+
+    @property
+    def stat(self) -> "FileStat":
+        """The stat values of the file when it was indexed."""
+        return self.size, self.mtime_ns, self.inode, self.ctime_ns
+
+
+class ChunkRow(NamedTuple):
+    """A chunk, with the fields of its file that a hit needs. A tuple, because hundreds are created for one query."""
+
+    id: int
+    path: str
+    first: int
+    last: int
+    heading: str
+    text: str
+    kind: str
+    mtime_ns: int
+    sha256: str
+    author: str
+    day: int | None
+
+
+# The columns of a chunk for ranking: number, file, folder, kind, author, day, traits, words, vector (None: not yet).
+RankingRow = tuple[int, int, str, str, str, int | None, int, int, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The totals of the catalog, for the status report."""
+
+    files: int
+    searchable: int
+    skipped: int
+    chunks: int
+    waiting: int
