@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path as HostPath
-from stat import S_ISREG
 from typing import Protocol
 
 import numpy as np
@@ -30,14 +28,13 @@ from ctxfs.index.query import Query
 from ctxfs.index.search.bm25 import Bm25, Statistics, Units
 from ctxfs.index.search.chunk_columns import ChunkColumns, CorpusCounts
 from ctxfs.index.search.file_status import FileStatus, status_of, superseded_paths
+from ctxfs.index.search.host_lookup import find_missing, is_file
 from ctxfs.index.search.overlay import MAX_FILES, Overlay
 from ctxfs.index.search.query_hints import names_of_authors
 from ctxfs.model.path import Path
-from ctxfs.store import rooted_fs
 
 _MAX_IGNORED_WAITING = 50
 _MAX_LISTED_CHUNKS = 100_000
-_MIN_LISTED_NAMES = 20
 _MAX_CACHED_FILTERS = 32
 _MAX_CACHED_READERS = 16
 _BEHIND_NOTE = "meaning has not caught up with everything yet; words have"
@@ -170,7 +167,7 @@ class IndexView:
         Return the paths that can only be found with the index.
         """
         paths, maybe_deleted = paths[-MAX_FILES:], [*paths[:-MAX_FILES], *maybe_deleted]
-        deleted = {"/".join((root.prefix, *parts)) for parts in _find_missing(root.root, maybe_deleted)}
+        deleted = {"/".join((root.prefix, *parts)) for parts in find_missing(root.root, maybe_deleted)}
         if deleted:
             indexed = [inner for path in deleted for inner in (path, *self.catalog.paths_below(path))]
             self.overlay.record_folder_deletions(deleted, indexed)
@@ -185,11 +182,11 @@ class IndexView:
         for parts in dict.fromkeys((*paths, *folder_files)):
             path = "/".join((root.prefix, *parts))
             if not self.overlay.update(root, parts):
-                if self.catalog.file(path) is not None and not _is_file(root.root, parts):
+                if self.catalog.file(path) is not None and not is_file(root.root, parts):
                     self.overlay.record_deletion(path)  # a folder has replaced it
                 else:
                     self.overlay.drop(path)
-                    if _is_file(root.root, parts):
+                    if is_file(root.root, parts):
                         remaining.append(path)
                 continue
             # A folder at this path is deleted, or replaced by a file.
@@ -375,27 +372,6 @@ class IndexView:
         return {path: status for path, status in statuses.items() if status is not None}
 
 
-def _find_missing(root: str, paths: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """Yield those of the paths below a host folder at which no file exists.
-
-    For many names the directory is listed instead of looked up,
-    because a failing lookup delays writers in that directory.
-    """
-    by_folder: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for parts in paths:
-        by_folder.setdefault(parts[:-1], []).append(parts)
-    for folder, members in by_folder.items():
-        if len(members) < _MIN_LISTED_NAMES:
-            yield from (parts for parts in members if _read_mode(root, parts) is None)
-            continue
-        try:
-            with rooted_fs.listed_directory(root, folder) as directory:
-                names = {"", *os.listdir(directory)}
-        except OSError:
-            names = set()
-        yield from (parts for parts in members if (parts[-1] if parts else "") not in names)
-
-
 def inode_of(folder: HostPath) -> int:
     """Return the inode of the catalog in a folder; 0 if there is none."""
     try:
@@ -409,16 +385,3 @@ def _format_behind_note(waiting: int, total: int) -> str:
     if waiting <= max(_MAX_IGNORED_WAITING, total // 10):
         return ""
     return f"meaning covers {total - waiting} of {total} chunks so far; words cover all"
-
-
-def _read_mode(root: str, parts: tuple[str, ...]) -> int | None:
-    """Return the mode of a path below a host folder, without following links; None if it does not exist."""
-    try:
-        with rooted_fs.directory_of(root, parts) as (folder, name):
-            return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-    except OSError:
-        return None
-
-
-def _is_file(root: str, parts: tuple[str, ...]) -> bool:
-    return S_ISREG(_read_mode(root, parts) or 0)
