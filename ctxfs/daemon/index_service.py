@@ -58,7 +58,7 @@ class IndexService:
         self._has_scanned = False
         self._source_marks = SourceMarks(app)
         app.searcher.connect(self)
-        self._set_state("starting")
+        self._set_status(self._status)
 
     async def run(self) -> None:
         """Run the indexer and restart it whenever it ends, with exponential backoff while it makes no progress."""
@@ -80,10 +80,11 @@ class IndexService:
         """Log the end of the process, and update the state."""
         log.error("the indexer process ended; restarting it in %.0f s: %s", pause, fault or "no reason given")
         if self._restarts.ends < _ENDS_UNTIL_DOWN:
-            self._set_state("restarting")
+            self._set_status(IndexerStatus(IndexerState.RESTARTING))
         else:
             reason = f" ({fault})" if fault else ""
-            self._set_state(f"down: the indexer keeps ending{reason}; it is tried again by itself, see run/daemon.log")
+            message = f"the indexer keeps ending{reason}; it is tried again by itself, see run/daemon.log"
+            self._set_status(IndexerStatus(IndexerState.DOWN, message))
 
     def behind(self) -> str:
         """Return why full-text search may miss files; empty if it covers all of them."""

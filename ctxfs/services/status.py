@@ -119,7 +119,7 @@ class Status:
                 "searchable": counts.searchable if counts else 0,
                 "skipped": dict(index.skipped),
                 "skipped_files": self._readable(index.skipped_files),
-                "behind": self._searcher.behind_note(),
+                "behind": self._searcher.behind(),
                 "chunks": counts.chunks if counts else 0,
                 "waiting_for_meaning": counts.waiting if counts else 0,
                 "vectors": index.vectors,

@@ -63,6 +63,7 @@ ALLOWED = {
     "ctxfs/policy/rule_history.py": STORE,
     "ctxfs/rpc/address.py": STORE,
     "ctxfs/mcp_client/connection.py": STORE,
+    "ctxfs/mcp_client/document_files.py": STORE,
     "ctxfs/mcp_client/stdio_transport.py": STORE,
     "ctxfs/mcp_client/provider.py": STORE,
     "ctxfs/store/agents_md.py": STORE,

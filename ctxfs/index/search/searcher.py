@@ -13,7 +13,7 @@ from pathlib import Path as HostPath
 from typing import TYPE_CHECKING
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.corruption import CorruptIndex, damage
+from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor
 from ctxfs.index.options import EmbedderSpec, IndexedRoot
@@ -141,7 +141,7 @@ class Searcher:
 
     def coverage_note(self) -> str:
         """Return why words may miss files that the caller may see; empty if they cover all of them."""
-        reader, behind = self._reader(), self.behind_note()
+        reader, behind = self._reader(), self.behind()
         if reader is None:
             return behind or (_UNCOVERED_NOTE if self._uncovered else "")
         # A limited reader gets neither the number of files nor a hint of changes that it may not see.
