@@ -1,4 +1,4 @@
-"""What the kernel may cache of a mount, and for how long."""
+"""The caching policy of a mount: the content, names and attributes that the kernel may cache, and for how long."""
 
 from ctxfs.fuse.inodes import Area, Node
 from ctxfs.fuse.interfaces import Caches

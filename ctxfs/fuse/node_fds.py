@@ -1,4 +1,4 @@
-"""The descriptors of nodes: to reach the host file of a node, and to release what a node holds."""
+"""The descriptors of nodes: to reach the host file of a node, and to release the resources of a node."""
 
 import errno
 import os

@@ -100,7 +100,7 @@ def test_search_reports_a_dead_indexer_and_is_not_cached(index: Index, monkeypat
 def test_index_is_behind_until_the_first_scan_is_done(index: Index) -> None:
     made, _progress = service(index.searcher)
     assert not index.searcher.search(parse_query("mode:words xylophone"), ROOT, 5).is_complete
-    assert not is_ready({"state": "embedding", "behind": index.searcher.behind_note()}, "words")
+    assert not is_ready({"state": "embedding", "behind": index.searcher.behind()}, "words")
     made._sent = 1
     made._handle_event("words-idle", "1")
     assert not made.behind()

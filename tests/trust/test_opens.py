@@ -62,7 +62,6 @@ ALLOWED = {
     "ctxfs/policy/owners.py": STORE,
     "ctxfs/policy/rule_history.py": STORE,
     "ctxfs/rpc/address.py": STORE,
-    "ctxfs/mcp_client/connection.py": STORE,
     "ctxfs/mcp_client/document_files.py": STORE,
     "ctxfs/mcp_client/stdio_transport.py": STORE,
     "ctxfs/mcp_client/provider.py": STORE,
