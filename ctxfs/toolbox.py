@@ -26,7 +26,7 @@ from ctxfs.index.engines.catalog_schema import ChunkRow
 from ctxfs.index.query import Query
 from ctxfs.index.search.results import Hit, SearchResults
 from ctxfs.index.search.searcher import Searcher
-from ctxfs.mcp_client.provider import Known, McpProvider
+from ctxfs.mcp_client.provider import McpProvider, ServerState
 from ctxfs.model.errors import not_permitted, path_error
 from ctxfs.model.path import Path
 from ctxfs.policy.engine import PolicyEngine
@@ -112,18 +112,18 @@ class Toolbox:
         """Return True if a tool or a server of this name exists for the calling principal."""
         return self._policy.rights(acting_principal(), tool_path(name)).exists
 
-    def states(self) -> Mapping[str, Known]:
+    def states(self) -> Mapping[str, ServerState]:
         """Return the servers by name, with approved text only."""
-        return self.shelf.shown()
+        return self.shelf.approved_states()
 
     def status(self) -> dict[str, object]:
         """Return the part of `ctxfs status` about tools."""
-        servers = {name: state.status for name, state in self.shelf.known().items()}
+        servers = {name: state.status for name, state in self.shelf.states().items()}
         return {"shut_in": bool(find_bubblewrap()) and self._settings().tools.walls, "servers": servers}
 
     async def find(self, query: Query, below: Path) -> SearchResults:
         """Return the matching tools that the calling principal may read, as hits at the tools' directories."""
-        catalog = (await blocking(self.calls.catalog.tools))[0]
+        catalog = (await blocking(self.calls.registry.tools))[0]
         principal, start = acting_principal(), "".join(f"{part}/" for part in below.parts[1:])
         candidates = [
             tool for tool in catalog.values() if tool.name.startswith(start) and not (tool.is_note or tool.is_pending)

@@ -128,7 +128,7 @@ class TreeSession:
             self._is_releasing = False
             if self._local is not None:
                 try:
-                    await blocking(self._local.give_back)
+                    await blocking(self._local.release_store)
                 except Exception:  # the next call opens the versions again and raises
                     log.exception("cannot close the versions")
 

@@ -124,7 +124,7 @@ class ToolTable:
         entry = self._entries.get(name)
         if entry is None:
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {printable(name)[:200]}")
-        if fault := self._schemas[name].wrong(arguments):
+        if fault := self._schemas[name].describe_fault(arguments):
             return failure(f"{name}: {fault}")
         try:
             answer = await entry.function(call, arguments)

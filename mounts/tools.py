@@ -18,7 +18,7 @@ from ctxfs.exec.call_store import ARGS, RESULT
 from ctxfs.exec.calls import Calls
 from ctxfs.exec.definition import Tool
 from ctxfs.exec.registry import ToolOffer
-from ctxfs.mcp_client.provider import Known
+from ctxfs.mcp_client.provider import ServerState
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.metadata import PREFIX
@@ -45,7 +45,7 @@ class ToolVisibility(Protocol):
         """Return True if a tool or a server of this name exists for the calling principal."""
         ...
 
-    def states(self) -> Mapping[str, Known]:
+    def states(self) -> Mapping[str, ServerState]:
         """Return the servers by name, with approved text only."""
         ...
 
@@ -89,7 +89,7 @@ class ToolsMount(Mount):
 
     def _split_tool(self, path: Path) -> tuple[Tool | None, tuple[str, ...]]:
         """Return the tool that a path is in (None outside of tools), and the rest of the path."""
-        tools = self._calls.catalog.tools()[0]
+        tools = self._calls.registry.tools()[0]
         for depth in range(1, min(len(path.parts), 3) + 1):
             tool = tools.get("/".join(path.parts[:depth]))
             if tool is not None and _is_shown(tool):
@@ -110,7 +110,7 @@ class ToolsMount(Mount):
             case (calls, number) if calls == _CALLS and self._has_call(tool, number):
                 return directory(number)
             case (name,) if name == _CALL:
-                offer = self._calls.catalog.find(tool.name)
+                offer = self._calls.registry.find(tool.name)
                 may_call = self._calls.may_call(tool, offer.refusal)
                 return Entry(name, "file", size=len(_CALL_USAGE), mode=0o666 if may_call else 0o444, answers=True)
             case (name,) if name == _program(tool):
@@ -130,7 +130,7 @@ class ToolsMount(Mount):
             case (calls,) if calls == _CALLS and not tool.is_prompt:
                 return [directory(number) for number in self._numbers(tool)]
             case (calls, number) if calls == _CALLS and self._has_call(tool, number):
-                return [self._stat(path / name) for name in self._calls.kept.files(tool.name, number)]
+                return [self._stat(path / name) for name in self._calls.store.files(tool.name, number)]
             case _:
                 self._stat(path)
                 raise path_error(errno.ENOTDIR, path)
@@ -153,7 +153,7 @@ class ToolsMount(Mount):
     def _tools_in(self, parts: Sequence[str]) -> Sequence[str]:
         """Return the names of the tools directly in a directory."""
         start = "".join(f"{part}/" for part in parts)
-        tools = self._calls.catalog.tools()[0]
+        tools = self._calls.registry.tools()[0]
         names = (name[len(start) :] for name, tool in tools.items() if name.startswith(start) and _is_shown(tool))
         return [name for name in names if "/" not in name]
 
@@ -189,9 +189,9 @@ class ToolsMount(Mount):
                 raise not_found(path)
 
     def _tools(self) -> Iterable[Tool]:
-        return filter(_is_shown, self._calls.catalog.tools()[0].values())
+        return filter(_is_shown, self._calls.registry.tools()[0].values())
 
-    def _index(self, groups: Mapping[str, Known]) -> str:
+    def _index(self, groups: Mapping[str, ServerState]) -> str:
         visible = [tool for tool in self._tools() if self._visibility.sees(tool.name)]
         lines = [f"- {tool.name}: {tool.description}" for tool in visible if not tool.server]
         for name in groups:
@@ -208,7 +208,7 @@ class ToolsMount(Mount):
     def _read_tool(self, tool: Tool, rest: tuple[str, ...], path: Path) -> bytes:
         match rest:
             case (name,) if name == _README:
-                offer = self._calls.catalog.find(tool.name)
+                offer = self._calls.registry.find(tool.name)
                 return _render_readme(offer).encode("utf-8", "replace")
             case (name,) if name == _DEFINITION:
                 return _json(tool.record)
@@ -217,15 +217,15 @@ class ToolsMount(Mount):
             case (name,) if name == _CALL:
                 return _CALL_USAGE
             case (calls, number, name) if calls == _CALLS and self._has_call(tool, number):
-                return self._calls.kept.read(tool.name, number, name)
+                return self._calls.store.read(tool.name, number, name)
             case _:
                 raise not_found(path)
 
     def _numbers(self, tool: Tool) -> Sequence[str]:
-        return [] if tool.is_prompt else self._calls.kept.numbers(tool.name, self._scope.restricted_principal())
+        return [] if tool.is_prompt else self._calls.store.call_ids(tool.name, self._scope.restricted_principal())
 
     def _has_call(self, tool: Tool, number: str) -> bool:
-        return not tool.is_prompt and self._calls.kept.has(tool.name, number, self._scope.restricted_principal())
+        return not tool.is_prompt and self._calls.store.has(tool.name, number, self._scope.restricted_principal())
 
 
 def _is_shown(tool: Tool) -> bool:

@@ -61,7 +61,7 @@ def mount(
     target = _resolve_mountpoint(mountpoint)
     check_fuse()
     stray_before = set(list_stray_files(layout.root))
-    prepare_mountpoint(target, is_known_mountpoint=MountRecords(layout.run).knows(str(target)))
+    prepare_mountpoint(target, is_known_mountpoint=MountRecords(layout.run).was_mounted(str(target)))
     client = connect_or_start(layout)
     arguments = {"at": str(target), "principal": principal, "token": token, "read_only": read_only}
     if not foreground:

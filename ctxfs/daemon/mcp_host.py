@@ -154,7 +154,7 @@ class McpHost:
         await self._send([0, "answer", {"ask": question["ask"], "value": value}])
 
     def _status(self, name: str) -> str:
-        state = self._app.tools.shelf.known().get(name)
+        state = self._app.tools.shelf.states().get(name)
         return state.status if state is not None else "down: there is no such server"
 
     async def _send_servers(self) -> None:

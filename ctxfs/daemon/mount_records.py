@@ -48,7 +48,7 @@ class MountRecords:
         """Return the records of the current mount points."""
         return list(self._mounted.values())
 
-    def knows(self, mountpoint: str) -> bool:
+    def was_mounted(self, mountpoint: str) -> bool:
         """Return True if the store was mounted there before."""
         return mountpoint in self._earlier
 

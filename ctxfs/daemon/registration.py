@@ -13,7 +13,7 @@ def register_server(app: App, server: ServerSource) -> None:
     """Write a server into ctxfs.toml. Raise CommandError if the name is taken."""
     taken = {source.name: "source" for source in app.settings.sources}
     taken |= {other.name: "server" for other in app.settings.servers}
-    taken |= {name: "tool" for name in app.tools.calls.catalog.tools()[0] if "/" not in name}
+    taken |= {name: "tool" for name in app.tools.calls.registry.tools()[0] if "/" not in name}
     if server.name in taken:
         raise CommandError(f"there is a {taken[server.name]} called '{server.name}' already", "choose another name")
     add_source(app.layout.config, server)

@@ -1,5 +1,7 @@
 """The daemon: `ctxfs daemon`, usually started by `ctxfs mount`."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import logging
@@ -13,10 +15,21 @@ import trio
 
 from ctxfs import heap
 from ctxfs.app import App
-from ctxfs.daemon.api.methods import METHODS, run_method, tree_shape
+from ctxfs.daemon.api.methods import METHODS, run_method
+from ctxfs.daemon.api.params import JoinParams, NameParams, NoParams, parse_params
 from ctxfs.daemon.api.permissions import bound_principal, check_method
+from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, Method, declared_methods, method
 from ctxfs.daemon.api.request_audit import audited
-from ctxfs.daemon.api.versions import AFTER_SYNC, ROLLBACKS
+from ctxfs.daemon.api.service import (
+    AddParams,
+    AddServerParams,
+    MountedParams,
+    MountParams,
+    ReindexParams,
+    SyncedParams,
+    UnmountParams,
+)
+from ctxfs.daemon.api.store import tree_shape
 from ctxfs.daemon.commit_service import CommitService
 from ctxfs.daemon.index_service import IndexService
 from ctxfs.daemon.mcp_host import McpHost
@@ -24,7 +37,7 @@ from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.registration import register_server, register_source, unregister_server
 from ctxfs.daemon.secret_scanner import SecretScanner
-from ctxfs.daemon.watch import Changes, Watcher, by_directory
+from ctxfs.daemon.watch import Changes, Watcher, group_by_directory
 from ctxfs.eventlog.spool import AuditActor
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.fd_passing import FdSocket
@@ -40,8 +53,6 @@ log = logging.getLogger(__name__)
 
 _LINGER_SECONDS = 2.0
 _UNUSED_SECONDS = 60.0
-# methods that may change files on disk
-_WRITING_METHODS = frozenset("apply review curate evaluate_response call_tool".split())
 _FOLLOW_AFTER_SECONDS = 0.3
 _CONNECT_SECONDS = 35.0
 _ANSWER_SECONDS = 0.05
@@ -78,7 +89,8 @@ class Daemon:
         # A mount process that outlived the last daemon may not have journaled its last writes yet.
         self._app.archive.served_since_ns = time.time_ns() - _JOURNAL_DELAY_NS
         log_to(self._layout.errors)
-        self._server = Server(self._layout.run, self._handlers(), self._drop_peer)
+        cancellable = [name for name, method in METHODS.items() if Effect.CANCELLABLE in method.effects]
+        self._server = Server(self._layout.run, self._handlers(), self._drop_peer, cancellable)
         self._indexing = IndexService(self._app)
         self._servers = McpHost(self._app, self._sources_changed)
         self._watcher = Watcher(self._changed)
@@ -119,58 +131,45 @@ class Daemon:
     # requests
 
     def _handlers(self) -> Mapping[str, Handler]:
-        def daemon_method(name: str, handler: Handler) -> Handler:
-            async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
-                caller = self._caller(peer)
-                with audited(self._app, caller, name, args):
-                    check_method(self._app, caller.principal, name, args)
-                    return await handler(peer, args)
-
-            return handle
-
-        def store_method(name: str) -> Handler:
-            async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
-                caller = self._caller(peer)
-                first = self._catch_up if name in AFTER_SYNC else None
-                answer = await run_method(self._app, caller, name, args, first)
-                if name in _WRITING_METHODS:
-                    await self._sync_others(peer)
-                if name in ROLLBACKS and not args.get("dry_run"):
-                    await self._push_rollback(answer)
-                    if name == "forget":
-                        await self._indexing.send("purge")
-                return answer
-
-            return handle
-
         return {
-            **{name: store_method(name) for name in METHODS},
-            **{name: daemon_method(name, handler) for name, handler in self._own_handlers().items()},
+            **{name: self._store_handler(method) for name, method in METHODS.items()},
+            **{name: self._daemon_handler(method) for name, method in DAEMON_METHODS.items()},
         }
+
+    def _daemon_handler(self, method: Method[Daemon, Peer]) -> Handler:
+        async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
+            caller = self._caller(peer)
+            with audited(self._app, caller, method, args):
+                check_method(self._app, caller.principal, method, args)
+                return await method.call(self, peer, parse_params(method.params, args))
+
+        return handle
+
+    def _store_handler(self, method: Method[App, Session]) -> Handler:
+        first = self._catch_up if Effect.COMMITS_FIRST in method.effects else None
+        changes_files = Effect.CHANGES_FILES in method.effects
+        changes_work_tree = Effect.CHANGES_WORK_TREE in method.effects
+        erases = Effect.ERASES in method.effects
+
+        async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
+            response = await run_method(self._app, self._caller(peer), method, args, first)
+            if changes_files:
+                await self._sync_others(peer)
+            if changes_work_tree and not args.get("dry_run"):
+                await self._push_rollback(response)
+                if erases:
+                    await self._indexing.send("purge")
+            return response
+
+        return handle
 
     async def _catch_up(self) -> None:
         """Commit all earlier writes, so that methods on versions include them."""
         await self._versions.sync()
         await in_turn(self._app.archive.commit_if_space)
 
-    def _own_handlers(self) -> Mapping[str, Handler]:
-        return {
-            "ping": self._ping,
-            "join": self._join,
-            "synced": self._synced,
-            "watch": self._watch,
-            "mount": self._mount,
-            "unmount": self._unmount,
-            "mounted": self._mounted,
-            "add": self._add,
-            "remove": self._remove,
-            "add_server": self._add_server,
-            "remove_server": self._remove_server,
-            "reindex": self._reindex,
-            "stop": self._stop,
-        }
-
-    async def _ping(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+    @method("ping", NoParams, needs=Check.BY_METHOD)
+    async def _ping(self, peer: Peer, params: NoParams) -> Any:
         return {"pid": os.getpid()}
 
     def _caller(self, peer: Peer) -> Session:
@@ -180,19 +179,19 @@ class Daemon:
             caller = self._callers[peer] = self._app.session(self._app.principal)
         return caller
 
-    async def _join(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+    @method("join", JoinParams, needs=Check.BY_METHOD)
+    async def _join(self, peer: Peer, params: JoinParams) -> Any:
         """Set the principal and session of this connection, and return both."""
-        named, token = str(args.get("principal") or ""), str(args.get("token") or "")
-        principal = bound_principal(self._app, self._caller(peer).principal, named, token)
+        principal = bound_principal(self._app, self._caller(peer).principal, params.principal, params.token)
         old = self._callers.pop(peer, None)
         if old is not None:
             old.close()
-        texts = (str(args.get(name) or "") for name in ("session", "tool", "reason"))
-        caller = self._callers[peer] = self._app.session(principal, *texts)
+        caller = self._callers[peer] = self._app.session(principal, params.session, params.tool, params.reason)
         return {"session": caller.actor.session, "principal": str(principal)}
 
-    async def _synced(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        self._versions.synced(peer, int(args["number"]), list(args["writing"]))
+    @method("synced", SyncedParams, needs=Check.BY_METHOD)
+    async def _synced(self, peer: Peer, params: SyncedParams) -> Any:
+        self._versions.synced(peer, params.number, list(params.writing))
 
     async def _sync_others(self, peer: Peer) -> None:
         """Invalidate the kernel's caches for files that a peer's request may have changed.
@@ -210,12 +209,13 @@ class Daemon:
         for change in outcome["changes"]:
             area, *parts = change["path"].split("/")
             changes.setdefault(str(self._layout.tree / area), {})[tuple(parts)] = False
-        pushed = [(root, by_directory(inside)) for root, inside in changes.items()]
+        pushed = [(root, group_by_directory(inside)) for root, inside in changes.items()]
         for peer in self._watchers:
             peer.push("changed", pushed)
         await self._versions.sync(record=False)
 
-    async def _watch(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+    @method("watch", NoParams, needs=Check.BY_METHOD)
+    async def _watch(self, peer: Peer, params: NoParams) -> Any:
         """Subscribe this peer to `changed` and `tree`, and return the tree's shape.
 
         The value of `changed` is [[host root, [[directory, names, deleted names], …]], …].
@@ -223,71 +223,77 @@ class Daemon:
         self._watchers.add(peer)
         return tree_shape(self._app)
 
-    async def _mount(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        named, token = str(args.get("principal") or ""), str(args.get("token") or "")
-        principal = bound_principal(self._app, self._caller(peer).principal, named, token)
+    @method("mount", MountParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("mount", "at"))
+    async def _mount(self, peer: Peer, params: MountParams) -> Any:
+        principal = bound_principal(self._app, self._caller(peer).principal, params.principal, params.token)
         if self._mountpoints.share(self._mountpoints.count + 1):
             await self._versions.sync(record=False)  # caches are revalidated before a second mount can write
         try:
-            await self._mountpoints.mount(args["at"], principal.bound, read_only=bool(args.get("read_only")))
+            await self._mountpoints.mount(params.at, principal.bound, read_only=params.read_only)
         finally:
             self._mountpoints.share(self._mountpoints.count)
         self._had_mounts = True
 
-    async def _unmount(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        if args.get("all"):
+    @method("unmount", UnmountParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("unmount", "at"))
+    async def _unmount(self, peer: Peer, params: UnmountParams) -> Any:
+        if params.all:
             await self._mountpoints.unmount_all()
         else:
-            await self._mountpoints.unmount(args["at"], lazy=bool(args.get("lazy")))
+            await self._mountpoints.unmount(params.at, lazy=params.lazy)
             self._mountpoints.share(self._mountpoints.count)
 
-    async def _mounted(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        read_only = bool(args.get("read_only"))
-        await self._mountpoints.adopt(args["at"], args["principal"], args["pid"], peer, read_only=read_only)
+    @method("mounted", MountedParams, needs=Check.BY_METHOD)
+    async def _mounted(self, peer: Peer, params: MountedParams) -> Any:
+        await self._mountpoints.adopt(params.at, params.principal, params.pid, peer, read_only=params.read_only)
         self._had_mounts = True
 
-    async def _add(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        options = args["path"], args["name"], args["writable"], args["exclude"]
-        tools = bool(args.get("tools"))
-        name, new = await blocking(lambda: register_source(self._app, *options, tools=tools))
+    @method("add", AddParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("source", "path"))
+    async def _add(self, peer: Peer, params: AddParams) -> Any:
+        options = params.path, params.name, params.writable, list(params.exclude)
+        name, new = await blocking(lambda: register_source(self._app, *options, tools=params.tools))
         if new:
             await self._sources_changed()
         return {"name": name, "new": new}
 
-    async def _remove(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        if not await blocking(remove_source, self._layout.config, args["name"]):
-            raise CommandError(f"no source is called '{args['name']}'", "see: ctxfs status")
+    @method("remove", NameParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("source", "name"))
+    async def _remove(self, peer: Peer, params: NameParams) -> Any:
+        if not await blocking(remove_source, self._layout.config, params.name):
+            raise CommandError(f"no source is called '{params.name}'", "see: ctxfs status")
         await self._sources_changed()
 
-    async def _add_server(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+    @method("add_server", AddServerParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("server", "name"))
+    async def _add_server(self, peer: Peer, params: AddServerParams) -> Any:
         """Add a server, and approve its current tools. Return {status, instructions, tools, faults}."""
         server = ServerSource(
-            check_server_name(str(args["name"])),
-            tuple(map(str, args.get("command", ()))),
-            str(args.get("url", "")),
-            tuple(map(str, args.get("env", ()))),
-            str(args.get("token_env", "")),
-            bool(args.get("searchable")),
+            check_server_name(params.name),
+            params.command,
+            params.url,
+            params.env,
+            params.token_env,
+            params.searchable,
         )
         await blocking(register_server, self._app, server)
         self._app.sources.reload()
         await self._servers.reload()
         status = await self._servers.ready(server.name, _CONNECT_SECONDS)
-        state = self._app.tools.shelf.known()[server.name]
-        await blocking(self._app.tools.calls.catalog.approve, list(state.tools))
+        state = self._app.tools.shelf.states()[server.name]
+        await blocking(self._app.tools.calls.registry.approve, list(state.tools))
         await self._sources_changed()
         tools = [{"name": tool.name, **tool.record} for tool in state.tools.values() if not tool.is_note]
         return {"status": status, "instructions": state.instructions, "tools": tools, "faults": dict(state.faults)}
 
-    async def _remove_server(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        await blocking(unregister_server, self._app, str(args["name"]))
+    @method("remove_server", NameParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("server", "name"))
+    async def _remove_server(self, peer: Peer, params: NameParams) -> Any:
+        await blocking(unregister_server, self._app, params.name)
         await self._servers.reload()
         await self._sources_changed()
 
-    async def _reindex(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        await self._indexing.send_roots(rebuild=bool(args.get("full")))
+    @method("reindex", ReindexParams, needs=Check.ADMINISTRATORS)
+    async def _reindex(self, peer: Peer, params: ReindexParams) -> Any:
+        await self._indexing.send_roots(rebuild=params.full)
 
-    async def _stop(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+    @method("stop", NoParams, needs=Check.ADMINISTRATORS)
+    async def _stop(self, peer: Peer, params: NoParams) -> Any:
         await self._mountpoints.unmount_all()
         if self._nursery is not None:
             self._nursery.start_soon(self._end_after_answering)
@@ -368,7 +374,7 @@ class Daemon:
             self._app.daemon.progress["watch"] = dict(self._watcher.faults)
 
     def _changed(self, changes: Changes) -> None:
-        pushed = [(root, by_directory(inside)) for root, inside in changes.items()]
+        pushed = [(root, group_by_directory(inside)) for root, inside in changes.items()]
         for peer in self._watchers:
             peer.push("changed", pushed)
         # The empty last part (a new directory) is for mounts only: the other receivers list a new directory themselves.
@@ -416,6 +422,9 @@ class Daemon:
     def _end(self) -> None:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
+
+
+DAEMON_METHODS: Mapping[str, Method[Daemon, Peer]] = declared_methods(Daemon)
 
 
 def run_daemon(layout: Layout, *, linger: bool) -> None:

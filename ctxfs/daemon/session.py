@@ -6,10 +6,13 @@ A session goes through the daemon if one runs; otherwise it opens the store in t
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import Layout, find_store
+
+if TYPE_CHECKING:
+    from ctxfs.daemon.api.params import JoinParams
 
 _CREDENTIAL_VARIABLE = "CTXFS_TOKEN"
 
@@ -45,29 +48,28 @@ class LocalSession:
         """Run the method under a trio loop of its own."""
         import trio
 
-        from ctxfs.daemon.api.methods import run_method
-        from ctxfs.daemon.api.versions import AFTER_SYNC
+        from ctxfs.daemon.api.methods import METHODS, run_method
+        from ctxfs.daemon.api.params import JoinParams, parse_params
+        from ctxfs.daemon.api.registry import Effect
 
         if method == "join":
-            return self._join(**arguments)
-        if (
-            method in ("search", "context", "grep", "glob", "skills", "verify_context", "curate")
-            and self._should_catch_up
-        ):
+            return self._join(parse_params(JoinParams, arguments))
+        declared = METHODS[method]
+        if Effect.READS_INDEX in declared.effects and self._should_catch_up:
             self._catch_up()
-        if method in AFTER_SYNC:
+        if Effect.COMMITS_FIRST in declared.effects:
             self.app.archive.commit_if_space()
-        answer = trio.run(run_method, self.app, self._caller, method, arguments)
-        if method == "forget" and not arguments.get("dry_run"):
+        response = trio.run(run_method, self.app, self._caller, declared, arguments)
+        if Effect.ERASES in declared.effects and not arguments.get("dry_run"):
             self._catch_up(purge=True)
-        return answer
+        return response
 
     @property
     def holds_store(self) -> bool:
         """Return True while no daemon can start, because a call has opened the versions."""
         return self.app.archive.is_open
 
-    def give_back(self) -> None:
+    def release_store(self) -> None:
         """Close the versions, so that a daemon or another session can open them.
 
         The next call that needs them opens them again.
@@ -84,19 +86,12 @@ class LocalSession:
         self.app.archive.close()
         self.app.spool.close()  # the next reader of the audit collects it
 
-    def _join(
-        self,
-        principal: object = "",
-        session: object = "",
-        tool: object = "",
-        reason: object = "",
-        token: object = "",
-    ) -> Any:
+    def _join(self, params: "JoinParams") -> dict[str, str]:
         from ctxfs.daemon.api.permissions import bound_principal
 
-        named = bound_principal(self.app, self._caller.principal, str(principal), str(token))
+        named = bound_principal(self.app, self._caller.principal, params.principal, params.token)
         self._caller.close()
-        self._caller = self.app.session(named, str(session), str(tool), str(reason))
+        self._caller = self.app.session(named, params.session, params.tool, params.reason)
         return {"session": self._caller.actor.session, "principal": str(named)}
 
     def _catch_up(self, *, purge: bool = False) -> None:

@@ -40,7 +40,7 @@ Parts = tuple[str, ...]
 Changes = dict[str, dict[Parts, bool]]
 
 
-def by_directory(changes: Mapping[Parts, bool]) -> list[tuple[list[str], list[str], list[str]]]:
+def group_by_directory(changes: Mapping[Parts, bool]) -> list[tuple[list[str], list[str], list[str]]]:
     """Return [(directory, its changed names, its deleted names), …] for changed paths below a root.
 
     This is the wire format of `changed`. If the root itself changed, the result is [([], [], [])] alone.

@@ -72,7 +72,7 @@ class CallStore:
         for name in old:
             shutil.rmtree(folder / name, ignore_errors=True)
 
-    def forget_matching(self, is_doomed: Callable[[bytes], bool]) -> int:
+    def erase_matching(self, is_doomed: Callable[[bytes], bool]) -> int:
         """Erase the calls with a file for which `is_doomed` is true; return their number."""
         count = 0
         for key, files in list(self._pending.items()):
@@ -93,7 +93,7 @@ class CallStore:
         for temporary in self._folder.glob("**/calls/.*"):
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def numbers(self, tool: str, restricted: str = "") -> list[str]:
+    def call_ids(self, tool: str, restricted: str = "") -> list[str]:
         """Return the ids of a tool's calls, oldest first; with `restricted` only those of this principal."""
         pending = [call_id for name, call_id in list(self._pending) if name == tool]
         ids = [*(name for name in self._names(self._calls_folder(tool)) if name not in pending), *pending]
@@ -111,7 +111,7 @@ class CallStore:
         """Return the results of all calls, oldest first, without their texts."""
         records = []
         for name in [tool] if tool else self._tools():
-            for call_id in self.numbers(name, restricted):
+            for call_id in self.call_ids(name, restricted):
                 with contextlib.suppress(OSError, ValueError):
                     records.append(json.loads(self.read(name, call_id, RESULT)))
         return sorted(records, key=lambda record: str(record["at"]))

@@ -122,9 +122,9 @@ class _Running:
 class Calls:
     """The calls of the tools of a catalog."""
 
-    def __init__(self, catalog: ToolRegistry, folder: HostPath, hooks: CallHooks) -> None:
-        self.catalog = catalog
-        self.kept = CallStore(folder)
+    def __init__(self, registry: ToolRegistry, folder: HostPath, hooks: CallHooks) -> None:
+        self.registry = registry
+        self.store = CallStore(folder)
         self._hooks = hooks
         self._running: dict[str, _Running] = {}
         self._ended: OrderedDict[str, _Running] = OrderedDict()
@@ -135,7 +135,7 @@ class Calls:
     async def serve(self) -> None:
         """Accept calls that no client waits for, and write results to disk after they are returned, until cancelled."""
         self._results, results = trio.open_memory_channel[tuple[CallRequest, dict[str, Any]]](float("inf"))
-        await blocking(self.kept.sweep)
+        await blocking(self.store.sweep)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -212,7 +212,7 @@ class Calls:
 
     async def _check(self, request: CallRequest, view: CallerView) -> tuple[Tool, str, _Running, Inputs]:
         name, arguments = request.name, request.arguments
-        offer = self.catalog.find(name)  # a few stat calls, unless the tool's folder has changed
+        offer = self.registry.find(name)  # a few stat calls, unless the tool's folder has changed
         tool = offer.tool
         if tool.is_note:
             raise not_found(f"tools/{name}")
@@ -222,10 +222,10 @@ class Calls:
         if offer.refusal:
             remedy = f": ctxfs tools approve {name}" if "approved" in offer.refusal else ""
             raise path_error(errno.EACCES, f"tools/{name}", f"{offer.refusal}{remedy}")
-        if fault := await blocking(self._schemas_of(tool)[0].wrong, arguments):
+        if fault := await blocking(self._schemas_of(tool)[0].describe_fault, arguments):
             raise invalid(f"tools/{name}", fault)
         call_id = request.id or f"c-{secrets.token_hex(6)}"
-        if not is_call_id(call_id) or call_id in self._running or self.kept.has(name, call_id):
+        if not is_call_id(call_id) or call_id in self._running or self.store.has(name, call_id):
             raise invalid(f"tools/{name}", f"'{printable(call_id)[:80]}' cannot be the id of a call")
         if len(self._running) >= _MAX_CONCURRENT_CALLS:
             raise path_error(errno.EAGAIN, f"tools/{name}", f"{_MAX_CONCURRENT_CALLS} calls run already")
@@ -272,7 +272,7 @@ class Calls:
             if failed:
                 result["errno"] = failed
             # atomic: the result is always visible, either as running or as ended
-            self.kept.add_pending(tool.name, call_id, request.arguments, result, outcome)
+            self.store.add_pending(tool.name, call_id, request.arguments, result, outcome)
             running.end(result)
             self._ended[call_id] = running
             if len(self._ended) > _MAX_UNFETCHED_RESULTS:
@@ -289,7 +289,7 @@ class Calls:
     async def _write(self, request: CallRequest, result: dict[str, Any]) -> None:
         """Write a call to disk and to the event log."""
         try:
-            await blocking(self.kept.write, request.name, result["id"])
+            await blocking(self.store.write, request.name, result["id"])
         except OSError as error:
             log.error("call %s of %s cannot be stored: %s", result["id"], request.name, error)
         await self._hooks.remember(request, result)

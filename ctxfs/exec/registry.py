@@ -72,7 +72,7 @@ class ToolRegistry:
             self._sorted_tools = entries, {name: tool for name, (tool, _) in sorted(entries.items())}
         return self._sorted_tools[1], faults
 
-    def offered(self) -> tuple[list[ToolOffer], dict[str, str]]:
+    def offers(self) -> tuple[list[ToolOffer], dict[str, str]]:
         """Return all tools with their refusals, sorted by name, and the faults as `tools` does."""
         entries, faults = self._merge()
         approved = self._approvals.all()

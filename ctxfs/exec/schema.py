@@ -33,7 +33,7 @@ class Schema:
         self._schema = schema
         self._validator: Any = None
 
-    def wrong(self, arguments: Mapping[str, Any]) -> str:
+    def describe_fault(self, arguments: Mapping[str, Any]) -> str:
         """Return the first error in the arguments, as a sentence that names the valid ones; empty if there is none."""
         fault = self.fault_in(arguments)
         if not fault:

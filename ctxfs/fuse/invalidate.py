@@ -23,7 +23,7 @@ from ctxfs.store.rooted_fs import magic_path
 
 log = logging.getLogger(__name__)
 
-# directory, names in it that may have changed, removed names: see `daemon.watch.by_directory`
+# directory, names in it that may have changed, removed names: see `daemon.watch.group_by_directory`
 DirectoryChanges: TypeAlias = tuple[Sequence[str], Sequence[str], Sequence[str]]
 
 _BATCH_NODES = 200
@@ -109,7 +109,7 @@ class Invalidator:
     def invalidate_changes(self, root: str, changes: Sequence[DirectoryChanges]) -> None:
         """Invalidate the changed paths below the host folder `root`.
 
-        `changes` has the format of `daemon.watch.by_directory`. If an entry contains no name, all nodes below the folder
+        `changes` has the format of `daemon.watch.group_by_directory`. If an entry contains no name, all nodes below the folder
         are invalidated.
         """
         if not all(names or removed for _, names, removed in changes):

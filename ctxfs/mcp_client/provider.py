@@ -33,7 +33,7 @@ _MAX_DESCRIPTION_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ServerState:
     """A server's current state, or its last one if it is away."""
 
     status: str
@@ -65,28 +65,28 @@ class McpProvider:
         self._folder = folder
         self._approved = approved
         self._configured = configured
-        self._known: dict[str, Known] = {}
+        self._states: dict[str, ServerState] = {}
         self._sources: dict[str, ServerSource] = {}
-        self._shown: dict[str, tuple[Known, object, Known]] = {}
-        self._merged: tuple[tuple[Known, ...], tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
+        self._approved_states: dict[str, tuple[ServerState, object, ServerState]] = {}
+        self._merged: tuple[tuple[ServerState, ...], tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
 
-    def known(self) -> Mapping[str, Known]:
+    def states(self) -> Mapping[str, ServerState]:
         """Return the state of each configured server, by name."""
         states = {}
         for source in self._configured():
-            if source.name not in self._known or self._sources.get(source.name) != source:
+            if source.name not in self._states or self._sources.get(source.name) != source:
                 self._sources[source.name] = source
-                self._known[source.name] = _parse_state(source, self._load_lists(source.name))
-            states[source.name] = self._known[source.name]
+                self._states[source.name] = _parse_state(source, self._load_lists(source.name))
+            states[source.name] = self._states[source.name]
         return states
 
-    def shown(self) -> Mapping[str, Known]:
+    def approved_states(self) -> Mapping[str, ServerState]:
         """Return the states with approved text only; the same objects while nothing changes."""
         approved, states = self._approved(), {}
-        for name, state in self.known().items():
-            cached = self._shown.get(name)
+        for name, state in self.states().items():
+            cached = self._approved_states.get(name)
             if cached is None or cached[0] is not state or cached[1] is not approved:
-                self._shown[name] = cached = state, approved, _apply_approvals(state, name, approved)
+                self._approved_states[name] = cached = state, approved, _apply_approvals(state, name, approved)
             states[name] = cached[2]
         return states
 
@@ -99,12 +99,12 @@ class McpProvider:
         source = next((server for server in self._configured() if server.name == name), None)
         if source is None:
             return False
-        before = self.known().get(name)
+        before = self.states().get(name)
         lists = {key: value for key, value in state.items() if key != "status"}
         if _is_empty(lists) and before is not None:  # it has not listed anything yet
-            self._known[name] = replace(before, status=str(state["status"]))
+            self._states[name] = replace(before, status=str(state["status"]))
             return False
-        current = self._known[name] = _parse_state(source, lists, str(state["status"]))
+        current = self._states[name] = _parse_state(source, lists, str(state["status"]))
         same = before is not None and (before.digests, before.documents) == (current.digests, current.documents)
         if not same or not (self._folder / name / "state.json").exists():
             (self._folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -113,10 +113,10 @@ class McpProvider:
 
     def set_all_statuses(self, status: str) -> None:
         """Set the status of all servers, because their process has ended."""
-        for name, state in self.known().items():
-            self._known[name] = replace(state, status=status)
+        for name, state in self.states().items():
+            self._states[name] = replace(state, status=status)
 
-    def resources_of(self, name: str) -> HostPath:
+    def resources_folder(self, name: str) -> HostPath:
         """Return the host folder with a server's documents."""
         return self._folder / name / "resources"
 
@@ -124,7 +124,7 @@ class McpProvider:
 
     def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
         """Return the tools of all servers with approved text, merged again when the state of one changes."""
-        states = tuple(self.shown().values())
+        states = tuple(self.approved_states().values())
         if (
             self._merged is None
             or len(self._merged[0]) != len(states)
@@ -137,11 +137,11 @@ class McpProvider:
 
     def digest(self, tool: Tool) -> str:
         """Return the sha256 over a tool's definition and over the identity of its server."""
-        return self.known()[tool.server].digests[tool.name]
+        return self.states()[tool.server].digests[tool.name]
 
     def definition(self, tool: Tool) -> Mapping[str, Any]:
         """Return the definition as the server lists it."""
-        return self.known()[tool.server].definitions[tool.name]
+        return self.states()[tool.server].definitions[tool.name]
 
     def _load_lists(self, name: str) -> Mapping[str, Any]:
         try:
@@ -158,7 +158,7 @@ def _is_empty(lists: Mapping[str, Any]) -> bool:
     return not any(lists.get(key) for key in ("tools", "prompts", "resources", "templates", "instructions"))
 
 
-def _parse_state(source: ServerSource, lists: Mapping[str, Any], status: str = "not connected") -> Known:
+def _parse_state(source: ServerSource, lists: Mapping[str, Any], status: str = "not connected") -> ServerState:
     tools: dict[str, Tool] = {}
     faults: dict[str, str] = {}
     digests: dict[str, str] = {}
@@ -196,10 +196,10 @@ def _parse_state(source: ServerSource, lists: Mapping[str, Any], status: str = "
         definitions[path] = notes
         payload = json.dumps(notes, sort_keys=True, ensure_ascii=False)
         digests[path] = hashlib.sha256(f"{identity}\0{payload}".encode("utf-8", "surrogatepass")).hexdigest()
-    return Known(status, instructions, tools, faults, digests, definitions, documents, templates, folders)
+    return ServerState(status, instructions, tools, faults, digests, definitions, documents, templates, folders)
 
 
-def _apply_approvals(state: Known, server: str, approved: Mapping[str, Approval]) -> Known:
+def _apply_approvals(state: ServerState, server: str, approved: Mapping[str, Approval]) -> ServerState:
     """Return a state with every tool in its approved form, and without text for tools that are not approved."""
     tools = {}
     for name, tool in state.tools.items():

@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path as HostPath
 from typing import Any
 
@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 # If it is full, a non-blocking connect fails with EAGAIN, which trio mistakes for a connection.
 _BACKLOG = 4096
 MAX_CONCURRENT_REQUESTS = 512  # concurrent requests of one client
-# Read-only methods: a client may cancel them.
-CANCELLABLE = frozenset(("search", "grep", "glob", "context", "find"))
 
 
 class Peer:
@@ -64,12 +62,22 @@ Handler = Callable[[Peer, Mapping[str, Any]], Awaitable[Any]]
 
 
 class Server:
-    """A server of `handlers` on `<store>/run/socket`. `on_disconnect` is called when a connection ends."""
+    """A server of `handlers` on `<store>/run/socket`. `on_disconnect` is called when a connection ends.
 
-    def __init__(self, run: HostPath, handlers: Mapping[str, Handler], on_disconnect: Callable[[Peer], None]) -> None:
+    `cancellable` names the read-only methods, whose requests a client may cancel.
+    """
+
+    def __init__(
+        self,
+        run: HostPath,
+        handlers: Mapping[str, Handler],
+        on_disconnect: Callable[[Peer], None],
+        cancellable: Collection[str] = (),
+    ) -> None:
         self._run = run
         self._handlers = handlers
         self._on_disconnect = on_disconnect
+        self._cancellable = frozenset(cancellable)
         self.peers: set[Peer] = set()
 
     def listen(self) -> trio.SocketListener:
@@ -129,7 +137,7 @@ class Server:
 
     async def _run_request(self, peer: Peer, number: int, method: str, arguments: Mapping[str, Any]) -> None:
         with trio.CancelScope() as scope:
-            if method in CANCELLABLE:
+            if method in self._cancellable:
                 peer.requests[number] = scope
             try:
                 await self._call_handler(peer, number, method, arguments)

@@ -25,7 +25,7 @@ class DerivedErasure:
         """Erase every derived text with one of the phrases, and empty the caches; return the counts by kind."""
         tasks = await self._tasks.drop_matching(phrases.is_in)
         records = await blocking(self._events.erase_matching, phrases.is_in, by)
-        calls = await blocking(self._tools.calls.kept.forget_matching, phrases.is_in)
+        calls = await blocking(self._tools.calls.store.erase_matching, phrases.is_in)
         self._search_view.evict()
         await blocking(self._searcher.drop_memory)
         return {"deliveries": len(tasks), "records": records, "calls": calls}

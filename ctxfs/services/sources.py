@@ -61,9 +61,9 @@ class Sources:
             Path(("knowledge", source.name)): knowledge.create_mount(source, opaque_below(source.path, self.opaque))
             for source in self._settings.current.sources
         }
-        for name, server in self._tools.shelf.shown().items():
+        for name, server in self._tools.shelf.approved_states().items():
             if server.documents or server.templates:
-                stored = Folder(str(self._tools.shelf.resources_of(name)), writable=False)
+                stored = Folder(str(self._tools.shelf.resources_folder(name)), writable=False)
                 mounts[Path(("knowledge", name))] = McpDocumentsMount(stored, _DocumentServer(self._tools, name))
         mounts |= self.providers.open(self._settings.current.providers)
         for path in self._namespace.mountpoints:
@@ -92,7 +92,7 @@ class Sources:
             roots.append(IndexedRoot("tools", str(self._layout.calls), (ARGS, RESULT, STDERR), gitignore=False))
         searchable = [server.name for server in settings.servers if server.searchable]
         roots += [
-            IndexedRoot(f"knowledge/{name}", str(self._tools.shelf.resources_of(name)), gitignore=False)
+            IndexedRoot(f"knowledge/{name}", str(self._tools.shelf.resources_folder(name)), gitignore=False)
             for name in searchable
         ]
         return roots + [
@@ -134,7 +134,7 @@ class _DocumentServer:
         self._name = name
 
     def listed(self) -> Documents:
-        return self._tools.shelf.shown()[self._name]
+        return self._tools.shelf.approved_states()[self._name]
 
     async def fetch(self, uri: str, parts: tuple[str, ...]) -> bool:
         return await self._tools.servers.fetch(self._name, uri, parts)

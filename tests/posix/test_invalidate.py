@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.daemon.watch import by_directory
+from ctxfs.daemon.watch import group_by_directory
 from ctxfs.fuse.invalidate import Invalidator, Notifier
 from tests.posix.kernel import ROOT, PretendKernel
 
@@ -64,7 +64,7 @@ class Place:
         self._tell(places, gone=True)
 
     def _tell(self, places: Iterable[list[str]], *, gone: bool) -> None:
-        self.invalidator.invalidate_changes(str(self.top), by_directory({tuple(parts): gone for parts in places}))
+        self.invalidator.invalidate_changes(str(self.top), group_by_directory({tuple(parts): gone for parts in places}))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """RPC methods on contexts: build, verify, evaluate, curate, review. Plain values in, plain values out."""
 
 import errno
-from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ctxfs.app import App
@@ -10,17 +10,61 @@ from ctxfs.context.build.rebuild import changed_since, rebuild
 from ctxfs.context.build.request import make_request
 from ctxfs.context.delivery.tasks import RESPONSE
 from ctxfs.context.grounding.evaluator import decode_response, render_evaluation
+from ctxfs.daemon.api.params import NoParams
+from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, method
 from ctxfs.model.errors import invalid, not_permitted, path_error
 from ctxfs.model.path import Path
 from ctxfs.policy.rules import Verb
 from ctxfs.vfs.session import Session
 
-Method = Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]
+
+@dataclass(frozen=True, slots=True)
+class ContextParams:
+    """A request for a context, see `context.build.request`."""
+
+    request: dict[str, Any]
 
 
-async def _context(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@dataclass(frozen=True, slots=True)
+class VerifyParams:
+    """The bytes of a manifest.json."""
+
+    manifest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateParams:
+    """The bytes of a manifest.json, and of the response to its context."""
+
+    manifest: bytes
+    response: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CurateParams:
+    """The name of a task."""
+
+    task: Path
+
+
+@dataclass(frozen=True, slots=True)
+class DecideParams:
+    """The id of a review, and the verdict as a file of `human/review/` contains it."""
+
+    id: str
+    verdict: str
+
+
+@method(
+    "context",
+    ContextParams,
+    needs=Check.BY_METHOD,
+    audit=AuditEvent("context", "request", is_query=True),
+    effects=Effect.READS_INDEX | Effect.CANCELLABLE,
+)
+async def _context(app: App, caller: Session, params: ContextParams) -> Any:
     context = await app.contexts.build(
-        make_request(args["request"], app.settings.context.budget), caller.actor.principal
+        make_request(params.request, app.settings.context.budget), caller.actor.principal
     )
     return {
         "text": context.text,
@@ -31,12 +75,13 @@ async def _context(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     }
 
 
-async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("verify_context", VerifyParams, needs=Check.BY_METHOD, audit=AuditEvent("context"), effects=Effect.READS_INDEX)
+async def _verify(app: App, caller: Session, params: VerifyParams) -> Any:
     """Rebuild a context from its manifest and compare.
 
     `same` is true if the rebuilt context equals the manifest's byte for byte, `now` if a new build does.
     """
-    manifest = parse_manifest(args["manifest"])
+    manifest = parse_manifest(params.manifest)
     again = await rebuild(manifest, app.resolver.fetch, app.resolver.extract)
     stale = await changed_since(manifest, app.resolver.current)
     fault, now = "", False
@@ -53,15 +98,29 @@ async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     }
 
 
-async def _evaluate(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method(
+    "evaluate_response",
+    EvaluateParams,
+    needs=Check.BY_METHOD,
+    audit=AuditEvent("context"),
+    effects=Effect.CHANGES_FILES,
+)
+async def _evaluate(app: App, caller: Session, params: EvaluateParams) -> Any:
     """Return evaluation.json of a response to the context of a manifest; nothing is stored."""
-    manifest, response = parse_manifest(args["manifest"]), decode_response(args["response"])
+    manifest, response = parse_manifest(params.manifest), decode_response(params.response)
     return render_evaluation(await app.evaluator.evaluate(manifest, response), manifest, response)
 
 
-async def _curate(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method(
+    "curate",
+    CurateParams,
+    needs=Check.BY_METHOD,
+    audit=AuditEvent("context", "task"),
+    effects=Effect.CHANGES_FILES | Effect.READS_INDEX,
+)
+async def _curate(app: App, caller: Session, params: CurateParams) -> Any:
     """Evaluate the response of a task, store the accepted claims, and open reviews for the others."""
-    task = Path.parse(str(args["task"]))
+    task = params.task
     if len(task.parts) != 1:
         raise invalid(task, "this is not the name of a task")
     response = Path(("context", task.name, RESPONSE))
@@ -75,7 +134,8 @@ async def _curate(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return await app.tasks.curate(task.name)
 
 
-async def _reviews(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("reviews", NoParams, needs=Check.ADMINISTRATORS)
+async def _reviews(app: App, caller: Session, params: NoParams) -> Any:
     return [
         {
             "id": review.id,
@@ -89,18 +149,9 @@ async def _reviews(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     ]
 
 
-async def _decide(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    name = str(args["id"])
+@method("decide", DecideParams, needs=Check.ADMINISTRATORS)
+async def _decide(app: App, caller: Session, params: DecideParams) -> Any:
+    name = params.id
     if len(Path.parse(name).parts) != 1:
         raise not_permitted(name, "this is not the id of a review")
-    await app.curator.decide(name, str(args["verdict"]).encode("utf-8", "replace"), caller.actor.principal)
-
-
-CONTEXT_METHODS: Mapping[str, Method] = {
-    "context": _context,
-    "verify_context": _verify,
-    "evaluate_response": _evaluate,
-    "curate": _curate,
-    "reviews": _reviews,
-    "decide": _decide,
-}
+    await app.curator.decide(name, params.verdict.encode("utf-8", "replace"), caller.actor.principal)

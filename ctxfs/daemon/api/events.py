@@ -1,43 +1,99 @@
 """RPC methods on the event log and the audit: add, show, verify, erase, pack. Plain values in, plain values out."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ctxfs.app import App
+from ctxfs.daemon.api.registry import AuditEvent, Check, method
 from ctxfs.eventlog.record_schema import make_record_body, shell_session
 from ctxfs.model.errors import invalid
 from ctxfs.threads import blocking
 from ctxfs.vfs.session import Session
 
 
-async def _record(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Append interactions.
+@dataclass(frozen=True, slots=True)
+class RecordParams:
+    """Interactions, see `eventlog.record_schema`, and the session that they belong to.
 
-    `said` is the list of interactions. `session` defaults to the caller's session, or with `in_shell` to the session of
-    the caller's shell commands.
+    `session` defaults to that of the caller, or with `in_shell` to that of the caller's shell commands.
     """
-    default = shell_session(caller.principal) if args.get("in_shell") else caller.actor.session
-    interactions, session = args["said"], str(args.get("session") or default)
-    if not isinstance(interactions, list) or not all(isinstance(item, dict) for item in interactions):
+
+    said: list[Any]
+    session: str = ""
+    in_shell: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryParams:
+    """Filters of records, each empty for all, and the maximum number of records."""
+
+    day: str = ""
+    session: str = ""
+    principal: str = ""
+    kind: str = ""
+    limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyHistoryParams:
+    """The remote whose versions hold the anchors; empty for the versions of the store."""
+
+    remote: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditParams:
+    """Filters of operations, each empty for all, and the maximum number of operations."""
+
+    day: str = ""
+    session: str = ""
+    principal: str = ""
+    op: str = ""
+    path: str = ""
+    outcome: str = ""
+    limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetHistoryParams:
+    """The session whose records are erased."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackHistoryParams:
+    """The number of recent days that are not compressed."""
+
+    days: int
+
+
+@method("record", RecordParams, needs=Check.BY_METHOD, audit=AuditEvent("record", "session"))
+async def _record(app: App, caller: Session, params: RecordParams) -> Any:
+    """Append parse_records, and return their numbers."""
+    default = shell_session(caller.principal) if params.in_shell else caller.actor.session
+    parse_records, session = params.said, params.session or default
+    if not all(isinstance(item, dict) for item in parse_records):
         raise invalid("said", "a list of objects is needed")
     if session != caller.actor.session:
         await blocking(app.records.check_session, caller.principal, session)
-    bodies = [make_record_body(item, caller.actor.principal) for item in interactions]
+    bodies = [make_record_body(item, caller.actor.principal) for item in parse_records]
     return await blocking(lambda: app.history.append(session, bodies, durable=True))
 
 
-async def _records(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("history", HistoryParams, needs=Check.BY_METHOD, audit=AuditEvent("history", "session"))
+async def _records(app: App, caller: Session, params: HistoryParams) -> Any:
     """Return the newest `limit` records, oldest first."""
-    filters = [str(args.get(name) or "") for name in ("day", "session", "principal")]
+    filters = [params.day, params.session, params.principal]
     if not app.policy.is_unrestricted(caller.principal):
         filters[2] = str(caller.principal)  # every principal may read its own events
     records = await blocking(lambda: app.history.records(*filters))
-    kind = args.get("kind")
-    matches = [record for record in records if not kind or record.get("kind") == kind]
-    return matches[-max(1, int(args.get("limit", 1000))) :]
+    matches = [record for record in records if params.kind in ("", record.get("kind"))]
+    return matches[-max(1, params.limit) :]
 
 
-async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("verify_history", VerifyHistoryParams, needs=Check.ADMINISTRATORS)
+async def _verify(app: App, caller: Session, params: VerifyHistoryParams) -> Any:
     """Verify the hash chains of the event log and the audit, and their anchors.
 
     The anchors are those of the versions here, or in the remote `remote`.
@@ -45,7 +101,7 @@ async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     events, operations = await blocking(app.history.verify), await blocking(app.audit.verify)
     faults = [(fault.where, fault.what) for fault in events.faults]
     faults += [(f"audit/{fault.where}", fault.what) for fault in operations.faults]
-    store, anchors = await blocking(app.archive.remotes.read_anchors, str(args.get("remote") or ""))
+    store, anchors = await blocking(app.archive.remotes.read_anchors, params.remote)
     hashes = {"events": events.hashes, "audit": operations.hashes}
     anchored = await blocking(app.anchors.compare, store, anchors, hashes)
     faults += [(fault.where, fault.what) for fault in anchored.faults]
@@ -68,28 +124,20 @@ async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     }
 
 
-async def _audit(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("audit", AuditParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("history"))
+async def _audit(app: App, caller: Session, params: AuditParams) -> Any:
     """Return the newest `limit` audited operations, oldest first."""
     app.spool.flush()
     await blocking(app.audit.collect)
-    filters = {name: str(args.get(name) or "") for name in ("day", "session", "principal", "op", "path", "outcome")}
-    limit = max(1, int(args.get("limit", 1000)))
-    return await blocking(lambda: app.audit.records(limit=limit, **filters))
+    filters = {name: getattr(params, name) for name in ("day", "session", "principal", "op", "path", "outcome")}
+    return await blocking(lambda: app.audit.records(limit=max(1, params.limit), **filters))
 
 
-async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return await blocking(app.history.erase_session, str(args["session"]), caller.actor.principal)
+@method("forget_history", ForgetHistoryParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("forget", "session"))
+async def _forget(app: App, caller: Session, params: ForgetHistoryParams) -> Any:
+    return await blocking(app.history.erase_session, params.session, caller.actor.principal)
 
 
-async def _pack(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return await blocking(app.records.pack, max(1, int(args["days"])))
-
-
-HISTORY_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]] = {
-    "record": _record,
-    "history": _records,
-    "verify_history": _verify,
-    "audit": _audit,
-    "forget_history": _forget,
-    "pack_history": _pack,
-}
+@method("pack_history", PackHistoryParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("pack"))
+async def _pack(app: App, caller: Session, params: PackHistoryParams) -> Any:
+    return await blocking(app.records.pack, max(1, params.days))

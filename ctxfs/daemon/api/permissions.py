@@ -10,44 +10,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from ctxfs.app import App
+from ctxfs.daemon.api.registry import Check, Method, RightsBelow
 from ctxfs.model.errors import not_found, not_permitted, path_error
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal, parse_principal
 from ctxfs.policy.evaluate import Rights
 from ctxfs.policy.rules import Verb
-from ctxfs.vfs.access_control import CHANGES
-
-_SELF_CHECKED_METHODS = frozenset(
-    "ping join synced watch mounted content_of stat list read read_labelled apply metadata search find grep glob context "
-    "evaluate_response verify_context curate record history whoami skills skill tools tool "
-    "unrecorded call_tool begin_call wait_call call_state cancel_call calls kept_call".split()
-)
-_VERSION_METHODS: Mapping[str, Verb] = {
-    **dict.fromkeys(("log", "show", "diff", "blame"), Verb.LIST | Verb.READ),
-    **dict.fromkeys(("restore", "restore_from", "undo", "redo"), Verb.LIST | Verb.READ | CHANGES),
-    "commit": Verb(0),
-}
 
 
-def check_method(app: App, principal: Principal, method: str, args: Mapping[str, Any]) -> None:
+def check_method(app: App, principal: Principal, method: Method[Any, Any], args: Mapping[str, Any]) -> None:
     """Raise OSError unless this principal may call a method.
 
     The error is EACCES for a method that it may not call, ENOENT for a path that does not exist for it.
     """
-    if app.policy.is_unrestricted(principal) or method in _SELF_CHECKED_METHODS:
+    if method.needs is Check.BY_METHOD or app.policy.is_unrestricted(principal):
         return
-    if method in _VERSION_METHODS:
+    if isinstance(method.needs, RightsBelow):
         path = Path.parse(str(args.get("path", "")))
         rights: Rights = app.policy.rights(principal, path)
         if not rights.exists:
             raise not_found(path)
-        if rights.below & _VERSION_METHODS[method] != _VERSION_METHODS[method]:
+        if rights.below & method.needs.verbs != method.needs.verbs:
             raise path_error(
                 errno.EACCES, path, f"{principal} may not do this to everything here: name a path that it may"
             )
         return
     if not app.policy.is_allowed(principal, Verb.ADMIN, ROOT):
-        raise path_error(errno.EACCES, method, f"{principal} may not do this: it is for people")
+        raise path_error(errno.EACCES, method.name, f"{principal} may not do this: it is for people")
 
 
 def bound_principal(app: App, current: Principal, principal: str, token: str) -> Principal:

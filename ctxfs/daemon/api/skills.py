@@ -2,11 +2,12 @@
 
 import errno
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ctxfs.app import App
 from ctxfs.context.skills import MANIFEST, PATTERN, Skill, parse_skill, skill_folders
+from ctxfs.daemon.api.params import NoParams, PathParams
+from ctxfs.daemon.api.registry import Check, Effect, method
 from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
@@ -18,7 +19,8 @@ _MAX_FILES = 512
 _MAX_BYTES = 16 * 1024 * 1024
 
 
-async def _skills(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("skills", NoParams, needs=Check.BY_METHOD, effects=Effect.READS_INDEX)
+async def _skills(app: App, caller: Session, params: NoParams) -> Any:
     """Return every folder in the position of a skill, by path; `fault` gives the reason why one is no skill."""
     paths = await app.search.glob(PATTERN, ROOT, _MAX_SKILLS)
     folders = skill_folders(path for path in paths if path.split("/")[0] in _AREAS)
@@ -31,12 +33,13 @@ async def _skills(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return records
 
 
-async def _skill(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("skill", PathParams, needs=Check.BY_METHOD)
+async def _skill(app: App, caller: Session, params: PathParams) -> Any:
     """Return one skill with its files: [path below it, sha256, bytes].
 
     Raise OSError ENOENT for a folder that is no skill, EFBIG for one that holds too much.
     """
-    folder = Path.parse(str(args["path"]))
+    folder = params.path
     if len(folder.parts) < 3 or folder.parts[0] not in _AREAS or folder.parts[-2] != "skills":
         raise not_found(folder)
     skill = await _skill_at(caller.tree, folder)
@@ -81,9 +84,3 @@ def _record(skill: Skill) -> dict[str, Any]:
         "frontmatter": skill.frontmatter,
         "fault": skill.fault,
     }
-
-
-SKILL_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]] = {
-    "skills": _skills,
-    "skill": _skill,
-}

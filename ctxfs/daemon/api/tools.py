@@ -4,11 +4,14 @@ import base64
 import errno
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from ctxfs.app import App
+from ctxfs.daemon.api.params import NameParams, NoParams
+from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, method
 from ctxfs.exec.calls import CallRequest
 from ctxfs.exec.registry import ToolOffer
 from ctxfs.exec.sandbox import find_bubblewrap
@@ -24,12 +27,64 @@ _MAX_WAIT_SECONDS = 10.0
 _VERSION_NAME = re.compile(r"\d{4,}_\d{4}-")
 
 
-async def _tools(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@dataclass(frozen=True, slots=True)
+class CallParams:
+    """A tool and its arguments. `id` makes a repetition idempotent; `content` is the digest that was confirmed."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    id: str = ""
+    confirmed: bool = False
+    content: str = ""
+    files: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BeginCallParams:
+    """A tool, and the object that was written to its `call` file."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CallIdParams:
+    """The id of a call."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitCallParams:
+    """A call, the longest wait in seconds, and the progress that the client has seen."""
+
+    id: str
+    seconds: float = 0.5
+    seen: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallsParams:
+    """The tool whose calls are listed; empty for all."""
+
+    tool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApproveParams:
+    """A tool, and the digest of the definition that was shown; empty to approve the current one."""
+
+    name: str
+    shown: str = ""
+
+
+@method("tools", NoParams, needs=Check.BY_METHOD)
+async def _tools(app: App, caller: Session, params: NoParams) -> Any:
     """Return the tools that exist for the caller, folders that are no tool, and the sandbox.
 
     `refusal` gives the reason why a tool may not run, `faults` the reason why a folder is no tool.
     """
-    offers, faults = await blocking(app.tools.calls.catalog.offered)
+    offers, faults = await blocking(app.tools.calls.registry.offers)
     visible = [
         offer for offer in offers if app.policy.is_allowed(caller.principal, Verb.READ, tool_path(offer.tool.name))
     ]
@@ -47,24 +102,26 @@ async def _tools(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     }
 
 
-async def _tool(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("tool", NameParams, needs=Check.BY_METHOD)
+async def _tool(app: App, caller: Session, params: NameParams) -> Any:
     """Return one tool. Raise OSError ENOENT."""
-    name = _check_visible(app, caller, str(args["name"]))
-    return _record(app, app.tools.calls.catalog.find(name))
+    name = _check_visible(app, caller, params.name)
+    return _record(app, app.tools.calls.registry.find(name))
 
 
-async def _call(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("call_tool", CallParams, needs=Check.BY_METHOD, audit=AuditEvent("exec", "name"), effects=Effect.CHANGES_FILES)
+async def _call(app: App, caller: Session, params: CallParams) -> Any:
     """Run a tool. The event log records the arguments and the result."""
-    return await app.tools.calls.call(_call_request(app, caller, args), _CallerTree(app, caller))
+    return await app.tools.calls.call(_call_request(app, caller, params), _CallerTree(app, caller))
 
 
-async def _begin(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("begin_call", BeginCallParams, needs=Check.BY_METHOD, audit=AuditEvent("exec", "name"))
+async def _begin(app: App, caller: Session, params: BeginCallParams) -> Any:
     """Begin a call from the text that was written to a `call` file, and return its id.
 
     The text is a JSON object of the arguments. Its key "$call" holds the options: {id, confirmed, files}.
     """
-    name, envelope = str(args["name"]), {}
-    arguments = dict(args.get("arguments", {}))
+    name, envelope, arguments = params.name, {}, dict(params.arguments)
     if _ENVELOPE in arguments:
         envelope = arguments.pop(_ENVELOPE)
         if not isinstance(envelope, dict) or not isinstance(envelope.get("files", {}), dict):
@@ -73,47 +130,55 @@ async def _begin(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
         files = {key: base64.b64decode(data, validate=True) for key, data in envelope.get("files", {}).items()}
     except (TypeError, ValueError) as error:
         raise invalid(f"tools/{name}", f"files are base64: {error}") from error
-    options = {"id": envelope.get("id", ""), "confirmed": envelope.get("confirmed", False), "files": files}
-    request = _call_request(app, caller, {"name": name, "arguments": arguments, **options})
+    call_id, is_confirmed = str(envelope.get("id") or ""), bool(envelope.get("confirmed"))
+    request = _call_request(app, caller, CallParams(name, arguments, call_id, is_confirmed, files=files))
     return {"id": await app.tools.calls.begin(request, _CallerTree(app, caller))}
 
 
-async def _wait(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    seconds = max(0.0, min(float(args.get("seconds", 0.5)), _MAX_WAIT_SECONDS))
-    return await app.tools.calls.wait(str(args["id"]), str(caller.principal), seconds, float(args.get("seen", 0.0)))
+@method("wait_call", WaitCallParams, needs=Check.BY_METHOD)
+async def _wait(app: App, caller: Session, params: WaitCallParams) -> Any:
+    seconds = max(0.0, min(params.seconds, _MAX_WAIT_SECONDS))
+    return await app.tools.calls.wait(params.id, str(caller.principal), seconds, params.seen)
 
 
-async def _state(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return app.tools.calls.state(str(args["id"]), str(caller.principal))
+@method("call_state", CallIdParams, needs=Check.BY_METHOD)
+async def _state(app: App, caller: Session, params: CallIdParams) -> Any:
+    return app.tools.calls.state(params.id, str(caller.principal))
 
 
-async def _cancel(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return app.tools.calls.cancel(str(args["id"]), str(caller.principal))
+@method("cancel_call", CallIdParams, needs=Check.BY_METHOD)
+async def _cancel(app: App, caller: Session, params: CallIdParams) -> Any:
+    return app.tools.calls.cancel(params.id, str(caller.principal))
 
 
-async def _records(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("calls", CallsParams, needs=Check.BY_METHOD)
+async def _records(app: App, caller: Session, params: CallsParams) -> Any:
     """Return stored calls, oldest first; a restricted caller gets its own calls alone."""
-    return await blocking(app.tools.calls.kept.records, str(args.get("tool", "")), app.scope.restricted_principal())
+    return await blocking(app.tools.calls.store.records, params.tool, app.scope.restricted_principal())
 
 
-async def _stored_call(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("kept_call", CallIdParams, needs=Check.BY_METHOD)
+async def _stored_call(app: App, caller: Session, params: CallIdParams) -> Any:
     """Return one stored call: its result, its arguments and its text."""
-    return await blocking(app.tools.calls.kept.record, str(args["id"]), app.scope.restricted_principal())
+    return await blocking(app.tools.calls.store.record, params.id, app.scope.restricted_principal())
 
 
-async def _difference(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("tool_difference", NameParams, needs=Check.ADMINISTRATORS)
+async def _difference(app: App, caller: Session, params: NameParams) -> Any:
     """Return the difference between a tool's current and its approved definition. A program may be run for it."""
-    return await blocking(app.tools.calls.catalog.difference, str(args["name"]))
+    return await blocking(app.tools.calls.registry.difference, params.name)
 
 
-async def _digest(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("tool_digest", NameParams, needs=Check.ADMINISTRATORS)
+async def _digest(app: App, caller: Session, params: NameParams) -> Any:
     """Return the digest that an approval would store. Equal digests mean that the definition shown is the same."""
-    return await blocking(app.tools.calls.catalog.digest, str(args["name"]))
+    return await blocking(app.tools.calls.registry.digest, params.name)
 
 
-async def _approve(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    await blocking(app.tools.calls.catalog.approve, [str(args["name"])], str(args.get("shown") or ""))
-    return (await blocking(app.tools.calls.catalog.find, str(args["name"]))).tool.record
+@method("approve_tool", ApproveParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("approve", "name"))
+async def _approve(app: App, caller: Session, params: ApproveParams) -> Any:
+    await blocking(app.tools.calls.registry.approve, [params.name], params.shown)
+    return (await blocking(app.tools.calls.registry.find, params.name)).tool.record
 
 
 class _CallerTree:
@@ -153,20 +218,16 @@ class _CallerTree:
         return host_path
 
 
-def _call_request(app: App, caller: Session, args: Mapping[str, Any]) -> CallRequest:
-    name, arguments = _check_visible(app, caller, str(args["name"])), args.get("arguments", {})
-    if not isinstance(arguments, dict):
-        raise invalid(f"tools/{name}", "arguments are an object")
-
+def _call_request(app: App, caller: Session, params: CallParams) -> CallRequest:
     return CallRequest(
-        name,
-        arguments,
+        _check_visible(app, caller, params.name),
+        params.arguments,
         str(caller.principal),
-        str(args.get("id") or ""),
+        params.id,
         caller.actor.session,
-        bool(args.get("confirmed")),
-        str(args.get("content") or ""),
-        args.get("files", {}),
+        params.confirmed,
+        params.content,
+        params.files,
     )
 
 
@@ -205,19 +266,3 @@ def _record(app: App, offer: ToolOffer) -> dict[str, Any]:
         "folder": offer.tool.folder if is_unrestricted else "",
         "refusal": refusal,
     }
-
-
-TOOL_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]] = {
-    "tools": _tools,
-    "tool": _tool,
-    "call_tool": _call,
-    "begin_call": _begin,
-    "wait_call": _wait,
-    "call_state": _state,
-    "cancel_call": _cancel,
-    "calls": _records,
-    "kept_call": _stored_call,
-    "tool_difference": _difference,
-    "tool_digest": _digest,
-    "approve_tool": _approve,
-}

@@ -3,66 +3,175 @@
 import contextlib
 import errno
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from ctxfs.app import App
+from ctxfs.daemon.api.params import NameParams, NoParams
+from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, RightsBelow, method
+from ctxfs.daemon.api.results import (
+    BlamedLine,
+    ChangedPath,
+    ErasedPath,
+    Erasure,
+    LogEntry,
+    Pulled,
+    Rollback,
+    Snapshot,
+    Version,
+)
 from ctxfs.model.errors import CommandError, invalid, not_found, path_error
-from ctxfs.model.path import Path, printable
+from ctxfs.model.path import ROOT, Path
 from ctxfs.policy.owners import NEVER
+from ctxfs.policy.rules import Verb
 from ctxfs.store.layout import is_versioned
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.history import parse_moment
 from ctxfs.versions.objects.commits import Actor, Commit
 from ctxfs.versions.objects.name_encoding import path_text
-from ctxfs.versions.recording.pathindex import CommitFilter, PathChange
+from ctxfs.versions.recording.pathindex import CommitFilter
 from ctxfs.versions.rollback import Outcome
-from ctxfs.vfs.access_control import WITHHELD
+from ctxfs.vfs.access_control import CHANGES, WITHHELD
 from ctxfs.vfs.session import Session
 
 _MAX_LOG_ENTRIES = 1_000_000
 _MAX_LARGE_ROUNDS = 3
+_COMMIT = RightsBelow(Verb(0))
+_READ = RightsBelow(Verb.LIST | Verb.READ)
+_CHANGE = RightsBelow(Verb.LIST | Verb.READ | CHANGES)
+_READ_EVENT = AuditEvent("past", "path")
+_CHANGE_EVENT = AuditEvent("rollback", "path")
+_ROLLBACK = Effect.COMMITS_FIRST | Effect.CHANGES_WORK_TREE
 
 
-def commit_record(commit: Commit, reader: str = "") -> dict[str, Any]:
-    """Return a version as plain values.
+@dataclass(frozen=True, slots=True)
+class LogParams:
+    """The versions of a path, newest first, with their changes if requested.
 
-    `reader` is a restricted principal, or empty. Reason and subject of other principals' versions are blank for it,
-    because they may name paths that it cannot see.
+    `since` and `until` are times as a person writes them.
     """
-    is_visible = reader in ("", commit.actor.principal)
-    return {
-        "revision": commit.oid,
-        "time": commit.time_text,
-        "time_ns": commit.time_ns,
-        "principal": commit.actor.principal,
-        "session": commit.actor.session,
-        "tool": commit.actor.tool,
-        "reason": commit.actor.reason if is_visible else "",
-        "op": commit.op,
-        "subject": printable(commit.subject) if is_visible else "",
-    }
+
+    path: Path = ROOT
+    limit: int = 100
+    principal: str = ""
+    session: str = ""
+    since: str = ""
+    until: str = ""
+    changes: bool = False
 
 
-def _change_record(change: PathChange) -> dict[str, Any]:
-    return {"path": path_text(change.path), "what": change.op, "size": change.size}
+@dataclass(frozen=True, slots=True)
+class ShowParams:
+    """A path and a revision, a snapshot or another selector."""
+
+    at: str
+    path: Path = ROOT
 
 
-def _outcome_record(outcome: Outcome, diff: bytes) -> dict[str, Any]:
-    return {
-        "version": commit_record(outcome.commit) if outcome.commit else None,
-        "changes": [_change_record(change) for change in outcome.changes],
-        "kept": [path_text(path) for path in outcome.kept],
-        "reasons": [reason.value for reason in outcome.left.values()],
-        "diff": diff,
-    }
+@dataclass(frozen=True, slots=True)
+class DiffParams:
+    """A path and two revisions."""
+
+    old: str
+    new: str
+    path: Path = ROOT
 
 
-def _path(args: Mapping[str, Any]) -> str:
-    """Return the path of a request. Raise OSError EINVAL for one without versions."""
-    path = Path.parse(str(args.get("path", "")))
+@dataclass(frozen=True, slots=True)
+class BlameParams:
+    """A path and a revision."""
+
+    path: Path = ROOT
+    at: str = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreParams:
+    """A path and the revision to restore. `reason` replaces that of the session."""
+
+    to: str
+    path: Path = ROOT
+    dry_run: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreFromParams:
+    """A path and the source (`user.ctx.source`) whose content is rolled back."""
+
+    source: str
+    path: Path = ROOT
+    dry_run: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UndoParams:
+    """A path, and the principal or the session whose changes are undone; without both the newest change."""
+
+    path: Path = ROOT
+    principal: str = ""
+    session: str = ""
+    since: str = ""
+    until: str = ""
+    dry_run: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RedoParams:
+    """A path whose last undo is taken back."""
+
+    path: Path = ROOT
+    dry_run: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetParams:
+    """A path to erase, or the principal whose files are erased instead."""
+
+    path: Path = ROOT
+    principal: str = ""
+    dry_run: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AddRemoteParams:
+    """A remote; only from a trusted one are marks and principals taken over."""
+
+    name: str
+    url: str
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrustRemoteParams:
+    """A remote, and whether it is trusted."""
+
+    name: str
+    trusted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PushParams:
+    """A remote; with `replace` its history is overwritten."""
+
+    name: str
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PullParams:
+    """A remote. `reason` replaces that of the session."""
+
+    name: str
+    reason: str = ""
+
+
+def _check_versioned(path: Path) -> str:
+    """Return a path as a text. Raise OSError EINVAL for one without versions."""
     if not path.is_root and not is_versioned(path):
         raise invalid(path, "only memory, pad, context and search are versioned")
     return str(path)
@@ -94,26 +203,27 @@ async def _check_all_visible(app: App, path: str) -> None:
         )
 
 
-def _filter(args: Mapping[str, Any]) -> CommitFilter:
+def _filter(params: LogParams | UndoParams) -> CommitFilter:
     now = datetime.now(UTC)
     times = {}
-    for name in ("since", "until"):
-        if args.get(name):
-            moment = parse_moment(str(args[name]), now)
+    for name, text in (("since", params.since), ("until", params.until)):
+        if text:
+            moment = parse_moment(text, now)
             if moment is None:
-                raise CommandError(f"'{args[name]}' is not a time", "write 2h, yesterday or 2026-11-20T10:00", 2)
+                raise CommandError(f"'{text}' is not a time", "write 2h, yesterday or 2026-11-20T10:00", 2)
             times[f"{name}_ns"] = moment
-    return CommitFilter(str(args.get("principal") or ""), str(args.get("session") or ""), **times)
+    return CommitFilter(params.principal, params.session, **times)
 
 
-def _actor(caller: Session, args: Mapping[str, Any]) -> Actor:
+def _actor(caller: Session, reason: str) -> Actor:
     """Return the caller as the actor of a version, with the reason of this request."""
     actor = caller.actor
-    return Actor(actor.principal, actor.session, actor.tool, str(args.get("reason") or actor.reason))
+    return Actor(actor.principal, actor.session, actor.tool, reason or actor.reason)
 
 
-async def _commit(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return [commit_record(commit) for commit in await _commit_everything(app)]
+@method("commit", NoParams, needs=_COMMIT, effects=Effect.COMMITS_FIRST)
+async def _commit(app: App, caller: Session, params: NoParams) -> list[Version]:
+    return [Version.of(commit) for commit in await _commit_everything(app)]
 
 
 async def _commit_everything(app: App) -> list[Commit]:
@@ -130,58 +240,57 @@ async def _commit_everything(app: App) -> list[Commit]:
     return commits
 
 
-async def _log(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    limit = max(1, min(int(args.get("limit", 100)), _MAX_LOG_ENTRIES))
-    path, filters = _path(args), _filter(args)
+@method("log", LogParams, needs=_READ, audit=_READ_EVENT, effects=Effect.COMMITS_FIRST)
+async def _log(app: App, caller: Session, params: LogParams) -> list[LogEntry]:
+    limit = max(1, min(params.limit, _MAX_LOG_ENTRIES))
+    path, filters = _check_versioned(params.path), _filter(params)
     filters = replace(filters, since_ns=max(filters.since_ns, await _visible_since(app, path)))
     steps = await in_turn(app.archive.reader.log, path, filters, limit)
-    records = [commit_record(step.commit, app.scope.restricted_principal()) for step in steps]
-    if args.get("changes"):
-        changes: Sequence[Sequence[PathChange]] = await in_turn(
-            app.archive.reader.changes_of, [step.seq for step in steps], path
-        )
-        for record, part in zip(records, changes, strict=True):
-            record["changes"] = [_change_record(change) for change in part]
-    return records
+    versions = [Version.of(step.commit, app.scope.restricted_principal()) for step in steps]
+    if not params.changes:
+        return [LogEntry(version, None) for version in versions]
+    changes = await in_turn(app.archive.reader.changes_of, [step.seq for step in steps], path)
+    return [
+        LogEntry(version, [ChangedPath.of(change) for change in part])
+        for version, part in zip(versions, changes, strict=True)
+    ]
 
 
-async def _show(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    path, revision = _path(args), str(args["at"])
-    await _visible_since(app, path, revision)
-    data = await in_turn(app.archive.reader.show, path, revision)
+@method("show", ShowParams, needs=_READ, audit=_READ_EVENT, effects=Effect.COMMITS_FIRST)
+async def _show(app: App, caller: Session, params: ShowParams) -> bytes:
+    path = _check_versioned(params.path)
+    await _visible_since(app, path, params.at)
+    data: bytes = await in_turn(app.archive.reader.show, path, params.at)
     await _check_withheld(app, path, data)
     return data
 
 
-async def _diff(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    path, old, new = _path(args), str(args["old"]), str(args["new"])
+@method("diff", DiffParams, needs=_READ, audit=_READ_EVENT, effects=Effect.COMMITS_FIRST)
+async def _diff(app: App, caller: Session, params: DiffParams) -> bytes:
+    path, old, new = _check_versioned(params.path), params.old, params.new
     await _visible_since(app, path, old, new)
     await _check_withheld(app, path)
     for revision in (old, new) if app.scope.restricted_principal() else ():
         with contextlib.suppress(OSError):  # a directory, or absent in that version
             data = await in_turn(app.archive.reader.show, path, revision)
             await _check_withheld(app, path, data)
-    diff = await in_turn(app.archive.reader.diff, path, old, new)
+    diff: bytes = await in_turn(app.archive.reader.diff, path, old, new)
     await _check_withheld(app, path, diff)
     return diff
 
 
-async def _blame(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    path, revision = _path(args), str(args.get("at", "latest"))
-    since = await _visible_since(app, path, revision)
-    lines = await in_turn(app.archive.reader.blame, path, revision)
+@method("blame", BlameParams, needs=_READ, audit=_READ_EVENT, effects=Effect.COMMITS_FIRST)
+async def _blame(app: App, caller: Session, params: BlameParams) -> list[BlamedLine]:
+    path = _check_versioned(params.path)
+    since = await _visible_since(app, path, params.at)
+    lines = await in_turn(app.archive.reader.blame, path, params.at)
     await _check_withheld(app, path, b"\n".join(line.text for line in lines))
     # Lines from before the caller could read the path are attributed to the time since when it can.
-    attributed = [(line, line.time_ns >= since) for line in lines]
     return [
-        {
-            "revision": line.commit if is_visible else "",
-            "principal": line.principal if is_visible else "",
-            "time_ns": line.time_ns if is_visible else since,
-            "line": line.number,
-            "text": line.text,
-        }
-        for line, is_visible in attributed
+        BlamedLine(line.commit, line.principal, line.time_ns, line.number, line.text)
+        if line.time_ns >= since
+        else BlamedLine("", "", since, line.number, line.text)
+        for line in lines
     ]
 
 
@@ -192,170 +301,160 @@ async def _check_withheld(app: App, path: str, *texts: bytes) -> None:
         raise path_error(errno.EACCES, path, WITHHELD)
 
 
-async def _rollback_record(app: App, path: str, outcome: Outcome, diff: bytes) -> dict[str, Any]:
+async def _rollback(app: App, path: str, outcome: Outcome, diff: bytes) -> Rollback:
     """Return the outcome of a rollback. A diff that contains quarantined text is replaced by a notice."""
     tree_path, text = Path.parse(path), diff
     is_withheld: bool = await blocking(lambda: app.scope.is_withheld(tree_path, text))
-    if diff and is_withheld:
-        diff = f"{WITHHELD}\n".encode()
-    return _outcome_record(outcome, diff)
+    return Rollback(
+        version=Version.of(outcome.commit) if outcome.commit else None,
+        changes=[ChangedPath.of(change) for change in outcome.changes],
+        kept=[path_text(kept) for kept in outcome.kept],
+        reasons=[reason.value for reason in outcome.left.values()],
+        diff=f"{WITHHELD}\n".encode() if diff and is_withheld else diff,
+    )
 
 
-async def _restore(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("restore", RestoreParams, needs=_CHANGE, audit=_CHANGE_EVENT, effects=_ROLLBACK)
+async def _restore(app: App, caller: Session, params: RestoreParams) -> Rollback:
     await _commit_everything(app)
-    is_dry_run, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
-    if str(args["to"]) == "prev":
+    path, actor = _check_versioned(params.path), _actor(caller, params.reason)
+    if params.to == "prev":
         await _check_all_visible(app, path)
     else:
-        await _visible_since(app, path, str(args["to"]))
-    result = await in_turn(lambda: app.archive.rollbacks.restore(path, str(args["to"]), actor, dry_run=is_dry_run))
-    return await _rollback_record(app, path, *result)
+        await _visible_since(app, path, params.to)
+    result = await in_turn(lambda: app.archive.rollbacks.restore(path, params.to, actor, dry_run=params.dry_run))
+    return await _rollback(app, path, *result)
 
 
-async def _restore_from(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("restore_from", RestoreFromParams, needs=_CHANGE, audit=_CHANGE_EVENT, effects=_ROLLBACK)
+async def _restore_from(app: App, caller: Session, params: RestoreFromParams) -> Rollback:
     """Roll back all content from a source (`user.ctx.source`).
 
     Each file gets its last version from elsewhere, or is deleted.
     """
     await _commit_everything(app)
-    is_dry_run, path, actor, source = bool(args.get("dry_run")), _path(args), _actor(caller, args), str(args["source"])
+    path, actor = _check_versioned(params.path), _actor(caller, params.reason)
     await _check_all_visible(app, path)
-    result = await in_turn(lambda: app.archive.rollbacks.restore_from(path, source, actor, dry_run=is_dry_run))
-    return await _rollback_record(app, path, *result)
+    result = await in_turn(
+        lambda: app.archive.rollbacks.restore_from(path, params.source, actor, dry_run=params.dry_run)
+    )
+    return await _rollback(app, path, *result)
 
 
-async def _undo(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("undo", UndoParams, needs=_CHANGE, audit=_CHANGE_EVENT, effects=_ROLLBACK)
+async def _undo(app: App, caller: Session, params: UndoParams) -> Rollback:
     await _commit_everything(app)
-    is_dry_run, path, actor, filters = bool(args.get("dry_run")), _path(args), _actor(caller, args), _filter(args)
+    path, actor, filters = _check_versioned(params.path), _actor(caller, params.reason), _filter(params)
     await _check_all_visible(app, path)
-    return await _rollback_record(
-        app, path, *await in_turn(lambda: app.archive.rollbacks.undo(path, actor, filters, dry_run=is_dry_run))
+    result = await in_turn(lambda: app.archive.rollbacks.undo(path, actor, filters, dry_run=params.dry_run))
+    return await _rollback(app, path, *result)
+
+
+@method("redo", RedoParams, needs=_CHANGE, audit=_CHANGE_EVENT, effects=_ROLLBACK)
+async def _redo(app: App, caller: Session, params: RedoParams) -> Rollback:
+    await _commit_everything(app)
+    path, actor = _check_versioned(params.path), _actor(caller, params.reason)
+    await _check_all_visible(app, path)
+    return await _rollback(
+        app, path, *await in_turn(lambda: app.archive.rollbacks.redo(path, actor, dry_run=params.dry_run))
     )
 
 
-async def _redo(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("forget", ForgetParams, needs=Check.ADMINISTRATORS, audit=_CHANGE_EVENT, effects=_ROLLBACK | Effect.ERASES)
+async def _forget(app: App, caller: Session, params: ForgetParams) -> Erasure:
     await _commit_everything(app)
-    is_dry_run, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
-    await _check_all_visible(app, path)
-    return await _rollback_record(
-        app, path, *await in_turn(lambda: app.archive.rollbacks.redo(path, actor, dry_run=is_dry_run))
-    )
-
-
-async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    await _commit_everything(app)
-    named = args.get("principal")
-    path = None if named else _path(args)
-    if path is not None and len(Path.parse(path).parts) < 2:
+    named, is_dry_run = params.principal, params.dry_run
+    path = None if named else _check_versioned(params.path)
+    if path is not None and len(params.path.parts) < 2:
         raise invalid(path or "/", "a whole area cannot be forgotten: name what is in it")
-    is_dry_run, actor = bool(args.get("dry_run")), _actor(caller, args)
-    phrases = await in_turn(app.archive.erasure.phrases_of, path, str(named or ""))
+    actor = _actor(caller, params.reason)
+    phrases = await in_turn(app.archive.erasure.phrases_of, path, named)
     derived = Counter[str]()
     if not is_dry_run:  # before the versions, which contain the phrases: after a kill the request can be repeated
         derived += Counter(await app.erasure.erase(phrases, str(caller.principal)))
-    erased = await in_turn(lambda: app.archive.erasure.erase(path, str(named or ""), actor, dry_run=is_dry_run))
+    erased = await in_turn(lambda: app.archive.erasure.erase(path, named, actor, dry_run=is_dry_run))
     if not is_dry_run:  # again, for texts that were derived meanwhile
         derived += Counter(await app.erasure.erase(phrases, str(caller.principal)))
-    return {
-        "versions": erased.versions,
-        "blobs": erased.blobs,
-        "changes": [{"path": path_text(path)} for path in erased.paths],
-        "elsewhere": [path_text(path) for path in erased.elsewhere],
-        "copies": [path_text(path) for path in erased.copies],
-        "derived": {kind: derived[kind] for kind in ("deliveries", "records", "calls")} if not is_dry_run else {},
-        "remotes": sorted(await in_turn(app.archive.remotes.urls)),
-    }
+    return Erasure(
+        versions=erased.versions,
+        blobs=erased.blobs,
+        changes=[ErasedPath(path_text(erased_path)) for erased_path in erased.paths],
+        elsewhere=[path_text(other) for other in erased.elsewhere],
+        copies=[path_text(copy) for copy in erased.copies],
+        derived={kind: derived[kind] for kind in ("deliveries", "records", "calls")} if not is_dry_run else {},
+        remotes=sorted(await in_turn(app.archive.remotes.urls)),
+    )
 
 
-async def _snapshot(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("snapshot", NameParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
+async def _snapshot(app: App, caller: Session, params: NameParams) -> Version:
     await _commit_everything(app)
-    return commit_record(await in_turn(app.archive.snapshots.create, str(args["name"])))
+    return Version.of(await in_turn(app.archive.snapshots.create, params.name))
 
 
-async def _delete_snapshot(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    await in_turn(app.archive.snapshots.delete, str(args["name"]))
+@method("delete_snapshot", NameParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
+async def _delete_snapshot(app: App, caller: Session, params: NameParams) -> None:
+    await in_turn(app.archive.snapshots.delete, params.name)
 
 
-async def _snapshots(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    snapshots = await in_turn(app.archive.snapshots.commit_ids)
-    records = []
-    for name in sorted(snapshots):
+@method("snapshots", NoParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
+async def _snapshots(app: App, caller: Session, params: NoParams) -> list[Snapshot]:
+    snapshots = []
+    for name in sorted(await in_turn(app.archive.snapshots.commit_ids)):
         step = await in_turn(app.archive.reader.resolve, name)
-        records.append({"name": name, **commit_record(step.commit)})
-    return records
+        snapshots.append(Snapshot(name, Version.of(step.commit)))
+    return snapshots
 
 
-async def _remotes(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("remotes", NoParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
+async def _remotes(app: App, caller: Session, params: NoParams) -> object:
     return await in_turn(app.archive.remotes.urls)
 
 
-async def _add_remote(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    is_trusted = bool(args.get("trusted"))
-    await in_turn(lambda: app.archive.remotes.add(str(args["name"]), str(args["url"]), is_trusted=is_trusted))
+@method("add_remote", AddRemoteParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
+async def _add_remote(app: App, caller: Session, params: AddRemoteParams) -> None:
+    await in_turn(lambda: app.archive.remotes.add(params.name, params.url, is_trusted=params.trusted))
 
 
-async def _trusted_remotes(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("trusted_remotes", NoParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
+async def _trusted_remotes(app: App, caller: Session, params: NoParams) -> object:
     return await in_turn(app.archive.remotes.trusted_names)
 
 
-async def _trust_remote(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    await in_turn(lambda: app.archive.remotes.set_trust(str(args["name"]), is_trusted=bool(args["trusted"])))
+@method("trust_remote", TrustRemoteParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
+async def _trust_remote(app: App, caller: Session, params: TrustRemoteParams) -> None:
+    await in_turn(lambda: app.archive.remotes.set_trust(params.name, is_trusted=params.trusted))
 
 
-async def _remove_remote(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    await in_turn(app.archive.remotes.remove, str(args["name"]))
+@method("remove_remote", NameParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
+async def _remove_remote(app: App, caller: Session, params: NameParams) -> None:
+    await in_turn(app.archive.remotes.remove, params.name)
 
 
-async def _push(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("push", PushParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
+async def _push(app: App, caller: Session, params: PushParams) -> object:
     await _commit_everything(app)
-    return await blocking(lambda: app.archive.remotes.push(str(args["name"]), replace=bool(args.get("replace"))))
+    return await blocking(lambda: app.archive.remotes.push(params.name, replace=params.replace))
 
 
-async def _pull(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("pull", PullParams, needs=Check.ADMINISTRATORS, effects=_ROLLBACK)
+async def _pull(app: App, caller: Session, params: PullParams) -> Pulled:
     await _commit_everything(app)
-    pulled, changes = await blocking(app.archive.remotes.pull, str(args["name"]), _actor(caller, args))
-    return {
-        "state": pulled.state,
-        "versions": pulled.commits,
-        "conflicts": [path_text(path) for path in pulled.conflicts],
-        "changes": [_change_record(change) for change in changes],
-    }
+    pulled, changes = await blocking(app.archive.remotes.pull, params.name, _actor(caller, params.reason))
+    return Pulled(
+        state=pulled.state,
+        versions=pulled.commits,
+        conflicts=[path_text(path) for path in pulled.conflicts],
+        changes=[ChangedPath.of(change) for change in changes],
+    )
 
 
-async def _unrecorded(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("unrecorded", NoParams, needs=Check.BY_METHOD)
+async def _unrecorded(app: App, caller: Session, params: NoParams) -> str:
     """Return why the newest changes have no version yet; empty if nothing prevents it."""
     return app.archive.unrecorded
 
 
-async def _upkeep(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+@method("upkeep", NoParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
+async def _upkeep(app: App, caller: Session, params: NoParams) -> None:
     await blocking(lambda: app.archive.pack(full=True))
-
-
-VERSION_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]] = {
-    "commit": _commit,
-    "log": _log,
-    "show": _show,
-    "diff": _diff,
-    "blame": _blame,
-    "restore": _restore,
-    "restore_from": _restore_from,
-    "undo": _undo,
-    "redo": _redo,
-    "forget": _forget,
-    "snapshot": _snapshot,
-    "delete_snapshot": _delete_snapshot,
-    "snapshots": _snapshots,
-    "remotes": _remotes,
-    "add_remote": _add_remote,
-    "trusted_remotes": _trusted_remotes,
-    "trust_remote": _trust_remote,
-    "remove_remote": _remove_remote,
-    "push": _push,
-    "pull": _pull,
-    "upkeep": _upkeep,
-    "unrecorded": _unrecorded,
-}
-# The responses of these cover all earlier writes, so pending journal records are committed first.
-AFTER_SYNC = frozenset(VERSION_METHODS) - {"unrecorded"}
-# These change the work tree: the kernel's caches are invalidated before the response is sent.
-ROLLBACKS = frozenset(("restore", "restore_from", "undo", "redo", "forget", "pull"))

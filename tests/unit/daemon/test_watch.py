@@ -5,7 +5,7 @@ from pathlib import Path
 
 import trio
 
-from ctxfs.daemon.watch import Changes, Watcher, by_directory
+from ctxfs.daemon.watch import Changes, Watcher, group_by_directory
 
 
 def seen(top: Path, act: Callable[[], object]) -> Changes:
@@ -61,5 +61,5 @@ def test_all_names_in_a_new_directory_are_reported(tmp_path: Path) -> None:
 
 def test_watchers_receive_changes_by_directory() -> None:
     places = {("a", "x"): False, ("a", "y"): True, ("z",): True}
-    assert by_directory(places) == [(["a"], ["x"], ["y"]), ([], [], ["z"])]
-    assert by_directory({("a", "x"): False, (): False}) == [([], [], [])]
+    assert group_by_directory(places) == [(["a"], ["x"], ["y"]), ([], [], ["z"])]
+    assert group_by_directory({("a", "x"): False, (): False}) == [([], [], [])]

@@ -21,11 +21,11 @@ def test_a_call_is_the_same_before_and_after_it_is_written(tmp_path: Path) -> No
 
     def seen() -> list[object]:
         return [
-            calls.numbers("a/b"),
+            calls.call_ids("a/b"),
             calls.has("a/b", "c-0001"),
             calls.has("a/b", "c-0002"),
             calls.has("a/b", "c-0001", "agent:alice"),
-            calls.numbers("a/b", "agent:alice"),
+            calls.call_ids("a/b", "agent:alice"),
             calls.files("a/b", "c-0001"),
             calls.read("a/b", "c-0001", "result.md"),
             calls.record("c-0001"),
@@ -50,14 +50,14 @@ def test_the_oldest_go_when_there_are_too_many_or_too_much(tmp_path: Path, monke
     for number in range(8):
         hold(calls, f"c-{number:04d}")
         calls.write("a/b", f"c-{number:04d}")
-    assert len(calls.numbers("a/b")) == 5
+    assert len(calls.call_ids("a/b")) == 5
     for number in range(8, 12):
         hold(calls, f"c-{number:04d}", b"x" * 400_000)
         calls.write("a/b", f"c-{number:04d}")
-    assert calls.numbers("a/b") == ["c-0010", "c-0011"]
+    assert calls.call_ids("a/b") == ["c-0010", "c-0011"]
     hold(calls, "c-0012", b"x" * 4_000_000)
     calls.write("a/b", "c-0012")
-    assert calls.numbers("a/b") == ["c-0012"]
+    assert calls.call_ids("a/b") == ["c-0012"]
 
 
 def test_leftovers_of_a_killed_daemon_are_removed(tmp_path: Path) -> None:
@@ -65,6 +65,6 @@ def test_leftovers_of_a_killed_daemon_are_removed(tmp_path: Path) -> None:
     half.mkdir(parents=True)
     (half / "args.json").write_text(json.dumps({}))
     calls = CallStore(tmp_path / "calls")
-    assert calls.numbers("a/b") == []
+    assert calls.call_ids("a/b") == []
     calls.sweep()
     assert not half.exists()

@@ -1,0 +1,109 @@
+"""RPC methods on files and directories: plain values in, plain values out."""
+
+import errno
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ctxfs.app import App
+from ctxfs.context.build.copied_text import CopiedText
+from ctxfs.context.build.secrets import find_secrets
+from ctxfs.daemon.api.labels import label_of
+from ctxfs.daemon.api.params import PathParams
+from ctxfs.daemon.api.registry import AuditEvent, ChangeEvent, Check, Effect, method
+from ctxfs.model.change import Append, Put, SetMeta
+from ctxfs.model.errors import invalid, path_error
+from ctxfs.model.path import Path
+from ctxfs.policy.rules import Verb
+from ctxfs.rpc.wire import change_from_wire, entry_to_wire
+from ctxfs.threads import blocking
+from ctxfs.versions.objects.fingerprint import blob_id
+from ctxfs.versions.objects.name_encoding import path_bytes
+from ctxfs.vfs.access_control import WITHHELD
+from ctxfs.vfs.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class ContentParams:
+    """A path, and the first digits of the sha256 of a content."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyParams:
+    """A change, see `rpc.wire.change_to_wire`."""
+
+    change: list[Any]
+
+
+@method("stat", PathParams, needs=Check.BY_METHOD)
+async def _stat(app: App, caller: Session, params: PathParams) -> Any:
+    return entry_to_wire(await caller.tree.stat(params.path))
+
+
+@method("list", PathParams, needs=Check.BY_METHOD)
+async def _list(app: App, caller: Session, params: PathParams) -> Any:
+    return [entry_to_wire(entry) for entry in await caller.tree.list(params.path)]
+
+
+@method("read", PathParams, needs=Check.BY_METHOD, audit=AuditEvent("read", "path"))
+async def _read(app: App, caller: Session, params: PathParams) -> Any:
+    return await caller.tree.read(params.path)
+
+
+@method("read_labelled", PathParams, needs=Check.BY_METHOD, audit=AuditEvent("read", "path"))
+async def _read_labelled(app: App, caller: Session, params: PathParams) -> Any:
+    """Read a file; `label` is the warning to show beside its text, see `distrust_label`."""
+    return {"data": await caller.tree.read(params.path), "label": await label_of(app, params.path)}
+
+
+@method("metadata", PathParams, needs=Check.BY_METHOD)
+async def _metadata(app: App, caller: Session, params: PathParams) -> Any:
+    return await app.metadata.read(params.path)
+
+
+@method("content_of", ContentParams, needs=Check.BY_METHOD)
+async def _content_of(app: App, caller: Session, params: ContentParams) -> Any:
+    """Return the current or former content of a file whose sha256 begins with these digits.
+
+    `data` is None if no version has it.
+    """
+    digits, path = params.sha256, params.path
+    if len(digits) < 8:
+        raise invalid(digits, "give at least 8 digits of the sha256")
+    data = await app.resolver.fetch(str(path), digits, "")
+    if data is not None and await blocking(lambda: app.scope.is_withheld(path, data)):
+        raise path_error(errno.EACCES, path, WITHHELD)
+    return {"data": data}
+
+
+@method("apply", ApplyParams, needs=Check.BY_METHOD, audit=ChangeEvent(), effects=Effect.CHANGES_FILES)
+async def _apply(app: App, caller: Session, params: ApplyParams) -> Any:
+    """Apply a change.
+
+    `warnings` lists likely secrets and text that is copied from the tree; neither prevents the write.
+    """
+    change = change_from_wire(params.change)
+    recalled: Sequence[CopiedText] = ()
+    marks: Mapping[str, bytes] = {}
+    if isinstance(change, Put):
+        recalled, marks = await app.contexts.copied(change)
+        if app.policy.is_allowed(caller.principal, Verb.META, change.path):
+            change = replace(change, attributes={**marks, **change.attributes})
+            marks = {}
+        existing = await blocking(_existing_marks, app, change)
+        marks = {**marks, **{name: value for name, value in existing.items() if change.attributes.get(name) != value}}
+    await caller.tree.apply(change)
+    for name, value in marks.items():  # a caller with permission to write, but not `meta`, cannot remove a mark
+        await app.namespace.apply(SetMeta(change.path, name, value))
+    data = change.data if isinstance(change, Put | Append) else b""
+    secrets = await blocking(find_secrets, data.decode("utf-8", "replace")) if data else []
+    warnings = [f"line {secret.line} looks like a secret ({secret.kind})" for secret in secrets]
+    return {"warnings": [*warnings, *map(str, recalled)]}
+
+
+def _existing_marks(app: App, change: Put) -> Mapping[str, bytes]:
+    """Return the marks that the path of a change, or its content, has already. Blocks."""
+    return app.archive.marks.required_marks(path_bytes(str(change.path)), blob_id(change.data), change.data)
