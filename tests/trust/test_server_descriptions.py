@@ -11,7 +11,7 @@ import trio
 from ctxfs.exec.approvals import Approvals
 from ctxfs.exec.calls import CallRequest, Calls
 from ctxfs.exec.registry import ToolRegistry
-from ctxfs.mcp_client.provider import Known, McpProvider
+from ctxfs.mcp_client.provider import ServerState, McpProvider
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
 from ctxfs.store.config import ServerSource
@@ -56,11 +56,11 @@ class Store:
     def sees(self, name: str) -> bool:
         return True
 
-    def states(self) -> Mapping[str, Known]:
-        return self.shelf.shown()
+    def states(self) -> Mapping[str, ServerState]:
+        return self.shelf.approved_states()
 
     def approve(self) -> None:
-        self.catalog.approve(list(self.shelf.known()["small"].tools))
+        self.catalog.approve(list(self.shelf.states()["small"].tools))
 
     def words(self) -> str:
         """Return all names and contents below tools/."""
@@ -164,14 +164,14 @@ def test_approval_is_of_the_words_that_were_shown(store: Store) -> None:
 
 def test_instructions_and_templates_are_approved_like_tools(store: Store) -> None:
     store.shelf.update(changed(instructions=EVIL, templates=[{"uriTemplate": "evil://{x}"}]))
-    shown = store.shelf.shown()["small"]
+    shown = store.shelf.approved_states()["small"]
     assert shown.instructions == "Be careful."
     assert len(shown.templates) == 1
-    waiting = [text.tool.name for text in store.catalog.offered()[0] if text.refusal]
+    waiting = [text.tool.name for text in store.catalog.offers()[0] if text.refusal]
     assert waiting == ["small/instructions.md"]
     assert EVIL in store.catalog.difference("small/instructions.md")
     store.approve()
-    assert store.shelf.shown()["small"].instructions == EVIL
+    assert store.shelf.approved_states()["small"].instructions == EVIL
 
 
 def test_unapproved_server_shows_nothing(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_unapproved_server_shows_nothing(tmp_path: Path) -> None:
     assert "add" not in words.split()
     marks = trio.run(store.mount.metadata, TreePath(("small", "status")))
     assert marks["user.ctx.trust"] == b"untrusted"
-    assert store.shelf.shown()["small"].templates == ()
+    assert store.shelf.approved_states()["small"].templates == ()
 
 
 def test_tool_that_waits_for_approval_is_no_program(store: Store) -> None:
@@ -197,7 +197,7 @@ def test_words_of_a_server_are_bounded(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.shelf.update(state(tool("add", "x" * 1_000_000), instructions="y" * 1_000_000, status="z" * 1_000_000))
     store.approve()
-    shown = store.shelf.shown()["small"]
+    shown = store.shelf.approved_states()["small"]
     assert len(shown.instructions) <= 20_000
     assert len(shown.status) <= 500
     assert all(len(entry.description) <= 20_000 for entry in shown.tools.values())
