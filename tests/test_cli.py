@@ -231,7 +231,7 @@ def test_the_socket_is_for_its_owner_only(live: Live) -> None:
 
 
 def listens(live: Live, pid: int) -> bool:
-    """The socket is there a moment before anybody listens at it."""
+    """Return True if the daemon answers; its socket exists a moment before."""
     try:
         return bool(live.status()["pid"] == pid)
     except CommandError:

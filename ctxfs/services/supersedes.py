@@ -23,7 +23,7 @@ class Supersedes:
         self._setters: dict[tuple[str, str], tuple[str, str]] = {}  # claim → (newest version of its file, setter)
 
     def binds(self, new: str, old: str) -> bool:
-        """True if the file `new` replaces `old` in contexts: its setter may change `old`, or is the calling principal."""
+        """Return True if the file `new` replaces `old` in contexts: its setter may change `old`, or is the calling principal."""
         path = Path.parse(new)
         if not is_versioned(path):
             sources = self._settings.current.sources
