@@ -11,7 +11,7 @@ import trio
 from ctxfs.exec.approvals import Approvals
 from ctxfs.exec.calls import CallRequest, Calls
 from ctxfs.exec.registry import ToolRegistry
-from ctxfs.mcp_client.provider import ServerState, McpProvider
+from ctxfs.mcp_client.provider import McpProvider, ServerState
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
 from ctxfs.store.config import ServerSource
