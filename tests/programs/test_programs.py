@@ -29,7 +29,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     made.run("init")
     made.run("mount", str(made.at))
     yield made
-    errors = made.errors()
+    # stress-ng nests directories deeper than versions go, which is reported where a commit meets them.
+    errors = [error for error in made.errors() if "it lies in more than 256 directories" not in error["message"]]
     made.close()
     assert not errors, "the mount has logged errors"
 
