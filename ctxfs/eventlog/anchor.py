@@ -127,7 +127,7 @@ def read_key(file_name: str, root: HostPath) -> bytes | None:
     file = HostPath(os.path.realpath(os.path.expanduser(file_name)))
     if file.is_relative_to(os.path.realpath(root)):
         raise CommandError(
-            f"the key '{file}' lies in the store", "keep it elsewhere: whoever has the store would have it"
+            f"the key '{file}' lies in the store", "keep it elsewhere: a copy of the store would contain it"
         )
     try:
         key = file.read_bytes().strip()

@@ -191,7 +191,7 @@ def evaluate(
     tried = [sources.nearest(item.claim.text, _MAX_CANDIDATES) for item in checked]
     cosines = _compute_cosines(checked, tried, sources, embed) if embed is not None else None
     if embed is None:
-        notes.append("there is no model of meaning: support is told by words alone")
+        notes.append("no embedding model is installed: support is judged by words only")
     for number, item in enumerate(checked):
         _judge_claim(item, tried[number], sources, cosines[number] if cosines is not None else None, analyse)
         if memory is not None:

@@ -15,7 +15,6 @@ from ctxfs.daemon.api.results import (
     ErasedPath,
     Erasure,
     LogEntry,
-    Pulled,
     Rollback,
     Snapshot,
     Version,
@@ -41,7 +40,7 @@ _READ = RightsBelow(Verb.LIST | Verb.READ)
 _CHANGE = RightsBelow(Verb.LIST | Verb.READ | CHANGES)
 _READ_EVENT = AuditEvent("past", "path")
 _CHANGE_EVENT = AuditEvent("rollback", "path")
-_ROLLBACK = Effect.COMMITS_FIRST | Effect.CHANGES_WORK_TREE
+ROLLBACK_EFFECTS = Effect.COMMITS_FIRST | Effect.CHANGES_WORK_TREE
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,39 +136,6 @@ class ForgetParams:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AddRemoteParams:
-    """A remote; only from a trusted one are marks and principals taken over."""
-
-    name: str
-    url: str
-    trusted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TrustRemoteParams:
-    """A remote, and whether it is trusted."""
-
-    name: str
-    trusted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PushParams:
-    """A remote; with `replace` its history is overwritten."""
-
-    name: str
-    replace: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PullParams:
-    """A remote. `reason` replaces that of the session."""
-
-    name: str
-    reason: str = ""
-
-
 def _check_versioned(path: Path) -> str:
     """Return a path as a text. Raise OSError EINVAL for one without versions."""
     if not path.is_root and not is_versioned(path):
@@ -215,7 +181,7 @@ def _filter(params: LogParams | UndoParams) -> CommitFilter:
     return CommitFilter(params.principal, params.session, **times)
 
 
-def _actor(caller: Session, reason: str) -> Actor:
+def actor_for(caller: Session, reason: str) -> Actor:
     """Return the caller as the actor of a version, with the reason of this request."""
     actor = caller.actor
     return Actor(actor.principal, actor.session, actor.tool, reason or actor.reason)
@@ -223,10 +189,10 @@ def _actor(caller: Session, reason: str) -> Actor:
 
 @method("commit", NoParams, needs=_COMMIT, effects=Effect.COMMITS_FIRST)
 async def _commit(app: App, caller: Session, params: NoParams) -> list[Version]:
-    return [Version.of(commit) for commit in await _commit_everything(app)]
+    return [Version.of(commit) for commit in await commit_everything(app)]
 
 
-async def _commit_everything(app: App) -> list[Commit]:
+async def commit_everything(app: App) -> list[Commit]:
     """Commit all changes.
 
     Large files are read in a worker thread, so that other requests on versions are served meanwhile.
@@ -314,10 +280,10 @@ async def _rollback(app: App, path: str, outcome: Outcome, diff: bytes) -> Rollb
     )
 
 
-@method("restore", RestoreParams, needs=_CHANGE, audit=_CHANGE_EVENT, effects=_ROLLBACK)
+@method("restore", RestoreParams, needs=_CHANGE, audit=_CHANGE_EVENT, effects=ROLLBACK_EFFECTS)
 async def _restore(app: App, caller: Session, params: RestoreParams) -> Rollback:
-    await _commit_everything(app)
-    path, actor = _check_versioned(params.path), _actor(caller, params.reason)
+    await commit_everything(app)
+    path, actor = _check_versioned(params.path), actor_for(caller, params.reason)
     if params.to == "prev":
         await _check_all_visible(app, path)
     else:
@@ -326,14 +292,14 @@ async def _restore(app: App, caller: Session, params: RestoreParams) -> Rollback
     return await _rollback(app, path, *result)
 
 
-@method("restore_from", RestoreFromParams, needs=_CHANGE, audit=_CHANGE_EVENT, effects=_ROLLBACK)
+@method("restore_from", RestoreFromParams, needs=_CHANGE, audit=_CHANGE_EVENT, effects=ROLLBACK_EFFECTS)
 async def _restore_from(app: App, caller: Session, params: RestoreFromParams) -> Rollback:
     """Roll back all content from a source (`user.ctx.source`).
 
     Each file gets its last version from elsewhere, or is deleted.
     """
-    await _commit_everything(app)
-    path, actor = _check_versioned(params.path), _actor(caller, params.reason)
+    await commit_everything(app)
+    path, actor = _check_versioned(params.path), actor_for(caller, params.reason)
     await _check_all_visible(app, path)
     result = await in_turn(
         lambda: app.archive.rollbacks.restore_from(path, params.source, actor, dry_run=params.dry_run)
@@ -341,33 +307,35 @@ async def _restore_from(app: App, caller: Session, params: RestoreFromParams) ->
     return await _rollback(app, path, *result)
 
 
-@method("undo", UndoParams, needs=_CHANGE, audit=_CHANGE_EVENT, effects=_ROLLBACK)
+@method("undo", UndoParams, needs=_CHANGE, audit=_CHANGE_EVENT, effects=ROLLBACK_EFFECTS)
 async def _undo(app: App, caller: Session, params: UndoParams) -> Rollback:
-    await _commit_everything(app)
-    path, actor, filters = _check_versioned(params.path), _actor(caller, params.reason), _filter(params)
+    await commit_everything(app)
+    path, actor, filters = _check_versioned(params.path), actor_for(caller, params.reason), _filter(params)
     await _check_all_visible(app, path)
     result = await in_turn(lambda: app.archive.rollbacks.undo(path, actor, filters, dry_run=params.dry_run))
     return await _rollback(app, path, *result)
 
 
-@method("redo", RedoParams, needs=_CHANGE, audit=_CHANGE_EVENT, effects=_ROLLBACK)
+@method("redo", RedoParams, needs=_CHANGE, audit=_CHANGE_EVENT, effects=ROLLBACK_EFFECTS)
 async def _redo(app: App, caller: Session, params: RedoParams) -> Rollback:
-    await _commit_everything(app)
-    path, actor = _check_versioned(params.path), _actor(caller, params.reason)
+    await commit_everything(app)
+    path, actor = _check_versioned(params.path), actor_for(caller, params.reason)
     await _check_all_visible(app, path)
     return await _rollback(
         app, path, *await in_turn(lambda: app.archive.rollbacks.redo(path, actor, dry_run=params.dry_run))
     )
 
 
-@method("forget", ForgetParams, needs=Check.ADMINISTRATORS, audit=_CHANGE_EVENT, effects=_ROLLBACK | Effect.ERASES)
+@method(
+    "forget", ForgetParams, needs=Check.ADMINISTRATORS, audit=_CHANGE_EVENT, effects=ROLLBACK_EFFECTS | Effect.ERASES
+)
 async def _forget(app: App, caller: Session, params: ForgetParams) -> Erasure:
-    await _commit_everything(app)
+    await commit_everything(app)
     named, is_dry_run = params.principal, params.dry_run
     path = None if named else _check_versioned(params.path)
     if path is not None and len(params.path.parts) < 2:
         raise invalid(path or "/", "a whole area cannot be forgotten: name what is in it")
-    actor = _actor(caller, params.reason)
+    actor = actor_for(caller, params.reason)
     phrases = await in_turn(app.archive.erasure.phrases_of, path, named)
     derived = Counter[str]()
     if not is_dry_run:  # before the versions, which contain the phrases: after a kill the request can be repeated
@@ -388,7 +356,7 @@ async def _forget(app: App, caller: Session, params: ForgetParams) -> Erasure:
 
 @method("snapshot", NameParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
 async def _snapshot(app: App, caller: Session, params: NameParams) -> Version:
-    await _commit_everything(app)
+    await commit_everything(app)
     return Version.of(await in_turn(app.archive.snapshots.create, params.name))
 
 
@@ -404,49 +372,6 @@ async def _snapshots(app: App, caller: Session, params: NoParams) -> list[Snapsh
         step = await in_turn(app.archive.reader.resolve, name)
         snapshots.append(Snapshot(name, Version.of(step.commit)))
     return snapshots
-
-
-@method("remotes", NoParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
-async def _remotes(app: App, caller: Session, params: NoParams) -> object:
-    return await in_turn(app.archive.remotes.urls)
-
-
-@method("add_remote", AddRemoteParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
-async def _add_remote(app: App, caller: Session, params: AddRemoteParams) -> None:
-    await in_turn(lambda: app.archive.remotes.add(params.name, params.url, is_trusted=params.trusted))
-
-
-@method("trusted_remotes", NoParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
-async def _trusted_remotes(app: App, caller: Session, params: NoParams) -> object:
-    return await in_turn(app.archive.remotes.trusted_names)
-
-
-@method("trust_remote", TrustRemoteParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
-async def _trust_remote(app: App, caller: Session, params: TrustRemoteParams) -> None:
-    await in_turn(lambda: app.archive.remotes.set_trust(params.name, is_trusted=params.trusted))
-
-
-@method("remove_remote", NameParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
-async def _remove_remote(app: App, caller: Session, params: NameParams) -> None:
-    await in_turn(app.archive.remotes.remove, params.name)
-
-
-@method("push", PushParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
-async def _push(app: App, caller: Session, params: PushParams) -> object:
-    await _commit_everything(app)
-    return await blocking(lambda: app.archive.remotes.push(params.name, replace=params.replace))
-
-
-@method("pull", PullParams, needs=Check.ADMINISTRATORS, effects=_ROLLBACK)
-async def _pull(app: App, caller: Session, params: PullParams) -> Pulled:
-    await _commit_everything(app)
-    pulled, changes = await blocking(app.archive.remotes.pull, params.name, _actor(caller, params.reason))
-    return Pulled(
-        state=pulled.state,
-        versions=pulled.commits,
-        conflicts=[path_text(path) for path in pulled.conflicts],
-        changes=[ChangedPath.of(change) for change in changes],
-    )
 
 
 @method("unrecorded", NoParams, needs=Check.BY_METHOD)

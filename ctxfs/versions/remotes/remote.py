@@ -118,7 +118,7 @@ class Remotes:
                 ) from error
             if "hidden ref" in message:
                 raise CommandError(
-                    f"'{plan.name}' is a ctxfs store: nobody may change its history behind its files",
+                    f"'{plan.name}' is a ctxfs store: its history changes only with its files",
                     "push to a bare repository between the two, or pull from the other side",
                 ) from error
             raise CommandError(f"cannot push to '{plan.name}': {message}", "check its place: ctxfs remote") from error
