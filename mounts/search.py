@@ -37,7 +37,6 @@ _PROBED = frozenset(
     ("package.json", "pyproject.toml", "node_modules", "autorun.inf", "desktop.ini", "Thumbs.db", "HEAD", "config")
 )
 _MAX_CACHED_RESULTS = 24  # of up to half a megabyte
-_MAX_RESULTS = 100  # a query may have four times as many candidates
 
 
 def is_query(name: str) -> bool:

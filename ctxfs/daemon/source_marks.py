@@ -4,8 +4,6 @@ Files of the work tree carry their marks through versions. Sources have no versi
 marked files.
 """
 
-import os
-
 from ctxfs.app import App
 from ctxfs.index.search.grep import split_paths
 from ctxfs.model.path import Path
@@ -15,45 +13,42 @@ from ctxfs.versions.objects.fingerprint import MAX_TEXT_BYTES
 
 _MAX_FILES = 500  # files a call: a commit waits for one call at most
 
-_Facts = tuple[int, int, int]  # inode, change time, size
-
 
 class SourceMarks:
     """A synchroniser of the archive's marked texts with the sources. Call `update` after each change of the index."""
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._registered: dict[str, _Facts] = {}
+        self._registered: dict[str, tuple[int, int, int]] = {}  # path → inode, ctime_ns and size in the index
 
     def update(self) -> bool:
         """Register new and changed marked files with the archive and remove others; return True if more remain.
 
         Blocks.
         """
-        marked = {path for path in self._app.searcher.untrusted_paths() if not is_versioned(Path.parse(path))}
-        for path in self._registered.keys() - marked:
+        files = self._app.searcher.untrusted_files()
+        marked = {path: facts for path, facts in files.items() if not is_versioned(Path.parse(path))}
+        for path in self._registered.keys() - marked.keys():
             self._app.archive.record_marked_text(path, {}, b"")
             del self._registered[path]
+        changed = sorted(path for path, facts in marked.items() if self._registered.get(path) != facts)
         left = _MAX_FILES
-        for root, parts in split_paths(sorted(marked), self._app.sources.indexed_roots(), hidden=True):
-            left -= self._register("/".join((root.prefix, *parts)), root.root, parts)
+        for root, parts in split_paths(changed, self._app.sources.indexed_roots(), hidden=True):
+            path = "/".join((root.prefix, *parts))
+            if self._register(path, root.root, parts):
+                self._registered[path] = marked[path]
+                left -= 1
             if not left:
                 return True
         return False
 
     def _register(self, path: str, root: str, parts: tuple[str, ...]) -> bool:
-        """Register one file; return False if its mark is registered already, or the file cannot be read."""
+        """Register the present text of one file; return False if it cannot be read now."""
         try:
             fd = rooted_fs.open_file(root, parts)
-            stat = os.fstat(fd)
-            facts = (stat.st_ino, stat.st_ctime_ns, stat.st_size)
-            if self._registered.get(path) == facts:
-                os.close(fd)
-                return False
             attributes = rooted_fs.read_xattrs(fd)
             data = rooted_fs.read_descriptor(fd, MAX_TEXT_BYTES)
         except OSError:
             return False
         self._app.archive.record_marked_text(path, attributes, data)
-        self._registered[path] = facts
         return True

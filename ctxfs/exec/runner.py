@@ -30,8 +30,6 @@ from ctxfs.process_group import LAST_WORDS_SECONDS, collect, collect_within, end
 from ctxfs.store import rooted_fs
 from ctxfs.threads import blocking
 
-_CHUNK = 65_536
-_GRACE_SECONDS = 2.0
 _MAX_STDERR_BYTES = 100_000
 _MAX_OPEN_FILES = 256
 _MAX_PROGRESS_BYTES = 4096

@@ -32,6 +32,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from ctxfs import __version__
 from ctxfs.mcp_client.document_files import delete_unlisted, make_folder, store_document
 from ctxfs.mcp_client.list_validation import validated_transport
+from ctxfs.mcp_client.provider import MAX_INSTRUCTIONS_CHARACTERS
 from ctxfs.mcp_client.results import document, prompt_result, result_of
 from ctxfs.mcp_client.server_lists import ServerLists
 from ctxfs.mcp_client.stdio_transport import StdioTransport, last_stderr_line
@@ -49,7 +50,6 @@ _PATIENCE_SECONDS = 10.0
 _BACKOFF = Backoff(first_seconds=0.5, max_seconds=60.0, healthy_seconds=30.0)
 _MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 MAX_MESSAGE_CHARACTERS = 200
-MAX_INSTRUCTIONS_CHARACTERS = 20_000
 _INVALID_REQUEST, _DECLINED = -32600, -1
 _CLOSED = -32000
 

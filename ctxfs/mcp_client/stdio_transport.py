@@ -5,9 +5,7 @@ number that ends the connection. Of a flood of notifications most are dropped un
 with the connection.
 """
 
-import os
 import re
-import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -21,7 +19,7 @@ from mcp.types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_a
 
 from ctxfs.lifeline import Lifeline
 from ctxfs.mcp_client.list_validation import LeftOut, remove_invalid
-from ctxfs.process_group import start_group
+from ctxfs.process_group import end_group, start_group
 
 MAX_LINE_BYTES = 32 * 1024 * 1024
 _CHUNK_BYTES = 1 << 16
@@ -188,22 +186,12 @@ def _too_long(edge: bytes) -> SessionMessage | None:
 
 
 async def _end_process(process: trio.Process) -> None:
-    """Close the program's stdin, as the protocol specifies, then signal its process group until it ends."""
+    """Close the program's stdin, as the protocol specifies, then end its process group."""
     assert process.stdin is not None
-    assert process.stdout is not None
     await process.stdin.aclose()
-    for number in (None, signal.SIGTERM, signal.SIGKILL):
-        if number is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-        with trio.move_on_after(_GRACE_SECONDS):
-            await process.wait()
-            break
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # children that outlived the program
-    await process.stdout.aclose()
-    if process.stderr is not None:
-        await process.stderr.aclose()
+    with trio.move_on_after(_GRACE_SECONDS):
+        await process.wait()
+    await end_group(process)
 
 
 def _describe_exit(code: int) -> str:

@@ -84,16 +84,12 @@ class _Texts:
             else:
                 self.runs.pop(key, None)
 
-    def matching(self, oid: str, data: bytes | None) -> dict[str, _Content]:
-        """Return the marked texts that a content equals, or contains a part of."""
-        oids = {oid} & self.by_id.keys()
-        if data is not None and self.runs:
-            oids |= self.copied_oids(data)
+    def matching(self, oid: str, words: list[bytes]) -> dict[str, _Content]:
+        """Return the marked texts that a content equals, or contains a part of; `words` are those of the content."""
+        oids = ({oid} & self.by_id.keys()) | self._copied_oids(words)
         return {match: self.by_id[match] for match in sorted(oids)}
 
-    def copied_oids(self, data: bytes) -> set[str]:
-        """Return the ids of the marked texts of which a content contains a part."""
-        words = split_words(data)
+    def _copied_oids(self, words: list[bytes]) -> set[str]:
         hits: dict[str, int] = {}
         for length in {length for length, _ in self.runs}:
             for run in hash_runs(words, length):
@@ -180,7 +176,9 @@ class Marks:
         return replace(side, xattrs={**side.xattrs, **missing}) if missing else side
 
     def _matching_contents(self, oid: str, data: bytes | None) -> dict[str, _Content]:
-        return {**self._unversioned_texts.matching(oid, data), **self._texts.matching(oid, data)}
+        has_runs = self._texts.runs or self._unversioned_texts.runs
+        words = split_words(data) if data is not None and has_runs else []
+        return {**self._unversioned_texts.matching(oid, words), **self._texts.matching(oid, words)}
 
     # texts of unversioned files
     def record_unversioned_text(self, path: bytes, xattrs: Mapping[str, bytes], data: bytes) -> None:

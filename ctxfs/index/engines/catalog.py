@@ -189,13 +189,13 @@ class Catalog(DerivedDatabase):
         )
         return [(_decode(row[0]), row[1]) for row in rows]
 
-    def untrusted_paths(self) -> list[str]:
-        """Return the paths of the files whose attributes mark them as untrusted or quarantined."""
+    def untrusted_files(self) -> dict[str, tuple[int, int, int]]:
+        """Return {path: (inode, ctime_ns, size)} of the files whose attributes mark them as untrusted or quarantined."""
         rows = self._db.execute(
-            "SELECT DISTINCT f.path FROM attributes a JOIN files f ON f.id=a.file WHERE f.state!='gone' AND "
-            "((a.name='trust' AND a.value='untrusted') OR (a.name='quarantined' AND a.value='true'))"
+            "SELECT f.path, f.inode, f.ctime_ns, f.size FROM files f WHERE f.state!='gone' AND f.id IN (SELECT file FROM "
+            "attributes WHERE (name='trust' AND value='untrusted') OR (name='quarantined' AND value='true'))"
         )
-        return [_decode(row[0]) for row in rows]
+        return {_decode(path): (inode, ctime_ns, size) for path, inode, ctime_ns, size in rows}
 
     def set_attributes(self, file: int, attributes: Iterable[tuple[str, str]]) -> None:
         """Replace the attributes of a file."""

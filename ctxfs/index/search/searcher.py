@@ -341,10 +341,13 @@ class Searcher:
         except CorruptIndex:
             return {}
 
-    def untrusted_paths(self) -> list[str]:
-        """Return the paths of all indexed files that are marked untrusted or quarantined, regardless of the caller."""
+    def untrusted_files(self) -> dict[str, tuple[int, int, int]]:
+        """Return {path: (inode, ctime_ns, size)} of all indexed files that are marked untrusted or quarantined.
+
+        The calling principal does not restrict it.
+        """
         with self._locked_view(at_changes=False) as view:
-            return view.catalog.untrusted_paths() if view is not None else []
+            return view.catalog.untrusted_files() if view is not None else {}
 
     def state(self) -> IndexState:
         """Return the state of the index; never fails."""
