@@ -94,9 +94,13 @@ class TreeSession:
                 await client.call("join", **self._join_arguments)
                 if self._on_change is not None:
                     self._apply_mount_table(await client.call("watch"))
-            except BaseException:
+            except BaseException as error:
+                is_lost = isinstance(error, OSError) and not client.connected
                 with trio.CancelScope(shield=True):
                     await client.close()  # an invalid credential leaves no connection open
+                if is_lost:  # the daemon died before it responded
+                    await self._open_store()
+                    return None
                 raise
             self._client = client
             if self._local is not None:

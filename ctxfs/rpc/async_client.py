@@ -50,10 +50,11 @@ class AsyncClient:
 
     async def run(self) -> None:
         """Receive until the connection ends. Requests that still wait fail with EIO."""
-        assert self._stream is not None
+        stream = self._stream
+        assert stream is not None
         reader = FrameReader()
         try:
-            async for data in self._stream:
+            async for data in stream:
                 for number, error, value in reader.feed(data):
                     if number == 0:
                         self._handle_push(error, value)
@@ -68,6 +69,7 @@ class AsyncClient:
             for event, _ in self._waiting.values():
                 event.set()
             self._waiting.clear()
+            await trio.aclose_forcefully(stream)
 
     async def _send(self, stream: trio.SocketStream, message: list[object]) -> None:
         async with self._sending:

@@ -18,6 +18,10 @@ class NoDaemon(CommandError):
         super().__init__(f"no ctxfs daemon serves '{run.parent}'", "start one: ctxfs mount DIR")
 
 
+class DaemonGone(CommandError):
+    """Raised if the daemon closes the connection before it responds."""
+
+
 class Client:
     """A blocking client, for one thread and one request at a time."""
 
@@ -27,14 +31,10 @@ class Client:
         self._reader = FrameReader()
         try:
             self._connect(run, timeout)
-        except (FileNotFoundError, ConnectionRefusedError) as error:
+            self._confirm(run)
+        except BaseException:
             self._socket.close()
-            raise NoDaemon(run) from error
-        except OSError as error:
-            self._socket.close()
-            raise CommandError(
-                f"the daemon is too busy to answer ({error.strerror})", "try again in a moment"
-            ) from error
+            raise
 
     def _connect(self, run: HostPath, timeout: float | None) -> None:
         """Connect, and wait for space in the daemon's backlog.
@@ -44,12 +44,29 @@ class Client:
         if timeout is not None:
             limit = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        with socket_path(run) as path:
-            self._socket.connect(path)
+        try:
+            with socket_path(run) as path:
+                self._socket.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise NoDaemon(run) from error
+        except OSError as error:
+            raise CommandError(
+                f"the daemon is too busy to answer ({error.strerror})", "try again in a moment"
+            ) from error
         self._socket.settimeout(timeout)
 
+    def _confirm(self, run: HostPath) -> None:
+        """Wait for a first response. Raise NoDaemon if the connection ends before it.
+
+        The kernel accepts connections until the process has closed its descriptors, so also for a killed daemon.
+        """
+        try:
+            self.call("whoami")
+        except DaemonGone as error:
+            raise NoDaemon(run) from error
+
     def call(self, method: str, **arguments: object) -> Any:
-        """Send a request and return the response. Raise the daemon's error, or CommandError if the daemon is gone."""
+        """Send a request and return the response. Raise the daemon's error, or DaemonGone."""
         number = next(self._numbers)
         try:
             self._socket.sendall(pack_frame([number, method, arguments]))
@@ -59,9 +76,11 @@ class Client:
                         if message[1] is not None:
                             raise error_from_wire(message[1])
                         return message[2]
-        except (ConnectionError, TimeoutError) as error:
+        except TimeoutError as error:
             raise CommandError(f"the daemon stopped answering ({error})", "see <store>/run/daemon.log") from error
-        raise CommandError("the daemon went away", "see <store>/run/daemon.log; ctxfs mount starts it again")
+        except ConnectionError as error:
+            raise DaemonGone(f"the daemon stopped answering ({error})", "see <store>/run/daemon.log") from error
+        raise DaemonGone("the daemon went away", "see <store>/run/daemon.log; ctxfs mount starts it again")
 
     def close(self) -> None:
         """Close the connection."""
