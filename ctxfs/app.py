@@ -16,6 +16,16 @@ from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal, current_person
+from ctxfs.mounts import memory, pad
+from ctxfs.mounts.agents_guide import AgentsGuideMount
+from ctxfs.mounts.audit import AuditMount
+from ctxfs.mounts.context import ContextMount
+from ctxfs.mounts.control import ControlMount
+from ctxfs.mounts.history import HistoryMount
+from ctxfs.mounts.review import ReviewMount
+from ctxfs.mounts.search import SearchView, StoredQueries
+from ctxfs.mounts.tools import ToolsMount
+from ctxfs.mounts.versions import SnapshotsMount, VersionsView
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.rule_history import RuleHistory
@@ -42,16 +52,6 @@ from ctxfs.vfs.access_control import AccessControl
 from ctxfs.vfs.compare_and_put import CompareAndPut
 from ctxfs.vfs.namespace import Namespace
 from ctxfs.vfs.session import Session, SessionTree
-from mounts import memory, pad
-from mounts.agents_guide import AgentsGuideMount
-from mounts.audit import AuditMount
-from mounts.context import ContextMount
-from mounts.control import ControlMount
-from mounts.history import HistoryMount
-from mounts.review import ReviewMount
-from mounts.search import SearchView, StoredQueries
-from mounts.tools import ToolsMount
-from mounts.versions import SnapshotsMount, VersionsView
 
 
 class App:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path as HostPath
 from typing import Any, Protocol
 
-import tools
 from ctxfs.context.build.constructor import MAX_CANDIDATES
 from ctxfs.context.grounding.review import Curator
 from ctxfs.eventlog.recorder import Recorder
@@ -20,7 +19,7 @@ from ctxfs.exec.function_provider import FunctionProvider
 from ctxfs.exec.outcome import Outcome, Progress
 from ctxfs.exec.registry import ToolProvider, ToolRegistry
 from ctxfs.exec.runner import run_tool
-from ctxfs.exec.sandbox import Sandbox, find_bubblewrap
+from ctxfs.exec.sandbox import BUILTIN_TOOLS, Sandbox, find_bubblewrap
 from ctxfs.exec.tool_search import ToolSearch
 from ctxfs.index.engines.catalog_schema import ChunkRow
 from ctxfs.index.query import Query
@@ -91,7 +90,7 @@ class Toolbox:
         self._mounts = mounts
         self._search = ToolSearch()
         self.approvals = Approvals(layout.approvals)
-        self._builtin = FolderProvider(HostPath(tools.__file__).parent, self._approved_definition, builtin=True)
+        self._builtin = FolderProvider(BUILTIN_TOOLS, self._approved_definition, builtin=True)
         self._own_tools = FolderProvider(layout.tools, self._approved_definition)
         self._functions = FunctionProvider(self._approved_definition)
         self._source_providers: dict[str, FolderProvider] = {}

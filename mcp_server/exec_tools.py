@@ -12,9 +12,9 @@ from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, Inpu
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ctxfs.exec.calls import UNCONFIRMED
+from ctxfs.mcp_server.tool_registry import RUNS, Answer, Call, Entry, failure, text
 from ctxfs.model.errors import CommandError
 from ctxfs.model.metadata import PREFIX
-from mcp_server.tool_registry import RUNS, Answer, Call, Entry, failure, text
 
 _POLL_SECONDS = 0.1
 _MAX_CANCEL_SECONDS = 5.0

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ctxfs.mcp_server.tool_registry import ADDS, CHANGES, Answer, Call, Entry
+from ctxfs.mcp_server.uris import parse_path, printable_path
 from ctxfs.model.errors import invalid
-from mcp_server.tool_registry import ADDS, CHANGES, Answer, Call, Entry
-from mcp_server.uris import parse_path, printable_path
 
 _DEFAULT_LOG_VERSIONS = 20
 _MAX_LOG_VERSIONS = 500

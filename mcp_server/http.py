@@ -26,12 +26,12 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_REQUEST
 from pydantic import AnyHttpUrl
 
+from ctxfs.mcp_server.http_limits import HttpLimits, Limits
+from ctxfs.mcp_server.resources import ResourceNotifications
+from ctxfs.mcp_server.server import NO_ADDITIONS, Additions, Context, TreeServer, run_trio
+from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.model.errors import EXIT_BUSY, EXIT_USAGE, CommandError
 from ctxfs.store.layout import Layout
-from mcp_server.http_limits import HttpLimits, Limits
-from mcp_server.resources import ResourceNotifications
-from mcp_server.server import NO_ADDITIONS, Additions, Context, TreeServer, run_trio
-from mcp_server.sessions import TreeSession
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from ctxfs.mcp_server.sessions import TreeSession
+from ctxfs.mcp_server.tool_registry import CHANGES, Answer, Call, Entry, failure
+from ctxfs.mcp_server.tree_ops import apply, delete_tree, encode_text, entries, make_parents, read, read_labelled, stat
+from ctxfs.mcp_server.uris import parse_path, printable_uri
 from ctxfs.model.change import ABSENT, Move, Put, Remove
 from ctxfs.model.entry import Entry as TreeEntry
 from ctxfs.model.path import Path
-from mcp_server.sessions import TreeSession
-from mcp_server.tool_registry import CHANGES, Answer, Call, Entry, failure
-from mcp_server.tree_ops import apply, delete_tree, encode_text, entries, make_parents, read, read_labelled, stat
-from mcp_server.uris import parse_path, printable_uri
 
 _ROOT = "/memories"
 _MAX_DEPTH = 2

@@ -15,9 +15,9 @@ from mcp.types import (
     PromptMessage,
 )
 
+from ctxfs.mcp_server.sessions import TreeSession
+from ctxfs.mcp_server.tool_registry import text
 from ctxfs.model.errors import CommandError
-from mcp_server.sessions import TreeSession
-from mcp_server.tool_registry import text
 
 _DEFAULT_BUDGET_TOKENS = 4000
 _MAX_REVIEWED_VERSIONS = 20

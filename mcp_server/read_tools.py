@@ -10,13 +10,13 @@ from typing import Any
 from mcp.types import ImageContent, ResourceLink
 
 from ctxfs.context.build.token_bound import upper_bound
+from ctxfs.mcp_server.sessions import TreeSession
+from ctxfs.mcp_server.tool_registry import PATH, READS, Answer, Call, Content, Entry, text
+from ctxfs.mcp_server.tree_ops import entries, read_labelled, revision_of, stat
+from ctxfs.mcp_server.uris import mime_type_of, parse_path, printable_path, uri_of
 from ctxfs.model.entry import Entry as TreeEntry
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
-from mcp_server.sessions import TreeSession
-from mcp_server.tool_registry import PATH, READS, Answer, Call, Content, Entry, text
-from mcp_server.tree_ops import entries, read_labelled, revision_of, stat
-from mcp_server.uris import mime_type_of, parse_path, printable_path, uri_of
 
 _MAX_LIST_ENTRIES = 1000
 _DEFAULT_LIST_ENTRIES = 200

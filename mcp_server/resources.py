@@ -32,13 +32,13 @@ from mcp.types import (
     UnsubscribeRequestParams,
 )
 
+from ctxfs.mcp_server.pagination import page_of
+from ctxfs.mcp_server.sessions import TreeSession
+from ctxfs.mcp_server.skills import SKILL_SCHEME, skill_of, skill_path, skill_resources
+from ctxfs.mcp_server.tool_registry import text
+from ctxfs.mcp_server.tree_ops import entries, read_labelled, stat
+from ctxfs.mcp_server.uris import TEMPLATE, mime_type_of, parse_path, path_of, printable_path, printable_uri, uri_of
 from ctxfs.model.path import ROOT, Path, printable
-from mcp_server.pagination import page_of
-from mcp_server.sessions import TreeSession
-from mcp_server.skills import SKILL_SCHEME, skill_of, skill_path, skill_resources
-from mcp_server.tool_registry import text
-from mcp_server.tree_ops import entries, read_labelled, stat
-from mcp_server.uris import TEMPLATE, mime_type_of, parse_path, path_of, printable_path, printable_uri, uri_of
 
 _MAX_COMPLETIONS = 100
 _MAX_SUBSCRIPTIONS = 1024

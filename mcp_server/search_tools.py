@@ -8,13 +8,13 @@ from typing import Any
 
 from mcp.types import TextContent
 
+from ctxfs.mcp_server.sessions import TreeSession
+from ctxfs.mcp_server.tool_registry import ADDS, READS, Answer, Call, Entry, text
+from ctxfs.mcp_server.tree_ops import apply, read
+from ctxfs.mcp_server.uris import parse_path, printable_path
 from ctxfs.model.change import MakeDir, Put
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
-from mcp_server.sessions import TreeSession
-from mcp_server.tool_registry import ADDS, READS, Answer, Call, Entry, text
-from mcp_server.tree_ops import apply, read
-from mcp_server.uris import parse_path, printable_path
 
 _DEFAULT_HITS = 20
 _MAX_HITS = 200

@@ -43,13 +43,22 @@ from mcp.types import (
 )
 
 from ctxfs import __version__
+from ctxfs.mcp_server import (
+    exec_tools,
+    history_tools,
+    memory_tool,
+    read_tools,
+    resources,
+    search_tools,
+    skills,
+    write_tools,
+)
+from ctxfs.mcp_server.invalid_messages import ReadableMessages
+from ctxfs.mcp_server.prompts import PromptReply, Prompts, own_prompts
+from ctxfs.mcp_server.resources import ResourceNotifications
+from ctxfs.mcp_server.sessions import TreeSession
+from ctxfs.mcp_server.tool_registry import Call, Entry, ToolTable
 from ctxfs.store.layout import Layout
-from mcp_server import exec_tools, history_tools, memory_tool, read_tools, resources, search_tools, skills, write_tools
-from mcp_server.invalid_messages import ReadableMessages
-from mcp_server.prompts import PromptReply, Prompts, own_prompts
-from mcp_server.resources import ResourceNotifications
-from mcp_server.sessions import TreeSession
-from mcp_server.tool_registry import Call, Entry, ToolTable
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from typing import Any
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, PaginatedRequestParams, RequestParams, Resource
 
+from ctxfs.mcp_server.pagination import page_of
+from ctxfs.mcp_server.sessions import TreeSession
+from ctxfs.mcp_server.tree_ops import entries, stat
+from ctxfs.mcp_server.uris import SCHEME, mime_type_of, path_of, printable_path, printable_uri, uri_of
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
-from mcp_server.pagination import page_of
-from mcp_server.sessions import TreeSession
-from mcp_server.tree_ops import entries, stat
-from mcp_server.uris import SCHEME, mime_type_of, path_of, printable_path, printable_uri, uri_of
 
 EXTENSION = "io.modelcontextprotocol/skills"
 SETTINGS: Mapping[str, Any] = {"directoryRead": True}

@@ -26,10 +26,10 @@ from mcp.types import (
 )
 
 from ctxfs.exec.schema import Schema
+from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import one_line, printable
 from ctxfs.rpc.wire import WireError
-from mcp_server.sessions import TreeSession
 
 log = logging.getLogger(__name__)
 

@@ -2,12 +2,12 @@
 
 import hashlib
 
+from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.model.change import Change, MakeDir, Remove
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path
 from ctxfs.rpc.wire import change_to_wire, entry_from_wire
-from mcp_server.sessions import TreeSession
 
 REVISION_DIGITS = 12  # hexadecimal digits of the sha256 in a revision
 

@@ -9,13 +9,9 @@ from typing import Any
 
 import trio
 
-from ctxfs.model.change import ABSENT, Move, Put, Remove
-from ctxfs.model.errors import invalid, path_error
-from ctxfs.model.metadata import PREFIX
-from ctxfs.model.path import Path
-from mcp_server.sessions import TreeSession
-from mcp_server.tool_registry import CHANGES, PATH, Answer, Call, Entry
-from mcp_server.tree_ops import (
+from ctxfs.mcp_server.sessions import TreeSession
+from ctxfs.mcp_server.tool_registry import CHANGES, PATH, Answer, Call, Entry
+from ctxfs.mcp_server.tree_ops import (
     REVISION_DIGITS,
     apply,
     delete_tree,
@@ -26,7 +22,11 @@ from mcp_server.tree_ops import (
     revision_of,
     stat,
 )
-from mcp_server.uris import parse_path, printable_path
+from ctxfs.mcp_server.uris import parse_path, printable_path
+from ctxfs.model.change import ABSENT, Move, Put, Remove
+from ctxfs.model.errors import invalid, path_error
+from ctxfs.model.metadata import PREFIX
+from ctxfs.model.path import Path
 
 _APPEND_SECONDS = 10.0
 _MAX_PAUSE_SECONDS = 0.3

@@ -31,7 +31,7 @@ _INDEX, _README, _DEFINITION, _RUN, _CALL, _CALLS = "index.md", "README.md", "to
 _FILES = (_README, _CALL, _DEFINITION, _RUN)
 _RENDER, _PROMPTS = "render", "prompts"
 _STATUS, _INSTRUCTIONS = "status", "instructions.md"
-_SCRIPT = HostPath(__file__).parent.parent / "ctxfs" / "exec" / "run_script.py"
+_SCRIPT = HostPath(__file__).parent.parent / "exec" / "run_script.py"
 _MAX_LINE_CHARS = 80
 _CALL_USAGE = b"""Write the arguments here as JSON, then read the answer on the same handle. In a shell:
   exec 3<>call; echo '{}' >&3; cat <&3

@@ -13,9 +13,9 @@ import anyio
 from mcp.client import Client as McpClient
 from mcp.types import TextContent
 
+from ctxfs.mcp_server.server import opened
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
-from mcp_server.server import opened
 
 Result = TypeVar("Result")
 BOUND = 20.0

@@ -63,11 +63,16 @@ def test_the_model_imports_the_standard_library_only() -> None:
         assert imports_of(path) <= set(sys.stdlib_module_names) | {"ctxfs"}, path
 
 
+def test_built_in_tools_stand_on_their_own() -> None:
+    for path in (ROOT / "tools").rglob("*.py"):
+        assert imports_of(path) <= set(sys.stdlib_module_names), path
+
+
 def test_only_the_composition_root_makes_an_app_s_parts() -> None:
     for path in SOURCES:
         text = path.read_text()
         if path.name != "app.py" and not {"mounts", "services"} & set(path.parts):
-            assert "from mounts" not in text or "import hit_record" in text, path
+            assert "from ctxfs.mounts" not in text or "import hit_record" in text, path
 
 
 def test_every_package_is_described() -> None:

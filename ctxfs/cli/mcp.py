@@ -41,13 +41,13 @@ def mcp(context: click.Context, principal: str, token: str, address: str) -> Non
     layout = find_store(context.obj)
     if not address:
         gc.disable()  # collections take a quarter of the start: the protocol's many types all stay
-        from mcp_server.server import serve_stdio
+        from ctxfs.mcp_server.server import serve_stdio
 
         gc.freeze()
         gc.enable()
         serve_stdio(layout, principal, token)
         return
-    from mcp_server.http import parse_address, serve_http
+    from ctxfs.mcp_server.http import parse_address, serve_http
 
     warn(f"serving {parse_address(address).url}; Ctrl-C ends it")
     serve_http(layout, address, principal)
@@ -78,8 +78,8 @@ def install(context: click.Context, client: str, user: bool, name: str, principa
     Prints the configuration for CLIENT. With --write it goes into the configuration file of CLIENT. The rest of that
     file stays, its former content is saved as FILE.before-ctxfs, and a second run changes nothing.
     """
-    from mcp_server.client_config import CLIENTS, entry_of, shown
-    from mcp_server.client_config import install as write_entry
+    from ctxfs.mcp_server.client_config import CLIENTS, entry_of, shown
+    from ctxfs.mcp_server.client_config import install as write_entry
 
     layout, configuration = find_store(context.obj), CLIENTS[client]
     client_principal = str(parse_principal(principal or f"agent:{client}"))
@@ -100,8 +100,8 @@ def uninstall(client: str, user: bool, name: str) -> None:
 
     Takes the entry of `install --write` out of CLIENT's configuration.
     """
-    from mcp_server.client_config import CLIENTS
-    from mcp_server.client_config import uninstall as remove_entry
+    from ctxfs.mcp_server.client_config import CLIENTS
+    from ctxfs.mcp_server.client_config import uninstall as remove_entry
 
     configuration = CLIENTS[client]
     file = configuration.file(None if user else Path.cwd())
@@ -124,7 +124,7 @@ def mcp_call(tool: str, server: tuple[str, ...]) -> None:
     """
     import json
 
-    from mcp_server.client import call_tool
+    from ctxfs.mcp_server.client import call_tool
 
     try:
         arguments = json.loads(sys.stdin.buffer.read() or b"{}")

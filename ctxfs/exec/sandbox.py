@@ -42,6 +42,7 @@ _ISOLATION_OPTIONS = (
     "--clearenv",
 )
 _PACKAGE = HostPath(__file__).parent.parent
+BUILTIN_TOOLS = HostPath(os.path.realpath(_PACKAGE / "builtin_tools"))  # a link in a checkout
 _PROBE = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *_ISOLATION_OPTIONS, "--unshare-net")
 
 
@@ -163,7 +164,7 @@ def _bind_machine() -> Iterator[str]:
 def _runtime_options(search_path: str) -> tuple[str, ...]:
     """Return the options that bind the running interpreter and the PATH, unless their folders are bound already."""
     packages = (folder for folder in sys.path if folder.endswith("-packages"))
-    folders = [sys.prefix, sys.base_prefix, *packages, str(_PACKAGE), str(_PACKAGE.parent / "tools")]
+    folders = [sys.prefix, sys.base_prefix, *packages, str(_PACKAGE), str(BUILTIN_TOOLS)]
     for folder in filter(os.path.isabs, search_path.split(os.pathsep)):
         above = HostPath(folder).parent
         depth = len(above.parts) - (2 if above.parts[1:2] == ("root",) else 3)  # below a home directory

@@ -3,10 +3,10 @@
 from ctxfs.context.delivery.tasks import Tasks
 from ctxfs.eventlog.log import EventLog
 from ctxfs.index.search.searcher import Searcher
+from ctxfs.mounts.search import SearchView
 from ctxfs.threads import blocking
 from ctxfs.toolbox import Toolbox
 from ctxfs.versions.phrases import Phrases
-from mounts.search import SearchView
 
 
 class DerivedErasure:

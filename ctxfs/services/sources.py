@@ -10,6 +10,8 @@ from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
+from ctxfs.mounts import knowledge
+from ctxfs.mounts.mcp_documents import Documents, McpDocumentsMount
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.services.providers import MountProviders
 from ctxfs.store.config import Settings, read_settings
@@ -19,8 +21,6 @@ from ctxfs.store.registry import confirmed_roots
 from ctxfs.toolbox import Toolbox
 from ctxfs.vfs.caller_context import acting_principal
 from ctxfs.vfs.namespace import Namespace
-from mounts import knowledge
-from mounts.mcp_documents import Documents, McpDocumentsMount
 
 
 class SettingsFile:
@@ -127,7 +127,7 @@ class Sources:
 
 
 class _DocumentServer:
-    """The documents of one MCP server. Implements `mounts.mcp_documents.DocumentServer`."""
+    """The documents of one MCP server. Implements `ctxfs.mounts.mcp_documents.DocumentServer`."""
 
     def __init__(self, tools: Toolbox, name: str) -> None:
         self._tools = tools

@@ -15,6 +15,7 @@ from ctxfs.model.errors import path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.model.principal import Principal
+from ctxfs.mounts.control import ControlMount, as_json
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
 from ctxfs.services.sources import Sources
@@ -26,7 +27,6 @@ from ctxfs.toolbox import Toolbox
 from ctxfs.versions.archive import Archive
 from ctxfs.vfs.caller_context import acting_principal
 from ctxfs.vfs.namespace import Namespace
-from mounts.control import ControlMount, as_json
 
 
 class MountListing(Protocol):

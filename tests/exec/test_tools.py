@@ -20,10 +20,10 @@ from ctxfs.exec.definition import parse_tool
 from ctxfs.exec.folder_provider import digest_of
 from ctxfs.exec.runner import program_of
 from ctxfs.exec.sandbox import Sandbox, SandboxView, find_bubblewrap, sandboxed_command
+from ctxfs.mcp_server.server import opened
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
-from mcp_server.server import opened
 from tests.live import Live, eventually, mcp_call
 
 ECHO = 'description = "Say what it was asked"\ncommand = ["sh", "run.sh"]\nread_only = true\nopen_world = false\n'

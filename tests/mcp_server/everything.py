@@ -48,11 +48,11 @@ from mcp.types import (
     TextResourceContents,
 )
 
+from ctxfs.mcp_server.http import parse_address, serve
+from ctxfs.mcp_server.prompts import PromptReply
+from ctxfs.mcp_server.server import Additions
+from ctxfs.mcp_server.tool_registry import ADDS, READS, Answer, Call, Entry, failure, text
 from ctxfs.store.layout import find_store
-from mcp_server.http import parse_address, serve
-from mcp_server.prompts import PromptReply
-from mcp_server.server import Additions
-from mcp_server.tool_registry import ADDS, READS, Answer, Call, Entry, failure, text
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
 WAV = base64.b64encode(

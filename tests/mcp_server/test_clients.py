@@ -20,13 +20,13 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent, TextResourceContents
 
+from ctxfs.mcp_server.http import parse_address
+from ctxfs.mcp_server.resources import ResourceNotifications
+from ctxfs.mcp_server.server import SingleSession, TreeServer, opened
+from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
-from mcp_server.http import parse_address
-from mcp_server.resources import ResourceNotifications
-from mcp_server.server import SingleSession, TreeServer, opened
-from mcp_server.sessions import TreeSession
 from tests.live import Live, eventually
 
 ERAS = ("legacy", "2026-07-28")

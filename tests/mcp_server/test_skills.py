@@ -11,9 +11,9 @@ from mcp.client import Client as McpClient
 from mcp.shared.exceptions import MCPError
 
 from ctxfs.context.skills import parse_skill, skill_folders
+from ctxfs.mcp_server.server import opened
 from ctxfs.model.path import Path as TreePath
 from ctxfs.store.layout import Layout
-from mcp_server.server import opened
 from tests.live import Live, eventually
 
 SKILL = "---\nname: {name}\ndescription: {words}\nsince: 2026-01-01\n---\n\n# How\n\nRead more in refs/MORE.md.\n"

@@ -12,9 +12,9 @@ from mcp.client import Client as McpClient
 from mcp.types import TextContent
 
 from ctxfs.context.build.token_bound import upper_bound
+from ctxfs.mcp_server.server import opened, own_tools
+from ctxfs.mcp_server.tool_registry import ToolTable
 from ctxfs.store.layout import Layout
-from mcp_server.server import opened, own_tools
-from mcp_server.tool_registry import ToolTable
 from tests.live import Live, eventually, mcp_call
 
 Ask = Callable[..., str]

@@ -23,7 +23,7 @@ from ctxfs.context.build.tokens import open_tokenizer
 from ctxfs.context.delivery.loader import split_stream
 from ctxfs.index.extract.file_reader import detect_kind
 from ctxfs.index.extract.formats import UnreadableFile, extract_chunks
-from mounts.agents_guide import render_guide
+from ctxfs.mounts.agents_guide import render_guide
 
 ROUNDS = int(os.environ.get("CTXFS_BUDGET_ROUNDS", "10000"))
 _SHARES = 4  # the rounds are divided among this many tests

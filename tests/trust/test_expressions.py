@@ -15,12 +15,9 @@ from typing import Any
 import pytest
 
 import ctxfs
-import mcp_server
-import mounts
 from ctxfs.context.build import secrets
 from ctxfs.context.build.secrets import find_secrets
 
-PACKAGES = (ctxfs, mcp_server, mounts)
 _PAIRS = (
     "a |A |0.|0,|a.|a-|a'|-a|- |* |a:|ab|aA|Aa|0a|a0|a@|a,|a;|1/|# | #|](|$(|${|{{|[[|one |. A|a. |one-|1. || a |\\a"
 )
@@ -65,18 +62,17 @@ def _written_in(source: str) -> Iterator[str | bytes]:
 def patterns() -> dict[tuple[str | bytes, int], str]:
     """Return {(expression, flags): location} of all expressions in the packages."""
     locations: dict[tuple[str | bytes, int], str] = {}
-    for package in PACKAGES:
-        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if info.name.endswith("__main__"):
-                continue
-            module = importlib.import_module(info.name)
-            for name, value in vars(module).items():
-                for pattern in _values_of(value):
-                    locations.setdefault((pattern.pattern, pattern.flags), f"{info.name}.{name}")
-            source = Path(module.__file__ or "")
-            for expression in _written_in(source.read_text() if source.suffix == ".py" else ""):
-                pattern = re.compile(expression)
-                locations.setdefault((pattern.pattern, pattern.flags), info.name)
+    for info in pkgutil.walk_packages(ctxfs.__path__, "ctxfs."):
+        if info.name.endswith("__main__"):
+            continue
+        module = importlib.import_module(info.name)
+        for name, value in vars(module).items():
+            for pattern in _values_of(value):
+                locations.setdefault((pattern.pattern, pattern.flags), f"{info.name}.{name}")
+        source = Path(module.__file__ or "")
+        for expression in _written_in(source.read_text() if source.suffix == ".py" else ""):
+            pattern = re.compile(expression)
+            locations.setdefault((pattern.pattern, pattern.flags), info.name)
     for form in secrets._load_forms():
         for pattern in form.patterns:
             locations.setdefault((pattern.pattern, pattern.flags), f"secrets: {form.kind}")

@@ -12,9 +12,9 @@ import pytest
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.render import fenced, render
 from ctxfs.context.delivery.loader import Delta, Step, Window, render_delta
+from ctxfs.mcp_server.uris import path_of, printable_path
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.path import lines_of, one_line
-from mcp_server.uris import path_of, printable_path
 from tests.live import Live, mcp_call
 
 # Every character that may end a line, move a cursor, colour a terminal or turn the direction of writing.

@@ -27,8 +27,8 @@ from ctxfs.index.search.index_monitor import NoIndexMonitor
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
 from ctxfs.model.path import ROOT
+from ctxfs.mounts.search import render_results
 from ctxfs.store.layout import Layout
-from mounts.search import render_results
 from tests.live import Live
 from tests.unit.index.test_index import Index
 

@@ -11,8 +11,8 @@ import pytest
 from mcp.client import Client as McpClient
 from mcp.types import TextContent
 
+from ctxfs.mcp_server.server import opened
 from ctxfs.store.layout import Layout
-from mcp_server.server import opened
 from tests.live import Live
 
 

@@ -14,8 +14,8 @@ from ctxfs.exec.registry import ToolRegistry
 from ctxfs.mcp_client.provider import McpProvider, ServerState
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
+from ctxfs.mounts.tools import ToolsMount
 from ctxfs.store.config import ServerSource
-from mounts.tools import ToolsMount
 from tests.open_scope import OpenScope
 
 HARMLESS = {"readOnlyHint": True, "openWorldHint": False}

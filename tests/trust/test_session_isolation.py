@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from ctxfs.mcp_server.resources import ResourceNotifications
+from ctxfs.mcp_server.uris import uri_of
 from ctxfs.model.entry import Entry
 from ctxfs.model.path import Path as TreePath
 from ctxfs.rpc.client import Client
 from ctxfs.rpc.wire import entry_to_wire
-from mcp_server.resources import ResourceNotifications
-from mcp_server.uris import uri_of
 from tests.live import Live, code_of, mcp_call
 
 pytestmark = pytest.mark.fuse

@@ -10,8 +10,8 @@ from ctxfs.daemon.api.results import GlobPaths, GrepLines, SearchResult
 from ctxfs.index.search.grep import Matcher
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import ROOT, Path, printable
+from ctxfs.mounts.search import hit_record
 from ctxfs.vfs.session import Session
-from mounts.search import hit_record
 
 _MAX_FOUND_PATHS = 100_000
 _MAX_LINES = 1_000_000

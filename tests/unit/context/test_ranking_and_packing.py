@@ -144,7 +144,7 @@ def test_the_bound_does_not_count_opaque_or_cjk_text_by_quarter_characters(text:
 def test_a_link_to_a_file_with_a_name_of_255_bytes_keeps_its_extension() -> None:
     from ctxfs.index.engines.catalog_schema import ChunkRow
     from ctxfs.index.search.results import Hit
-    from mounts.search import name_links
+    from ctxfs.mounts.search import name_links
 
     hit = Hit(ChunkRow(1, "memory/" + "ä" * 126 + ".md", 1, 1, "", "x", "markdown", 0, "", "", None), 1.0)
     ((name, target),) = name_links([hit, hit], 20)

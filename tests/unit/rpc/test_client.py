@@ -9,11 +9,11 @@ import pytest
 import trio
 
 from ctxfs.daemon.session import LocalSession, connect
+from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.address import socket_path
 from ctxfs.rpc.client import Client, NoDaemon
 from ctxfs.store.layout import Layout, create_store
-from mcp_server.sessions import TreeSession
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Test the built package in clean environments."""
