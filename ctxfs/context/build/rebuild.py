@@ -73,10 +73,10 @@ def _fill_text(piece: Piece, expected: str, data: bytes | None, extract: Extract
         chunks = extract(piece.path.rpartition("/")[2], data)
     except UnreadableFile:
         return None
-    for chunk in chunks:
-        if (chunk.first, chunk.last) == (piece.first, piece.last) and digest(chunk.text) == expected:
-            return replace(piece, text=chunk.text)
-    return None
+    texts = [chunk.text for chunk in chunks if (chunk.first, chunk.last) == (piece.first, piece.last)]
+    # Another version of the chunker may have cut the same lines elsewhere.
+    texts.append("\n".join(data.decode("utf-8", "replace").split("\n")[piece.first - 1 : piece.last]))
+    return next((replace(piece, text=text) for text in texts if digest(text) == expected), None)
 
 
 async def changed_since(manifest: Manifest, current: Callable[[str], Awaitable[str]]) -> list[str]:

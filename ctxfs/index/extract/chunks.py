@@ -1,25 +1,23 @@
 """Chunker: split a text into the units that are ranked and packed: sections, functions, turns, records, paragraphs.
 
-Pure. A chunk consists of whole lines and has about TARGET_CHARACTERS. It exceeds MAX_CHUNK_CHARACTERS by at
-most one line. The chunks of a file cover every line that is not blank exactly once.
+Pure. A chunk consists of whole lines and has about TARGET_CHARACTERS (`blocks.py`). It exceeds MAX_CHUNK_CHARACTERS by
+at most one line. The chunks of a file cover every line that is not blank exactly once.
 """
 
 import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ctxfs.index.extract.blocks import TARGET_CHARACTERS, Block, LineSizes, find_front_matter_end, fit_blocks
 from ctxfs.index.extract.dates import find_first_day, parse_day
 
 if TYPE_CHECKING:
     from ctxfs.index.extract.syntax import Definition
 
-TARGET_CHARACTERS = 700
-MAX_CHUNK_CHARACTERS = 1200
-_MAX_STUB_CHARACTERS = 120
 MAX_LINE_CHARACTERS = 4000
 _MAX_WHOLE_BLOCKS = 5000
 _HEAD_CHARACTERS = 4000
@@ -40,23 +38,6 @@ class Chunk:
     first: int
     last: int
     heading: str = ""
-    author: str = ""
-    day: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Lines `start` to `end` (from 0, `end` excluded) that belong together, before blocks are joined or split by size.
-
-    `members_of` is the class or module whose members may share a chunk; None if they may not. An `is_whole` block is
-    never joined, even if it is small: a turn, a record.
-    """
-
-    start: int
-    end: int
-    heading: str = ""
-    members_of: str | None = None
-    is_whole: bool = False
     author: str = ""
     day: int | None = None
 
@@ -124,9 +105,8 @@ def split_into_chunks(name: str, text: str) -> list[Chunk]:
         # Records of a long log share chunks: one vector for each of a hundred thousand lines would take hours.
         blocks = [Block(block.start, block.end, block.heading, block.members_of) for block in blocks]
     author, day = _parse_file_defaults(name, text, kind)
-    return [
-        chunk for block in _even_sizes(blocks, lines) if (chunk := _make_chunk(block, lines, author, day)) is not None
-    ]
+    fitted = fit_blocks(blocks, lines, find_front_matter_end(lines) if kind == "markdown" else 0)
+    return [chunk for block in fitted if (chunk := _make_chunk(block, lines, author, day)) is not None]
 
 
 def _parse_file_defaults(name: str, text: str, kind: TextKind) -> tuple[str, int | None]:
@@ -157,67 +137,6 @@ def _make_chunk(block: Block, lines: list[str], author: str, day: int | None) ->
     return Chunk(
         text, start + 1, end, block.heading, block.author or author, block.day if block.day is not None else day
     )
-
-
-def _even_sizes(blocks: Iterable[Block], lines: list[str]) -> Iterator[Block]:
-    """Join small neighbouring blocks up to TARGET_CHARACTERS and split blocks over MAX_CHUNK_CHARACTERS.
-
-    Neighbours with the same heading are joined. Small members of one class or module are joined under its name.
-    """
-    pending: Block | None = None
-    for block in blocks:
-        if pending is not None and _can_join(pending, block, lines):
-            pending = Block(pending.start, block.end, _join_headings(pending, block, lines), pending.members_of)
-            continue
-        if pending is not None:
-            yield from _split_block(pending, lines)
-        pending = block
-    if pending is not None:
-        yield from _split_block(pending, lines)
-
-
-def _can_join(pending: Block, block: Block, lines: list[str]) -> bool:
-    if pending.is_whole or block.is_whole:
-        return False
-    if pending.heading != block.heading and (pending.members_of is None or pending.members_of != block.members_of):
-        return False
-    # A heading or an import alone has no content to rank: it is joined to the next block of any size.
-    return (
-        _count_characters(lines, pending.start, block.end) <= TARGET_CHARACTERS
-        or _count_characters(lines, pending.start, pending.end) < _MAX_STUB_CHARACTERS
-    )
-
-
-def _join_headings(pending: Block, block: Block, lines: list[str]) -> str:
-    if pending.heading == block.heading or _count_characters(lines, pending.start, pending.end) < _MAX_STUB_CHARACTERS:
-        return block.heading
-    return pending.members_of or ""
-
-
-def _count_characters(lines: list[str], start: int, end: int) -> int:
-    return sum(len(line) + 1 for line in lines[start:end])
-
-
-def _split_block(block: Block, lines: list[str]) -> Iterator[Block]:
-    """Split a block once it reaches TARGET_CHARACTERS.
-
-    Split at a blank line if there is one before MAX_CHUNK_CHARACTERS, else there.
-    """
-    start, size, blank = block.start, 0, -1
-    for number in range(block.start, block.end):
-        length = len(lines[number]) + 1
-        if size + length > MAX_CHUNK_CHARACTERS and number > start:
-            end = blank if blank > start else number
-            yield replace(block, start=start, end=end)
-            start, size, blank = end, _count_characters(lines, end, number), -1
-        size += length
-        if size >= TARGET_CHARACTERS // 2 and not lines[number].strip():
-            blank = number
-            if size >= TARGET_CHARACTERS:
-                yield replace(block, start=start, end=number + 1)
-                start, size, blank = number + 1, 0, -1
-    if start < block.end:
-        yield replace(block, start=start)
 
 
 def _find_paragraphs(lines: list[str]) -> list[Block]:
@@ -344,15 +263,20 @@ def _find_source_blocks(name: str, text: str, lines: list[str]) -> list[Block]:
     if not definitions:
         return _find_code_blocks(lines)
     blocks: list[Block] = []
-    _append_nested(definitions, 0, len(lines), (), blocks)
+    _append_nested(definitions, LineSizes(lines), 0, len(lines), (), blocks)
     # Blank lines between definitions are dropped: joined to a small definition, they would replace its name.
     return [block for block in blocks if any(line.strip() for line in lines[block.start : block.end])]
 
 
 def _append_nested(
-    definitions: Sequence["Definition"], start: int, end: int, trail: tuple[str, ...], blocks: list[Block]
+    definitions: Sequence["Definition"],
+    sizes: LineSizes,
+    start: int,
+    end: int,
+    trail: tuple[str, ...],
+    blocks: list[Block],
 ) -> None:
-    """Append the blocks of lines `start` to `end` to `out`: one for each function, and for each member of a class."""
+    """Append the blocks of lines `start` to `end`: one for each function, each member of a class, and each small class."""
     position = start
     shared_name = ".".join(trail)
     for definition in definitions:
@@ -362,8 +286,8 @@ def _append_nested(
         if first_line > position:
             blocks.append(Block(position, first_line, shared_name, shared_name))
         names = (*trail, definition.name) if definition.name else trail
-        if definition.is_container:
-            _append_nested(definition.members, first_line, min(definition.end, end), names, blocks)
+        if definition.is_container and sizes.count(first_line, min(definition.end, end)) > TARGET_CHARACTERS:
+            _append_nested(definition.members, sizes, first_line, min(definition.end, end), names, blocks)
         else:
             blocks.append(Block(first_line, min(definition.end, end), ".".join(names), shared_name))
         position = min(definition.end, end)

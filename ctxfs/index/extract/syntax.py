@@ -6,7 +6,7 @@ The only module that imports tree-sitter.
 import ast
 import importlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -75,7 +75,7 @@ def find_definitions(suffix: str, text: str) -> tuple[Definition, ...] | None:
     """
     if suffix in ("py", "pyi"):
         try:
-            return _find_python_definitions(ast.parse(text).body)
+            return _with_comments(_find_python_definitions(ast.parse(text).body), text.split("\n"), 0)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
     parser = _load_parser(suffix)
@@ -94,6 +94,25 @@ def _find_python_definitions(body: list[ast.stmt]) -> tuple[Definition, ...]:
             members = _find_python_definitions(node.body) if is_class else ()
             definitions.append(Definition(node.name, first, node.end_lineno or node.lineno, members, is_class))
     return tuple(definitions)
+
+
+def _with_comments(definitions: Sequence[Definition], lines: Sequence[str], start: int) -> tuple[Definition, ...]:
+    """Return definitions from line `start`, each with the comments above it that have its indentation."""
+    commented = []
+    for definition in definitions:
+        first = min(definition.start, len(lines) - 1)  # the parser also ends lines at a lone carriage return
+        indent = lines[first][: len(lines[first]) - len(lines[first].lstrip())] + "#"
+        while first > start and (lines[first - 1].startswith(indent) or _is_gap(lines, first, start, indent)):
+            first -= 1
+        members = _with_comments(definition.members, lines, definition.start + 1)
+        commented.append(replace(definition, start=first, members=members))
+        start = definition.end
+    return tuple(commented)
+
+
+def _is_gap(lines: Sequence[str], line: int, start: int, indent: str) -> bool:
+    """Return True if the line above is blank, and the one above that is a comment."""
+    return line - 2 >= start and not lines[line - 1].strip() and lines[line - 2].startswith(indent)
 
 
 @cache

@@ -1,3 +1,4 @@
+import re
 from datetime import date
 from pathlib import Path
 
@@ -6,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ctxfs
-from ctxfs.index.extract.chunks import MAX_CHUNK_CHARACTERS, MAX_LINE_CHARACTERS, detect_text_kind, split_into_chunks
+from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS, MIN_PART_CHARACTERS
+from ctxfs.index.extract.chunks import MAX_LINE_CHARACTERS, detect_text_kind, split_into_chunks
 from ctxfs.index.extract.dates import find_dates
+from ctxfs.index.extract.formats import extract_chunks
 
 REAL = sorted(Path(ctxfs.__file__).parent.rglob("*.py")) + sorted(Path(ctxfs.__file__).parent.parent.glob("*.md"))
 
@@ -117,3 +120,68 @@ def test_dates_are_read_as_people_write_them(text: str, wanted: list[tuple[int |
 
 def test_one_line_of_megabytes_is_bounded() -> None:
     assert sum(len(chunk.text) for chunk in split_into_chunks("a.json", "x" * 5_000_000)) <= MAX_LINE_CHARACTERS
+
+
+TITLES_ALONE = {
+    "atx.md": "# No Friday deploys\n\n## Context\n\nDeploys broke twice.\n\n## Decision\n\nNone on Fridays.\n",
+    "close.md": "# Guide\n## Keys\n### Rotation\nEvery ninety days.\n",
+    "setext.md": "Guide\n=====\n\nKeys\n----\n\nEvery ninety days.\n",
+    "over.rst": "=====\nGuide\n=====\n\nKeys\n----\n\nEvery ninety days.\n",
+    "last.md": "# Guide\n\nEvery ninety days.\n\n## See also\n\n## Later\n",
+    "long.md": f"# {'A long title of many words ' * 6}\n\n## Keys\n\n{'Every ninety days. ' * 60}\n",
+    "page.html": "<h1>Guide</h1><h2>Keys</h2><p>Every ninety days.</p>",
+}
+
+
+@pytest.mark.parametrize("name", TITLES_ALONE)
+def test_heading_without_text_lends_its_words_to_the_chunk_below(name: str) -> None:
+    chunks = extract_chunks(name, TITLES_ALONE[name].encode())
+    for chunk in chunks:
+        words = set(re.findall(r"[a-z]+", chunk.text.lower()))
+        assert words & {"days", "twice", "fridays"}, chunk
+    assert any(chunk.text.lstrip("=\n").startswith(("# ", "Guide")) for chunk in chunks)
+
+
+def test_front_matter_belongs_to_the_first_text_below_it() -> None:
+    tags = "".join(f"  - topic-{number}\n" for number in range(40))
+    chunks = split_into_chunks("a.md", f"---\nauthor: Ada\ntags:\n{tags}---\n\n# Keys\n\nEvery ninety days.\n")
+    assert len(chunks) == 1
+    assert (chunks[0].heading, chunks[0].author, chunks[0].first) == ("Keys", "Ada", 1)
+    assert chunks[0].text.endswith("Every ninety days.")
+
+
+def test_outline_of_headings_is_a_text_of_its_own() -> None:
+    text = "".join(f"# Chapter {number} of the long story\n\n" for number in range(200))
+    chunks = split_into_chunks("outline.md", text)
+    assert 2 <= len(chunks) < 20
+
+
+@pytest.mark.parametrize("lines", range(12, 60))
+def test_function_is_split_evenly_and_its_rest_is_never_alone(lines: int) -> None:
+    body = "".join(f"    value_{number} = compute(value_{number - 1}, {number})\n" for number in range(1, lines))
+    text = f"def work():\n    first()\n{body}    return None\n\n\n{'OTHER = 1  # a constant of the module' * 40}\n"
+    parts = [chunk for chunk in split_into_chunks("a.py", text) if chunk.heading == "work"]
+    sizes = [len(part.text) for part in parts]
+    assert sum(sizes) >= len(body)
+    assert min(sizes) >= MIN_PART_CHARACTERS
+    assert max(sizes) <= 2 * min(sizes)
+
+
+def test_function_is_split_between_statements_rather_than_inside_one() -> None:
+    step = "    if ready(name):\n        first_call(name, 'something')\n        second_call(name, 'something else')\n"
+    parts = split_into_chunks("a.py", "def work(name):\n" + step * 20)
+    assert len(parts) > 2
+    assert all(part.text.startswith(("def", "    if")) for part in parts)
+
+
+def test_comment_belongs_to_the_definition_below_it() -> None:
+    text = f"{'import os  # a line long enough to fill' * 20}\n\n# Wrapper for a pipe handle\n\nclass Handle:\n"
+    text += "".join(f"    def method_{number}(self):\n        return {number} * 'x'\n\n" for number in range(40))
+    chunk = next(chunk for chunk in split_into_chunks("a.py", text) if "# Wrapper" in chunk.text)
+    assert "class Handle" in chunk.text
+
+
+def test_last_lines_of_a_module_are_not_a_chunk_of_their_own() -> None:
+    body = "".join(f"    value_{number} = compute({number}, 'a text')\n" for number in range(18))
+    chunks = split_into_chunks("a.py", f"def one():\n{body}\n\nONE = one()\n")
+    assert all(len(chunk.text) >= MIN_PART_CHARACTERS for chunk in chunks)

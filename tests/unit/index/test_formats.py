@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.index.extract.chunks import MAX_CHUNK_CHARACTERS, Chunk, split_into_chunks
+from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS
+from ctxfs.index.extract.chunks import Chunk, split_into_chunks
 from ctxfs.index.extract.formats import UnreadableFile, decode, extract_chunks, is_binary
 from ctxfs.index.extract.syntax import Definition, find_definitions
 

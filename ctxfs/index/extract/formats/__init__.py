@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from ctxfs.index.extract.chunks import MAX_CHUNK_CHARACTERS, TARGET_CHARACTERS, Chunk, split_into_chunks
+from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS, TARGET_CHARACTERS, is_title
+from ctxfs.index.extract.chunks import Chunk, split_into_chunks
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _HTML_SUFFIXES = frozenset((".html", ".htm", ".xhtml"))
@@ -131,17 +132,15 @@ def _replace_surrogates(chunk: Chunk) -> Chunk:
 def join_passages(passages: Iterable[Chunk]) -> Iterator[Chunk]:
     """Yield passages as chunks.
 
-    Join neighbours of equal heading, author and day up to TARGET_CHARACTERS. Split passages at MAX_CHUNK_CHARACTERS.
+    Join neighbours of equal heading, author and day up to TARGET_CHARACTERS, and a heading to the passage below it.
+    Split passages over MAX_CHUNK_CHARACTERS into even parts.
     """
     pending: Chunk | None = None
     for long_passage in passages:
         for passage in _split_passage(long_passage):
-            if (
-                pending is not None
-                and _can_join(pending, passage)
-                and len(pending.text) + len(passage.text) < TARGET_CHARACTERS
-            ):
-                pending = replace(pending, text=f"{pending.text}\n{passage.text}", last=passage.last)
+            if pending is not None and _can_join(pending, passage):
+                text = f"{pending.text}\n{passage.text}"
+                pending = replace(pending, text=text, last=passage.last, heading=passage.heading)
                 continue
             if pending is not None:
                 yield pending
@@ -151,18 +150,20 @@ def join_passages(passages: Iterable[Chunk]) -> Iterator[Chunk]:
 
 
 def _can_join(one: Chunk, other: Chunk) -> bool:
-    return (one.heading, one.author, one.day) == (other.heading, other.author, other.day)
+    if (one.author, one.day) != (other.author, other.day) or len(one.text) + len(other.text) >= MAX_CHUNK_CHARACTERS:
+        return False
+    is_small = one.heading == other.heading and len(one.text) + len(other.text) < TARGET_CHARACTERS
+    return is_small or is_title(one.text, one.heading)
 
 
 def _split_passage(passage: Chunk) -> Iterator[Chunk]:
-    """Yield parts of a passage of at most MAX_CHUNK_CHARACTERS, cut at line ends or spaces where there are any."""
+    """Yield even parts of a passage of at most MAX_CHUNK_CHARACTERS, cut at line ends or spaces where there are any."""
     remaining = passage.text.strip()
     while len(remaining) > MAX_CHUNK_CHARACTERS:
-        end = max(
-            remaining.rfind("\n", TARGET_CHARACTERS, MAX_CHUNK_CHARACTERS),
-            remaining.rfind(" ", TARGET_CHARACTERS, MAX_CHUNK_CHARACTERS),
-        )
-        end = end if end > 0 else MAX_CHUNK_CHARACTERS
+        ideal = len(remaining) / max(2, round(len(remaining) / TARGET_CHARACTERS))
+        least, most = int(ideal * 0.8), min(int(ideal * 1.2), MAX_CHUNK_CHARACTERS)
+        end = max(remaining.rfind("\n", least, most), remaining.rfind(" ", least, most))
+        end = end if end > 0 else most
         yield replace(passage, text=remaining[:end].rstrip())
         remaining = remaining[end:].lstrip()
     if remaining:
