@@ -126,7 +126,9 @@ def count(*tops: str) -> Counts:
 def packages() -> list[str]:
     """Return the folders that are counted one by one."""
     inner = sorted(
-        str(path.relative_to(ROOT)) for path in (ROOT / "ctxfs").iterdir() if (path / "__init__.py").exists()
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "ctxfs").iterdir()
+        if (path / "__init__.py").exists() and not path.is_symlink()
     )
     return [*inner, *(top for top in TOPS if top != "ctxfs")]
 

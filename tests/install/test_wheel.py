@@ -35,7 +35,7 @@ def find_python(version: str) -> Path | None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build from a copy of the files of the repository, without what earlier builds have left."""
+    """Build from a copy of the files of the repository, without the output of earlier builds."""
     folder = tmp_path_factory.mktemp("build")
     listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", folder=ROOT)
     for name in filter(None, listed.split("\0")):
@@ -58,7 +58,9 @@ def test_wheel_has_one_top_level_package_with_every_module(wheel: Path) -> None:
         real = ROOT / folder
         modules |= {f"ctxfs/{name}/{path.relative_to(real)}" for path in real.rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
-    assert {f"ctxfs/builtin_tools/{path.parent.name}/tool.toml" for path in (ROOT / "tools").glob("*/tool.toml")} <= names
+    assert {
+        f"ctxfs/builtin_tools/{path.parent.name}/tool.toml" for path in (ROOT / "tools").glob("*/tool.toml")
+    } <= names
 
 
 @pytest.mark.parametrize("version", VERSIONS)
