@@ -10,6 +10,7 @@ from ctxfs.fuse.open_file_cache import OpenFileCache
 from ctxfs.model.errors import path_error
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
+from ctxfs.policy import operations
 from ctxfs.policy.engine import ALL, PolicyEngine
 from ctxfs.policy.evaluate import Rights, is_repository
 from ctxfs.policy.rules import Verb
@@ -17,7 +18,7 @@ from ctxfs.versions.objects.fingerprint import blob_id
 from ctxfs.vfs.access_control import QUARANTINED, masked_mode
 
 _ALL_MODE_BITS = 0o177777
-_READ = int(Verb.READ)
+_READ = int(operations.READ)
 
 
 class Access:
@@ -118,11 +119,9 @@ class Access:
         """Check the permissions for an open with `flags` as of open(2). Raise the errors of `check_permission`."""
         if self.is_unrestricted:
             return
-        access = flags & os.O_ACCMODE
-        if not access and not flags & os.O_TRUNC and self.is_permitted(node, _READ):
+        if not flags & (os.O_ACCMODE | os.O_TRUNC) and self.is_permitted(node, _READ):
             return
-        verb = Verb.READ if access == os.O_RDONLY else Verb.WRITE if access == os.O_WRONLY else Verb.READ | Verb.WRITE
-        self.check_permission(node, verb | Verb.WRITE if flags & os.O_TRUNC else verb)
+        self.check_permission(node, operations.open_permissions(flags))
 
     def is_quarantined(self, fd: int, flags: int, path: str) -> bool:
         """Return True if an agent would read a quarantined file.
@@ -145,7 +144,7 @@ class Access:
         check_visible(parent, name)
         rights = self.rights_below(parent, name)
         if not rights.allows(verb):
-            hidden = verb is Verb.DELETE and not rights.exists
+            hidden = verb is operations.REMOVE and not rights.exists
             path = Path((*parent.path.parts, os.fsdecode(name)))
             raise path_error(errno.ENOENT if hidden else errno.EACCES, path)
 

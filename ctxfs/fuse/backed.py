@@ -20,7 +20,7 @@ from ctxfs.fuse.node_fds import SAFE_FLAGS
 from ctxfs.fuse.state import State
 from ctxfs.model.errors import path_error
 from ctxfs.model.path import Path
-from ctxfs.policy.rules import Verb
+from ctxfs.policy import operations
 from ctxfs.store import rooted_fs
 from ctxfs.versions.marks import marks_in
 from ctxfs.vfs.access_control import check_move
@@ -81,7 +81,7 @@ class BackedFiles:
 
     def readlink(self, node: Node) -> bytes:
         """Return the target of a symbolic link, unchanged."""
-        self._access.check_permission(node, Verb.READ)
+        self._access.check_permission(node, operations.READ)
         if (removed := self._directories.removed_fd(node)) is not None:
             return os.readlink(b"", dir_fd=removed)
         parent, name = self._node_fds.locate(node)
@@ -94,7 +94,7 @@ class BackedFiles:
 
         Return its attributes.
         """
-        self._access.check_name_permission(parent, name, Verb.CREATE)
+        self._access.check_name_permission(parent, name, operations.CREATE)
         with _caller_umask(caller):
             os.mknod(name, mode & ~_SET_IDS, rdev, dir_fd=self._directories.fd_for(parent))
         self._recorder.record_name("write", parent, name, "create")
@@ -102,7 +102,7 @@ class BackedFiles:
 
     def mkdir(self, parent: Node, name: bytes, mode: int, caller: RequestContext) -> Attributes:
         """Create a directory and return its attributes; the host applies the setgid bit of the parent."""
-        self._access.check_name_permission(parent, name, Verb.CREATE)
+        self._access.check_name_permission(parent, name, operations.CREATE)
         with _caller_umask(caller):
             os.mkdir(name, st.S_IMODE(mode), dir_fd=self._directories.fd_for(parent))
         self._recorder.record_name("write", parent, name, "create")
@@ -110,7 +110,7 @@ class BackedFiles:
 
     def symlink(self, parent: Node, name: bytes, target: bytes, caller: RequestContext) -> Attributes:
         """Create a symbolic link and return its attributes; the target is not checked."""
-        self._access.check_name_permission(parent, name, Verb.CREATE)
+        self._access.check_name_permission(parent, name, operations.CREATE)
         os.symlink(target, name, dir_fd=self._directories.fd_for(parent))
         self._recorder.record_name("write", parent, name, "create")
         return self._finish_creation(parent, name, caller)
@@ -121,8 +121,8 @@ class BackedFiles:
         The principal needs read and write permission on the file, because the new name may have other rights. Raise
         OSError EXDEV between areas.
         """
-        self._access.check_permission(node, Verb.READ | Verb.WRITE)
-        self._access.check_name_permission(parent, name, Verb.CREATE)
+        self._access.check_permission(node, operations.LINK)
+        self._access.check_name_permission(parent, name, operations.CREATE)
         if node.area is not parent.area:
             raise path_error(errno.EXDEV, node.path)
         fd = self._node_fds.find_open_fd(node)
@@ -141,7 +141,7 @@ class BackedFiles:
 
         A process that has the file open keeps it, also by an O_PATH descriptor, of which the mount receives no request.
         """
-        self._access.check_name_permission(parent, name, Verb.DELETE)
+        self._access.check_name_permission(parent, name, operations.REMOVE)
         node = self._nodes.node_named(parent, name)
         fd = self._node_fds.open_before_removal(node, parent, name)
         try:
@@ -155,7 +155,7 @@ class BackedFiles:
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
-        self._access.check_name_permission(parent, name, Verb.DELETE)
+        self._access.check_name_permission(parent, name, operations.REMOVE)
         if (node := self._nodes.node_named(parent, name)) is not None:
             with contextlib.suppress(OSError):  # the error of rmdir is more precise
                 self._directories.fd_for(node)
@@ -211,7 +211,7 @@ class BackedFiles:
         Raise OSError ESTALE if another process has created the file meanwhile: the kernel then repeats the lookup and
         opens it.
         """
-        self._access.check_name_permission(parent, name, Verb.CREATE)
+        self._access.check_name_permission(parent, name, operations.CREATE)
         area = parent.area
         assert area is not None
         directory = self._directories.fd_for(parent)

@@ -17,14 +17,14 @@ from ctxfs.fuse.attributes import OpenReply
 from ctxfs.fuse.inodes import Node, Version
 from ctxfs.fuse.state import State
 from ctxfs.model.errors import path_error
-from ctxfs.policy.rules import Verb
+from ctxfs.policy import operations
 from ctxfs.store import rooted_fs
 from ctxfs.vfs.access_control import WITHHELD
 
 OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC  # the flags that reach the host
 # Twice the longest tick of Linux (HZ=100): before 6.13 modification times have the granularity of ticks.
 TICK_NS = 20_000_000
-_READ, _WRITE = int(Verb.READ), int(Verb.WRITE)
+_READ, _WRITE = int(operations.READ), int(operations.WRITE)
 _MAX_COPY_BYTES = 64 * 1024 * 1024  # per request, because other requests wait for it
 # From Linux 6.13 on, a change after a stat of the file has a distinct time (multigrain timestamps).
 _HAS_FINE_TIMES = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2]) >= (6, 13)
@@ -104,7 +104,7 @@ class BackedIO:
         """Return bytes of an open file; raise OSError EACCES if reading is no longer permitted."""
         node = self._files[fd]
         if not self._access.is_permitted(node, _READ):
-            self._access.check_permission(node, Verb.READ)
+            self._access.check_permission(node, operations.READ)
         if self._access.policy.quarantine.paths and self._access.is_quarantined(fd, os.O_RDONLY, node.path_text):
             raise path_error(errno.EACCES, node.path, WITHHELD)
         return os.pread(fd, size, offset)
@@ -130,7 +130,7 @@ class BackedIO:
         """
         node = self._files[fd]
         if not self._access.is_permitted(node, _WRITE):
-            self._access.check_permission(node, Verb.WRITE)
+            self._access.check_permission(node, operations.WRITE)
         self._recorder.written.add(fd)
         if drop_privileges:
             self.drop_set_ids(node, fd)
@@ -142,7 +142,7 @@ class BackedIO:
     def allocate(self, fd: int, mode: int, offset: int, length: int, drop_privileges: bool) -> None:
         """Allocate space or punch a hole, as fallocate(2)."""
         node = self._files[fd]
-        self._access.check_permission(node, Verb.WRITE)
+        self._access.check_permission(node, operations.WRITE)
         if drop_privileges:
             self.drop_set_ids(node, fd)
         rooted_fs.allocate(fd, mode, offset, length)
@@ -153,7 +153,7 @@ class BackedIO:
 
         The position of the descriptor has no meaning, because all reads give their offset.
         """
-        self._access.check_permission(self._files[fd], Verb.READ)
+        self._access.check_permission(self._files[fd], operations.READ)
         return os.lseek(fd, offset, whence)
 
     def copy_range(
@@ -163,9 +163,9 @@ class BackedIO:
 
         Some host file systems share the blocks.
         """
-        self._access.check_permission(self._files[source], Verb.READ)
+        self._access.check_permission(self._files[source], operations.READ)
         node = self._files[target]
-        self._access.check_permission(node, Verb.WRITE)
+        self._access.check_permission(node, operations.WRITE)
         if drop_privileges:
             self.drop_set_ids(node, target)
         self._recorder.written.add(target)

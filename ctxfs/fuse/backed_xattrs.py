@@ -25,7 +25,7 @@ from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.state import State
 from ctxfs.model.errors import path_error
 from ctxfs.model.metadata import check_attribute
-from ctxfs.policy.rules import Verb
+from ctxfs.policy import operations
 from ctxfs.versions.marks import MARK_OP, MARKS
 from ctxfs.vfs.access_control import masked_mode
 
@@ -88,7 +88,9 @@ class BackedAttributes:
         check_writable(node)
         resizes = request.size is not None
         changes_meta = request.mode is not None or request.uid is not None or request.gid is not None
-        self._access.check_permission(node, Verb.META if changes_meta and not resizes else Verb.WRITE)
+        self._access.check_permission(
+            node, operations.setattr_permissions(resizes=resizes, changes_metadata=changes_meta)
+        )
         descriptor = fh if fh in self._files else self._node_fds.find_open_fd(node)
         if request.size is not None:
             self._io.truncate(node, fh, request.size)
@@ -145,7 +147,7 @@ class BackedAttributes:
 
     def get_xattr(self, node: Node, name: bytes) -> bytes:
         """Return the value of an extended attribute that the host stores."""
-        self._access.check_permission(node, Verb.READ)
+        self._access.check_permission(node, operations.READ)
         path, follow = self._node_fds.xattr_path(node)
         return os.getxattr(path, name, follow_symlinks=follow)
 
@@ -155,7 +157,7 @@ class BackedAttributes:
         An ACL is masked by the mode bits that are shown to the principal.
         """
         if name not in ACLS:
-            self._access.check_permission(node, Verb.READ)
+            self._access.check_permission(node, operations.READ)
         elif not self._access.rights(node).exists:
             raise path_error(errno.ENOENT, node.path)
         path, follow = self._node_fds.xattr_path(node)
@@ -189,7 +191,7 @@ class BackedAttributes:
         The kernel has checked that the caller may set it: `trusted.*` and capabilities require privileges.
         """
         check_writable(node)
-        self._access.check_permission(node, Verb.META)
+        self._access.check_permission(node, operations.SET_METADATA)
         self._check_xattr(node, name, value)
         path, follow = self._node_fds.xattr_path(node)
         os.setxattr(path, name, value, flags, follow_symlinks=follow)
@@ -214,7 +216,7 @@ class BackedAttributes:
 
     def list_xattrs(self, node: Node, *, is_root: bool) -> list[bytes]:
         """Return the names of extended attributes; those of `trusted.*` only for root, as natively."""
-        self._access.check_permission(node, Verb.READ)
+        self._access.check_permission(node, operations.READ)
         path, follow = self._node_fds.xattr_path(node)
         names = map(os.fsencode, os.listxattr(path, follow_symlinks=follow))
         return [
@@ -226,7 +228,7 @@ class BackedAttributes:
     def remove_xattr(self, node: Node, name: bytes) -> None:
         """Remove an extended attribute; raise OSError ENODATA if the file does not have it."""
         check_writable(node)
-        self._access.check_permission(node, Verb.META)
+        self._access.check_permission(node, operations.SET_METADATA)
         self._check_xattr(node, name, None)
         path, follow = self._node_fds.xattr_path(node)
         os.removexattr(path, name, follow_symlinks=follow)

@@ -23,7 +23,7 @@ from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_permitted, path_error, read_only
 from ctxfs.model.metadata import COMPUTED, PREFIX
 from ctxfs.model.path import Path, check_name
-from ctxfs.policy.rules import Verb
+from ctxfs.policy import operations
 from ctxfs.rpc.wire import ANSWERED
 from ctxfs.vfs.handles import check_size
 
@@ -235,7 +235,7 @@ class SyntheticFiles:
         if not self._access.is_unrestricted:
             path = self._handles.path(fh - FIRST_SYNTHETIC_HANDLE)
             if ".search" not in path.parts and not self._access.policy.is_allowed(
-                self._access.principal, Verb.READ, path
+                self._access.principal, operations.READ, path
             ):
                 raise path_error(errno.EACCES, path)
         return self._handles.read(fh - FIRST_SYNTHETIC_HANDLE, offset, size)

@@ -16,6 +16,7 @@ from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
+from ctxfs.policy import operations
 from ctxfs.policy.evaluate import Rights, tree_path_of
 from ctxfs.policy.quarantine import Quarantine
 from ctxfs.policy.rules import Verb
@@ -26,13 +27,11 @@ from ctxfs.vfs.mount_wrapper import MountWrapper
 _SEARCH_VIEW = ".search"  # results are computed for the calling principal, so a visible directory may be searched
 QUARANTINED = f"{PREFIX}quarantined"
 WITHHELD = "it is in quarantine"
-_READ, _WRITE = Verb.READ, Verb.WRITE
-_CHANGE_VERBS = {
-    Append: Verb.WRITE,
-    Remove: Verb.DELETE,
-    SetMeta: Verb.META,
-}  # the permissions for changes of existing paths
-CHANGES = Verb.WRITE | Verb.CREATE | Verb.DELETE | Verb.META
+_CHANGE_PERMISSIONS = {
+    Append: operations.WRITE,
+    Remove: operations.REMOVE,
+    SetMeta: operations.SET_METADATA,
+}  # for changes of existing paths
 
 
 class PolicyDecisions(Protocol):
@@ -132,7 +131,12 @@ class AccessControl(MountWrapper):
 
     def _check_read(self, path: Path, *, directories: bool = False) -> None:
         rights = self._visible(path)
-        if rights is None or rights.allows(Verb.READ) or _SEARCH_VIEW in path.parts or (directories and rights.leads):
+        if (
+            rights is None
+            or rights.allows(operations.READ)
+            or _SEARCH_VIEW in path.parts
+            or (directories and rights.leads)
+        ):
             return
         raise path_error(errno.EACCES, path)
 
@@ -157,19 +161,20 @@ class AccessControl(MountWrapper):
         match change:
             case Put(path, _, attributes, expects):
                 exists = await self._exists(path)
-                self._require(path, Verb.WRITE if exists else Verb.CREATE)
-                if expects and exists:
-                    self._require(path, Verb.READ)  # otherwise its content could be guessed by hash
+                compares = bool(expects) and exists
+                self._require(
+                    path,
+                    operations.put_permissions(exists=exists, compares=compares, sets_metadata=bool(attributes)),
+                )
+                if compares:
                     principal = acting_principal()
                     if principal is not None and not principal.is_person:
                         await self._check_quarantine(path)
-                if attributes:
-                    self._require(path, Verb.META)
             case MakeDir(path):
-                self._require(path, Verb.CREATE)
+                self._require(path, operations.CREATE)
             case Append(path) | Remove(path) | SetMeta(path):
                 self._visible(path)
-                self._require(path, _CHANGE_VERBS[type(change)])
+                self._require(path, _CHANGE_PERMISSIONS[type(change)])
             case Move(path, to):
                 await self._check_move(path, to)
             case _:
@@ -201,9 +206,7 @@ def check_move(source: Rights, target: Rights, *, is_dir: bool, replaces: bool, 
 
     Otherwise a move could take a file to a path with other rights.
     """
-    source_verbs, target_verbs = Verb.READ | Verb.DELETE, Verb.CREATE
-    if replaces:
-        target_verbs |= Verb.WRITE | Verb.DELETE
+    source_verbs, target_verbs = operations.move_permissions(replaces=replaces)
     if not source.allows(source_verbs) or (is_dir and source.below & source_verbs != source_verbs):
         raise path_error(errno.EACCES, path)
     if not target.allows(target_verbs) or (is_dir and target.below & target_verbs != target_verbs):
@@ -225,8 +228,8 @@ def masked_mode(mode: int, rights: Rights, *, is_dir: bool) -> int:
 
     A directory that only leads to permitted paths can be entered and listed.
     """
-    if not (rights.allows_some(CHANGES) if is_dir else rights.allows(_WRITE)):
+    if not (rights.allows_some(operations.CHANGE) if is_dir else rights.allows(operations.WRITE)):
         mode &= ~0o222
-    if not is_dir and not rights.allows(_READ):
+    if not is_dir and not rights.allows(operations.READ):
         mode &= ~0o555
     return mode

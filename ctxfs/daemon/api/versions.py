@@ -21,6 +21,7 @@ from ctxfs.daemon.api.results import (
 )
 from ctxfs.model.errors import CommandError, invalid, not_found, path_error
 from ctxfs.model.path import ROOT, Path
+from ctxfs.policy import operations
 from ctxfs.policy.owners import NEVER
 from ctxfs.policy.rules import Verb
 from ctxfs.store.layout import is_versioned
@@ -30,14 +31,14 @@ from ctxfs.versions.objects.commits import Actor, Commit
 from ctxfs.versions.objects.name_encoding import path_text
 from ctxfs.versions.recording.pathindex import CommitFilter
 from ctxfs.versions.rollback import Outcome
-from ctxfs.vfs.access_control import CHANGES, WITHHELD
+from ctxfs.vfs.access_control import WITHHELD
 from ctxfs.vfs.session import Session
 
 _MAX_LOG_ENTRIES = 1_000_000
 _MAX_LARGE_ROUNDS = 3
 _COMMIT = RightsBelow(Verb(0))
 _READ = RightsBelow(Verb.LIST | Verb.READ)
-_CHANGE = RightsBelow(Verb.LIST | Verb.READ | CHANGES)
+_CHANGE = RightsBelow(Verb.LIST | Verb.READ | operations.CHANGE)
 _READ_EVENT = AuditEvent("past", "path")
 _CHANGE_EVENT = AuditEvent("rollback", "path")
 ROLLBACK_EFFECTS = Effect.COMMITS_FIRST | Effect.CHANGES_WORK_TREE
