@@ -66,16 +66,17 @@ class IndexBar:
     def show(self, index: dict[str, Any], *, is_last: bool = False) -> None:
         """Show the index part of a `status` response; in a pipe every five seconds, and the last one."""
         indexed, _, total = str(index.get("words", "")).partition("/")
-        embedded = index["chunks"] - index["waiting_for_meaning"]
+        embeddable = index["embeddable"]
+        embedded = embeddable - index["waiting_for_meaning"]
         if self._terminal:
             self._progress.update(
                 self._words, completed=int(indexed or index["searchable"]), total=int(total or 0) or None
             )
-            self._progress.update(self._meaning, completed=embedded, total=index["chunks"] or None)
+            self._progress.update(self._meaning, completed=embedded, total=embeddable or None)
         elif is_last or time.monotonic() - self._last_line_at > _LINE_INTERVAL_SECONDS:
             self._last_line_at = time.monotonic()
             print(
-                f"{index['searchable']} files by words, {embedded} of {index['chunks']} chunks by meaning",
+                f"{index['searchable']} files by words, {embedded} of {embeddable} chunks by meaning",
                 file=sys.stderr,
             )
 

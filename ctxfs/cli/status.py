@@ -116,7 +116,7 @@ def _print_index(index: dict[str, Any]) -> None:
     )
     if index.get("behind") and not _index_fault(index):
         print_line(f"           {index['behind']}", fg="yellow")
-    embedded = index["chunks"] - index["waiting_for_meaning"]
+    embedded = index["embeddable"] - index["waiting_for_meaning"]
     print_line(f"words      {index['searchable']} of {index['files']} files, {index['chunks']} chunks")
     print_line(f"meaning    {embedded} chunks embedded, {index['waiting_for_meaning']} waiting")
     if index.get("model"):
@@ -130,8 +130,10 @@ def _print_index(index: dict[str, Any]) -> None:
             print_line(f"           {fault}", fg="yellow")
     if index["damaged"]:
         print_line(f"damaged    {index['damaged']}", fg="red")
+    for reason, count in index["noise"].items():
+        print_line(f"by words   {count} {'file' if count == 1 else 'files'}, never embedded: {reason}")
     for note, count in index["skipped"].items():
-        print_line(f"skipped    {count} files: {note}")
+        print_line(f"skipped    {count} {'file' if count == 1 else 'files'}: {note}")
     if index["skipped_files"]:
         print_line("           which: ctxfs cat .ctxfs/skipped.jsonl")
     for root, fault in index.get("watch", {}).items():

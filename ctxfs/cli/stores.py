@@ -66,24 +66,47 @@ def trust(place: str, yes: bool) -> None:
     metavar="PATTERN",
     help="Pattern of .gitignore for files that are not indexed; repeatable",
 )
+@click.option(
+    "--include",
+    multiple=True,
+    metavar="PATTERN",
+    help="Pattern of .gitignore for files that are no noise; repeatable",
+)
 @click.option("--tools", is_flag=True, help="Offer the programs of its folder tools/ after their approval")
 @click.pass_obj
-def add(store: str | None, folder: str, name: str, writable: bool, exclude: tuple[str, ...], tools: bool) -> None:
+def add(
+    store: str | None,
+    folder: str,
+    name: str,
+    writable: bool,
+    exclude: tuple[str, ...],
+    include: tuple[str, ...],
+    tools: bool,
+) -> None:
     """Add a folder as knowledge/NAME
 
-    FOLDER is indexed and not copied.
+    FOLDER is indexed and not copied. Lock files, generated code and other noise are found by words only.
     """
     opened = connect(find_store(store))
     path = os.path.abspath(os.path.expanduser(folder))
     try:
         if isinstance(opened, LocalSession):
             from ctxfs.daemon.registration import register_source
+            from ctxfs.store.config import Source
 
-            name, new = register_source(opened.app, path, name, writable, list(exclude), tools=tools)
+            source = Source(name, path, writable, exclude, tools, include)
+            name, new = register_source(opened.app, source)
             news = "added; it is indexed at the next mount, or now by: ctxfs reindex"
         else:
-            values = {"path": path, "name": name, "writable": writable, "exclude": list(exclude), "tools": tools}
-            added = opened.call("add", **values)
+            added = opened.call(
+                "add",
+                path=path,
+                name=name,
+                writable=writable,
+                exclude=list(exclude),
+                tools=tools,
+                include=list(include),
+            )
             name, new = added["name"], added["new"]
             news = "added; it is being indexed (ctxfs status --wait)"
         print_line(f"knowledge/{name} is {news if new else 'there already'}")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path as HostPath
 
 from ctxfs.app import App
@@ -27,31 +28,29 @@ def unregister_server(app: App, name: str) -> None:
     shutil.rmtree(app.layout.servers / name, ignore_errors=True)
 
 
-def register_source(
-    app: App, path: str, name: str, writable: bool, exclude: list[str], *, tools: bool = False
-) -> tuple[str, bool]:
+def register_source(app: App, new_source: Source) -> tuple[str, bool]:
     """Write a source into ctxfs.toml; return its name, and False if it was there already.
 
-    Raise CommandError for an invalid one.
+    An empty name stands for that of the folder. Raise CommandError for an invalid source.
     """
-    source = _check_source(app, path, name, writable, exclude, tools)
+    source = _check_source(app, new_source)
     new = source not in app.settings.sources
     if new:
         add_source(app.layout.config, source)
     return source.name, new
 
 
-def _check_source(app: App, path: str, name: str, writable: bool, exclude: list[str], tools: bool) -> Source:
-    folder = HostPath(path)
+def _check_source(app: App, source: Source) -> Source:
+    folder = HostPath(source.path)
     if not folder.is_dir():
         fault = "is not a folder" if folder.exists() else "does not exist"
-        raise CommandError(f"'{path}' {fault}", "give the path of a folder: ctxfs add DIR")
+        raise CommandError(f"'{folder}' {fault}", "give the path of a folder: ctxfs add DIR")
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise CommandError(f"'{path}' cannot be read", "check its permissions")
+        raise CommandError(f"'{folder}' cannot be read", "check its permissions")
     real, store = folder.resolve(), app.layout.root.resolve()
     if real == store or real.is_relative_to(store):
-        raise CommandError(f"'{path}' lies inside the store itself", "choose a folder of your own")
-    source = Source(check_source_name(name or real.name), str(real), writable, tuple(exclude), tools)
+        raise CommandError(f"'{folder}' lies inside the store itself", "choose a folder of your own")
+    source = replace(source, name=check_source_name(source.name or real.name), path=str(real))
     if any(server.name == source.name for server in app.settings.servers):
         raise CommandError(f"there is a server called '{source.name}'", "choose another: --name NAME")
     for other in app.settings.sources:

@@ -42,7 +42,7 @@ from ctxfs.eventlog.spool import AuditActor
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.fd_passing import FdSocket
 from ctxfs.rpc.server import Handler, Peer, Server
-from ctxfs.store.config import ServerSource, check_server_name, remove_source
+from ctxfs.store.config import ServerSource, Source, check_server_name, remove_source
 from ctxfs.store.errors_log import log_to
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
@@ -249,8 +249,8 @@ class Daemon:
 
     @method("add", AddParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("source", "path"))
     async def _add(self, peer: Peer, params: AddParams) -> Any:
-        options = params.path, params.name, params.writable, list(params.exclude)
-        name, new = await blocking(lambda: register_source(self._app, *options, tools=params.tools))
+        source = Source(params.name, params.path, params.writable, params.exclude, params.tools, params.include)
+        name, new = await blocking(register_source, self._app, source)
         if new:
             await self._sources_changed()
         return {"name": name, "new": new}

@@ -6,12 +6,16 @@ from pathlib import Path as HostPath
 
 @dataclass(frozen=True, slots=True)
 class IndexedRoot:
-    """A host folder whose files appear in the tree below `prefix`."""
+    """A host folder whose files appear in the tree below `prefix`.
+
+    `exclude` and `include` are .gitignore patterns: of files that are not indexed, and of files that are no noise.
+    """
 
     prefix: str
     root: str
     exclude: tuple[str, ...] = ()
     gitignore: bool = True
+    include: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

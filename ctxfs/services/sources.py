@@ -86,7 +86,11 @@ class Sources:
     def indexed_roots(self) -> list[IndexedRoot]:
         """Return every host folder whose files are indexed."""
         tree, settings = self._layout.tree, self._settings.current
-        roots = [IndexedRoot("memory", str(tree / "memory"), gitignore=False), IndexedRoot("pad", str(tree / "pad"))]
+        include = settings.index.include
+        roots = [
+            IndexedRoot("memory", str(tree / "memory"), gitignore=False, include=include),
+            IndexedRoot("pad", str(tree / "pad"), include=include),
+        ]
         if settings.tools.searchable:
             self._layout.calls.mkdir(exist_ok=True, mode=0o700)
             roots.append(IndexedRoot("tools", str(self._layout.calls), (ARGS, RESULT, STDERR), gitignore=False))
@@ -96,7 +100,12 @@ class Sources:
             for name in searchable
         ]
         return roots + [
-            IndexedRoot(f"knowledge/{source.name}", source.path, source.exclude + self._ignored(source.path))
+            IndexedRoot(
+                f"knowledge/{source.name}",
+                source.path,
+                source.exclude + self._ignored(source.path),
+                include=source.include,
+            )
             for source in settings.sources
         ]
 

@@ -121,6 +121,8 @@ class Status:
                 "skipped_files": self._readable(index.skipped_files),
                 "behind": self._searcher.behind(),
                 "chunks": counts.chunks if counts else 0,
+                "embeddable": counts.embeddable if counts else 0,
+                "noise": dict(index.noise),
                 "waiting_for_meaning": counts.waiting if counts else 0,
                 "vectors": index.vectors,
                 "meaning": index.meaning or "ok",

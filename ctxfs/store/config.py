@@ -25,8 +25,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 class Source:
     """A host folder shown as knowledge/<name>.
 
-    `exclude` are .gitignore patterns of files that are shown but not indexed. `tools`: tools in its folder tools/ are
-    offered, too.
+    `exclude` are .gitignore patterns of files that are shown but not indexed, `include` of files that are no noise.
+    `tools`: tools in its folder tools/ are offered, too.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Source:
     writable: bool = False
     exclude: tuple[str, ...] = ()
     tools: bool = False
+    include: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,9 @@ class IndexSettings:
     threads: int = field(default=2, metadata={"doc": "threads that the embedder may use"})
     max_file_bytes: int = field(
         default=4_000_000, metadata={"doc": "larger files are listed and readable, not indexed"}
+    )
+    include: tuple[str, ...] = field(
+        default=(), metadata={"doc": ".gitignore patterns of files that are no noise, in memory and pads"}
     )
     exact_below: int = field(default=20_000, metadata={"doc": "vectors searched exactly; above, by an HNSW graph"})
 
@@ -199,7 +203,8 @@ def default_text() -> str:
         '# name = "handbook"',
         '# path = "/home/me/handbook"',
         "# writable = false",
-        '# exclude = ["*.svg"]               # .gitignore patterns: shown, not indexed',
+        '# exclude = ["*.csv"]               # .gitignore patterns: shown, not indexed',
+        '# include = ["vendor/"]             # .gitignore patterns: no noise, so that they are embedded',
         "# tools = false                     # offer what is in its folder tools/, once it is approved",
         "",
         "# MCP servers, mounted as tools/<name>/ and knowledge/<name>/. `ctxfs tools add` and `ctxfs tools remove` keep this list.",
@@ -302,6 +307,7 @@ def _read_source(config: HostPath, entry: dict[str, Any]) -> Source:
             entry.get("writable", False),
             tuple(map(str, exclude)),
             entry.get("tools", False),
+            tuple(map(str, entry.get("include", []))),
         )
     except (KeyError, TypeError) as error:
         raise CommandError(f"'{config}': a [[source]] needs a name and a path ({error})", "") from error

@@ -49,6 +49,7 @@ class AddParams:
     writable: bool
     exclude: tuple[str, ...]
     tools: bool = False
+    include: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

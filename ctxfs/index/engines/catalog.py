@@ -10,6 +10,7 @@ from pathlib import Path as HostPath
 from typing import Any
 
 from ctxfs.index.engines.catalog_schema import (
+    NOT_EMBEDDED,
     SCHEMA,
     SCHEMA_VERSION,
     ChunkRow,
@@ -76,7 +77,7 @@ class Catalog(DerivedDatabase):
     def files_of(self, source: str) -> dict[str, FileRow]:
         """Return the files of a source by path, without those that are gone."""
         rows = self._db.execute(
-            "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state FROM files WHERE source=? AND state!='gone'",
+            "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state, noise FROM files WHERE source=? AND state!='gone'",
             (source,),
         )
         return {(row := FileRow(columns[0], _decode(columns[1]), *columns[2:])).path: row for columns in rows}
@@ -84,7 +85,7 @@ class Catalog(DerivedDatabase):
     def file(self, path: str) -> FileRow | None:
         """Return the file at `path`, or None if it is absent or gone."""
         columns = self._db.execute(
-            "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state FROM files WHERE path=? AND state!='gone'",
+            "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state, noise FROM files WHERE path=? AND state!='gone'",
             (encode_name(path),),
         ).fetchone()
         return FileRow(columns[0], _decode(columns[1]), *columns[2:]) if columns else None
@@ -202,6 +203,17 @@ class Catalog(DerivedDatabase):
         self._db.execute("DELETE FROM attributes WHERE file=?", (file,))
         self._db.executemany("INSERT INTO attributes VALUES(?,?,?)", ((file, *pair) for pair in attributes))
 
+    def set_noise(self, file: int, noise: str) -> None:
+        """Set the reason why a file is noise; empty if it is none. Its chunks are replaced afterwards."""
+        self._db.execute("UPDATE files SET noise=? WHERE id=?", (noise, file))
+
+    def noise_counts(self) -> dict[str, int]:
+        """Return the number of files that are noise, by reason, the most frequent reason first."""
+        rows = self._db.execute(
+            "SELECT noise, count(*) FROM files WHERE noise!='' AND state IN ('words', 'pending') GROUP BY noise ORDER BY 2 DESC, 1"
+        )
+        return dict(rows.fetchall())
+
     def set_kind(self, file: int, kind: str) -> None:
         """Set the kind of a file, and mark it pending, so that the full-text index commits it again."""
         self._db.execute("UPDATE files SET kind=?, state='pending' WHERE id=?", (kind, file))
@@ -266,11 +278,14 @@ class Catalog(DerivedDatabase):
     # chunks and vectors
 
     def replace_chunks(self, file: int, chunks: Iterable[Chunk]) -> None:
-        """Replace the chunks of a file."""
+        """Replace the chunks of a file; those of noise are not embeddable."""
         self._db.execute("DELETE FROM chunks WHERE file=?", (file,))
+        row = self._db.execute("SELECT noise='' FROM files WHERE id=?", (file,)).fetchone()
+        is_embeddable = bool(row[0]) if row else True
         self._record_change("VALUES(?)", (file,))
         self._db.executemany(
-            "INSERT INTO chunks(file, first, last, heading, text, author, day, traits, words) VALUES(?,?,?,?,?,?,?,?,?)",
+            "INSERT INTO chunks(file, first, last, heading, text, author, day, traits, words, embeddable) "
+            "VALUES(?,?,?,?,?,?,?,?,?,?)",
             (
                 (
                     file,
@@ -282,6 +297,7 @@ class Catalog(DerivedDatabase):
                     chunk.day,
                     int(detect_features(chunk.text, chunk.author)),
                     count_words(chunk.text),
+                    is_embeddable,
                 )
                 for chunk in chunks
             ),
@@ -334,7 +350,8 @@ class Catalog(DerivedDatabase):
         Leave out files that are gone.
         """
         select = (
-            "SELECT c.id, c.file, f.path, f.kind, c.author, c.day, c.traits, c.words, c.vector "
+            "SELECT c.id, c.file, f.path, f.kind, c.author, c.day, c.traits, c.words, "
+            f"CASE WHEN c.embeddable THEN c.vector ELSE {NOT_EMBEDDED:d} END "
             "FROM chunks c JOIN files f ON f.id=c.file WHERE f.state!='gone'"
         )
         rows = (
@@ -383,16 +400,17 @@ class Catalog(DerivedDatabase):
         return self._db.execute(sql).fetchone() is not None
 
     def count_waiting(self) -> tuple[int, int]:
-        """Return (number of chunks without a vector, number of chunks)."""
-        waiting = self._db.execute("SELECT count(*) FROM chunks WHERE vector IS NULL").fetchone()[0]
-        return int(waiting), int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
+        """Return (number of chunks that wait for a vector, number of chunks that have one or wait)."""
+        waiting = self._db.execute("SELECT count(*) FROM chunks WHERE vector IS NULL AND embeddable").fetchone()[0]
+        return int(waiting), int(self._db.execute("SELECT count(*) FROM chunks WHERE embeddable").fetchone()[0])
 
     def counts(self) -> Counts:
         """Return the totals. Scans the indexes: some milliseconds for 100,000 chunks."""
         states = dict(self._db.execute("SELECT state, count(*) FROM files GROUP BY state"))
-        waiting, chunks = self.count_waiting()
+        waiting, embeddable = self.count_waiting()
+        chunks = int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
         living = sum(count for state, count in states.items() if state != "gone")
-        return Counts(living, states.get("words", 0), states.get("skipped", 0), chunks, waiting)
+        return Counts(living, states.get("words", 0), states.get("skipped", 0), chunks, waiting, embeddable)
 
     def skipped(self) -> dict[str, int]:
         """Return the number of skipped files by note, the most frequent note first."""

@@ -7,6 +7,8 @@ Values of `files.state`:
 `skipped`: the file is only listed; `note` gives the reason.
 
 Semantic search does not find a chunk whose `vector` is NULL. A chunk number is never reused.
+`files.noise` is the reason why a file is noise (`ctxfs/model/noise.py`), empty for other files. The chunks of noise are
+not `embeddable`: they never get a vector, and do not wait for one.
 `changes` lists, in order, the files whose columns search has to reload (0: all files).
 A reader remembers its position in that list.
 """
@@ -14,12 +16,13 @@ A reader remembers its position in that list.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 SCHEMA = """
 CREATE TABLE files(
   id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
   mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, sha256 BLOB, kind TEXT NOT NULL, state TEXT NOT NULL,
-  note TEXT NOT NULL DEFAULT '');
+  note TEXT NOT NULL DEFAULT '', noise TEXT NOT NULL DEFAULT '');
+CREATE INDEX files_noise ON files(noise) WHERE noise != '';
 CREATE INDEX files_state ON files(state) WHERE state IN ('pending', 'gone');
 CREATE INDEX files_source ON files(source);
 CREATE TABLE attributes(
@@ -29,11 +32,12 @@ CREATE INDEX attributes_supersedes ON attributes(file) WHERE name='supersedes';
 CREATE TABLE chunks(
   id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE,
   first INTEGER NOT NULL, last INTEGER NOT NULL, heading TEXT NOT NULL, text TEXT NOT NULL, author TEXT NOT NULL, day INTEGER,
-  traits INTEGER NOT NULL, words INTEGER NOT NULL, vector INTEGER);
+  traits INTEGER NOT NULL, words INTEGER NOT NULL, vector INTEGER,
+  embeddable INTEGER NOT NULL DEFAULT 1);
 CREATE INDEX chunks_author ON chunks(author) WHERE author != '';
 CREATE INDEX chunks_file ON chunks(file);
 CREATE INDEX chunks_vector ON chunks(vector);
-CREATE INDEX chunks_waiting ON chunks(id) WHERE vector IS NULL;
+CREATE INDEX chunks_waiting ON chunks(id) WHERE vector IS NULL AND embeddable;
 CREATE TABLE models(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, dimensions INTEGER NOT NULL, spec TEXT NOT NULL);
 CREATE TABLE vectors(
   id INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL, digest BLOB NOT NULL, vector BLOB NOT NULL, UNIQUE(model, digest));
@@ -56,6 +60,7 @@ class FileRow:
     ctime_ns: int
     sha256: bytes | None
     state: str
+    noise: str
 
     @property
     def stat(self) -> "FileStat":
@@ -79,6 +84,7 @@ class ChunkRow(NamedTuple):
     day: int | None
 
 
+NOT_EMBEDDED = -2  # in the place of a vector: a chunk that never gets one
 # The columns of a chunk for ranking: number, file, folder, kind, author, day, traits, words, vector (None: not yet).
 RankingRow = tuple[int, int, str, str, str, int | None, int, int, int | None]
 
@@ -92,3 +98,4 @@ class Counts:
     skipped: int
     chunks: int
     waiting: int
+    embeddable: int

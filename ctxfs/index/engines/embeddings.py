@@ -17,7 +17,7 @@ SelectAmong = Callable[[str, Iterable[int | bytes]], Iterator[tuple[Any, ...]]] 
 WaitingChunk = tuple[int, str, str, str]  # number, heading, text and author of a chunk
 
 _SELECT_QUEUE = """
-SELECT chunks.id FROM chunks JOIN files ON files.id=chunks.file WHERE chunks.vector IS NULL AND chunks.id>?
+SELECT chunks.id FROM chunks JOIN files ON files.id=chunks.file WHERE chunks.vector IS NULL AND chunks.embeddable AND chunks.id>?
 ORDER BY files.path >= CAST('memory/' AS BLOB) AND files.path < CAST('memory0' AS BLOB)
   OR files.path >= CAST('pad/' AS BLOB) AND files.path < CAST('pad0' AS BLOB) DESC, files.mtime_ns DESC, chunks.id
 """
@@ -88,7 +88,9 @@ class Embeddings:
     @property
     def has_waiting(self) -> bool:
         """True while at least one chunk has no vector."""
-        return self._db.execute("SELECT 1 FROM chunks WHERE vector IS NULL LIMIT 1").fetchone() is not None
+        return (
+            self._db.execute("SELECT 1 FROM chunks WHERE vector IS NULL AND embeddable LIMIT 1").fetchone() is not None
+        )
 
     def queue(self, after: int = 0) -> list[int]:
         """Return the numbers above `after` of the chunks without a vector, in the order in which to embed them.
@@ -102,14 +104,14 @@ class Embeddings:
     def waiting_chunks(self, numbers: Iterable[int]) -> list[WaitingChunk]:
         """Return those of the chunks `numbers` that still have no vector, in that order."""
         order = {number: position for position, number in enumerate(numbers)}
-        rows = self._select_among(_SELECT_CHUNKS + "vector IS NULL AND id IN ({})", order)
+        rows = self._select_among(_SELECT_CHUNKS + "vector IS NULL AND embeddable AND id IN ({})", order)
         return sorted(
             ((int(row[0]), str(row[1]), str(row[2]), str(row[3])) for row in rows), key=lambda row: order[row[0]]
         )
 
     def chunks_for_next_model(self, after: int, limit: int) -> list[WaitingChunk]:
         """Return at most `limit` chunks above `after` that the next model has not embedded, sorted by number."""
-        condition = "id>? AND id NOT IN (SELECT chunk FROM coming) ORDER BY id LIMIT ?"
+        condition = "id>? AND embeddable AND id NOT IN (SELECT chunk FROM coming) ORDER BY id LIMIT ?"
         return list(self._db.execute(_SELECT_CHUNKS + condition, (after, limit)))
 
     def stored_vectors(self, model: int, digests: Iterable[bytes]) -> dict[bytes, int]:

@@ -22,10 +22,12 @@ from ctxfs.index.extract.file_reader import (
     read_attributes,
     to_file_stat,
 )
-from ctxfs.index.extract.formats import UnreadableFile, is_extracted, size_limit
+from ctxfs.index.extract.formats import UnreadableFile, decode, is_extracted, size_limit
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
+from ctxfs.index.extract.noise_rules import MAX_TEXT_BYTES, NoiseRules
 from ctxfs.index.ingest.crash_records import CrashRecords
 from ctxfs.index.options import IndexedRoot
+from ctxfs.model.noise import is_marker
 from ctxfs.model.path import printable
 from ctxfs.store import rooted_fs
 from ctxfs.store.derived_db import is_database_failure
@@ -54,6 +56,7 @@ class Ingester:
         self._max_file_bytes = max_file_bytes
         self._progress = progress
         self._roots: dict[str, tuple[IndexedRoot, IgnoreRules]] = {}
+        self._noise: dict[str, NoiseRules] = {}
         self._done_files = self._total_files = 0
         self._extractor = Extractor()
         self._crash_records = CrashRecords(words.folder.parent, _BATCH_FILES)
@@ -64,6 +67,7 @@ class Ingester:
         self._roots = {
             root.prefix: (root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore)) for root in roots
         }
+        self._noise = {prefix: NoiseRules(root) for prefix, (root, _) in self._roots.items()}
         for source in self._catalog.sources() - set(self._roots):
             self._catalog.mark_source_gone(source)
         self.flush()
@@ -117,6 +121,7 @@ class Ingester:
         self._done_files = self._total_files = 0
         for prefix, (_, rules) in list(self._roots.items()):
             rules.clear_cache()
+            self._noise[prefix].clear_cache()
             self.scan(prefix, ())
         if not self.stop.is_set():
             self._crash_records.reset_batch_size()
@@ -132,11 +137,12 @@ class Ingester:
             start = _join_path(prefix, below) + "/"
             rows = {path: row for path, row in rows.items() if path.startswith(start)}
         changed: list[_Candidate] = []
+        noise = self._noise[prefix]
         for parts, host_stat in walk_files(root.root, below, rules):
             path = _join_path(prefix, parts)
             stat = to_file_stat(host_stat)
             row = rows.pop(path, None)
-            if row is None or row.stat != stat:
+            if row is None or row.stat != stat or noise.has_changed(parts, row.noise):
                 changed.append(_Candidate(path, parts, stat))
         self._mark_gone(rows)
         self._index_files(prefix, changed)
@@ -164,9 +170,11 @@ class Ingester:
         """
         root, rules = self._roots[prefix]
         path = _join_path(prefix, parts)
-        if parts and parts[-1] == ".gitignore" and root.gitignore:
+        if parts and (is_marker(parts[-1]) or (parts[-1] == ".gitignore" and root.gitignore)):
             rules.clear_cache()
-            self.scan(prefix, parts[:-1])
+            self._noise[prefix].clear_cache()
+            if not rules.ignores_path((*parts[:-1], "x")):
+                self.scan(prefix, parts[:-1])
             return None
         try:
             with rooted_fs.directory_of(root.root, parts) as (folder, name):
@@ -244,8 +252,11 @@ class Ingester:
                 self._store_skipped(root, candidate, None, f"unreadable: {os.strerror(error.errno or errno.EIO)}")
             return
         digest = hashlib.sha256(data).digest()
-        row = self._catalog.file(path)
-        if row is not None and row.sha256 == digest and row.state in ("words", "pending"):
+        row, noise = (
+            self._catalog.file(path),
+            self._noise[root.prefix].noise(candidate.parts, decode(data[:MAX_TEXT_BYTES])),
+        )
+        if row is not None and (row.sha256, row.noise) == (digest, noise) and row.state in ("words", "pending"):
             self._catalog.update_stat(row.id, candidate.stat)
             self._store_attributes(root, candidate, row.id, data, row.state)
             return
@@ -256,6 +267,7 @@ class Ingester:
             return
         file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, "other", "pending", "")
         self._store_attributes(root, candidate, file, data, "pending")
+        self._catalog.set_noise(file, noise)
         self._catalog.replace_chunks(file, chunks)
 
     def _store_skipped(self, root: IndexedRoot, candidate: _Candidate, digest: bytes | None, note: str) -> None:

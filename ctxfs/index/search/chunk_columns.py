@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.catalog_schema import RankingRow
+from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED, RankingRow
 from ctxfs.index.extract.file_reader import ranks_with_neighbours
 from ctxfs.index.search.features import Candidates, Numbers, Texts
 from ctxfs.index.search.rank_fusion import Flags
 
 _BATCH_ROWS = 50_000
 _MIN_ROWS = 1024
+_WAITING = -1  # in the place of a vector
 _COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
     "chunk": np.int64, "file": np.int64, "folder": np.int32, "kind": np.int32, "author": np.int32, "day": np.int32,
     "traits": np.int32, "words": np.int32, "vector": np.int64,
@@ -31,12 +32,14 @@ _COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
 class CorpusCounts:
     """Statistics of the living chunks.
 
-    `units` is their number, `waiting` the number of those without a vector, `mean_words` their mean length in words.
+    `units` is their number, `waiting` the number of those that wait for a vector, `embeddable` the number of those that
+    have or await one, `mean_words` their mean length in words.
     `code_share` is the share (0 to 1) of code, `neighbour_share` the share of chunks that rank with their neighbours.
     """
 
     units: int
     waiting: int
+    embeddable: int
     mean_words: float
     code_share: float
     neighbour_share: float
@@ -84,13 +87,19 @@ class ChunkColumns:
 
     @property
     def waiting(self) -> int:
-        """The number of living chunks without a vector."""
-        return int((self._alive[: self._rows] & (self._get_column("vector") < 0)).sum())
+        """The number of living chunks that wait for a vector."""
+        return int((self._alive[: self._rows] & (self._get_column("vector") == _WAITING)).sum())
+
+    @property
+    def embeddable(self) -> int:
+        """The number of living chunks that have a vector, or wait for one."""
+        return int((self._alive[: self._rows] & (self._get_column("vector") != NOT_EMBEDDED)).sum())
 
     def share_embedded(self, chunks: Numbers) -> float:
-        """Return the share (0 to 1) of the living chunks among `chunks` that have a vector; 1 if none is alive."""
-        rows = self._find_living_rows(chunks)
-        return float((self._columns["vector"][rows] >= 0).mean()) if len(rows) else 1.0
+        """Return the share (0 to 1) of the embeddable living chunks among `chunks` that have a vector; 1 without any."""
+        vectors = self._columns["vector"][self._find_living_rows(chunks)]
+        vectors = vectors[vectors != NOT_EMBEDDED]
+        return float((vectors >= 0).mean()) if len(vectors) else 1.0
 
     def corpus_counts(self, hidden: frozenset[int] = frozenset()) -> CorpusCounts:
         """Return the statistics of the living chunks, without those of the files `unseen`."""
@@ -107,7 +116,8 @@ class ChunkColumns:
         words = float(self._get_column("words")[seen].sum())
         return CorpusCounts(
             units,
-            int((seen & (self._get_column("vector") < 0)).sum()),
+            int((seen & (self._get_column("vector") == _WAITING)).sum()),
+            int((seen & (self._get_column("vector") != NOT_EMBEDDED)).sum()),
             words / max(units, 1),
             kinds.get("code", 0) / max(units, 1),
             neighbour_count / max(units, 1),
@@ -149,7 +159,7 @@ class ChunkColumns:
             "day": np.array([day or 0 for day in values[5]], dtype=np.int32),
             "traits": np.array(values[6], dtype=np.int32),
             "words": np.array(values[7], dtype=np.int32),
-            "vector": np.array([-1 if vector is None else vector for vector in values[8]], dtype=np.int64),
+            "vector": np.array([_WAITING if vector is None else vector for vector in values[8]], dtype=np.int64),
         }
         rows, is_present = self._find_rows(new["chunk"])
         self._dead -= int(is_present.sum() - self._alive[rows[is_present]].sum())

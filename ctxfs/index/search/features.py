@@ -9,6 +9,7 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
+from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED
 from ctxfs.index.extract.text_features import TextFeature
 from ctxfs.index.search.query_hints import QueryHints
 from ctxfs.index.search.rank_fusion import Column, Flags, Profile
@@ -25,7 +26,7 @@ Texts = npt.NDArray[np.object_]
 class Candidates:
     """Candidate chunks in parallel columns [n], sorted by chunk number.
 
-    `vectors` is -1 for a chunk without a vector, `days` is 0 for an unknown day.
+    `vectors` is -1 for a chunk that waits for a vector, -2 for one of noise, which never gets one. `days` is 0 for an unknown day.
     `folders` are equal for files in the same folder.
     """
 
@@ -44,6 +45,12 @@ class Candidates:
         """A mask of the dialogue turns: short chunks with an author."""
         turns: Flags = (self.authors != "") & (self.words <= _MAX_TURN_WORDS)
         return turns
+
+    @property
+    def is_noise(self) -> Flags:
+        """A mask of the chunks of noise, which rank behind the others."""
+        noise: Flags = self.vectors == NOT_EMBEDDED
+        return noise
 
     def profiles(self) -> dict[Profile, int]:
         """Return the number of candidates that are dialogue turns, code or prose."""

@@ -12,12 +12,12 @@ import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from stat import S_ISREG
 
 import numpy as np
 
-from ctxfs.index.engines.catalog_schema import ChunkRow, FileStat
+from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED, ChunkRow, FileStat
 from ctxfs.index.extract.extractor import Extractor, ExtractorUnavailable, TooSlow
 from ctxfs.index.extract.file_reader import (
     detect_kind,
@@ -27,12 +27,14 @@ from ctxfs.index.extract.file_reader import (
     sound_attributes,
     to_file_stat,
 )
-from ctxfs.index.extract.formats import UnreadableFile, is_slow
+from ctxfs.index.extract.formats import UnreadableFile, decode, is_slow
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
+from ctxfs.index.extract.noise_rules import NoiseRules
 from ctxfs.index.extract.text_features import count_words, detect_features
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.features import Candidates
+from ctxfs.model.noise import is_marker
 from ctxfs.model.path import Path, printable
 from ctxfs.store import rooted_fs
 
@@ -65,6 +67,7 @@ class _OverlayFile:
     sha256: str = ""
     attributes: Sequence[tuple[str, str]] = ()
     chunks: Sequence[_OverlayChunk] = ()
+    is_noise: bool = False
 
 
 def _iterate_ancestors(path: str) -> Iterator[str]:
@@ -91,6 +94,7 @@ class Overlay:
         self._author_terms = author_terms
         self._files: OrderedDict[str, _OverlayFile] = OrderedDict()
         self._rules: dict[IndexedRoot, IgnoreRules] = {}
+        self._noise: dict[IndexedRoot, NoiseRules] = {}
         self._last = 0
 
     def __bool__(self) -> bool:
@@ -155,6 +159,13 @@ class Overlay:
     def _get_rules(self, root: IndexedRoot) -> IgnoreRules:
         return self._rules.setdefault(root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore))
 
+    def _find_noise(self, root: IndexedRoot, parts: tuple[str, ...], data: bytes) -> bool:
+        """Return True if a file is noise."""
+        rules = self._noise.setdefault(root, NoiseRules(root))
+        if is_marker(parts[-1]):
+            rules.clear_cache()
+        return bool(rules.noise(parts, decode(data)))
+
     def update(self, root: IndexedRoot, parts: tuple[str, ...]) -> bool:
         """Read a path of a source. Return False if it has to wait for the index (a folder, a large file)."""
         path = "/".join((root.prefix, *parts))
@@ -175,6 +186,7 @@ class Overlay:
             return error.errno != errno.EFBIG  # the index reports why other files cannot be read
         try:
             file = self._build_file(path, read_attributes(root.root, parts), to_file_stat(stat), data, soon=True)
+            file = replace(file, is_noise=self._find_noise(root, parts, data))
         except (TooSlow, ExtractorUnavailable):
             return False
         except UnreadableFile:
@@ -275,9 +287,11 @@ class Overlay:
     def candidates(self, chunks: Iterable[int], folder_number: Callable[[str], int]) -> Candidates:
         """Return the ranking columns of these chunks, sorted by number."""
         numbers = set(chunks)
-        picked = sorted(
-            (chunk for _, chunk in self._iterate_chunks() if chunk.row.id in numbers), key=lambda chunk: chunk.row.id
+        found = sorted(
+            ((file, chunk) for file, chunk in self._iterate_chunks() if chunk.row.id in numbers),
+            key=lambda item: item[1].row.id,
         )
+        picked = [chunk for _, chunk in found]
         rows = [chunk.row for chunk in picked]
         return Candidates(
             np.array([row.id for row in rows], dtype=np.int64),
@@ -288,7 +302,7 @@ class Overlay:
             np.array([row.day or 0 for row in rows], dtype=np.int64),
             np.array([chunk.traits for chunk in picked], dtype=np.int64),
             np.array([chunk.words for chunk in picked], dtype=np.int64),
-            np.full(len(rows), -1, dtype=np.int64),
+            np.array([NOT_EMBEDDED if file.is_noise else -1 for file, _ in found], dtype=np.int64),
         )
 
     def rows(self) -> dict[int, ChunkRow]:

@@ -34,6 +34,7 @@ _MAX_FOLDER_CHUNKS = 5
 # The share of vectors among this many best candidates by words is one estimate of the confidence.
 _CONFIDENCE_CHUNKS = 32
 _RANK_STEP = 1e-5
+_NOISE_FACTOR = 5
 WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
     "prose": {"words": 0.35, "meaning": 0.65},
     "code": {"words": 0.25, "meaning": 0.75},
@@ -112,6 +113,7 @@ def fuse(
     folders: Sequence[int] | npt.NDArray[np.int64] | None = None,
     waiting: Flags | None = None,
     share: float = 1.0,
+    noise: Flags | None = None,
 ) -> list[Scored]:
     """Return the best `limit` of the candidates `chunks`, best first; ties go to the lower number.
 
@@ -123,6 +125,7 @@ def fuse(
 
     `waiting` flags candidates without a vector, `share` (0 to 1) is the share of the searched chunks that have one.
     A missing vector is unknown, not low: such candidates are ranked without the signals of vectors (`_merge_ranks`).
+    `noise` flags candidates that rank behind others (`_rank_behind`).
     """
     numbers = np.asarray(chunks, dtype=np.int64)
     group = None if folders is None else np.asarray(folders, dtype=np.int64)
@@ -130,6 +133,9 @@ def fuse(
         totals, shares = _merge_ranks(numbers, signals, weights, partial, group, waiting, share)
     else:
         totals, shares = _weigh_signals(numbers, signals, weights, partial, group)
+    if noise is not None and noise.any():
+        ranked = _rank_behind(totals, numbers, noise)
+        shares["noise"], totals = np.where(noise, ranked - totals, np.nan), ranked
     order = np.lexsort((numbers, -totals))[:limit]
     measured, added = _split_rows(signals, order), _split_rows(shares, order)
     return [
@@ -210,6 +216,20 @@ def _merge_ranks(
     merged[np.lexsort((numbers, keys))] = np.sort(totals)[::-1] - _RANK_STEP * np.arange(len(totals))
     shares["rank_merge"] = merged - totals
     return merged, shares
+
+
+def _rank_behind(totals: Column, numbers: npt.NDArray[np.int64], noise: Flags) -> Column:
+    """Return the totals, reassigned so that noise at rank n is at rank `_NOISE_FACTOR` × (n + 1) or at the end.
+
+    So noise that alone contains a rare word is still found, behind the best of the other candidates.
+    """
+    order = np.lexsort((numbers, -totals))
+    ranks = np.empty(len(totals))
+    ranks[order] = np.arange(1, len(totals) + 1)
+    keys = np.where(noise, _NOISE_FACTOR * (ranks + 1) - 0.5, ranks)
+    reassigned = np.empty_like(totals)
+    reassigned[np.lexsort((numbers, keys))] = totals[order] - _RANK_STEP * np.arange(len(totals))
+    return reassigned
 
 
 def _rank_totals(totals: Column) -> Column:

@@ -189,6 +189,7 @@ def _fuse_signals(
         candidates.folders if candidates.turns.any() else None,
         candidates.vectors < 0,
         share,
+        candidates.is_noise,
     )
 
 

@@ -48,6 +48,7 @@ class SearchResults:
 class IndexState:
     """The state of the index: totals (None without an index), skipped files by reason, and the vectors of the model.
 
+    `noise` is the number of files that are never embedded, by reason.
     `skipped_files` are (path, reason) of the first skipped files that may be texts.
     `meaning` is the reason why semantic search is unavailable, `damaged` why all search is; empty if available.
     """
@@ -59,6 +60,7 @@ class IndexState:
     meaning: str = ""
     damaged: str = ""
     skipped_files: Sequence[tuple[str, str]] = ()
+    noise: Mapping[str, int] = field(default_factory=dict)
 
 
 class Generation(NamedTuple):

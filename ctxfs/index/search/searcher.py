@@ -363,6 +363,7 @@ class Searcher:
                     view.model.name if view.model else "",
                     fault,
                     skipped_files=view.catalog.skipped_files(_MAX_SKIPPED_LISTED),
+                    noise=view.catalog.noise_counts(),
                 )
         except CorruptIndex as error:
             return IndexState(meaning=fault, damaged=error.strerror or str(error))

@@ -151,7 +151,7 @@ class IndexView:
             if graph is not None and self.vectors.is_newer(graph.metadata):
                 self.vectors.use_graph(graph)
             self.vectors.load(partial(self.catalog.embeddings.vectors_after, self.vectors.model))
-        self._waiting = self.columns.waiting
+        self._waiting, self._embeddable = self.columns.waiting, self.columns.embeddable
         self.behind = _format_behind_note(self._waiting, len(self.columns))
         self._authors = self.catalog.authors()
         if self.overlay:
@@ -302,10 +302,10 @@ class IndexView:
         filtered = self.filtered_chunks(query, below)
         if filtered is not None and filtered.listed is not None and self._visibility is None:
             return self.columns.share_embedded(filtered.listed)
-        units, waiting = len(self.columns), self._waiting
+        embeddable, waiting = self._embeddable, self._waiting
         if self._visibility is not None:
-            units, waiting = self._visibility.corpus.units, self._visibility.corpus.waiting
-        return 1 - waiting / units if units else 1.0
+            embeddable, waiting = self._visibility.corpus.embeddable, self._visibility.corpus.waiting
+        return 1 - waiting / embeddable if embeddable else 1.0
 
     def living_vectors(self) -> npt.NDArray[np.int64]:
         """Return the sorted, distinct vectors of the visible chunks. Cached until the next commit."""
