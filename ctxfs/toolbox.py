@@ -117,7 +117,7 @@ class Toolbox:
 
     def status(self) -> dict[str, object]:
         """Return the part of `ctxfs status` about tools."""
-        servers = {name: state.status for name, state in self.shelf.states().items()}
+        servers = {name: state.status.to_wire() for name, state in self.shelf.states().items()}
         return {"shut_in": bool(find_bubblewrap()) and self._settings().tools.walls, "servers": servers}
 
     async def find(self, query: Query, below: Path) -> SearchResults:

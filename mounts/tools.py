@@ -182,7 +182,7 @@ class ToolsMount(Mount):
                 visible = [tool for tool in self._tools() if tool.server == name and self._visibility.sees(tool.name)]
                 return _server_index(name, visible).encode("utf-8", "replace")
             case (name, file) if name in groups and file == _STATUS:
-                return f"{groups[name].status}\n".encode("utf-8", "replace")
+                return f"{groups[name].status.text}\n".encode("utf-8", "replace")
             case (name, file) if name in groups and file == _INSTRUCTIONS and groups[name].instructions:
                 return f"{groups[name].instructions.rstrip()}\n".encode("utf-8", "replace")
             case _:
@@ -198,7 +198,7 @@ class ToolsMount(Mount):
             count = sum(tool.server == name and not tool.is_prompt for tool in visible)
             if self._visibility.sees(name):
                 lines.append(
-                    f"- {name}/: a server with {count} tools ({_status_word(groups[name].status)}): tools/{name}/index.md"
+                    f"- {name}/: a server with {count} tools ({groups[name].status.phase.value}): tools/{name}/index.md"
                 )
         head = ["# Tools", "", "Read `tools/<tool>/README.md` before you use one.", ""]
         return "\n".join([*head, *(lines or ["None."]), ""])
@@ -231,11 +231,6 @@ class ToolsMount(Mount):
 def _is_shown(tool: Tool) -> bool:
     """Return False for a tool that is not approved, because even its name is the server's text."""
     return not (tool.is_note or tool.is_pending)
-
-
-def _status_word(status: str) -> str:
-    """Return the state of a server; the reason is the server's own text, and only its `status` file contains it."""
-    return status.partition(":")[0]
 
 
 def _program(tool: Tool) -> str:

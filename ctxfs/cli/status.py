@@ -87,8 +87,9 @@ def _print_status(report: dict[str, Any]) -> None:
         print_line(f"policy     the last good rules stay: {report['policy']['fault']}", fg="red")
     if report["review"]["waiting"]:
         print_line(f"review     {report['review']['waiting']} doubts wait for you: ctxfs review", fg="yellow")
-    for name, state in report["tools"]["servers"].items():
-        print_line(f"server     tools/{name}: {state}", fg=None if state in ("ready", "connecting") else "red")
+    for name, status in report["tools"]["servers"].items():
+        colour = None if status["phase"] in ("ready", "connecting") else "red"
+        print_line(f"server     tools/{name}: {': '.join(filter(None, status.values()))}", fg=colour)
     if not report["tools"]["shut_in"]:
         print_line(
             "tools      they see this machine as you do: bubblewrap is not there, does not work here, or walls are off",

@@ -167,9 +167,10 @@ def add(store: str | None, /, name: str, command: tuple[str, ...], yes: bool, **
     for tool in server["tools"]:
         marks = "  [cannot be taken back]" if tool["annotations"]["destructiveHint"] else ""
         print_line(f"{tool['name']:<40} {' '.join(tool['description'].split())[:70]}{marks}")
-    colour = "green" if server["status"] == "ready" else "yellow"
-    print_line(f"tools/{name}: {server['status']}, {len(server['tools'])} tools and prompts", fg=colour)
-    if server["status"] != "ready":
+    is_ready = server["status"]["phase"] == "ready"
+    colour, status = "green" if is_ready else "yellow", ": ".join(filter(None, server["status"].values()))
+    print_line(f"tools/{name}: {status}, {len(server['tools'])} tools and prompts", fg=colour)
+    if not is_ready:
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 

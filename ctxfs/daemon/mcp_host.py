@@ -16,6 +16,7 @@ from ctxfs.app import App
 from ctxfs.daemon.worker_process import worker
 from ctxfs.exec.definition import Tool
 from ctxfs.exec.outcome import Outcome, Progress
+from ctxfs.mcp_client.server_status import ServerStatus, down
 from ctxfs.model.errors import path_error
 from ctxfs.rpc.wire import FrameReader, error_from_wire, pack_frame
 from ctxfs.supervise import Backoff, Restarts, supervise
@@ -73,12 +74,11 @@ class McpHost:
         if self._process is not None:
             await self._send_servers()
 
-    async def ready(self, name: str, seconds: float) -> str:
+    async def ready(self, name: str, seconds: float) -> ServerStatus:
         """Return a server's status as soon as it is ready or down, or after `seconds`."""
         with trio.move_on_after(seconds):
             while True:
-                status = self._status(name)
-                if status == "ready" or status.startswith("down"):
+                if self._status(name).is_settled:
                     break
                 await self._ready_events.setdefault(name, trio.Event()).wait()
         return self._status(name)
@@ -118,7 +118,7 @@ class McpHost:
                 self._process = None
                 for event, _ in self._waiting.values():
                     event.set()
-                self._app.tools.shelf.set_all_statuses("down: the servers' process ended")
+                self._app.tools.shelf.set_all_statuses(down("the servers' process ended"))
 
     def _handle_frame(self, number: int, error: Any, value: Any) -> None:
         if number:
@@ -153,9 +153,9 @@ class McpHost:
         )
         await self._send([0, "answer", {"ask": question["ask"], "value": value}])
 
-    def _status(self, name: str) -> str:
+    def _status(self, name: str) -> ServerStatus:
         state = self._app.tools.shelf.states().get(name)
-        return state.status if state is not None else "down: there is no such server"
+        return state.status if state is not None else down("there is no such server")
 
     async def _send_servers(self) -> None:
         # `searchable` is left out: a change of it needs no new connection.

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path as HostPath
-from typing import Any, Literal
+from typing import Any
 
 import httpx2
 import trio
@@ -35,6 +35,7 @@ from ctxfs.mcp_client.list_validation import validated_transport
 from ctxfs.mcp_client.provider import MAX_INSTRUCTIONS_CHARACTERS
 from ctxfs.mcp_client.results import document, prompt_result, result_of
 from ctxfs.mcp_client.server_lists import ServerLists
+from ctxfs.mcp_client.server_status import CONNECTING, READY, ServerPhase, ServerStatus, down
 from ctxfs.mcp_client.stdio_transport import StdioTransport, last_stderr_line
 from ctxfs.mcp_client.uri_paths import DIRECTORIES
 from ctxfs.model.errors import path_error
@@ -74,8 +75,8 @@ class Connection:
         self._stale: set[str] = set()
         self._refresh_requested = trio.Event()
         self._lists = ServerLists()
-        self._state: Literal["connecting", "up", "down"] = "connecting"
-        self._state_changed = trio.Event()
+        self._phase = ServerPhase.CONNECTING
+        self._phase_changed = trio.Event()
         self._limits: set[trio.CancelScope] = set()
         self._retry = trio.Event()
         self._instructions = ""
@@ -87,14 +88,14 @@ class Connection:
 
     async def _connect(self) -> str:
         """Run one connection, and return why it ended."""
-        self._set_state("connecting")
-        self._push_state("connecting")
+        self._set_phase(ServerPhase.CONNECTING)
+        self._push_state(CONNECTING)
         return await self._run_session()
 
     def _report_end(self, reason: str, pause: float) -> None:
-        self._push_state(f"down: {reason}; it is tried again in {pause:g} s")
+        self._push_state(down(f"{reason}; it is tried again in {pause:g} s"))
         self._retry = trio.Event()
-        self._set_state("down")
+        self._set_phase(ServerPhase.DOWN)
 
     async def _wait_retry(self, seconds: float) -> None:
         """Wait for the next attempt: a caller that needs the server starts it earlier."""
@@ -170,7 +171,7 @@ class Connection:
                 async with self._transport() as transport, self._make_client(transport) as client:
                     scope.deadline = float("inf")
                     self._client = client
-                    self._set_state("up")
+                    self._set_phase(ServerPhase.READY)
                     await self._follow(client)
             except* Exception as group:
                 error: BaseException = group
@@ -277,7 +278,7 @@ class Connection:
         capabilities = client.server_capabilities
         with trio.fail_after(_LIST_SECONDS):
             await self._lists.refresh(client, stale)
-        self._push_state("ready")
+        self._push_state(READY)
         if "resources" in stale and capabilities.resources is not None:
             await self._fetch_all(client, subscribes=bool(capabilities.resources.subscribe))
         for uri in sorted(entry[4:] for entry in stale if entry.startswith("uri ")):
@@ -296,7 +297,7 @@ class Connection:
             if subscribes and client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
                 with contextlib.suppress(MCPError):
                     await client.session.subscribe_resource(uri)
-        self._push_state("ready")
+        self._push_state(READY)
 
     # requests from the server
 
@@ -332,19 +333,19 @@ class Connection:
         tried = False
         with trio.move_on_after(_PATIENCE_SECONDS):
             while self._client is None or self._gone.is_set():
-                if self._state == "down":
+                if self._phase is ServerPhase.DOWN:
                     if tried:
                         break
                     tried = True
                     self._retry.set()
-                await self._state_changed.wait()
+                await self._phase_changed.wait()
         if self._client is None or self._gone.is_set():
             raise self._lost_error()
         return self._client
 
-    def _set_state(self, state: Literal["connecting", "up", "down"]) -> None:
-        self._state = state
-        changed, self._state_changed = self._state_changed, trio.Event()
+    def _set_phase(self, phase: ServerPhase) -> None:
+        self._phase = phase
+        changed, self._phase_changed = self._phase_changed, trio.Event()
         changed.set()
 
     def _lost_error(self) -> OSError:
@@ -385,12 +386,12 @@ class Connection:
         if scope.cancelled_caught and disconnected.is_set():
             raise self._lost_error()
 
-    def _push_state(self, status: str) -> None:
+    def _push_state(self, status: ServerStatus) -> None:
         self._push(
             "state",
             {
                 "name": self.spec.name,
-                "status": status,
+                "status": status.to_wire(),
                 "instructions": self._instructions[:MAX_INSTRUCTIONS_CHARACTERS],
                 **self._lists.record(),
             },

@@ -15,6 +15,7 @@ from typing import Any
 from ctxfs.exec.approvals import Approval
 from ctxfs.exec.definition import Tool, path_arguments
 from ctxfs.exec.schema import fault_of
+from ctxfs.mcp_client.server_status import NOT_CONNECTED, ServerStatus, server_status_from_wire
 from ctxfs.mcp_client.uri_paths import DIRECTORIES, Parts, Template, document_paths, file_name, parts_of
 from ctxfs.model.path import printable
 from ctxfs.store.config import ServerSource, replace_file
@@ -28,7 +29,6 @@ _NOTES = "instructions.md"
 _PENDING = "It has not been approved: what its server says of it, people see when they approve it"
 _TIMEOUT_SECONDS = 120.0
 MAX_INSTRUCTIONS_CHARACTERS = 20_000
-MAX_STATUS_CHARACTERS = 500
 _MAX_DESCRIPTION_CHARACTERS = 20_000
 
 
@@ -36,7 +36,7 @@ _MAX_DESCRIPTION_CHARACTERS = 20_000
 class ServerState:
     """A server's current state, or its last one if it is away."""
 
-    status: str
+    status: ServerStatus
     instructions: str
     tools: Mapping[str, Tool]
     faults: Mapping[str, str]
@@ -99,19 +99,19 @@ class McpProvider:
         source = next((server for server in self._configured() if server.name == name), None)
         if source is None:
             return False
-        before = self.states().get(name)
+        before, status = self.states().get(name), server_status_from_wire(state["status"])
         lists = {key: value for key, value in state.items() if key != "status"}
         if _is_empty(lists) and before is not None:  # it has not listed anything yet
-            self._states[name] = replace(before, status=str(state["status"]))
+            self._states[name] = replace(before, status=status)
             return False
-        current = self._states[name] = _parse_state(source, lists, str(state["status"]))
+        current = self._states[name] = _parse_state(source, lists, status)
         same = before is not None and (before.digests, before.documents) == (current.digests, current.documents)
         if not same or not (self._folder / name / "state.json").exists():
             (self._folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
             replace_file(self._folder / name / "state.json", json.dumps(lists).encode("utf-8", "replace"), 0o600)
         return not same
 
-    def set_all_statuses(self, status: str) -> None:
+    def set_all_statuses(self, status: ServerStatus) -> None:
         """Set the status of all servers, because their process has ended."""
         for name, state in self.states().items():
             self._states[name] = replace(state, status=status)
@@ -158,7 +158,7 @@ def _is_empty(lists: Mapping[str, Any]) -> bool:
     return not any(lists.get(key) for key in ("tools", "prompts", "resources", "templates", "instructions"))
 
 
-def _parse_state(source: ServerSource, lists: Mapping[str, Any], status: str = "not connected") -> ServerState:
+def _parse_state(source: ServerSource, lists: Mapping[str, Any], status: ServerStatus = NOT_CONNECTED) -> ServerState:
     tools: dict[str, Tool] = {}
     faults: dict[str, str] = {}
     digests: dict[str, str] = {}
@@ -188,7 +188,6 @@ def _parse_state(source: ServerSource, lists: Mapping[str, Any], status: str = "
     written = [str(entry.get("uriTemplate", "")) for entry in lists.get("templates", ())]
     templates = tuple(map(Template, written))
     instructions = printable(str(lists.get("instructions") or ""))[:MAX_INSTRUCTIONS_CHARACTERS]
-    status = printable(" ".join(status.split()))[:MAX_STATUS_CHARACTERS]
     if instructions or written:
         path, notes = f"{source.name}/{_NOTES}", {"instructions": instructions, "templates": written}
         description = f"What the server says beside its tools; {len(written)} templates"

@@ -12,6 +12,7 @@ from ctxfs.exec.approvals import Approvals
 from ctxfs.exec.calls import CallRequest, Calls
 from ctxfs.exec.registry import ToolRegistry
 from ctxfs.mcp_client.provider import McpProvider, ServerState
+from ctxfs.mcp_client.server_status import READY, down
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
 from ctxfs.mounts.tools import ToolsMount
@@ -30,7 +31,7 @@ def tool(name: str, words: str, **properties: Any) -> dict[str, Any]:
 def state(*tools: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     lists = {
         "name": "small",
-        "status": "ready",
+        "status": READY.to_wire(),
         "tools": list(tools),
         "instructions": "",
         "prompts": [],
@@ -176,7 +177,7 @@ def test_instructions_and_templates_are_approved_like_tools(store: Store) -> Non
 
 def test_unapproved_server_shows_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.shelf.update(state(tool("add", EVIL), tool(EVIL, "d"), instructions=EVIL, status=f"down: {EVIL}"))
+    store.shelf.update(state(tool("add", EVIL), tool(EVIL, "d"), instructions=EVIL, status=down(EVIL).to_wire()))
     words = store.words()
     assert words.count("IMPORTANT") == 1, "but for why it is down, which its status says, marked as untrusted"
     assert "add" not in words.split()
@@ -195,9 +196,24 @@ def test_tool_that_waits_for_approval_is_no_program(store: Store) -> None:
 
 def test_words_of_a_server_are_bounded(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.shelf.update(state(tool("add", "x" * 1_000_000), instructions="y" * 1_000_000, status="z" * 1_000_000))
+    store.shelf.update(
+        state(
+            tool("add", "x" * 1_000_000),
+            instructions="y" * 1_000_000,
+            status={"phase": "down", "reason": "z" * 1_000_000},
+        )
+    )
     store.approve()
     shown = store.shelf.approved_states()["small"]
     assert len(shown.instructions) <= 20_000
-    assert len(shown.status) <= 500
+    assert len(shown.status.reason) <= 500
     assert all(len(entry.description) <= 20_000 for entry in shown.tools.values())
+
+
+def test_reason_of_a_server_that_lists_nothing_yet_is_bounded_and_printable(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.shelf.update(state(status={"phase": "down", "reason": "\x1b[31mred\n" + "z" * 1_000_000}))
+    status = store.shelf.states()["small"].status
+    assert len(status.text) <= 520
+    assert "\x1b" not in status.text
+    assert "\n" not in status.text
