@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ctxfs.model.path import printable
+from ctxfs.model.path import one_line
 
 MAX_REASON_CHARS = 500
 
@@ -23,7 +23,7 @@ class ServerPhase(Enum):
 class ServerStatus:
     """The phase of a connection, and the reason for it if the server is down.
 
-    The reason may contain text of the server: `down` and `server_status_from_wire` make it printable and bound it.
+    The reason may contain text of the server: `down` and `server_status_from_wire` make it safe for one line of a terminal, and bound it.
     """
 
     phase: ServerPhase
@@ -51,7 +51,7 @@ READY = ServerStatus(ServerPhase.READY)
 
 def down(reason: str) -> ServerStatus:
     """Return the status of a server that is down for a reason in one line."""
-    return ServerStatus(ServerPhase.DOWN, printable(" ".join(reason.split()))[:MAX_REASON_CHARS])
+    return ServerStatus(ServerPhase.DOWN, one_line(" ".join(reason.split()))[:MAX_REASON_CHARS])
 
 
 def server_status_from_wire(value: Mapping[str, Any]) -> ServerStatus:
