@@ -8,7 +8,7 @@ import errno
 import itertools
 import os
 import stat as st
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, cast
@@ -285,6 +285,10 @@ class NodeTable:
         """Return False for a file without any name."""
         return self._by_key.get(node.key) is node
 
+    def is_referenced(self, node: Node) -> bool:
+        """Return False for a node that the kernel has forgotten."""
+        return self._by_number.get(node.number) is node
+
     def names_in(self, parent: Node) -> list[tuple[bytes, Node]]:
         """Return the (name, node) pairs of a directory that the kernel may reference."""
         return list(self._by_name.get(parent.number, {}).items())
@@ -330,6 +334,22 @@ class NodeTable:
             node.parent, node.name = new_parent, new_name
             self.renames += 1
             self._bind_name(node, new_parent, new_name)
+
+    def relocate(self, node: Node, top: Node, names: Sequence[bytes]) -> None:
+        """Give a node that has lost its name the path `names` below `top`, the root directory of its area.
+
+        Directories on the way that the kernel does not reference are represented by nodes outside the table.
+        """
+        parent = top
+        for name in names[:-1]:
+            known = self.node_named(parent, name)
+            if known is None:
+                number = next(self._spare_numbers)
+                known = Node(number, PathKey(parent.number, name), parent, name, node.area)
+            parent = known
+        node.parent, node.name, node.other_names = parent, names[-1], ()
+        node.decision = node.visible_names = None
+        self.renames += 1
 
     def exchange(self, parent: Node, name: bytes, other_parent: Node, other_name: bytes) -> None:
         """Swap the nodes of two names."""

@@ -105,6 +105,7 @@ class Invalidator:
         self._access = state.access
         self._cache_policy = state.cache_policy
         self._notifier = notifier
+        self._displaced: set[Node] = set()  # nodes that have been moved by other processes while they are in use
 
     def invalidate_changes(self, root: str, changes: Sequence[DirectoryChanges]) -> None:
         """Invalidate the changed paths below the host folder `root`.
@@ -122,6 +123,7 @@ class Invalidator:
             if area.root == root:
                 for directory, names, removed in changes:
                     self._compare_directory(area, directory, [*map(os.fsencode, names)], [*map(os.fsencode, removed)])
+        self._follow_moves()
 
     def invalidate_all(self) -> None:
         """Invalidate all nodes, because change notices may have been missed."""
@@ -162,7 +164,7 @@ class Invalidator:
         A name that still leads to the node is at most expired, because it may be a working directory or have mounts
         below it.
         """
-        if node.parent is None:
+        if node.parent is None or not self._nodes.has_name(node):
             return
         if not self._access.rights(node).exists or self._is_unmounted(node):
             self._notifier.invalidate_entry(node.parent.number, node.name, urgent=urgent)
@@ -267,11 +269,61 @@ class Invalidator:
             if is_other:
                 self._node_fds.remove_name(parent, name)
                 self._directories.keep_removed(node)
+                self._displaced.add(node)
             else:
                 self._compare(node, stat)
         if is_other:
             self._notifier.invalidate_entry(parent.number, name)  # it may be a negative dentry
         return is_other
+
+    def _follow_moves(self) -> None:
+        """Give nodes in use that other processes have moved their new paths, and apply the rules of these.
+
+        A process may hold a moved directory open, or as its working directory.
+        """
+        displaced, self._displaced = self._displaced, set()
+        has_moved = False
+        for node in displaced:
+            if not self._nodes.is_referenced(node) or self._nodes.has_name(node):
+                continue
+            names = self._locate_displaced(node)
+            if names is None:
+                continue
+            self._displaced.add(node)
+            before = node.path
+            if names:
+                self._nodes.relocate(node, self._top_of(node), names)
+            else:
+                self._directories.evict(node)  # it has left the tree
+            if before != node.path:
+                has_moved = True
+        if has_moved and not self._access.is_unrestricted:
+            self._access.discard_decisions()
+            for node in self._files.values():
+                self._notifier.invalidate_inode(node.number, urgent=True)
+
+    def _locate_displaced(self, node: Node) -> list[bytes] | None:
+        """Return the names below its area of a file that has lost its name; none if it has left the area.
+
+        Return None for a deleted file, and for one of which no descriptor is open.
+        """
+        fd = self._directories.removed_fd(node)
+        fd = next(iter(node.descriptors), None) if fd is None else fd
+        if fd is None or node.area is None:
+            return None
+        try:
+            target = os.readlink(b"/proc/self/fd/%d" % fd)
+            if not os.path.samestat(os.lstat(target), os.fstat(fd)):
+                return None
+        except OSError:
+            return None
+        root = os.path.realpath(os.fsencode(node.area.root)) + b"/"
+        return target[len(root) :].split(b"/") if target.startswith(root) else []
+
+    def _top_of(self, node: Node) -> Node:
+        while not node.is_top and node.parent is not None:
+            node = node.parent
+        return node
 
     def _compare(self, node: Node, stat: os.stat_result | None = None) -> None:
         if node.reported is None:

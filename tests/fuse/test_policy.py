@@ -19,7 +19,7 @@ import trio
 from ctxfs.fuse.mount_process import MountProcess
 from ctxfs.rpc.client import Client
 from ctxfs.rpc.wire import pack_frame
-from tests.live import Live, eventually, make_corpus
+from tests.live import Live, code_of, eventually, make_corpus
 
 pytestmark = pytest.mark.fuse
 
@@ -116,6 +116,25 @@ def test_a_revoke_reaches_open_files_and_caches_within_a_tenth_of_a_second(own_l
     os.close(held)
     os.close(writing)
     assert (own_live.at / "memory" / "shared" / "area" / "x.md").exists(), "for people nothing has changed"
+
+
+@pytest.mark.parametrize("mover", ["mount", "host"])
+def test_directory_that_is_moved_away_takes_the_rights_of_its_new_path(own_live: Live, alice: Path, mover: str) -> None:
+    area = alice / "memory" / "shared" / "area"
+    eventually("the file is there", lambda: answers(area / "x.md"))
+    folder = os.open(area, os.O_RDONLY)
+    os.close(os.open("x.md", os.O_RDONLY, dir_fd=folder))
+    memory = (own_live.at if mover == "mount" else own_live.store / "tree") / "memory"
+    os.rename(memory / "shared" / "area", memory / "bob" / "area")
+
+    def is_refused() -> bool:
+        return code_of(lambda: os.close(os.open("x.md", os.O_RDONLY, dir_fd=folder))) in (errno.EACCES, errno.ENOENT)
+
+    try:
+        eventually("files of an open directory are refused by the rules of its new path", is_refused)
+    finally:
+        os.close(folder)
+        os.rename(memory / "bob" / "area", memory / "shared" / "area")
 
 
 def test_list_only_file_reports_eacces_and_shows_it_in_its_mode(own_live: Live, alice: Path) -> None:
