@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ctxfs.index.extract.blocks import TARGET_CHARACTERS, Block, LineSizes, find_front_matter_end, fit_blocks
 from ctxfs.index.extract.dates import find_first_day, parse_day
+from ctxfs.index.extract.dialogue import Dialogue, detect_dialogue
 
 if TYPE_CHECKING:
     from ctxfs.index.extract.syntax import Definition
@@ -54,7 +55,6 @@ _MARKDOWN_SUFFIXES = frozenset(("md", "markdown", "mdx", "rst", "adoc"))
 _FIELD = re.compile(r"^([A-Za-z_-]{2,20}):[ \t]*(\S.*)$", re.MULTILINE)
 _AUTHOR_FIELDS = ("speaker", "author", "from", "user", "sender", "role", "name")
 _DATE_FIELDS = ("date", "time", "timestamp", "ts", "datetime", "created_at", "when", "at")
-_TURN = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?([A-Z][\w .'-]{0,30}?)\s?(?:\([^)\n]{1,40}\))?:\s+\S")
 _SENTENCE = re.compile(r"\b[a-z]{3,}+\s++[a-z]{2,}+\s++[a-z]{2,}")
 _ATX = re.compile(r"(#{1,6})\s+(\S.*)")
 _MAX_TITLE_CHARACTERS = 200  # each chunk below a title repeats it
@@ -73,34 +73,29 @@ def _suffix_of(name: str) -> str:
 
 
 def detect_text_kind(name: str, text: str) -> TextKind:
-    """Return the kind of a file by its name, and of plain text also by its beginning.
-
-    Plain text is a dialogue if at least four lines, and 60 % of the lines, in its first 8000 characters begin a turn.
-    The turns must also have few speakers.
-    """
+    """Return the kind of a file by its name, and of plain text and Markdown also by its beginning."""
     suffix = _suffix_of(name)
     if suffix in _DOCUMENT_SUFFIXES:
         return _DOCUMENT_SUFFIXES[suffix]
     if suffix in _MARKDOWN_SUFFIXES:
-        return "markdown"
+        return "dialogue" if detect_dialogue(text, is_markdown=True) else "markdown"
     if suffix in ("jsonl", "ndjson"):
         return "records"
     if suffix in _CODE_SUFFIXES or name in ("Makefile", "Dockerfile", "CMakeLists.txt"):
         return "code"
-    head = [line for line in text[:8000].splitlines() if line.strip()]
-    speakers = [match[1] for line in head if (match := _TURN.match(line))]
-    if len(speakers) >= 4 and len(speakers) >= 0.6 * len(head) and len(set(speakers)) <= max(2, len(speakers) // 2):
-        return "dialogue"
-    return "text"
+    return "dialogue" if detect_dialogue(text) else "text"
 
 
 def split_into_chunks(name: str, text: str) -> list[Chunk]:
     """Return the chunks of a file called `name`, in order of their lines."""
     kind = detect_text_kind(name, text)
     lines = text.split("\n")
-    blocks = (
-        _find_source_blocks(name, text, lines) if kind == "code" else _BLOCK_FINDERS.get(kind, _find_paragraphs)(lines)
-    )
+    if kind == "code":
+        blocks = _find_source_blocks(name, text, lines)
+    elif kind == "dialogue":
+        blocks = _find_turns(lines, detect_dialogue(text, is_markdown=_suffix_of(name) in _MARKDOWN_SUFFIXES))
+    else:
+        blocks = _BLOCK_FINDERS.get(kind, _find_paragraphs)(lines)
     if len(blocks) > _MAX_WHOLE_BLOCKS:
         # Records of a long log share chunks: one vector for each of a hundred thousand lines would take hours.
         blocks = [Block(block.start, block.end, block.heading, block.members_of) for block in blocks]
@@ -172,21 +167,19 @@ def _parse_record(line: str) -> tuple[str, int | None]:
     return author[:80], day
 
 
-def _find_turns(lines: list[str]) -> list[Block]:
+def _find_turns(lines: list[str], dialogue: Dialogue | None) -> list[Block]:
     """Return a block for each turn of a dialogue.
 
-    A date between turns, or in brackets before a turn, applies to the turns below it.
+    A date between turns, or in the marker of a turn, applies to the turns below it.
     """
-    turns = [(number, turn) for number, line in enumerate(lines) if (turn := _TURN.match(line))]
-    edges = [(0, ""), *[(number, turn[1]) for number, turn in turns]]
-    if turns and turns[0][0] == 0:
+    turns = dialogue.find_turns(lines) if dialogue is not None else []
+    edges = [(0, "", ""), *[(turn.line, turn.speaker, turn.marker) for turn in turns]]
+    if turns and turns[0].line == 0:
         edges = edges[1:]
     blocks: list[Block] = []
     day: int | None = None
-    for (start, author), (end, _) in itertools.pairwise([*edges, (len(lines), "")]):
-        own_day = find_first_day(
-            lines[start].split(":", 1)[0] if author else "\n".join(lines[start:end])[:_HEAD_CHARACTERS]
-        )
+    for (start, author, marker), (end, _, _) in itertools.pairwise([*edges, (len(lines), "", "")]):
+        own_day = find_first_day(marker if author else "\n".join(lines[start:end])[:_HEAD_CHARACTERS])
         day = own_day if own_day is not None else day
         blocks.append(Block(start, end, "", None, True, author, day))
         for line in lines[start + 1 : end] if author else ():
@@ -313,7 +306,6 @@ def _find_code_blocks(lines: list[str]) -> list[Block]:
 _BLOCK_FINDERS: dict[TextKind, Callable[[list[str]], list[Block]]] = {
     "markdown": _find_sections,
     "code": _find_code_blocks,
-    "dialogue": _find_turns,
     "records": _find_records,
     "text": _find_paragraphs,
 }

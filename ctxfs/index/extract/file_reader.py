@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from ctxfs.index.engines.catalog_schema import FileStat
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, detect_text_kind
+from ctxfs.index.extract.dialogue import HEAD_CHARACTERS
 from ctxfs.index.extract.formats import decode
 from ctxfs.model.host_numbers import file_numbers
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
@@ -13,7 +14,7 @@ from ctxfs.store import rooted_fs
 
 _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
 MAX_SMALL_CHUNK_CHARACTERS = 400  # characters
-_HEAD_BYTES = 16_000
+_HEAD_BYTES = 2 * HEAD_CHARACTERS
 _STRUCTURED_KINDS = frozenset(("code", "markdown", "html", "pdf"))
 
 

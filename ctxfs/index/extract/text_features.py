@@ -4,6 +4,8 @@ import json
 import re
 from enum import IntFlag
 
+from ctxfs.index.extract.dialogue import strip_marker
+
 _TIME_WORDS = re.compile(
     r"\b(yesterday|today|tonight|tomorrow|last|next|ago|week(?:end)?s?|months?|years?|days?|morning|evening|night|recently|"
     r"since|(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|june|july|august|september|"
@@ -11,7 +13,6 @@ _TIME_WORDS = re.compile(
     re.IGNORECASE,
 )
 _FIRST_PERSON = re.compile(r"\b(I|my|me|mine|we|our|us)\b")
-_SPEAKER_PREFIX = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?[^:\n]{1,60}:\s+")
 
 
 class TextFeature(IntFlag):
@@ -49,7 +50,7 @@ def build_embedding_text(text: str, heading: str, author: str) -> str:
     """
     body = text
     if author:
-        body = _longest_value(text) if text.startswith("{") else _SPEAKER_PREFIX.sub("", text, count=1)
+        body = _longest_value(text) if text.startswith("{") else strip_marker(text, author)
     return f"{heading}\n{body}" if heading else body
 
 
