@@ -36,7 +36,8 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "referencing": "ctxfs/exec/schema.py",
     "hypercorn": "mcp_server/http.py",
     "jsonschema": "ctxfs/exec/schema.py",
-    "yaml": "ctxfs/context/skills.py",
+    "yaml": "ctxfs/index/extract/front_matter.py",
+    "markdown_it": "ctxfs/index/extract/markdown.py",
 }
 
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from ctxfs.index.extract.front_matter import parse_yaml_table
 from ctxfs.model.path import Path
 
 MANIFEST = "SKILL.md"
@@ -27,21 +26,6 @@ class Skill:
     description: str
     frontmatter: dict[str, Any]
     fault: str = ""
-
-
-class _Loader(yaml.SafeLoader):
-    """A YAML loader without aliases, which can expand exponentially, and without dates, which JSON lacks."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias (*name) is not allowed here")
-        return super().compose_node(parent, index)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, expression) for tag, expression in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def parse_skill(path: Path, data: bytes) -> Skill:
@@ -67,19 +51,17 @@ def parse_skill(path: Path, data: bytes) -> Skill:
 def _parse_frontmatter(data: bytes) -> dict[str, Any]:
     """Return the YAML front matter of a SKILL.md; raise ValueError with the fault."""
     try:
-        match = _BLOCK.match(data.decode("utf-8"))
+        match = _BLOCK.match(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8") from error
     if match is None or len(match[1]) > _MAX_BLOCK_CHARS:
         raise ValueError("it does not begin with YAML between two lines of ---")
+    table = parse_yaml_table(match[1])
     try:
-        table = yaml.load(match[1], _Loader)  # noqa: S506 - a SafeLoader
         json.dumps(table, allow_nan=False)
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+    except (RecursionError, ValueError, TypeError) as error:
         raise ValueError(f"its YAML cannot be read: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(table, dict):
-        raise ValueError("its YAML is not a table")
-    return {str(key): value for key, value in table.items()}
+    return table
 
 
 def skill_folders(paths: Iterable[str]) -> list[Path]:

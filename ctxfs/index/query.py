@@ -1,7 +1,7 @@
 """Query language: parse a query string once into the form that the engines take.
 
 Syntax: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `author:`, `since:`, `until:`,
-`mode:words|meaning|hybrid|exact`, and the attributes `tag:`, `confidence:>0.8`, `trust:`, `pinned:`, `frozen:`,
+`mode:words|meaning|hybrid|exact`, and the attributes `tag:`, `alias:`, `link:`, `confidence:>0.8`, `trust:`, `pinned:`, `frozen:`,
 `quarantined:`. Anything that does not parse as one of these is plain words. A query of filters alone matches every file
 that passes them.
 """
@@ -15,7 +15,7 @@ from typing import Literal
 
 Mode = Literal["hybrid", "words", "meaning", "exact"]
 _MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning", "exact")
-_FILTER_NAMES = "kind|path|author|since|until|mode|tag|confidence|trust|pinned|frozen|quarantined"
+_FILTER_NAMES = "kind|path|author|since|until|mode|tag|alias|link|confidence|trust|pinned|frozen|quarantined"
 _TERM = re.compile(rf'([+-]?)"([^"]*)"|((?:{_FILTER_NAMES}):"[^"]+"|\S+)')
 _FILTER = re.compile(rf'({_FILTER_NAMES}):(?:"([^"]+)"|(\S+))', re.DOTALL)
 _CONFIDENCE = re.compile(r"(<=|>=|<|>|=)?(\d+(?:\.\d+)?|\.\d+)")
@@ -153,7 +153,7 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
             lists[name].append(value.strip("/"))
         elif name == "confidence" and (limits := _parse_confidence(value)) is not None:
             confidence = limits
-        elif name in ("tag", "trust", "pinned", "frozen", "quarantined"):
+        elif name in ("tag", "alias", "link", "trust", "pinned", "frozen", "quarantined"):
             attributes.append(("tags" if name == "tag" else name, value))
         else:
             words.append(word)

@@ -110,6 +110,14 @@ def test_the_command_lists_prints_and_names_files(skilled: Live) -> None:
     assert skilled.try_run("skills", "nope").returncode == 3
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_skill_with_a_byte_order_mark_is_sound(mark: bytes, line_end: str) -> None:
+    text = line_end.join(("---", "name: x", "description: >", "  Ship a", "  release", "---", "", "# How", ""))
+    skill = parse_skill(TreePath.parse("knowledge/s/skills/x"), mark + text.encode())
+    assert (skill.fault, skill.description.split()) == ("", ["Ship", "a", "release"])
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

@@ -9,6 +9,7 @@ Values of `files.state`:
 Semantic search does not find a chunk whose `vector` is NULL. A chunk number is never reused.
 `files.noise` is the reason why a file is noise (`ctxfs/model/noise.py`), empty for other files. The chunks of noise are
 not `embeddable`: they never get a vector, and do not wait for one.
+`attributes` has the attributes `user.ctx.*` of a file, and with the prefix `text.` the labels that its text gives it.
 `changes` lists, in order, the files whose columns search has to reload (0: all files).
 A reader remembers its position in that list.
 """

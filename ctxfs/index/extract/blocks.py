@@ -16,7 +16,6 @@ MIN_PART_CHARACTERS = 120
 _MAX_UNSPLIT_CHARACTERS = TARGET_CHARACTERS * 3 // 2
 _MAX_CUT_DEVIATION = 0.4  # share of the ideal size by which a part may be smaller or larger
 _MAX_TITLE_CHARACTERS = 400
-_MAX_FRONT_MATTER_LINES = 200
 _SPLIT_PARAGRAPH_COST = 0.25  # in shares of the ideal size, as the other costs
 _INDENT_COST = 0.03  # for each column
 _MAX_INDENT = 24
@@ -43,14 +42,6 @@ class Block:
     author: str = ""
     day: int | None = None
     body: int = 0
-
-
-def find_front_matter_end(lines: Sequence[str]) -> int:
-    """Return the number of lines of the YAML front matter at the start of a Markdown file; 0 without one."""
-    if not lines or lines[0].rstrip() != "---":
-        return 0
-    rows = enumerate(lines[1:_MAX_FRONT_MATTER_LINES], 2)
-    return next((number for number, line in rows if line.rstrip() in ("---", "...")), 0)
 
 
 def is_title(text: str, heading: str) -> bool:

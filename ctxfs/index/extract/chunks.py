@@ -8,15 +8,16 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from ctxfs.index.extract.blocks import TARGET_CHARACTERS, Block, LineSizes, find_front_matter_end, fit_blocks
+from ctxfs.index.extract.blocks import TARGET_CHARACTERS, Block, LineSizes, fit_blocks
 from ctxfs.index.extract.dates import find_first_day, parse_day
 from ctxfs.index.extract.dialogue import Dialogue, detect_dialogue
 
 if TYPE_CHECKING:
+    from ctxfs.index.extract.sections import Document, Section
     from ctxfs.index.extract.syntax import Definition
 
 MAX_LINE_CHARACTERS = 4000
@@ -32,7 +33,8 @@ class Chunk:
     """Lines `first` to `last` (from 1, both included) of a file; `heading` is the trail of headings above them.
 
     `author` and `day` come from the text or the file's name. An unrecognised author is empty, and an unrecognised day
-    is None. `day` is a proleptic Gregorian ordinal.
+    is None. `day` is a proleptic Gregorian ordinal. `labels` are the (name, value) pairs that the text gives to its
+    file; only the first chunk has them.
     """
 
     text: str
@@ -41,6 +43,7 @@ class Chunk:
     heading: str = ""
     author: str = ""
     day: int | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 _CODE_SUFFIXES = frozenset(
@@ -51,15 +54,12 @@ _CODE_SUFFIXES = frozenset(
 _DOCUMENT_SUFFIXES: dict[str, TextKind] = {
     "html": "html", "htm": "html", "xhtml": "html", "eml": "mail", "mbox": "mail", "pdf": "pdf",
 }  # fmt: skip
-_MARKDOWN_SUFFIXES = frozenset(("md", "markdown", "mdx", "rst", "adoc"))
-_FIELD = re.compile(r"^([A-Za-z_-]{2,20}):[ \t]*(\S.*)$", re.MULTILINE)
+_MARKDOWN_SUFFIXES = frozenset(
+    ("md", "markdown", "mdown", "mkd", "mkdn", "mdx", "mdc", "qmd", "rmd", "rst", "adoc", "asciidoc")
+)
 _AUTHOR_FIELDS = ("speaker", "author", "from", "user", "sender", "role", "name")
 _DATE_FIELDS = ("date", "time", "timestamp", "ts", "datetime", "created_at", "when", "at")
 _SENTENCE = re.compile(r"\b[a-z]{3,}+\s++[a-z]{2,}+\s++[a-z]{2,}")
-_ATX = re.compile(r"(#{1,6})\s+(\S.*)")
-_MAX_TITLE_CHARACTERS = 200  # each chunk below a title repeats it
-_UNDERLINE = re.compile(r"^([=\-~^\"'*+#])\1{2,}\s*$")
-_FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
 _DEFINITION = re.compile(
     r"^(?:export\s+|pub(?:\([^)]*\))?\s+|public\s+|private\s+|protected\s+|static\s+|async\s+|abstract\s+|final\s+|"
     r"default\s+|inline\s+|extern\s+|unsafe\s+|local\s+)*"
@@ -90,31 +90,34 @@ def split_into_chunks(name: str, text: str) -> list[Chunk]:
     """Return the chunks of a file called `name`, in order of their lines."""
     kind = detect_text_kind(name, text)
     lines = text.split("\n")
+    document = _read_document(_suffix_of(name), lines)
     if kind == "code":
         blocks = _find_source_blocks(name, text, lines)
     elif kind == "dialogue":
-        blocks = _find_turns(lines, detect_dialogue(text, is_markdown=_suffix_of(name) in _MARKDOWN_SUFFIXES))
+        blocks = _find_turns(lines, detect_dialogue(text, is_markdown=document is not None))
+    elif document is not None:
+        blocks = _find_sections(document.sections, lines)
     else:
         blocks = _BLOCK_FINDERS.get(kind, _find_paragraphs)(lines)
     if len(blocks) > _MAX_WHOLE_BLOCKS:
         # Records of a long log share chunks: one vector for each of a hundred thousand lines would take hours.
         blocks = [Block(block.start, block.end, block.heading, block.members_of) for block in blocks]
-    author, day = _parse_file_defaults(name, text, kind)
-    fitted = fit_blocks(blocks, lines, find_front_matter_end(lines) if kind == "markdown" else 0)
-    return [chunk for block in fitted if (chunk := _make_chunk(block, lines, author, day)) is not None]
+    author, day = (document.author[:80], document.day) if document is not None else ("", None)
+    day = day if day is not None else find_first_day(name)
+    fitted = fit_blocks(blocks, lines, document.front_matter_end if document is not None else 0)
+    chunks = [chunk for block in fitted if (chunk := _make_chunk(block, lines, author, day)) is not None]
+    if chunks and document is not None and document.labels:
+        chunks[0] = replace(chunks[0], labels=document.labels)
+    return chunks
 
 
-def _parse_file_defaults(name: str, text: str, kind: TextKind) -> tuple[str, int | None]:
-    """Return (author, day) for all chunks of a file: those of its front matter; else the day in its name."""
-    author, day = "", None
-    if kind == "markdown" and text.startswith("---\n"):
-        front_matter = text[4 : max(text.find("\n---", 4), 4)][:_HEAD_CHARACTERS]
-        fields = {match[1].lower(): match[2] for match in _FIELD.finditer(front_matter)}
-        author = next((fields[key].strip("\"' ") for key in ("author", "from") if fields.get(key)), "")
-        day = next(
-            (date for key in ("date", "created") if (date := find_first_day(fields.get(key, ""))) is not None), None
-        )
-    return author[:80], day if day is not None else find_first_day(name)
+def _read_document(suffix: str, lines: list[str]) -> "Document | None":
+    """Return the headings, front matter and labels of a document; None for other texts."""
+    if suffix not in _MARKDOWN_SUFFIXES:
+        return None
+    from ctxfs.index.extract.sections import read_document
+
+    return read_document(suffix, lines)
 
 
 def _make_chunk(block: Block, lines: list[str], author: str, day: int | None) -> Chunk | None:
@@ -189,58 +192,10 @@ def _find_turns(lines: list[str], dialogue: Dialogue | None) -> list[Block]:
     return blocks
 
 
-def _find_sections(lines: list[str]) -> list[Block]:
-    """Return the paragraphs of Markdown or reStructuredText, each with the trail of headings above it."""
-    trail: list[tuple[int, str]] = []
-    underlines: list[str] = []  # underline characters in order of appearance: their rank in reStructuredText
-    blocks: list[Block] = []
-    start, fence = 0, ""
-    for number, line in enumerate(lines):
-        if match := _FENCE.match(line):
-            marker = match[1]
-            fence = "" if fence and marker.startswith(fence) else fence or marker
-            continue
-        if fence:
-            continue
-        heading = _parse_heading(lines, number, underlines)
-        if heading is None:
-            continue
-        level, title = heading
-        if number > start:
-            blocks.append(Block(start, number, _format_trail(trail)))
-        start = number
-        while trail and trail[-1][0] >= level:
-            trail.pop()
-        trail.append((level, title))
-    blocks.append(Block(start, len(lines), _format_trail(trail)))
+def _find_sections(sections: Iterable["Section"], lines: list[str]) -> list[Block]:
+    """Return the paragraphs of sections, each with the trail of headings above it."""
+    blocks = (Block(section.start, section.end, section.heading) for section in sections)
     return [part for block in blocks for part in _split_paragraphs(block, lines)]
-
-
-def _parse_heading(lines: list[str], number: int, underlines: list[str]) -> tuple[int, str] | None:
-    line = lines[number]
-    if (match := _ATX.match(line)) and (title := _strip_closing(match[2])):
-        return len(match[1]), title[:_MAX_TITLE_CHARACTERS]
-    next_line = lines[number + 1] if number + 1 < len(lines) else ""
-    underline = _UNDERLINE.match(next_line)
-    if (
-        underline
-        and line.strip()
-        and not _UNDERLINE.match(line)
-        and len(next_line.strip()) >= min(len(line.strip()), 4)
-    ) and not line.lstrip().startswith(("-", "*", "|", ">")):
-        if underline[1] not in underlines:
-            underlines.append(underline[1])
-        return underlines.index(underline[1]) + 1, line.strip()[:_MAX_TITLE_CHARACTERS]
-    return None
-
-
-def _strip_closing(title: str) -> str:
-    """Return a title without its closing `#` characters."""
-    return title.rstrip().rstrip("#").rstrip()
-
-
-def _format_trail(trail: list[tuple[int, str]]) -> str:
-    return " > ".join(title for _, title in trail)
 
 
 def _split_paragraphs(block: Block, lines: list[str]) -> list[Block]:
@@ -304,7 +259,6 @@ def _find_code_blocks(lines: list[str]) -> list[Block]:
 
 
 _BLOCK_FINDERS: dict[TextKind, Callable[[list[str]], list[Block]]] = {
-    "markdown": _find_sections,
     "code": _find_code_blocks,
     "records": _find_records,
     "text": _find_paragraphs,

@@ -148,7 +148,7 @@ class Extractor:
                     continue
                 if kind != "chunks":
                     raise UnreadableFile(str(value))
-                return [Chunk(*row) for row in value]
+                return [_unpack_chunk(*row) for row in value]
         raise AssertionError("the last attempt returns or raises")
 
     def close(self) -> None:
@@ -237,5 +237,13 @@ def _end_worker(slot: list[TiedProcess]) -> int:
 
 
 def pack_chunks(chunks: Sequence[Chunk]) -> list[list[Any]]:
-    """Return a list [text, first, last, heading, author, day] for each chunk, for the wire."""
-    return [[chunk.text, chunk.first, chunk.last, chunk.heading, chunk.author, chunk.day] for chunk in chunks]
+    """Return a list [text, first, last, heading, author, day, labels] for each chunk, for the wire."""
+    return [
+        [chunk.text, chunk.first, chunk.last, chunk.heading, chunk.author, chunk.day, chunk.labels] for chunk in chunks
+    ]
+
+
+def _unpack_chunk(
+    text: str, first: int, last: int, heading: str, author: str, day: int | None, labels: Sequence[tuple[str, str]]
+) -> Chunk:
+    return Chunk(text, first, last, heading, author, day, tuple((name, value) for name, value in labels))

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from ctxfs.index.engines.catalog_schema import FileStat
-from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, detect_text_kind
+from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, Chunk, detect_text_kind
 from ctxfs.index.extract.dialogue import HEAD_CHARACTERS
 from ctxfs.index.extract.formats import decode
 from ctxfs.model.host_numbers import file_numbers
@@ -15,6 +15,8 @@ from ctxfs.store import rooted_fs
 _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
 MAX_SMALL_CHUNK_CHARACTERS = 400  # characters
 _HEAD_BYTES = 2 * HEAD_CHARACTERS
+LABEL_PREFIX = "text."
+_LABEL_NAMES = frozenset(("tags", "alias", "link"))
 _STRUCTURED_KINDS = frozenset(("code", "markdown", "html", "pdf"))
 
 
@@ -49,6 +51,20 @@ def sound_attributes(attributes: Mapping[str, bytes]) -> list[tuple[str, str]]:
 
 def _decode_values(name: str, value: bytes) -> list[str]:
     return tags_of(value) if name == "tags" else [value.decode("utf-8", "replace")]
+
+
+def labels_of(chunks: Iterable[Chunk]) -> list[tuple[str, str]]:
+    """Return the (name, value) pairs `text.tags`, `text.alias` and `text.link` that a text gives to its file.
+
+    A text sets no other attribute: only their writers may set trust, pins and marks.
+    """
+    labels = {label for chunk in chunks for label in chunk.labels if label[0] in _LABEL_NAMES}
+    return sorted((f"{LABEL_PREFIX}{name}", value) for name, value in labels)
+
+
+def filter_values(attributes: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the pairs that filters match: `tags` has those of the attribute and those of the text."""
+    return sorted({(name.removeprefix(LABEL_PREFIX), value) for name, value in attributes})
 
 
 def detect_kind(path: str, attributes: Iterable[tuple[str, str]], data: bytes) -> str:

@@ -16,8 +16,11 @@ from ctxfs.index.engines.word_split import split_words
 from ctxfs.index.extract.chunks import MAX_LINE_CHARACTERS
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.extract.file_reader import (
+    LABEL_PREFIX,
     detect_kind,
+    filter_values,
     join_neighbours,
+    labels_of,
     ranks_with_neighbours,
     read_attributes,
     to_file_stat,
@@ -258,7 +261,8 @@ class Ingester:
         )
         if row is not None and (row.sha256, row.noise) == (digest, noise) and row.state in ("words", "pending"):
             self._catalog.update_stat(row.id, candidate.stat)
-            self._store_attributes(root, candidate, row.id, data, row.state)
+            labels = [pair for pair in self._catalog.attributes(row.id) if pair[0].startswith(LABEL_PREFIX)]
+            self._store_attributes(root, candidate, row.id, data, row.state, labels)
             return
         try:
             chunks = self._extractor.extract_chunks(name, data)
@@ -266,7 +270,7 @@ class Ingester:
             self._store_skipped(root, candidate, digest, str(reason))
             return
         file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, "other", "pending", "")
-        self._store_attributes(root, candidate, file, data, "pending")
+        self._store_attributes(root, candidate, file, data, "pending", labels_of(chunks))
         self._catalog.set_noise(file, noise)
         self._catalog.replace_chunks(file, chunks)
 
@@ -276,9 +280,17 @@ class Ingester:
         file = self._catalog.put_file(candidate.path, root.prefix, candidate.stat, digest, kind, "skipped", note)
         self._catalog.replace_chunks(file, ())
 
-    def _store_attributes(self, root: IndexedRoot, candidate: _Candidate, file: int, data: bytes, state: str) -> None:
-        """Store the attributes `user.ctx.*`, and the kind that follows from them, the path or the text."""
-        attributes = read_attributes(root.root, candidate.parts)
+    def _store_attributes(
+        self,
+        root: IndexedRoot,
+        candidate: _Candidate,
+        file: int,
+        data: bytes,
+        state: str,
+        labels: Collection[tuple[str, str]],
+    ) -> None:
+        """Store the attributes `user.ctx.*` and the labels of the text, and the kind of the file."""
+        attributes = sorted([*read_attributes(root.root, candidate.parts), *labels])
         if state == "words" and attributes == self._catalog.attributes(file):
             return
         self._catalog.set_attributes(file, attributes)
@@ -334,7 +346,7 @@ class Ingester:
         return True
 
     def _build_documents(self, file: int, path: str, kind: str, mtime_ns: int) -> Iterator[FullTextDocument]:
-        attributes = self._catalog.attributes(file)
+        attributes = filter_values(self._catalog.attributes(file))
         confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
         chunks = self._catalog.chunks_of(file)
         texts = [split_words(text) for _, _, text, _ in chunks]

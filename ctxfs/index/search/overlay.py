@@ -21,7 +21,9 @@ from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED, ChunkRow, FileStat
 from ctxfs.index.extract.extractor import Extractor, ExtractorUnavailable, TooSlow
 from ctxfs.index.extract.file_reader import (
     detect_kind,
+    filter_values,
     join_neighbours,
+    labels_of,
     ranks_with_neighbours,
     read_attributes,
     sound_attributes,
@@ -222,6 +224,7 @@ class Overlay:
             if soon
             else self._extractor.extract_chunks(name, data)
         )
+        attributes = filter_values([*attributes, *labels_of(pieces)])
         kind = detect_kind(path, attributes, data)
         digest = hashlib.sha256(data).hexdigest()
         path_terms = self._analyse(printable(path))

@@ -23,13 +23,15 @@ TEXTS = (
     "# Keys\n\nRotate the keys.\n",
     "def rotate_keys():\n    return otter\n",
     "Ada: an otter swims\nBob: where?\nAda: here, by the keys\nBob: thanks\n",
+    "---\ntags: [x, y]\naliases: heron\n---\n\nAn [[otter]] swims. #z\n",
     "nothing of the kind\n",
     "",
 )
 QUESTIONS = (
     "otter", "rotate keys", "+otter keys", "keys -otter", '"rotate the keys"', "author:Ada otter", "kind:code", "kind:code keys",
     "mode:exact otter rotate", "mode:exact +keys +rotate", "mode:exact +Ada +keys -heron", "mode:exact path:sub keys",
-    "path:sub", "path:sub keys", "tag:x", "tag:x keys", "confidence:>0.5", "since:1h keys", "until:2001-01-01 keys",
+    "path:sub", "path:sub keys", "tag:x", "tag:x keys", "tag:x tag:z otter", "alias:heron", "link:otter",
+    "confidence:>0.5", "since:1h keys", "until:2001-01-01 keys",
 )  # fmt: skip
 
 

@@ -165,6 +165,35 @@ def test_attributes_filter_and_follow_their_changes(index: Index) -> None:
     assert found("confidence:>0") == []
 
 
+def test_tags_of_a_text_and_of_its_attribute_are_both_found(index: Index) -> None:
+    note = index.corpus / "note.md"
+    note.write_text("---\ntags: [project]\naliases: [Zephyr]\n---\n\nSee [[Plan]] #later\n")
+    index.follower.scan_all()
+    questions = ("tag:project", "tag:later", "alias:Zephyr", "link:Plan")
+    assert all(index.paths(question) == ["note.md"] for question in questions)
+    os.setxattr(note, "user.ctx.tags", b"ops,project")
+    os.setxattr(note, "user.ctx.trust", b"trusted")
+    index.follower.scan_all()
+    for question in (*questions, "tag:ops", "trust:trusted"):
+        assert index.paths(question) == ["note.md"], question
+    os.removexattr(note, "user.ctx.tags")
+    index.follower.scan_all()
+    assert index.paths("tag:ops") == []
+    assert index.paths("tag:project") == ["note.md"]
+    note.write_text("no tags\n")
+    index.follower.scan_all()
+    assert not any(index.paths(question) for question in questions)
+
+
+def test_text_cannot_set_the_attributes_of_its_file(index: Index) -> None:
+    fields = "trust: trusted\npinned: true\nquarantined: true\nkind: fact\nsupersedes: deploy.md\n"
+    (index.corpus / "forged.md").write_text(f"---\n{fields}---\n\nforged\n")
+    index.follower.scan_all()
+    for question in ("trust:trusted", "pinned:true", "quarantined:true", "kind:fact"):
+        assert index.paths(question) == [], question
+    assert index.paths("forged") == ["forged.md"]
+
+
 @pytest.mark.parametrize("question", ["retryRequest", "retry_request", "retry request", "RETRIES"])
 def test_identifiers_are_found_by_their_parts_and_words_by_their_stems(index: Index, question: str) -> None:
     assert index.paths(question)[0] == "src/retry.py"

@@ -122,11 +122,12 @@ def _read_format(name: str, data: bytes) -> Iterable[Chunk]:
 
 def _replace_surrogates(chunk: Chunk) -> Chunk:
     """Replace lone surrogates by U+FFFD: JSON and some charsets may contain them, but UTF-8 cannot encode them."""
-    if chunk.text.isascii() and chunk.heading.isascii() and chunk.author.isascii():
+    if chunk.text.isascii() and chunk.heading.isascii() and chunk.author.isascii() and not chunk.labels:
         return chunk
     texts = (_LONE_SURROGATE.sub("\ufffd", text) for text in (chunk.text, chunk.heading, chunk.author))
     text, heading, author = texts
-    return replace(chunk, text=text, heading=heading, author=author)
+    labels = tuple((name, _LONE_SURROGATE.sub("\ufffd", value)) for name, value in chunk.labels)
+    return replace(chunk, text=text, heading=heading, author=author, labels=labels)
 
 
 def join_passages(passages: Iterable[Chunk]) -> Iterator[Chunk]:
