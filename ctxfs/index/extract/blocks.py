@@ -104,7 +104,7 @@ class _Fitting:
             yield pending, is_pending_bare
 
     def join_tails(self, blocks: Iterable[tuple[Block, bool]]) -> Iterator[Block]:
-        """Join what is still too small, or has no content, to the block above it."""
+        """Join a block that is still too small, or has no content, to the block above it."""
         previous: Block | None = None
         for block, is_bare in blocks:
             if previous is not None and self._is_tail(previous, block, is_bare):
@@ -187,7 +187,7 @@ def _is_related(one: Block, other: Block) -> bool:
 
 
 def _cost_of_cut(before: str, after: str) -> float:
-    """Return how much a cut between two lines separates what belongs together."""
+    """Return the cost of a cut between two lines: higher inside a statement or a paragraph."""
     text = after.lstrip()
     cost = _INDENT_COST * min(len(after) - len(text), _MAX_INDENT) if text else 0.0
     if before.strip():
