@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ctxfs.index.extract.chunks import MAX_CHUNK_CHARACTERS, detect_text_kind, split_into_chunks
+from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS
+from ctxfs.index.extract.chunks import detect_text_kind, split_into_chunks
 from ctxfs.index.extract.text_features import build_embedding_text
 
 _SAYINGS = (
