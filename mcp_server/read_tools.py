@@ -10,6 +10,7 @@ from typing import Any
 from mcp.types import ImageContent, ResourceLink
 
 from ctxfs.context.build.token_bound import upper_bound
+from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.mcp_server.tool_registry import PATH, READS, Answer, Call, Content, Entry, text
 from ctxfs.mcp_server.tree_ops import entries, read_labelled, revision_of, stat
@@ -113,9 +114,10 @@ async def _read_one(tree: TreeSession, path: Path, arguments: Mapping[str, Any],
                 _link(path, len(data)),
             ]
         return [*labels, ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=kind)]
-    if b"\0" in data[:8192]:
+    content = read_text(data, keeps_line_ends=True)
+    if content is None:
         return [*labels, text(f"{printable_path(path)}: a binary file of {len(data)} bytes"), _link(path, len(data))]
-    return [*labels, text(_select_lines(data, arguments, cap))]
+    return [*labels, text(_select_lines(content, revision_of(data), arguments, cap))]
 
 
 def _link(path: Path, size: int | None) -> ResourceLink:
@@ -124,12 +126,12 @@ def _link(path: Path, size: int | None) -> ResourceLink:
     )
 
 
-def _select_lines(data: bytes, arguments: Mapping[str, Any], cap: int) -> str:
+def _select_lines(content: str, revision: str, arguments: Mapping[str, Any], cap: int) -> str:
     """Return the requested lines that fit into `cap` tokens.
 
     The last line contains the position to continue at, the number of lines, and the revision.
     """
-    lines = data.decode("utf-8", "replace").split("\n")
+    lines = content.split("\n")
     count = len(lines) - (not lines[-1])
     tail, column = arguments.get("tail", 0), arguments.get("column", 0)
     first = max(1, count - tail + 1) if tail else arguments.get("offset", 1)
@@ -153,7 +155,7 @@ def _select_lines(data: bytes, arguments: Mapping[str, Any], cap: int) -> str:
     is_whole = first == 1 and not more and last == count and not column
     range_text = "" if is_whole or more else f"lines {first}-{last} of "
     ending = ", the last without a line end" if lines[-1] else ""
-    return "\n".join([*selected, f"[{more}{range_text}{count} lines{ending}, revision {revision_of(data)}]"])
+    return "\n".join([*selected, f"[{more}{range_text}{count} lines{ending}, revision {revision}]"])
 
 
 def _cut_line(line: str, cap: int) -> str:

@@ -32,6 +32,7 @@ from mcp.types import (
     UnsubscribeRequestParams,
 )
 
+from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.mcp_server.pagination import page_of
 from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.mcp_server.skills import SKILL_SCHEME, skill_of, skill_path, skill_resources
@@ -291,13 +292,10 @@ async def read_resource(tree: TreeSession, uri: str) -> ReadResourceResult:
 
 
 def contents_of(uri: str, path: Path, data: bytes) -> TextResourceContents | BlobResourceContents:
-    """Return text contents for UTF-8 without NUL bytes, else base64."""
+    """Return text contents for a text, base64 for a binary file."""
     kind = mime_type_of(path, data)
-    try:
-        content = data.decode()
-    except UnicodeDecodeError:
-        content = None
-    if content is None or "\0" in content[:8192]:
+    content = read_text(data, keeps_line_ends=True)
+    if content is None:
         return BlobResourceContents(uri=uri, mime_type=kind, blob=base64.b64encode(data).decode())
     return TextResourceContents(uri=uri, mime_type=kind, text=text(content).text)
 

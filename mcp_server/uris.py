@@ -3,6 +3,7 @@
 import mimetypes
 from urllib.parse import quote, unquote_to_bytes
 
+from ctxfs.index.extract.text_decoding import is_binary
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, encode_name, one_line
 
@@ -63,4 +64,4 @@ def mime_type_of(path: Path, data: bytes | None = None) -> str:
         return "text/markdown"
     if guessed is not None:
         return guessed
-    return "application/octet-stream" if data is not None and b"\0" in data[:8192] else "text/plain"
+    return "application/octet-stream" if data is not None and is_binary(data) else "text/plain"

@@ -107,10 +107,7 @@ def tokens(files: tuple[BinaryIO, ...], tokenizer: str, as_json: bool) -> None:
     from ctxfs.context.build.tokens import open_tokenizer
 
     counter = open_tokenizer(tokenizer)
-    counts = {
-        getattr(file, "name", "-"): counter.count(file.read().decode("utf-8", "replace"))
-        for file in files or (sys.stdin.buffer,)
-    }
+    counts = {getattr(file, "name", "-"): counter.count(_text_of(file.read())) for file in files or (sys.stdin.buffer,)}
     if as_json:
         print_json({"tokenizer": tokenizer, "files": counts, "total": sum(counts.values())})
         return
@@ -118,6 +115,13 @@ def tokens(files: tuple[BinaryIO, ...], tokenizer: str, as_json: bool) -> None:
         print_line(f"{count}\t{name}" if files else str(count))
     if len(counts) > 1:
         print_line(f"{sum(counts.values())}\ttotal")
+
+
+def _text_of(data: bytes) -> str:
+    from ctxfs.index.extract.text_decoding import read_text
+
+    text = read_text(data)
+    return data.decode("utf-8", "replace") if text is None else text
 
 
 @click.command()

@@ -9,6 +9,7 @@ from pathlib import Path as HostPath
 import trio
 
 from ctxfs.context.build.secrets import find_secrets
+from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.store import rooted_fs
 from ctxfs.threads import blocking
 
@@ -58,6 +59,5 @@ def _scan_file(tree: str, path: str) -> list[str]:
         data = rooted_fs.read_head(tree, path.split("/"), _MAX_FILE_BYTES)
     except OSError:
         return []  # deleted, a directory, a link
-    if b"\0" in data[:8192]:
-        return []
-    return [f"line {secret.line}: {secret.kind}" for secret in find_secrets(data.decode("utf-8", "replace"))]
+    text = read_text(data)
+    return [f"line {secret.line}: {secret.kind}" for secret in find_secrets(text)] if text else []

@@ -3,6 +3,7 @@
 import hashlib
 
 from ctxfs.context.build.token_bound import upper_bound
+from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.entry import Entry
 from ctxfs.model.metadata import PREFIX
@@ -66,4 +67,5 @@ class Metadata:
         indexed_digest, note = await blocking(self._searcher.indexed_digest, str(path))
         indexed = note or ((revision or digest) if indexed_digest == digest else "pending")
         facts = {"sha256": digest, "indexed": indexed}
-        return facts if b"\0" in data[:8192] else {**facts, "tokens": str(upper_bound(data.decode("utf-8", "replace")))}
+        text = await blocking(read_text, data)
+        return facts if text is None else {**facts, "tokens": str(upper_bound(text))}

@@ -16,6 +16,7 @@ from ctxfs.context.build.piece import Exclusion, Piece, Why, without_secrets
 from ctxfs.context.build.render import render
 from ctxfs.context.build.request import Pin, Request
 from ctxfs.context.build.tokens import Tokenizer, open_tokenizer
+from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.query import Query, parse_query, parse_time
 from ctxfs.index.search.file_status import FileStatus
 from ctxfs.index.search.results import Hit, SearchResults
@@ -297,7 +298,10 @@ async def _read_pin(view: TreeView, pin: Pin) -> Piece:
             pin.path,
             f"pinned file '{printable(str(pin.path))}' cannot be read: {error.strerror}",
         ) from error
-    lines = data.decode("utf-8", "replace").split("\n")
+    text = await blocking(read_text, data)
+    if text is None:
+        raise invalid("pins", f"pinned file '{printable(str(pin.path))}' is binary: a text is needed")
+    lines = text.split("\n")
     if pin.first > len(lines):
         raise invalid("pins", f"pin '{pin}': the file has {len(lines)} lines")
     last = min(pin.last or len(lines), len(lines))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ctxfs.context.build.pack import Count, largest_fitting
 from ctxfs.context.grounding.judge import Embed, Evidence, Sources
+from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.model.errors import invalid
 
 _GAP = "…"
@@ -31,9 +32,9 @@ def fit(data: bytes, query: str, budget: int, count: Count, analyse: Analyse, em
 
     A text that fits is returned whole. Without a query the first paragraphs are chosen. Raise EINVAL for binary data.
     """
-    if b"\0" in data[:8192]:
+    text = read_text(data)
+    if text is None:
         raise invalid("fit", "this is binary: a text is needed")
-    text = data.decode("utf-8", "replace")
     if count(text) <= budget:
         return text
     lines = text.rstrip("\n").split("\n")

@@ -11,6 +11,7 @@ from ctxfs.context.build.render import render
 from ctxfs.context.build.secrets import split_at_remarks
 from ctxfs.index.extract.extractor import ExtractChunks
 from ctxfs.index.extract.formats import UnreadableFile
+from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.threads import blocking
 
 # (path, sha256 of the content, version) → the content, current or from a version; None if it no longer exists.
@@ -67,7 +68,7 @@ def _fill_text(piece: Piece, expected: str, data: bytes | None, extract: Extract
     if piece.text:
         return piece if digest(piece.text) == expected else None
     if piece.is_pinned:
-        text = pinned_text(data.decode("utf-8", "replace").split("\n"), piece.first, piece.last)
+        text = pinned_text((read_text(data) or "").split("\n"), piece.first, piece.last)
         return replace(piece, text=text) if digest(text) == expected else None
     try:
         chunks = extract(piece.path.rpartition("/")[2], data)
@@ -101,7 +102,7 @@ def relocate_piece(piece: Piece, data: bytes | None, extract: ExtractChunks) -> 
             nearest = min(same, key=lambda chunk: abs(chunk.first - piece.first))
             return replace(piece, first=nearest.first, last=nearest.last)
         return None
-    content = " ".join(data.decode("utf-8", "replace").split())
+    content = " ".join((read_text(data) or "").split())
     parts = (part.strip() for section in split_at_remarks(piece.body) for part in section.split(" … "))
     return piece if all(part in content for part in parts) else None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from ctxfs.index.engines.catalog_schema import FileStat
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, Chunk, detect_text_kind
 from ctxfs.index.extract.dialogue import HEAD_CHARACTERS
-from ctxfs.index.extract.formats import decode
+from ctxfs.index.extract.text_decoding import decode
 from ctxfs.model.host_numbers import file_numbers
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
 from ctxfs.model.path import printable

@@ -25,9 +25,10 @@ from ctxfs.index.extract.file_reader import (
     read_attributes,
     to_file_stat,
 )
-from ctxfs.index.extract.formats import UnreadableFile, decode, is_extracted, size_limit
+from ctxfs.index.extract.formats import UnreadableFile, is_extracted, size_limit
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.extract.noise_rules import MAX_TEXT_BYTES, NoiseRules
+from ctxfs.index.extract.text_decoding import decode
 from ctxfs.index.ingest.crash_records import CrashRecords
 from ctxfs.index.options import IndexedRoot
 from ctxfs.model.noise import is_marker

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from ctxfs.index.extract.formats import decode, is_binary
+from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.search.regex_literals import Needed, needed_literals
 from ctxfs.model.errors import invalid
@@ -101,8 +101,7 @@ def scan(
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 faults.append(f"{path}: {error.strerror}")
             continue
-        text = data.decode("utf-8", "replace") if b"\0" not in data else "" if is_binary(data) else decode(data)
-        if text:
+        if text := read_text(data, keeps_line_ends=True):
             lines = matcher.lines(text)
             if only == "count":
                 count = sum(1 for _ in lines)

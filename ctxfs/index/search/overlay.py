@@ -29,9 +29,10 @@ from ctxfs.index.extract.file_reader import (
     sound_attributes,
     to_file_stat,
 )
-from ctxfs.index.extract.formats import UnreadableFile, decode, is_slow
+from ctxfs.index.extract.formats import UnreadableFile, is_slow
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.extract.noise_rules import NoiseRules
+from ctxfs.index.extract.text_decoding import decode
 from ctxfs.index.extract.text_features import count_words, detect_features
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query

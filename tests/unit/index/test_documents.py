@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from ctxfs.index.extract.chunks import split_into_chunks
-from ctxfs.index.extract.formats import decode, extract_chunks
+from ctxfs.index.extract.formats import extract_chunks
 from ctxfs.index.extract.front_matter import read_front_matter
 from ctxfs.index.extract.markdown import parse_structure
 from ctxfs.index.extract.sections import read_document
+from ctxfs.index.extract.text_decoding import decode
 
 
 def trails(name: str, text: str) -> list[str]:

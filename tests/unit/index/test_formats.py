@@ -8,8 +8,9 @@ import pytest
 
 from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS
 from ctxfs.index.extract.chunks import Chunk, split_into_chunks
-from ctxfs.index.extract.formats import UnreadableFile, decode, extract_chunks, is_binary
+from ctxfs.index.extract.formats import UnreadableFile, extract_chunks
 from ctxfs.index.extract.syntax import Definition, find_definitions
+from ctxfs.index.extract.text_decoding import decode, is_binary
 
 SOURCES = {
     "js": (

@@ -1,11 +1,10 @@
-"""File formats whose text must be extracted (HTML, mail, PDF), and the decoding of bytes to text.
+"""File formats whose text must be extracted (HTML, mail, PDF).
 
 The reader of a format yields passages in order; this module joins and splits them into chunks. Lines are those of the
 file (pages for a PDF), so that a reader of a hit can find it in the file. This code runs in the worker of an
 `Extractor`: no other process parses untrusted files.
 """
 
-import codecs
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -13,8 +12,8 @@ from dataclasses import replace
 
 from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS, TARGET_CHARACTERS, is_title
 from ctxfs.index.extract.chunks import Chunk, split_into_chunks
+from ctxfs.index.extract.text_decoding import read_text
 
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _HTML_SUFFIXES = frozenset((".html", ".htm", ".xhtml"))
 _MAIL_SUFFIXES = frozenset((".eml", ".mbox"))
 _PDF_SUFFIX = ".pdf"
@@ -61,29 +60,6 @@ def size_limit(name: str, max_file_bytes: int) -> int:
     return max_file_bytes * _PDF_SIZE_FACTOR if _suffix_of(name) == _PDF_SUFFIX else max_file_bytes
 
 
-def decode(data: bytes) -> str:
-    """Decode bytes by their byte order mark, else as UTF-8; lines that are not valid UTF-8 as Windows-1252."""
-    for mark, encoding in _BOMS:
-        if data.startswith(mark):
-            return data[len(mark) :].decode(encoding, "replace")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return "\n".join(_decode_line(line) for line in data.split(b"\n"))
-
-
-def _decode_line(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return line.decode("cp1252", "replace")
-
-
-def is_binary(data: bytes) -> bool:
-    """Return True for a NUL byte in the first 8192 bytes, as in git, unless a UTF-16 byte order mark precedes it."""
-    return b"\0" in data[:8192] and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-
-
 def extract_chunks(name: str, data: bytes) -> list[Chunk]:
     """Return the chunks of a file, all of valid Unicode.
 
@@ -106,9 +82,9 @@ def _read_format(name: str, data: bytes) -> Iterable[Chunk]:
         from ctxfs.index.extract.formats.pdf import read_pdf
 
         return join_passages(read_pdf(data))
-    if is_binary(data):
+    text = read_text(data)
+    if text is None:
         raise UnreadableFile("binary")
-    text = decode(data)
     if suffix in _HTML_SUFFIXES:
         from ctxfs.index.extract.formats.html import read_html
 

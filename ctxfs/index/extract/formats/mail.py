@@ -12,8 +12,8 @@ from email.policy import Compat32
 from email.utils import parseaddr, parsedate_to_datetime
 
 from ctxfs.index.extract.chunks import Chunk
-from ctxfs.index.extract.formats import decode
 from ctxfs.index.extract.formats.html import read_html
+from ctxfs.index.extract.text_decoding import decode
 
 _FROM_LINE = re.compile(rb"^From \S+.*$", re.MULTILINE)
 _MAX_PARTS = 200

@@ -1,0 +1,103 @@
+"""Share of words that are read right in files of many encodings that declare none.
+
+    python -m benchmarks.encodings [/usr/share/locale]
+
+The texts are the messages of the translations below a folder (`LANGUAGE/LC_MESSAGES/*.mo`), in encodings that each
+language had before UTF-8. `length` is the number of bytes of a text. A text is right if 98 % of its words are.
+"""
+
+import argparse
+import gettext
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ctxfs.index.extract.text_decoding import decode
+
+_ENCODINGS = {
+    "de": ("iso8859-1", "cp1252"),
+    "fr": ("cp1252", "iso8859-15"),
+    "es": ("cp1252",),
+    "it": ("cp1252",),
+    "pt_BR": ("iso8859-1",),
+    "sv": ("cp1252",),
+    "da": ("iso8859-1",),
+    "fi": ("cp1252",),
+    "nl": ("cp1252",),
+    "pl": ("iso8859-2", "cp1250"),
+    "cs": ("iso8859-2", "cp1250"),
+    "sk": ("cp1250",),
+    "hu": ("iso8859-2", "cp1250"),
+    "ro": ("cp1250",),
+    "hr": ("cp1250",),
+    "tr": ("iso8859-9", "cp1254"),
+    "ru": ("cp1251", "koi8-r", "cp866"),
+    "uk": ("cp1251", "koi8-u"),
+    "bg": ("cp1251",),
+    "sr": ("cp1251",),
+    "el": ("iso8859-7", "cp1253"),
+    "he": ("cp1255",),
+    "ar": ("cp1256",),
+    "th": ("tis-620",),
+    "lt": ("cp1257",),
+    "lv": ("cp1257",),
+    "ja": ("shift_jis", "euc_jp", "iso2022_jp"),
+    "ko": ("euc_kr",),
+    "zh_CN": ("gb2312", "gb18030"),
+    "zh_TW": ("big5",),
+}
+_LENGTHS = (30, 100, 400, 2000)
+_SAMPLES = 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", default="/usr/share/locale", type=Path)
+    folder = parser.parse_args().folder
+    print(f"{'':22}" + "".join(f"{length:>8}" for length in _LENGTHS))
+    sums = [[0, 0] for _ in _LENGTHS]
+    for language, encodings in _ENCODINGS.items():
+        messages = sorted(set(_messages(folder / language)))
+        for encoding in encodings if len(messages) > 200 else ():
+            shares = []
+            for number, length in enumerate(_LENGTHS):
+                texts = list(_texts(messages, encoding, length))
+                right = sum(map(_is_right, texts, [encoding] * len(texts)))
+                shares.append(right / max(1, len(texts)))
+                sums[number][0] += right
+                sums[number][1] += len(texts)
+            print(f"{language:8}{encoding:14}" + "".join(f"{share:8.2f}" for share in shares))
+    print(f"{'all':22}" + "".join(f"{right / max(1, count):8.3f}" for right, count in sums))
+
+
+def _messages(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.glob("LC_MESSAGES/*.mo")):
+        try:
+            with path.open("rb") as file:
+                catalogue = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
+        except (OSError, ValueError, LookupError):
+            continue
+        yield from (text for key, text in catalogue.items() if key and isinstance(text, str) and not text.isascii())
+
+
+def _texts(messages: list[str], encoding: str, length: int) -> Iterator[bytes]:
+    chance = random.Random(f"{encoding} {length}")
+    for _ in range(_SAMPLES):
+        data = b""
+        while len(data) < length:
+            try:
+                data += chance.choice(messages).encode(encoding) + b"\n"
+            except UnicodeEncodeError:
+                data += b"\n"
+        if not data.isascii() or encoding == "iso2022_jp":
+            yield data
+
+
+def _is_right(data: bytes, encoding: str) -> bool:
+    expected = set(re.findall(r"\w+", data.decode(encoding).lower()))
+    return len(expected & set(re.findall(r"\w+", decode(data).lower()))) >= 0.98 * len(expected)
+
+
+if __name__ == "__main__":
+    main()
