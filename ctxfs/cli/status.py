@@ -81,6 +81,8 @@ def _print_status(report: dict[str, Any]) -> None:
         print_line(f"versions   {versions['state']}", fg="yellow")
     if versions.get("unrecorded"):
         print_line(f"           the newest changes have no version yet: {versions['unrecorded']}", fg="yellow")
+    for reason, count in versions.get("scratch", {}).items():
+        print_line(f"           {count} without versions: {reason}")
     for path, reason in versions.get("unversioned", {}).items():
         print_line(f"unversioned {path}: {reason}", fg="yellow")
     if report["policy"]["fault"]:

@@ -1,6 +1,6 @@
 """Noise: files that programs write and people do not read, by their names, folders and texts. Pure.
 
-Search finds noise by words, behind other files, and never embeds it. Versions leave out the files of `SCRATCH`.
+Search finds noise by words, behind other files, and never embeds it. Versions leave out what `scratch_noise` returns.
 `NoiseClassifier` reads folders through a `FolderProbe`, because some folders are recognised by their contents.
 
 Sources of the patterns, beside the manuals of the programs:
@@ -45,8 +45,6 @@ class Noise(StrEnum):
 
 
 CONTENT_NOISE = frozenset((Noise.MINIFIED, Noise.GENERATED))  # recognised by the text
-# In a pad no version records these folders. No version records an editor's file anywhere.
-SCRATCH_FOLDERS = frozenset((Noise.PACKAGES, Noise.ENVIRONMENT, Noise.CACHE))
 
 _LOCK_NAMES = frozenset(
     "package-lock.json npm-shrinkwrap.json .package-lock.json pnpm-lock.yaml bun.lockb go.sum go.work.sum pylock.toml "
@@ -60,6 +58,8 @@ _MINIFIED_NAME = re.compile(r".+[.-]min\.(?:m?js|cjs|css|html?)|.+\.(?:m?js|cjs|
 _PACKAGE_FOLDERS = frozenset(
     ("node_modules", "bower_components", "jspm_packages", "site-packages", "dist-packages", ".yarn", ".pnpm-store")
 )
+# Of the packages, those that a package manager installs in the folder of a project.
+_SCRATCH_PACKAGES = frozenset(("node_modules", "bower_components", "jspm_packages"))
 _CACHE_FOLDERS = frozenset(
     ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".nox", ".ipynb_checkpoints", ".gradle")
 )
@@ -160,6 +160,18 @@ class NoiseClassifier:
             if (noise := self._folders[folder]) is not None:
                 return noise
         return self._environment_noise(parts)
+
+    def scratch_noise(self, parts: tuple[str, ...]) -> Noise | None:
+        """Return the noise of a path that a program can make again: packages, environments and caches by name."""
+        for depth in range(1, len(parts) + 1):
+            name = parts[depth - 1].lower()
+            if depth >= self._min_depth and name in _SCRATCH_PACKAGES:
+                return Noise.PACKAGES
+            if depth >= self._min_depth and name in _CACHE_FOLDERS:
+                return Noise.CACHE
+            if name in _ENVIRONMENT_ENTRIES and self._is_environment(parts[: depth - 1]):
+                return Noise.ENVIRONMENT
+        return None
 
     def _environment_noise(self, parts: tuple[str, ...]) -> Noise | None:
         """Return ENVIRONMENT for the own entries of an environment in the folder above `parts`."""

@@ -312,6 +312,7 @@ class Archive:
                 "at": head.time_text if head else "",
                 "snapshots": len(ledger.tags),
                 "unversioned": ledger.unversioned.reasons(),
+                "scratch": ledger.scratch.counts(),
             }
         finally:
             self.lock.release()

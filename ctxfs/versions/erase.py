@@ -146,7 +146,8 @@ class Eraser:
                     continue
                 paths_of.setdefault(state.entry.oid, []).append(path)
         copies = [path for oid, data in self._read_texts(paths_of) if phrases.is_in(data) for path in paths_of[oid]]
-        return tuple(sorted(copies))
+        scratch = [path for path, data in ledger.scratch.texts(ledger.work, MAX_TEXT_BYTES) if phrases.is_in(data)]
+        return tuple(sorted((*copies, *scratch)))
 
     @staticmethod
     def _is_planned(plan: ErasurePlan, path: bytes, oid: str) -> bool:

@@ -4,11 +4,12 @@ A plan is computed from the history and the newest version alone; `rollback.py` 
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.metadata import PREFIX
+from ctxfs.store.record_names import is_old_record
 from ctxfs.versions.history import History, Step
 from ctxfs.versions.objects.commits import Commit
 from ctxfs.versions.objects.name_encoding import display_path, split_path
@@ -19,6 +20,7 @@ from ctxfs.versions.recording.pathindex import CommitFilter
 _PAGE_COMMITS = 100
 _MAX_NUMBER = 1 << 62
 _MAX_LISTED_PATHS = 20
+_ROLLBACKS = frozenset(("undo", "redo", "restore"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +129,21 @@ class RollbackPlanner:
         overlapping, states = [], dict[Parts, State]()
         for changed, first in sorted(touched.items()):
             parts = split_path(changed)
-            seqs = [first, *ledger.index.commits_since(changed, first)]
-            own_seqs = [seq for seq in seqs if seq in steps]
-            last_state = ledger.state(steps[own_seqs[-1]].commit.tree, parts)
-            if seqs != own_seqs or not are_alike(last_state, ledger.state(ledger.tree, parts)):
-                overlapping.append((changed, ledger.index.commit(seqs[-1])))
+            if is_old_record(parts):
                 continue
-            states[parts] = ledger.state(self._history.before(steps[first]), parts)
+            before, current = ledger.state(self._history.before(steps[first]), parts), ledger.state(ledger.tree, parts)
+            other = self._find_other_author(changed, steps, first, before)
+            if are_alike(before, current):
+                continue  # taken back already
+            if other is not None:
+                overlapping.append((changed, other))
+                continue
+            states[parts] = before
         if overlapping:
             raise CommandError(
                 _describe_overlap(author, overlapping), "undo those first, or restore single files: ctxfs restore"
             )
+        self._add_old_records(states)
         # A directory that they created stays if other principals have added entries since.
         for parts, state in list(states.items()):
             if state.entry is None and any(
@@ -149,6 +155,32 @@ class RollbackPlanner:
         return Plan(
             self._tree_with(states, ledger.tree), "undo", f"undo what {author} did at {display_path(path)}", path
         )
+
+    def _find_other_author(self, path: bytes, steps: Mapping[int, Step], first: int, before: State) -> Commit | None:
+        """Return the last commit by others since the step `first` whose change is in the current state of a path.
+
+        A rollback by others that leads to a state that the steps had, or to the state `before` them, adds nothing.
+        """
+        ledger, parts = self._ledger, split_path(path)
+        history: list[tuple[State, Commit | None]] = [(before, None)]  # states, with the last author besides the steps
+        for seq in (first, *ledger.index.commits_since(path, first)):
+            commit = steps[seq].commit if seq in steps else ledger.index.commit(seq)
+            state, other = ledger.state(commit.tree, parts), history[-1][1]
+            if seq not in steps:
+                earlier = (pair for pair in reversed(history) if are_alike(pair[0], state))
+                known = next(earlier, None) if commit.op in _ROLLBACKS else None
+                other = known[1] if known is not None else commit
+            history.append((state, other))
+        if history[-1][1] is None and not are_alike(history[-1][0], ledger.state(ledger.tree, parts)):
+            return ledger.head
+        return history[-1][1]
+
+    def _add_old_records(self, states: dict[Parts, State]) -> None:
+        """Add the removal of old stores' delivery records, where their task is removed."""
+        for task in [parts for parts, state in states.items() if state.entry is None and len(parts) == 2]:
+            for parts, _ in self._ledger.walk(self._ledger.tree, task):
+                if is_old_record(parts):
+                    states[parts] = ABSENT
 
     def _tree_with(self, states: dict[Parts, State], source: str) -> str:
         """Return the newest tree with `states`; parent directories that it lacks come from the tree `source`."""

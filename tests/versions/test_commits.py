@@ -65,8 +65,8 @@ def test_a_renamed_directory_takes_the_history_of_its_files_along(past: Past) ->
 
 def test_file_replaced_by_rename_keeps_its_versions(past: Past) -> None:
     past.version("memory/a/x.md", "one")
-    past.version("memory/a/.x.md.swp", "two")
-    past.move("memory/a/.x.md.swp", "memory/a/x.md")
+    past.version("memory/a/.x.md.new", "two")
+    past.move("memory/a/.x.md.new", "memory/a/x.md")
     past.archive.commit()
     contents = [past.archive.reader.content_of(shown) for shown in past.archive.reader.versions("memory/a/x.md")]
     assert contents == [b"one", b"two"]
@@ -74,7 +74,7 @@ def test_file_replaced_by_rename_keeps_its_versions(past: Past) -> None:
 
 def test_names_that_git_refuses_or_reserves_are_stored(past: Past) -> None:
     names = [
-        b".x~note.md", b".n~note.md", b".n~.x~", b".git", b".GIT", b".git ", b"git~1", b".gitmodules", b".gitignore",
+        b".x~note.md", b".n~note.md", b".n~.x~y", b".git", b".GIT", b".git ", b"git~1", b".gitmodules", b".gitignore",
         b"caf\xe9.md", "日本.md".encode(), b"a\nb", b"a\tb", b'quo"te', b"back\\slash", b"-dash", b"~", b"n" * 250,
     ]  # fmt: skip
     folder = os.fsencode(past.tree / "pad" / "odd")

@@ -6,8 +6,11 @@ from datetime import UTC, datetime
 import pytest
 
 from ctxfs.model.errors import CommandError
+from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.recording.pathindex import CommitFilter
 from tests.versions.conftest import ALICE, BOB, Past, check_sound
+
+OWNER = Actor("human:owner", "s-owner", "test", "")
 
 
 def read(past: Past, path: str) -> str | None:
@@ -229,4 +232,51 @@ def test_killed_rollback_is_finished_at_the_next_start(past: Past) -> None:
     assert read(past, "memory/a/x.md") == "1"
     assert read(past, "memory/a/0.md") is None
     assert read(past, "memory/a/4.md") == "written after the crash"
+    check_sound(past)
+
+
+def test_undo_of_a_principal_follows_an_undo_of_its_session(past: Past) -> None:
+    later = Actor(ALICE.principal, "s-later", "test", "")
+    past.version("memory/a/x.md", "1")
+    past.version("memory/a/x.md", "2", later)
+    past.version("memory/a/y.md", "1", later)
+    past.archive.rollbacks.undo("", OWNER, CommitFilter(session="s-later"))
+    assert (read(past, "memory/a/x.md"), read(past, "memory/a/y.md")) == ("1", None)
+    past.archive.rollbacks.undo("", OWNER, CommitFilter(principal=ALICE.principal))
+    assert (read(past, "memory/a/x.md"), read(past, "memory/a/y.md")) == (None, None)
+    outcome, _ = past.archive.rollbacks.undo("", OWNER, CommitFilter(principal=ALICE.principal))
+    assert outcome.commit is None, "all of it is taken back already"
+    check_sound(past)
+
+
+def test_undo_of_a_session_ignores_a_change_by_others_that_was_taken_back(past: Past) -> None:
+    past.version("memory/a/x.md", "1")
+    past.version("memory/a/x.md", "2", BOB)
+    past.archive.rollbacks.undo("memory/a/x.md", BOB)
+    past.archive.rollbacks.undo("", OWNER, CommitFilter(session=ALICE.session))
+    assert read(past, "memory/a/x.md") is None
+
+
+def test_undo_of_a_session_is_refused_over_a_restored_change_of_others(past: Past) -> None:
+    past.version("memory/a/x.md", "1")
+    others = past.version("memory/a/x.md", "2", BOB)
+    past.version("memory/a/x.md", "3")
+    past.archive.rollbacks.restore("memory/a/x.md", others.oid, OWNER)
+    with pytest.raises(CommandError, match="others have changed"):
+        past.archive.rollbacks.undo("", OWNER, CommitFilter(session=ALICE.session))
+    assert read(past, "memory/a/x.md") == "2"
+
+
+def test_undo_of_a_session_ignores_the_records_of_an_old_store(past: Past) -> None:
+    """The first stores had versions of deliveries, put down to their readers."""
+    past.write("context/t/request.toml", 'query = "x"\n')
+    past.write("context/t/loads.jsonl", "{}\n")
+    past.write("context/kept/loads.jsonl", "{}\n")
+    past.archive.commit()
+    past.version("context/t/loads.jsonl", "{}\n{}\n", OWNER)
+    past.version("context/t/window-human-root.json", "{}\n", OWNER)
+    past.version("context/kept/request.toml", 'query = "y"\n', OWNER)
+    past.archive.rollbacks.undo("", OWNER, CommitFilter(session=ALICE.session))
+    assert not (past.tree / "context/t").exists(), "no record stays behind without its task"
+    assert read(past, "context/kept/request.toml") == 'query = "y"\n'
     check_sound(past)

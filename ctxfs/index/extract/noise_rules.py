@@ -1,42 +1,14 @@
 """Noise rules of a source: which of its files are noise, with the reason, and the patterns that say otherwise."""
 
-import os
-from collections.abc import Collection
-from itertools import islice
-
 from ctxfs.index.extract.gitignore import PatternFile
 from ctxfs.index.options import IndexedRoot
 from ctxfs.model.noise import CONTENT_NOISE, NoiseClassifier, classify_name, classify_text
 from ctxfs.model.path import printable
-from ctxfs.store import rooted_fs
+from ctxfs.store.folder_probe import HostFolders
 
-_MAX_NAMES = 500
-_HEAD_BYTES = 1024
 MAX_TEXT_BYTES = 64_000  # of a file, by which minified and generated code is recognised
 # A pad's own folder belongs to many principals, so that no file in it decides about the others.
 _MIN_DEPTHS = {"pad": 2}
-
-
-class _HostFolders:
-    """The folders below a host folder. Implements `FolderProbe`."""
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-
-    def names(self, folder: tuple[str, ...]) -> Collection[str]:
-        """Return the names in a folder, at most `_MAX_NAMES`."""
-        try:
-            with rooted_fs.listed_directory(self._root, folder) as fd, os.scandir(fd) as entries:
-                return [entry.name for entry in islice(entries, _MAX_NAMES)]
-        except OSError:
-            return ()
-
-    def head(self, path: tuple[str, ...]) -> bytes:
-        """Return the beginning of a regular file."""
-        try:
-            return rooted_fs.read_head(self._root, path, _HEAD_BYTES)
-        except OSError:
-            return b""
 
 
 class NoiseRules:
@@ -46,7 +18,7 @@ class NoiseRules:
         self._include = PatternFile(root.include) if root.include else None
         self._classifier = None
         if root.prefix != "memory":
-            self._classifier = NoiseClassifier(_HostFolders(root.root), _MIN_DEPTHS.get(root.prefix, 1))
+            self._classifier = NoiseClassifier(HostFolders(root.root), _MIN_DEPTHS.get(root.prefix, 1))
 
     def clear_cache(self) -> None:
         """Drop the cached results for folders, because a marker file changed."""

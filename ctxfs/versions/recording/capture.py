@@ -17,6 +17,7 @@ from ctxfs.versions.objects.sidecar import Large, SideCar, default_mode, encode_
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 from ctxfs.versions.recording.ledger import ABSENT, Ledger, State
 from ctxfs.versions.recording.pathindex import FileRecord
+from ctxfs.versions.recording.scratch import ScratchRules
 from ctxfs.versions.recording.worktree import git_mode
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Capture:
         self._ledger = ledger
         self._marked = marked
         self._is_storing = keep
+        self._scratch = ScratchRules(ledger.work)
         self._prefetched: dict[bytes, FileRecord | None] = {}
         self.remembered: list[tuple[bytes, FileRecord]] = []
         self.gone: list[bytes] = []
@@ -78,12 +80,13 @@ class Capture:
 
         The entry of a directory is that of `head` if that is a directory too, else the empty tree. With `moved` a file
         may have been renamed: if its inode is recorded, the content is not read. A file that cannot be captured keeps
-        its last version, and is added to the unversioned files.
+        its last version, and is added to the unversioned files. Scratch that the last version lacks stays out of it.
         """
         path = b"/".join(parts)
         unversioned = self._ledger.unversioned
         if stat is None:
             unversioned.clear(path)
+            self._clear_scratch(path, head)
             self.gone.append(path)
             return ABSENT
         # A path that cannot be captured keeps its last version. A caller that only compares must see a difference.
@@ -91,6 +94,9 @@ class Capture:
         if len(parts) > MAX_PATH_NAMES:
             unversioned.add(path, f"it lies in more than {MAX_PATH_NAMES} directories")
             return fallback
+        if self._is_storing and head.entry is None and (reason := self._scratch.reason(parts, stat)):
+            self._leave_out(path, parts, stat, reason)
+            return head
         try:
             state = self._capture(path, parts, stat, head, moved=moved)
         except _Postponed:
@@ -113,7 +119,28 @@ class Capture:
             unversioned.add(path, f"it cannot be captured: {error!r}")
             return fallback
         unversioned.clear(path)
+        self._ledger.scratch.clear(path)
         return state
+
+    def _leave_out(self, path: bytes, parts: Parts, stat: os.stat_result, reason: str) -> None:
+        """List a path that versions leave out. Its text is marked like any other, so that a copy loses no mark."""
+        ledger = self._ledger
+        if st.S_ISDIR(stat.st_mode):
+            return
+        ledger.scratch.add(path, reason)
+        if ledger.marks.is_empty or not st.S_ISREG(stat.st_mode) or stat.st_size >= ledger.large_from:
+            return
+        try:
+            with ledger.work.open_file(parts) as fd, open(fd, "rb", closefd=False) as file:
+                data = file.read(ledger.large_from)
+                self._apply_marks(path, fd, stat, object_id("blob", data), rooted_fs.read_xattrs(fd), data)
+        except (OSError, _Unreadable) as error:
+            log.error("the marks of '%s' cannot be set: %s", display_path(path), os.strerror(error.errno or errno.EIO))
+
+    def _clear_scratch(self, path: bytes, head: State) -> None:
+        self._ledger.scratch.clear(path)
+        if head.entry is not None and head.entry.mode == MODE_DIR:
+            self._ledger.scratch.clear_below(path)
 
     def _capture(self, path: bytes, parts: Parts, stat: os.stat_result, head: State, *, moved: bool) -> State:
         kind = git_mode(stat)

@@ -18,6 +18,7 @@ from ctxfs.versions.objects.sidecar import EMPTY_SIDECAR, SideCar, decode_sideca
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, Listing, Parts, TreeEntry, Trees
 from ctxfs.versions.recording.large_capture import LargeCapture
 from ctxfs.versions.recording.pathindex import PathChange, PathIndex
+from ctxfs.versions.recording.scratch import ScratchList
 from ctxfs.versions.recording.unversioned import Unversioned
 from ctxfs.versions.recording.worktree import WorkTree
 from ctxfs.versions.remotes.origins import Origins, read_store_id
@@ -71,6 +72,7 @@ class Ledger:
         self.store_id = read_store_id(repo.folder)
         self.origins = Origins(repo.folder / "ctxfs-origins")
         self.unversioned = Unversioned()
+        self.scratch = ScratchList()
         self.head: Commit | None = None
         self.seq = 0
         self.tags: dict[str, str] = {}
