@@ -328,7 +328,7 @@ def test_a_pull_lifts_no_mark_and_writes_over_nothing_frozen(past: Past, hub: Hu
     assert attributes(past, "memory/a/marked.md") == {"quarantined": b"true", "trust": b"untrusted"}
     assert (past.tree / "memory/a/frozen.md").read_text() == "first frozen"
     assert attributes(past, "memory/a/kept.md") == {"quarantined": b"true"}
-    (beside,) = (past.tree / "memory/a").glob("frozen.md.conflict-*")
+    (beside,) = (past.tree / "memory/a").glob("frozen.conflict-*.md")
     assert beside.read_text() == "second"
     hub.hold(*hub.file(b"marked.md", b"third"))
     past.archive.remotes.pull("hub", ALICE)

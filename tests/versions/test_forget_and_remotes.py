@@ -202,9 +202,10 @@ def test_changes_on_both_sides_are_merged_and_conflicts_keep_both(pair: tuple[Pa
     assert text.startswith("top\n1\n")
     assert text.endswith("18\nbottom\n")
     assert set(os.listxattr(one.tree / "memory/a/lines.md")) == {"user.ctx.kind", "user.ctx.tags"}
-    clashes = sorted(path.name for path in (one.tree / "memory/a").glob("clash.md*"))
+    clashes = sorted(path.name for path in (one.tree / "memory/a").glob("clash.*"))
     assert len(clashes) == 2
-    assert clashes[1].startswith("clash.md.conflict-agent-alice-")
+    assert clashes[0].startswith("clash.conflict-agent-alice-")
+    assert [name.endswith(".md") for name in clashes] == [True, True], "programs know the copy by its suffix"
     assert {(one.tree / "memory/a" / name).read_text() for name in clashes} == {"one's\n", "two's\n"}
     assert not (one.tree / "memory/a/removed-here.md").exists()
     assert (one.tree / "memory/a/removed-there.md").read_text() == "edited here\n"
@@ -280,3 +281,38 @@ def test_repository_of_another_program_is_refused(past: Past, tmp_path: Path) ->
     with pytest.raises(CommandError, match="not the history of a ctxfs store"):
         past.archive.remotes.pull("other", ALICE)
     assert past.picture() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("x.md", "x.conflict-agent-alice-????????.md"),
+        ("Makefile", "Makefile.conflict-agent-alice-????????"),
+        (".gitignore", ".gitignore.conflict-agent-alice-????????"),
+        ("x.a suffix of many words", "x.a suffix of many words.conflict-agent-alice-????????"),
+        ("n" * 252 + ".md", "n*.conflict-agent-alice-????????.md"),
+    ],
+)
+def test_conflict_copy_keeps_its_suffix(pair: tuple[Past, Past], name: str, pattern: str) -> None:
+    one, two = pair
+    one.version(f"memory/a/{name}", "first")
+    share(one, two)
+    one.version(f"memory/a/{name}", "one's")
+    two.version(f"memory/a/{name}", "two's", BOB)
+    share(one, two)
+    (copy,) = (two.tree / "memory/a").glob(pattern)
+    assert copy.read_text() == "one's"
+    share(one, two)
+    assert len(list((two.tree / "memory/a").iterdir())) == 2
+
+
+def test_conflict_copy_of_an_older_name_is_used_again(pair: tuple[Past, Past]) -> None:
+    one, two = pair
+    one.version("memory/a/x.md", "first")
+    share(one, two)
+    made = one.version("memory/a/x.md", "one's")
+    old = f"memory/a/x.md.conflict-agent-alice-{made.oid[:8]}"
+    two.version("memory/a/x.md", "two's", BOB)
+    two.version(old, "one's", BOB)
+    share(one, two)
+    assert sorted(path.name for path in (two.tree / "memory/a").iterdir()) == ["x.md", old.rpartition("/")[2]]

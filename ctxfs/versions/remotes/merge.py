@@ -18,6 +18,7 @@ from ctxfs.versions.recording.ledger import ABSENT, Ledger, State
 from ctxfs.versions.remotes.attribute_filter import filter_attributes, is_frozen, merge_value
 
 _MAX_TEXT_BYTES = 4_000_000
+_MAX_SUFFIX_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +147,23 @@ class Merger:
         return TreeEntry(mine.entry.mode, self._repo.write("blob", lines))
 
     def _conflict_path(self, parts: Parts, theirs: Commit, other: State) -> Parts:
-        """Return the path for the other side's content: `name.conflict-<principal>-<revision>`.
+        """Return the path for the other side's content: `name.conflict-<principal>-<revision>.suffix`.
 
-        A number is appended if that is another file.
+        A number is appended to the revision if that is another file. Older stores have the suffix in the middle: a copy
+        of such a name is used again.
         """
         principal = re.sub(r"[^A-Za-z0-9._-]", "-", theirs.actor.principal)
+        mark = f".conflict-{principal}-{theirs.oid[:8]}".encode()
+        old_path = (*parts[:-1], parts[-1][: 255 - len(mark)] + mark)
+        if self._ledger.state(self._ledger.tree, old_path) == other:
+            return old_path
+        stem, suffix = os.path.splitext(parts[-1])
+        if _is_tree(other) or len(suffix) > _MAX_SUFFIX_BYTES:
+            stem, suffix = parts[-1], b""
         number = 1
         while True:
-            numbering = f"-{number}" if number > 1 else ""
-            suffix = f".conflict-{principal}-{theirs.oid[:8]}{numbering}".encode()
-            path = (*parts[:-1], parts[-1][: 255 - len(suffix)] + suffix)
+            ending = mark + (f"-{number}".encode() if number > 1 else b"") + suffix
+            path = (*parts[:-1], stem[: 255 - len(ending)] + ending)
             if self._ledger.state(self._ledger.tree, path) in (ABSENT, other):
                 return path
             number += 1
