@@ -4,6 +4,7 @@ import os
 
 from ctxfs.context.build.tree_view import SourceResolver
 from ctxfs.context.delivery.delivery_store import DeliveryStore
+from ctxfs.context.delivery.expiry import ContextExpiry
 from ctxfs.context.delivery.tasks import Tasks
 from ctxfs.context.external_commands import CommandJudge, CommandSummariser
 from ctxfs.context.grounding.evaluator import Evaluator
@@ -172,6 +173,12 @@ class App:
             self.records,
             scope,
             settings.budget,
+        )
+        self.expiry = ContextExpiry(
+            requests,
+            deliveries,
+            CuratedTree(self.namespace, self.archive, self.principal, "expiry"),
+            lambda: self.settings.context.expire_days,
         )
         self.erasure = DerivedErasure(self.tasks, self.history, self.tools, self.search_view, self.searcher)
 

@@ -65,6 +65,7 @@ async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
     import tomlkit  # imported with the first context: a faster start
 
     from ctxfs.context.build.request import make_request
+    from ctxfs.context.delivery.expiry import mark_request
 
     handle, task, mode = arguments.get("handle", ""), arguments.get("task"), arguments.get("mode", "full")
     if not handle and task is None:
@@ -79,15 +80,28 @@ async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
     checked = make_request(request, _DEFAULT_BUDGET_TOKENS)  # an invalid request is refused before any write
     handle = handle or _derive_handle(checked.title, {**request, "for": (await call.tree.call("whoami"))["principal"]})
     directory = Path(("context", handle))
+    is_new = True
     try:
         await apply(call.tree, MakeDir(directory))
     except FileExistsError:
-        pass
+        is_new = False
     except PermissionError:
         context = await call.tree.call("context", request=request)
         return [text(context["text"]), text(f"[{context['tokens']} tokens; no handle: you may not write to context/]")]
-    await apply(call.tree, Put(directory / "request.toml", tomlkit.dumps(request).encode("utf-8", "replace")))
+    data = tomlkit.dumps(request).encode("utf-8", "replace")
+    if is_new or await _was_made_by_call(call.tree, handle):
+        data = mark_request(handle, data)
+    await apply(call.tree, Put(directory / "request.toml", data))
     return await _deliver(call.tree, handle, mode)
+
+
+async def _was_made_by_call(tree: TreeSession, handle: str) -> bool:
+    from ctxfs.context.delivery.expiry import is_made_by_call
+
+    try:
+        return is_made_by_call(handle, await read(tree, Path(("context", handle, "request.toml"))))
+    except OSError:
+        return False
 
 
 async def _deliver(tree: TreeSession, handle: str, mode: str) -> Sequence[TextContent]:

@@ -21,8 +21,9 @@ import trio
 
 from ctxfs.context.build.render import NAMES
 from ctxfs.context.build.request import default_request
-from ctxfs.context.delivery.records import ANSWERED, LOADS, is_record, sources_of_window, window_name
-from ctxfs.context.delivery.tasks import EVALUATION, REQUEST, RESPONSE, Tasks
+from ctxfs.context.delivery.expiry import REQUEST
+from ctxfs.context.delivery.records import sources_of_window, window_name
+from ctxfs.context.delivery.tasks import EVALUATION, RESPONSE, Tasks
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, not_permitted, path_error
@@ -31,6 +32,7 @@ from ctxfs.model.path import ROOT, Path
 from ctxfs.policy.derived_access import may_read_derived
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.scope import ReadScope
+from ctxfs.store.record_names import ANSWERED, LOADS, is_record
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting_principal
 

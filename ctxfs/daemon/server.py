@@ -111,6 +111,7 @@ class Daemon:
                 nursery.start_soon(self._follow_sources)
                 nursery.start_soon(self._versions.run)
                 nursery.start_soon(self._app.tasks.curate_forever)
+                nursery.start_soon(self._app.expiry.run)
                 nursery.start_soon(self._app.tools.calls.serve)
                 nursery.start_soon(self._servers.run)
                 nursery.start_soon(self._follow_policy)

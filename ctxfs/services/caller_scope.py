@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Hashable
 
-from ctxfs.context.delivery.records import ANSWERED, is_record, sources_of_answered
+from ctxfs.context.delivery.records import sources_of_answered
 from ctxfs.context.delivery.tasks import RESPONSE
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
@@ -14,6 +14,7 @@ from ctxfs.policy.owners import NEVER, OWNED_AREAS, Owners
 from ctxfs.policy.rules import Verb
 from ctxfs.store import rooted_fs
 from ctxfs.store.layout import is_versioned
+from ctxfs.store.record_names import ANSWERED, is_record
 from ctxfs.versions.archive import Archive
 from ctxfs.vfs.caller_context import acting_principal
 

@@ -1,4 +1,4 @@
-"""The tree as the evaluator writes to it: facts and reviews are versions like every other file."""
+"""The tree as tools of ctxfs write to it: facts and reviews are versions like every other file."""
 
 import contextlib
 from collections.abc import Sequence
@@ -15,9 +15,10 @@ from ctxfs.vfs.session import SessionTree
 
 
 class CuratedTree:
-    """Implements `context.grounding.review.Book` without access control, in sessions of the tool `evaluator`."""
+    """Implements `context.grounding.review.Book` without access control, in sessions of a tool of ctxfs."""
 
-    def __init__(self, namespace: Namespace, archive: Archive, owner: Principal) -> None:
+    def __init__(self, namespace: Namespace, archive: Archive, owner: Principal, tool: str = "evaluator") -> None:
+        self._tool = tool
         self._namespace = namespace
         self._archive = archive
         self._owner = owner
@@ -32,7 +33,7 @@ class CuratedTree:
 
     async def apply(self, changes: Sequence[Change], reason: str) -> None:
         """Apply changes in order; directories that exist already are left as they are."""
-        journal = self._archive.writer(Actor(str(self._owner), new_session_name("e"), "evaluator", reason))
+        journal = self._archive.writer(Actor(str(self._owner), new_session_name("e"), self._tool, reason))
         try:
             tree = SessionTree(self._namespace, None, journal)
             for change in changes:

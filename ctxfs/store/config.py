@@ -67,6 +67,9 @@ class ContextSettings:
 
     budget: int = field(default=8000, metadata={"doc": "tokens, for a request that names none"})
     summariser: str = field(default="", metadata={"doc": "command that sums up what did not fit: JSON in, text out"})
+    expire_days: int = field(
+        default=7, metadata={"doc": "days unused, after which contexts of MCP calls are removed; 0: never"}
+    )
     judge: str = field(default="", metadata={"doc": "command that judges the claims of a response: JSON in and out"})
 
 
@@ -290,7 +293,11 @@ def _check_value(config: HostPath, name: str, default: object, value: object) ->
     expected: type | tuple[type, ...] = (int, float) if isinstance(default, float) else type(default)
     if not isinstance(value, expected) or (isinstance(value, bool) and not isinstance(default, bool)):
         raise CommandError(f"'{config}': {name} = {value!r} should look like {default!r}", "")
-    if isinstance(value, int | float) and not isinstance(value, bool) and value < (0 if "seconds" in name else 1):
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and value < (0 if name.endswith(("seconds", "_days")) else 1)
+    ):
         raise CommandError(f"'{config}': {name} = {value} is too small", "")
     if name == "versions.large_bytes" and isinstance(value, int) and value < MIN_LARGE_BYTES:
         raise CommandError(f"'{config}': versions.large_bytes = {value} is below {MIN_LARGE_BYTES}", "")

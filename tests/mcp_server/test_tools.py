@@ -202,6 +202,7 @@ def test_context_has_a_handle_and_reports_new_pieces(ask: Ask, served: Live) -> 
     assert ask("ctx_context", task="rotate the signing keys", budget=400).partition("[handle: ")[2].startswith(handle)
     assert json.loads(ask("ctx_context", handle=handle, mode="manifest"))["context"]["tokens"] <= 400
     assert ask("ctx_context", handle=handle, mode="next")
+    assert "removed when unused" in ask("ctx_read", path=f"context/{handle}/request.toml").splitlines()[0]
     rotation = served.corpus / "rotation.md"
     before = rotation.read_text()
     try:

@@ -14,20 +14,14 @@ from ctxfs.context.build.piece import Piece
 from ctxfs.context.delivery.loader import Step, load_window
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path
+from ctxfs.store.record_names import ANSWERED
 
-ANSWERED = "response.context.json"  # sorts after evaluation.json, so that `rm -r` removes that first
-LOADS = "loads.jsonl"
 _MAX_LOADS_BYTES = 4_000_000  # of loads.jsonl; beyond that its older half is removed
 
 
 def window_name(principal: str) -> str:
     """Return the file name of a reader's window: each agent has its own window, independent of other deliveries."""
     return f"window-{principal.replace(':', '-')}.json"
-
-
-def is_record(name: str) -> bool:
-    """Return True for the names of records, which only ctxfs writes."""
-    return name in (ANSWERED, LOADS) or (name.startswith("window-") and name.endswith(".json"))
 
 
 def dump_answered(context: Context, credential: str) -> bytes:

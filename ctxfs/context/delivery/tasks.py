@@ -19,6 +19,7 @@ from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.render import NAMES
 from ctxfs.context.build.request import Request, parse_request
 from ctxfs.context.delivery.delivery_store import DeliveryStore
+from ctxfs.context.delivery.expiry import REQUEST
 from ctxfs.context.delivery.loader import (
     Window,
     dump_window,
@@ -28,13 +29,10 @@ from ctxfs.context.delivery.loader import (
     split_context,
 )
 from ctxfs.context.delivery.records import (
-    ANSWERED,
-    LOADS,
     answered_by,
     answering_credential,
     append_loads,
     dump_answered,
-    is_record,
     parse_answered,
     sources_of_answered,
     step_entry,
@@ -50,12 +48,12 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.model.principal import parse_principal
 from ctxfs.policy.scope import TaskScope
+from ctxfs.store.record_names import ANSWERED, LOADS, is_record
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting, acting_principal, acting_session
 
 log = logging.getLogger(__name__)
 
-REQUEST = "request.toml"
 RESPONSE = "response.md"
 EVALUATION = "evaluation.json"
 _STABLE_AREAS = (("knowledge",), ("memory",), ("pad",))
@@ -238,6 +236,8 @@ class Tasks:
                 await self._record_loads(
                     task, principal, "snapshot", [{"sha256": context.sha256, "tokens": context.tokens}]
                 )
+            else:
+                await self._deliveries.record_use(task, LOADS)
         return data
 
     async def _context(self, task: str) -> Context:
