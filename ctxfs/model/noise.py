@@ -1,6 +1,6 @@
 """Noise: files that programs write and people do not read, by their names, folders and texts. Pure.
 
-Search finds noise by words, behind other files, and never embeds it. Versions leave out what `scratch_noise` returns.
+Search finds noise by words, behind other files, and never embeds it. Versions leave out the paths of `scratch_noise`.
 `NoiseClassifier` reads folders through a `FolderProbe`, because some folders are recognised by their contents.
 
 Sources of the patterns, beside the manuals of the programs:
@@ -67,7 +67,7 @@ _VENDOR_FOLDERS = frozenset(
     ("vendor", "vendors", "_vendor", "vendored", "third_party", "third-party", "thirdparty", "3rdparty", "3rd_party")
 )
 _VENDOR_MARKERS = frozenset(("modules.txt", "autoload.php", ".cargo-checksum.json"))
-# An environment's own entries: what else lies in its folder belongs to people.
+# Entries of an environment. All other entries of its folder belong to principals.
 _ENVIRONMENT_ENTRIES = frozenset(
     "pyvenv.cfg cachedir.tag bin scripts lib lib64 libs include share etc man conda-meta ssl pkgs".split()
 )

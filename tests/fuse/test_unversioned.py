@@ -1,4 +1,4 @@
-"""Test on a real mount what makes no version: reading, editors' files, environments and packages in pads."""
+"""Test the absence of versions on a real mount: for reads, and for environments and files of editors."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def newest(live: Live) -> str:
-    """Commit what waits, and return the newest version."""
+    """Commit waiting changes, and return the newest version."""
     live.run("commit")
     return str(live.status()["versions"]["newest"])
 

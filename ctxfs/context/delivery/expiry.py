@@ -1,4 +1,4 @@
-"""Expiry of contexts that calls of `ctx_context` made: they are removed when nobody has used them for some days.
+"""Expiry of contexts that calls of `ctx_context` made: they are removed after some unused days.
 
 The first line of such a request contains a digest of the task's name and of the rest. So a request that was edited, or
 a task that was renamed, no longer counts as made by a call. A task stays, too, if it contains anything besides its

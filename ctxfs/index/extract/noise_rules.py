@@ -1,4 +1,4 @@
-"""Noise rules of a source: which of its files are noise, with the reason, and the patterns that say otherwise."""
+"""Noise rules of a source: the noise among its files, with the reason, and the patterns of exceptions."""
 
 from ctxfs.index.extract.gitignore import PatternFile
 from ctxfs.index.options import IndexedRoot
@@ -26,7 +26,7 @@ class NoiseRules:
             self._classifier.clear_cache()
 
     def is_included(self, parts: tuple[str, ...]) -> bool:
-        """Return True if the patterns of the settings say that the file, or a folder above it, is no noise."""
+        """Return True if the patterns of exceptions match the file, or a folder above it."""
         if self._include is not None:
             for depth in range(len(parts), 0, -1):
                 decision = self._include.decide(parts[:depth], is_directory=depth < len(parts))

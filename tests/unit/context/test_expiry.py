@@ -19,7 +19,7 @@ DAY = 86_400 * 10**9
 
 
 class Tree:
-    """A tree that only records what is removed. Implements `TreeWriter`."""
+    """A tree that only records removals. Implements `TreeWriter`."""
 
     def __init__(self) -> None:
         self.removed: list[str] = []
