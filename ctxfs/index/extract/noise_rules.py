@@ -6,7 +6,7 @@ from ctxfs.model.noise import CONTENT_NOISE, NoiseClassifier, classify_name, cla
 from ctxfs.model.path import printable
 from ctxfs.store.folder_probe import HostFolders
 
-MAX_TEXT_BYTES = 64_000  # of a file, by which minified and generated code is recognised
+_MAX_TEXT_BYTES = 64_000  # of a file, by which minified and generated code is recognised
 # A pad's own folder belongs to many principals, so that no file in it decides about the others.
 _MIN_DEPTHS = {"pad": 2}
 
@@ -40,10 +40,13 @@ class NoiseRules:
             return ""
         return (self._classifier.classify(parts) if self._classifier else classify_name(parts[-1])) or ""
 
-    def noise(self, parts: tuple[str, ...], text: str) -> str:
-        """Return the noise of a file by its path, or by the beginning of its text; empty for other files."""
+    def noise(self, parts: tuple[str, ...], data: bytes) -> str:
+        """Return the noise of a file by its path, or by the beginning of its content; empty for other files."""
         by_path = self.path_noise(parts)
-        return by_path if by_path or self.is_included(parts) else classify_text(printable(parts[-1]), text) or ""
+        if by_path or self.is_included(parts):
+            return by_path
+        text = data[:_MAX_TEXT_BYTES].decode("utf-8", "replace")  # the patterns are ASCII
+        return classify_text(printable(parts[-1]), text) or ""
 
     def has_changed(self, parts: tuple[str, ...], stored: str) -> bool:
         """Return True if the path shows that a file's stored noise is outdated, without reading the file."""

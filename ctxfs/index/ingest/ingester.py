@@ -27,8 +27,7 @@ from ctxfs.index.extract.file_reader import (
 )
 from ctxfs.index.extract.formats import UnreadableFile, is_extracted, size_limit
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
-from ctxfs.index.extract.noise_rules import MAX_TEXT_BYTES, NoiseRules
-from ctxfs.index.extract.text_decoding import decode
+from ctxfs.index.extract.noise_rules import NoiseRules
 from ctxfs.index.ingest.crash_records import CrashRecords
 from ctxfs.index.options import IndexedRoot
 from ctxfs.model.noise import is_marker
@@ -256,10 +255,7 @@ class Ingester:
                 self._store_skipped(root, candidate, None, f"unreadable: {os.strerror(error.errno or errno.EIO)}")
             return
         digest = hashlib.sha256(data).digest()
-        row, noise = (
-            self._catalog.file(path),
-            self._noise[root.prefix].noise(candidate.parts, decode(data[:MAX_TEXT_BYTES])),
-        )
+        row, noise = self._catalog.file(path), self._noise[root.prefix].noise(candidate.parts, data)
         if row is not None and (row.sha256, row.noise) == (digest, noise) and row.state in ("words", "pending"):
             self._catalog.update_stat(row.id, candidate.stat)
             labels = [pair for pair in self._catalog.attributes(row.id) if pair[0].startswith(LABEL_PREFIX)]

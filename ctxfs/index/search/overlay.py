@@ -32,7 +32,6 @@ from ctxfs.index.extract.file_reader import (
 from ctxfs.index.extract.formats import UnreadableFile, is_slow
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.extract.noise_rules import NoiseRules
-from ctxfs.index.extract.text_decoding import decode
 from ctxfs.index.extract.text_features import count_words, detect_features
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
@@ -167,7 +166,7 @@ class Overlay:
         rules = self._noise.setdefault(root, NoiseRules(root))
         if is_marker(parts[-1]):
             rules.clear_cache()
-        return bool(rules.noise(parts, decode(data)))
+        return bool(rules.noise(parts, data))
 
     def update(self, root: IndexedRoot, parts: tuple[str, ...]) -> bool:
         """Read a path of a source. Return False if it has to wait for the index (a folder, a large file)."""
