@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from ctxfs.index.engines.catalog_schema import FileStat
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, Chunk, detect_text_kind
 from ctxfs.index.extract.dialogue import HEAD_CHARACTERS
+from ctxfs.index.extract.formats.mail_detection import is_mail, may_be_mail
 from ctxfs.index.extract.text_decoding import decode
 from ctxfs.model.host_numbers import file_numbers
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
@@ -70,7 +71,9 @@ def filter_values(attributes: Iterable[tuple[str, str]]) -> list[tuple[str, str]
 def detect_kind(path: str, attributes: Iterable[tuple[str, str]], data: bytes) -> str:
     """Return the kind of a file: its attribute `kind`, else its folder in `memory/`, else the kind by name and text."""
     name = printable(path.rpartition("/")[2])
-    return dict(attributes).get("kind") or _kind_by_folder(path) or detect_text_kind(name, decode(data[:_HEAD_BYTES]))
+    if kind := dict(attributes).get("kind") or _kind_by_folder(path):
+        return kind
+    return "mail" if may_be_mail(name) and is_mail(data) else detect_text_kind(name, decode(data[:_HEAD_BYTES]))
 
 
 def _kind_by_folder(path: str) -> str | None:

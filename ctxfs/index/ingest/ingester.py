@@ -347,7 +347,8 @@ class Ingester:
         confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
         chunks = self._catalog.chunks_of(file)
         texts = [split_words(text) for _, _, text, _ in chunks]
-        has_neighbours, is_text_extracted = ranks_with_neighbours(kind, [row[3] for row in chunks]), is_extracted(path)
+        has_neighbours = ranks_with_neighbours(kind, [row[3] for row in chunks])
+        is_text_extracted = is_extracted(path) or kind == "mail"
         for index, (chunk, heading, text, author) in enumerate(chunks):
             is_cut = is_text_extracted or any(len(line) >= MAX_LINE_CHARACTERS for line in text.split("\n"))
             neighbours = join_neighbours(texts, index) if has_neighbours else ""

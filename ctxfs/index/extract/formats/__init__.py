@@ -12,11 +12,13 @@ from dataclasses import replace
 
 from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS, TARGET_CHARACTERS, is_title
 from ctxfs.index.extract.chunks import Chunk, split_into_chunks
+from ctxfs.index.extract.formats.mail_detection import is_mail, is_mailbox, may_be_mail
 from ctxfs.index.extract.text_decoding import read_text
 
-_HTML_SUFFIXES = frozenset((".html", ".htm", ".xhtml"))
-_MAIL_SUFFIXES = frozenset((".eml", ".mbox"))
 _PDF_SUFFIX = ".pdf"
+_FORMATS = {
+    ".html": "HTML", ".htm": "HTML", ".xhtml": "HTML", ".eml": "mail", ".mbox": "mail", _PDF_SUFFIX: "PDF",
+}  # fmt: skip
 _PDF_SIZE_FACTOR = 10
 MAX_CHUNKS = 20_000
 MAX_CHARACTERS = 16_000_000
@@ -33,7 +35,7 @@ def _suffix_of(name: str) -> str:
 
 def is_extracted(name: str) -> bool:
     """Return True if the text of the file's chunks differs from its lines."""
-    return _suffix_of(name) in _HTML_SUFFIXES | _MAIL_SUFFIXES | {_PDF_SUFFIX}
+    return _suffix_of(name) in _FORMATS
 
 
 def is_slow(name: str) -> bool:
@@ -43,16 +45,7 @@ def is_slow(name: str) -> bool:
 
 def format_of(name: str) -> str:
     """Return the name of the file's format for an error message."""
-    suffix = _suffix_of(name)
-    return (
-        "PDF"
-        if suffix == _PDF_SUFFIX
-        else "mail"
-        if suffix in _MAIL_SUFFIXES
-        else "HTML"
-        if suffix in _HTML_SUFFIXES
-        else "text"
-    )
+    return _FORMATS.get(_suffix_of(name), "text")
 
 
 def size_limit(name: str, max_file_bytes: int) -> int:
@@ -77,22 +70,22 @@ def extract_chunks(name: str, data: bytes) -> list[Chunk]:
 
 
 def _read_format(name: str, data: bytes) -> Iterable[Chunk]:
-    suffix = _suffix_of(name)
-    if suffix == _PDF_SUFFIX:
+    file_format = format_of(name)
+    if file_format == "PDF":
         from ctxfs.index.extract.formats.pdf import read_pdf
 
         return join_passages(read_pdf(data))
     text = read_text(data)
     if text is None:
         raise UnreadableFile("binary")
-    if suffix in _HTML_SUFFIXES:
+    if file_format == "HTML":
         from ctxfs.index.extract.formats.html import read_html
 
         return join_passages(read_html(text))
-    if suffix in _MAIL_SUFFIXES:
+    if file_format == "mail" or (may_be_mail(name) and is_mail(data)):
         from ctxfs.index.extract.formats.mail import read_mail
 
-        return join_passages(read_mail(data, is_mbox=suffix == ".mbox"))
+        return join_passages(read_mail(data, is_mbox=_suffix_of(name) == ".mbox" or is_mailbox(data)))
     return split_into_chunks(name, text)
 
 
