@@ -250,6 +250,36 @@ def test_a_pdf_is_read_page_by_page() -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        (("quokkabrid-", "gement of"), "quokkabridgement of"),
+        (("Jean-", "Paul"), "Jean-Paul"),
+        (("a well-known", "wombat"), "a well-known\nwombat"),
+        (("a - b", "c"), "a - b\nc"),
+    ],
+)
+def test_words_that_lines_of_a_pdf_divide_are_joined(lines: tuple[str, str], text: str) -> None:
+    (chunk,) = extract_chunks("x.pdf", a_pdf(") Tj 0 -14 Td (".join(lines)))
+    assert chunk.text == text
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ('<html xmlns="http://www.w3.org/1999/xhtml"><title/><script src="a.js" /><p>quokka</p>', "quokka"),
+        ('<?xml version="1.0"?><html><body><p><![CDATA[a < b & quokka]]></p></body></html>', "a < b & quokka"),
+        ("<p>&check; &lbrace;quokka&rbrace; &#150; &amp;check; &bogus;</p>", "✓ {quokka} – &check; &bogus;"),
+        ("<p hidden>no</p><div style='color: red; display: none'><p>no</p></div>quokka", "quokka"),
+        ("<?php no() ?><p>quokka <?xml-stylesheet no?>here</p>", "quokka here"),
+        ("<p>quokka <b>bold<p>more<!-- no", "quokka bold\nmore"),
+        ("<ul><li>quokka<li>wombat</ul><p>one<br>two", "quokka\nwombat\none\ntwo"),
+    ],
+)
+def test_html_and_xhtml_are_read_as_browsers_show_them(page: str, text: str) -> None:
+    assert "\n".join(chunk.text for chunk in extract_chunks("x.xhtml", page.encode())) == text
+
+
+@pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"%PDF-1.4\nthis is none", "cannot be read"),

@@ -1,5 +1,6 @@
 """Reader of HTML: the paragraphs of a page with their headings. The only module that imports lxml."""
 
+import html.entities
 import re
 from collections.abc import Iterator
 
@@ -20,8 +21,24 @@ _TAG = re.compile(
 )
 
 
+# Elements that XHTML may close at once, although HTML cannot: else they hide all that follows.
+_CLOSED_AT_ONCE = re.compile(
+    r"<(script|style|title|textarea|iframe|noscript|template|object|svg)\b([^<>]*+)(?<=/)>", re.IGNORECASE
+)
+_XHTML = re.compile(r"^\s*<\?xml\b|<html\b[^>]{0,400}?\bxmlns=", re.IGNORECASE)
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
+_HEAD_CHARACTERS = 4096
+_HIDDEN_STYLE = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)\b", re.IGNORECASE)
+_ENTITY = re.compile(r"&([A-Za-z][A-Za-z0-9]{1,40});")
+# References to control characters mean those of Windows-1252, as in browsers.
+_WINDOWS_CHARACTERS = {
+    code: character for code in range(0x80, 0xA0) if (character := bytes([code]).decode("cp1252", "ignore"))
+}
+
+
 def read_html(text: str) -> Iterator[Chunk]:
     """Yield the visible paragraphs of a page in order."""
+    text = _prepare(text)
     parser = etree.HTMLParser(recover=True, remove_comments=True, remove_pis=True, huge_tree=True, encoding="utf-8")
     try:
         root = etree.fromstring(text.encode("utf-8", "surrogatepass"), parser)
@@ -33,6 +50,23 @@ def read_html(text: str) -> Iterator[Chunk]:
         yield from _strip_tags(text)
     else:
         yield from _Reader(root).passages()
+
+
+def _prepare(text: str) -> str:
+    """Return a page without constructs of XHTML and HTML 5 that the parser, which is older, takes for others."""
+    if _XHTML.search(text[:_HEAD_CHARACTERS]):
+        text = _CLOSED_AT_ONCE.sub(lambda match: f"<{match[1]}{match[2][:-1]}></{match[1]}>", text)
+        text = _CDATA.sub(lambda match: match[1].replace("&", "&amp;").replace("<", "&lt;"), text)
+    return _ENTITY.sub(_replace_entity, text) if "&" in text else text
+
+
+def _replace_entity(match: re.Match[str]) -> str:
+    name = match[1]
+    return match[0] if name in html.entities.name2codepoint else html.entities.html5.get(f"{name};", match[0])
+
+
+def _is_hidden(element: etree._Element) -> bool:
+    return element.get("hidden") is not None or bool(_HIDDEN_STYLE.search(element.get("style") or ""))
 
 
 def _strip_tags(text: str) -> Iterator[Chunk]:
@@ -59,7 +93,7 @@ class _Reader:
         for event, element in walk:
             name = element.tag if isinstance(element.tag, str) else ""
             if event == "start":
-                if name in _HIDDEN_TAGS:
+                if name in _HIDDEN_TAGS or _is_hidden(element):
                     walk.skip_subtree()
                     continue
                 if name not in _INLINE_TAGS:
@@ -76,7 +110,7 @@ class _Reader:
         if text and not text.isspace():
             if not self._parts:
                 self._first = max(line or self._last, self._last)
-            self._parts.append(text)
+            self._parts.append(text.translate(_WINDOWS_CHARACTERS))
         self._last = max(self._last, line or 0) + (text.count("\n") if text else 0)
 
     def _flush_paragraph(self, heading: int) -> Iterator[Chunk]:
