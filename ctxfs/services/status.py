@@ -184,8 +184,11 @@ def control_mount(
     async def read_rules() -> bytes:
         return await blocking(rules.read)
 
+    def may_edit() -> bool:
+        return policy.is_allowed(acting_principal(), Verb.ADMIN, ROOT)
+
     async def write_rules(data: bytes) -> None:
-        if not policy.is_allowed(acting_principal(), Verb.ADMIN, ROOT):
+        if not may_edit():
             raise path_error(errno.EACCES, "policy.toml", "only who administers everything writes rules")
         await blocking(rules.write, data)
 
@@ -197,7 +200,7 @@ def control_mount(
         "policy.toml": read_rules,
         "skipped.jsonl": status.skipped,
     }
-    return ControlMount(files, {"policy.toml": write_rules})
+    return ControlMount(files, {"policy.toml": write_rules}, may_edit)
 
 
 def _source_status(root: IndexedRoot) -> dict[str, object]:

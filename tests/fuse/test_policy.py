@@ -328,6 +328,46 @@ def test_a_secret_that_is_written_is_in_the_status(own_live: Live) -> None:
     eventually("it is mended", lambda: "pad/keys.txt" not in own_live.status()["secrets"])
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sed", "-i", "s/MARK/agent:alice/"],
+        ["perl", "-pi", "-e", "s/MARK/agent:alice/"],
+        [
+            "vim",
+            "-u",
+            "NONE",
+            "-es",
+            "-c",
+            "set backup writebackup backupskip=",
+            "-c",
+            "%s/MARK/agent:alice/",
+            "-c",
+            "wq",
+        ],
+        ["vim", "-u", "NONE", "-es", "-c", "set backupcopy=no backupskip=", "-c", "%s/MARK/agent:alice/", "-c", "wq"],
+    ],
+    ids=["sed", "perl", "vim-backup", "vim-rename"],
+)
+def test_editors_that_replace_a_file_edit_the_rules(own_live: Live, alice: Path, command: list[str]) -> None:
+    rules, folder = own_live.at / ".ctxfs" / "policy.toml", own_live.at / ".ctxfs"
+    shared = alice / "memory" / "shared" / "area"
+    names = {"errors.jsonl", "mounts", "policy.toml", "policy.toml~", "skipped.jsonl", "status", "whoami"}
+    try:
+        rules.write_text(DENY.replace("agent:*", "MARK") + "# kept\n")
+        done = subprocess.run(
+            [*command, str(rules)], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False
+        )
+        assert "agent:alice" in rules.read_text(), done.stderr
+        assert rules.read_text().endswith("# kept\n")
+        eventually("the rule holds", lambda: not shared.exists())
+        assert (own_live.store / "policy.toml").read_text() == rules.read_text()
+        assert set(os.listdir(folder)) <= names
+        assert code_of(lambda: (alice / ".ctxfs" / "x").write_text("x")) in (errno.EPERM, errno.EACCES, errno.ENOENT)
+    finally:
+        (own_live.store / "policy.toml").unlink()
+
+
 def test_people_write_rules_through_the_tree(own_live: Live, alice: Path) -> None:
     mine, shared = own_live.at / ".ctxfs" / "policy.toml", alice / "memory" / "shared" / "area"
     assert not mine.read_text().replace("#", "").startswith("[")  # an example, commented out
