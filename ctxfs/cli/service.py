@@ -57,13 +57,22 @@ def install(store: str | None, mountpoint: str, principal: str, read_only: bool,
     words += ["--principal", principal] if principal else []
     words += ["--read-only"] if read_only else []
     unit = _unit_file(target)
+    if not no_start:
+        _require_systemctl()
+    before = unit.read_text() if unit.exists() else None
     unit.parent.mkdir(parents=True, exist_ok=True)
     unit.write_text(_UNIT.format(at=target.replace("%", "%%"), command=" ".join(map(_quote_word, [*words, target]))))
-    print_line(f"wrote {unit}")
     if no_start:
+        print_line(f"wrote {unit}")
         return
-    _run_systemctl("daemon-reload")
-    _run_systemctl("enable", "--now", unit.name)
+    try:
+        _run_systemctl("daemon-reload")
+        _run_systemctl("enable", "--now", unit.name)
+    except CommandError:
+        # A unit that cannot be started must not stay behind: a later login would start it.
+        unit.unlink() if before is None else unit.write_text(before)
+        raise
+    print_line(f"wrote {unit}")
     print_line(f"mounted at {target}, and whenever you log in; at boot: loginctl enable-linger")
 
 
@@ -101,9 +110,13 @@ def _quote_word(word: str) -> str:
     return f'"{word}"'
 
 
-def _run_systemctl(*arguments: str) -> None:
+def _require_systemctl() -> None:
     if shutil.which("systemctl") is None:
         raise CommandError("there is no systemctl here", "start it another way: ctxfs mount --foreground MOUNTPOINT")
+
+
+def _run_systemctl(*arguments: str) -> None:
+    _require_systemctl()
     process = subprocess.run(["systemctl", "--user", *arguments], capture_output=True, text=True)
     if process.returncode:
         message = process.stderr.strip() or f"systemctl ended with {process.returncode}"

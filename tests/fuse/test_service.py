@@ -64,3 +64,23 @@ def test_uninstalled_service_is_not_removed(own_live: Live, monkeypatch: pytest.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(own_live.at.parent / "config"))
     done = own_live.try_run("service", "remove", "/nowhere")
     assert done.returncode == 1 and "no service" in done.stderr
+
+
+@pytest.mark.parametrize("has_systemctl", [False, True], ids=["without systemctl", "systemctl fails"])
+def test_install_that_fails_leaves_no_unit(
+    own_live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_systemctl: bool
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    if has_systemctl:
+        (programs / "systemctl").write_text("#!/bin/sh\necho 'Failed to connect to bus' >&2\nexit 1\n")
+        (programs / "systemctl").chmod(0o755)
+    (programs / "sh").symlink_to("/bin/sh")
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    done = own_live.try_run("service", "install", str(tmp_path / "mnt"))
+    assert done.returncode != 0
+    assert ("Failed to connect" if has_systemctl else "no systemctl here") in done.stderr
+    assert "wrote" not in done.stdout
+    assert not list((tmp_path / "config").rglob("*.service"))
+    monkeypatch.undo()
