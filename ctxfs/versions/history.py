@@ -96,9 +96,10 @@ class History:
             if len(rows) > 1:
                 raise path_error(errno.EINVAL, text, "several revisions begin like this: give more digits")
             row = rows[0] if rows else None
-        if row is None:
-            moment = parse_moment(text, datetime.now(UTC))
-            row = index.version_at(moment) if moment is not None else None
+        if row is None and (moment := parse_moment(text, datetime.now(UTC))) is not None:
+            row = index.version_at(moment)
+            if row is None and (first := index.first()) is not None:
+                raise path_error(errno.ENOENT, text, f"no version is so old: this store begins at {first[1].time_text}")
         if row is None:
             raise path_error(
                 errno.ENOENT, text, "no version: give a revision, a snapshot's name or a time such as 1h-ago"

@@ -270,3 +270,13 @@ def test_objects_are_written_while_packing_removes_their_folders(past: Past) -> 
         for thread in pruning:
             thread.join()
     assert [repo.read(oid) for oid in written[::100]] == [f"text {number}".encode() for number in range(0, 1500, 100)]
+
+
+def test_time_before_the_first_version_names_the_beginning(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    with pytest.raises(FileNotFoundError, match="this store begins at") as refused:
+        past.archive.reader.resolve("3d-ago")
+    first = past.archive.reader.log("", ALL_COMMITS, 100)[-1].commit
+    assert first.time_text in str(refused.value)
+    with pytest.raises(FileNotFoundError, match="a time such as 1h-ago"):
+        past.archive.reader.resolve("no-such-thing")

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Protocol
+from urllib.parse import quote
 
 from ctxfs.context.build.manifest import Manifest
 from ctxfs.context.grounding.evaluator import claim_id
@@ -23,7 +24,7 @@ from ctxfs.model.change import Change, MakeDir, Put, SetMeta
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import invalid, not_permitted
 from ctxfs.model.metadata import PREFIX
-from ctxfs.model.path import Path, lines_of, one_line
+from ctxfs.model.path import Path, encode_name, lines_of, one_line
 from ctxfs.policy.scope import SharingScope
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ class Curator:
             return ""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         source_path, _, lines = source.rpartition(":")
-        link = f"/{source_path}" if source_path else source
-        body = f"{text}\n\nSource: [{source_path}]({link}) lines {lines}\nKept: {now}, from context/{task}\n"
+        body = f"{text}\n\nSource: {_link(source_path or source)} lines {lines}\nKept: {now}, from context/{task}\n"
         body += f"Revision: {revision}\n" if revision else ""
         attributes = {"kind": "fact", "source": source, "confidence": f"{max(0.0, min(confidence, 1.0)):.2f}"}
         changes: list[Change] = [
@@ -297,6 +297,12 @@ def _render_evidence(task: str, judged: JudgedClaim) -> str:
         ]
     lines += ["", "Write `accept`, `reject`, or `edit` and the claim as it should read, into `verdict`."]
     return "\n".join(lines) + "\n"
+
+
+def _link(path: str) -> str:
+    """Return a Markdown link to a path of the tree; blanks and other special characters are percent-encoded."""
+    label = re.sub(r"([\\\[\]])", r"\\\1", one_line(path))
+    return f"[{label}](/{quote(encode_name(path), safe='/')})"
 
 
 def _slug(text: str) -> str:

@@ -136,6 +136,10 @@ class PathIndex(DerivedDatabase):
         """Return the newest commit with its number; None if the index is empty."""
         return self._fetch_commit(f"SELECT {_COMMIT_COLUMNS} FROM commits ORDER BY seq DESC LIMIT 1")
 
+    def first(self) -> tuple[int, Commit] | None:
+        """Return the oldest version of this store with its number; None if the index is empty."""
+        return self._fetch_commit(f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE mainline ORDER BY time_ns, seq LIMIT 1")
+
     def by_oid(self, oid: str) -> tuple[int, Commit] | None:
         """Return a commit, with its number, by its full id."""
         return self._fetch_commit(f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE oid=?", oid)
