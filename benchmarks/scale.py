@@ -24,10 +24,12 @@ from benchmarks.corpus import real_files
 from benchmarks.harness import make_store, memory_mb, report
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.embedders import Embedder, Vectors, normalise
+from ctxfs.index.engines.embedding_requests import EmbeddingRequests
 from ctxfs.index.engines.vectors import build_graph, pack_vector
 from ctxfs.index.ingest.embed_worker import EmbeddingQueue
 from ctxfs.index.options import EmbedderSpec
 from ctxfs.index.query import parse_query
+from ctxfs.index.search.candidate_embedding import CandidateEmbedder
 from ctxfs.index.search.question_embedding import QuestionEmbedder
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.path import ROOT
@@ -71,8 +73,8 @@ class WordProjection:
 class _StandInEmbedder(QuestionEmbedder):
     """A question embedder that opens one given embedder."""
 
-    def __init__(self, embedder: Embedder, spec: EmbedderSpec) -> None:
-        super().__init__(spec)
+    def __init__(self, embedder: Embedder, spec: EmbedderSpec, candidates: CandidateEmbedder) -> None:
+        super().__init__(spec, candidates)
         self._stand_in = embedder
 
     def open(self, spec: EmbedderSpec) -> Embedder:
@@ -86,7 +88,7 @@ class StandInSearcher(Searcher):
     def __init__(self, folder: Path, embedder: WordProjection) -> None:
         super().__init__(folder, embedder.spec)
         self._stand_in = embedder
-        self._question_embedder = _StandInEmbedder(self, embedder.spec)
+        self._question_embedder = _StandInEmbedder(self, embedder.spec, self._candidate_embedder)
         self.vector_seconds = 0.0
 
     @property
@@ -148,7 +150,7 @@ def store_vectors(index: Path, embedder: WordProjection) -> None:
     catalog = Catalog(index)
     stored = catalog.embeddings
     model = stored.register("words in a random projection", _DIMENSIONS, embedder.spec)
-    queue = EmbeddingQueue(stored)
+    queue = EmbeddingQueue(stored, EmbeddingRequests(index))
     while waiting := queue.take(_BATCH):
         vectors = embedder.embed([text for _, _, text, _ in waiting])
         with catalog.transaction():

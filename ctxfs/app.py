@@ -115,7 +115,9 @@ class App:
     def _open_search(self) -> None:
         supersedes = Supersedes(self.settings_file, self.archive.reader, self.policy)
         embedder = embedder_of(self.settings)
-        self.searcher = Searcher(self.layout.index, embedder, self.scope.reader, supersedes.binds)
+        self.searcher = Searcher(
+            self.layout.index, embedder, self.scope.reader, supersedes.binds, self.settings.index.question_seconds
+        )
         self.grep_pool = GrepPool()
 
     def _open_tree(self) -> None:

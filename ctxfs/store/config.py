@@ -86,6 +86,9 @@ class IndexSettings:
     include: tuple[str, ...] = field(
         default=(), metadata={"doc": ".gitignore patterns of files that are no noise, in memory and pads"}
     )
+    question_seconds: float = field(
+        default=0.06, metadata={"doc": "time in which a question may embed passages that wait"}
+    )
     exact_below: int = field(default=20_000, metadata={"doc": "vectors searched exactly; above, by an HNSW graph"})
 
 

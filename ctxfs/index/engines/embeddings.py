@@ -7,6 +7,7 @@ Vectors are stored by a digest of their text, so that a file that is moved or re
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,10 +17,26 @@ from ctxfs.index.options import EmbedderSpec
 SelectAmong = Callable[[str, Iterable[int | bytes]], Iterator[tuple[Any, ...]]]  # Catalog.select_among
 WaitingChunk = tuple[int, str, str, str]  # number, heading, text and author of a chunk
 
-_SELECT_QUEUE = """
-SELECT chunks.id FROM chunks JOIN files ON files.id=chunks.file WHERE chunks.vector IS NULL AND chunks.embeddable AND chunks.id>?
-ORDER BY files.path >= CAST('memory/' AS BLOB) AND files.path < CAST('memory0' AS BLOB)
-  OR files.path >= CAST('pad/' AS BLOB) AND files.path < CAST('pad0' AS BLOB) DESC, files.mtime_ns DESC, chunks.id
+RATE_FACT = "chunks embedded a second"
+_RECENT_NS = 3_600_000_000_000
+_DAY_NS = 86_400_000_000_000
+_IS_OWN_WRITING = """(files.path >= CAST('memory/' AS BLOB) AND files.path < CAST('memory0' AS BLOB)
+  OR files.path >= CAST('pad/' AS BLOB) AND files.path < CAST('pad0' AS BLOB))"""
+# A checkout or a package gives all of its files about the same time, in the order of their names.
+# The multiplicative hash spreads such files, so that a part of them is a sample and not the letters A to D.
+_SPREAD = "files.id * 2654435761 % 4294967296, chunks.id"
+_SELECT_QUEUE = f"""
+WITH sizes AS (
+  SELECT files.source AS source, count(*) AS chunks FROM chunks JOIN files ON files.id=chunks.file
+  WHERE chunks.vector IS NULL AND chunks.embeddable GROUP BY files.source)
+SELECT chunks.id FROM chunks JOIN files ON files.id=chunks.file JOIN sizes ON sizes.source=files.source
+WHERE chunks.vector IS NULL AND chunks.embeddable
+ORDER BY {_IS_OWN_WRITING} DESC, files.mtime_ns>=:recent DESC, sizes.chunks, files.mtime_ns/{_DAY_NS} DESC, {_SPREAD}
+"""
+_SELECT_NEWER = f"""
+SELECT chunks.id FROM chunks JOIN files ON files.id=chunks.file
+WHERE chunks.vector IS NULL AND chunks.embeddable AND chunks.id>?
+ORDER BY {_IS_OWN_WRITING} DESC, files.mtime_ns DESC, {_SPREAD}
 """
 _SELECT_CHUNKS = "SELECT id, heading, text, author FROM chunks WHERE "
 
@@ -92,14 +109,18 @@ class Embeddings:
             self._db.execute("SELECT 1 FROM chunks WHERE vector IS NULL AND embeddable LIMIT 1").fetchone() is not None
         )
 
-    def queue(self, after: int = 0) -> list[int]:
-        """Return the numbers above `after` of the chunks without a vector, in the order in which to embed them.
+    def queue(self, now_ns: int | None = None) -> list[int]:
+        """Return the numbers of the chunks without a vector, in the order in which to embed them.
 
-        Memory and pads come first, then the files that changed last, because people search for recent changes.
-        The chunks of a file stay together.
+        Memory and pads come first, then files of the last hour, then the sources with the fewest waiting chunks.
+        Within a source, files of later days come first. The chunks of a file stay together.
         """
-        rows = self._db.execute(_SELECT_QUEUE, (after,))
-        return [number for (number,) in rows]
+        recent = (time.time_ns() if now_ns is None else now_ns) - _RECENT_NS
+        return [number for (number,) in self._db.execute(_SELECT_QUEUE, {"recent": recent})]
+
+    def queue_after(self, number: int) -> list[int]:
+        """Return the numbers above `number` of the chunks without a vector; memory and pads, then the newest, first."""
+        return [chunk for (chunk,) in self._db.execute(_SELECT_NEWER, (number,))]
 
     def waiting_chunks(self, numbers: Iterable[int]) -> list[WaitingChunk]:
         """Return those of the chunks `numbers` that still have no vector, in that order."""

@@ -5,13 +5,15 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from ctxfs import heap
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.embedders import Embedder, model_name, open_embedder
-from ctxfs.index.engines.embeddings import EmbeddingModel, Embeddings, WaitingChunk
+from ctxfs.index.engines.embedders import Embedder, Vectors, model_name, open_embedder
+from ctxfs.index.engines.embedding_requests import EmbeddingRequests
+from ctxfs.index.engines.embeddings import RATE_FACT, EmbeddingModel, Embeddings, WaitingChunk
 from ctxfs.index.engines.vectors import drop_graph, is_graph_sound, pack_vector, read_side_car
 from ctxfs.index.events import Event, Notify
 from ctxfs.index.extract.text_features import build_embedding_text
@@ -19,6 +21,8 @@ from ctxfs.index.options import EmbedderSpec, IndexerOptions
 from ctxfs.model.errors import CommandError
 
 EMBED_BATCH_CHUNKS = 128
+_RATE_WEIGHT = 0.2  # of the last batch in the mean
+_MAX_FRONT_CHUNKS = 2000
 _MIN_GRAPH_GROWTH = 0.05
 _MIN_GRAPH_VECTORS = 2000
 _MAX_UNUSED_SHARE = 0.3
@@ -27,28 +31,55 @@ Assign = Callable[[Iterable[tuple[int, int]]], None]
 
 
 class EmbeddingQueue:
-    """The queue of chunks without a vector, in the order of `Embeddings.queue`. Newer chunks enter at the front.
+    """The queue of chunks without a vector, in the order of `Embeddings.queue`.
 
-    Sorting half a million chunks takes a second, so it is done once and not for every batch.
+    Chunks that questions asked for come first, then chunks that were indexed since.
+    Sorting half a million chunks takes a second, so it is done again only if more than `_MAX_FRONT_CHUNKS` are new.
     """
 
-    def __init__(self, embeddings: Embeddings) -> None:
+    def __init__(self, embeddings: Embeddings, requests: EmbeddingRequests) -> None:
         self._embeddings = embeddings
+        self._requests = requests
         self._numbers: deque[int] = deque()
         self._last_chunk = 0  # the highest chunk number seen
 
     def take(self, limit: int) -> list[WaitingChunk]:
         """Return the next chunks, at most `limit`; none when every chunk has a vector."""
-        if not self._numbers:
-            self._last_chunk = 0
-        newer = self._embeddings.queue(self._last_chunk)
+        newer = self._embeddings.queue_after(self._last_chunk) if self._numbers else []
+        if not self._numbers or len(newer) > _MAX_FRONT_CHUNKS:
+            # A new source has arrived, not a change: it must not displace smaller ones.
+            newer = self._embeddings.queue()
+            self._numbers.clear()
         self._numbers.extendleft(reversed(newer))
         self._last_chunk = max([self._last_chunk, *newer])
+        self._numbers.extendleft(reversed(self._requests.take_chunks()))
         while self._numbers:
             numbers = [self._numbers.popleft() for _ in range(min(limit, len(self._numbers)))]
             if waiting := self._embeddings.waiting_chunks(numbers):
                 return waiting
         return []
+
+
+class EmbeddingRate:
+    """The measured speed of embedding, in the catalog, so that any process can estimate the remaining time."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._chunks_per_second = 0.0
+
+    def measure(self, chunks: int, embed: Callable[[], Vectors]) -> Vectors:
+        """Return the result of `embed`, which embeds this number of chunks, and measure its time."""
+        start = time.monotonic()
+        vectors = embed()
+        rate = chunks / max(time.monotonic() - start, 1e-6)
+        previous = self._chunks_per_second or rate
+        self._chunks_per_second = previous + _RATE_WEIGHT * (rate - previous)
+        return vectors
+
+    def store(self) -> None:
+        """Store the rate in the catalog, within the transaction of the caller."""
+        if self._chunks_per_second:
+            self._catalog.set_fact(RATE_FACT, f"{self._chunks_per_second:.1f}")
 
 
 class EmbedWorker:
@@ -62,7 +93,9 @@ class EmbedWorker:
         self._notify = notify
         self._catalog = Catalog(options.folder)
         self._embeddings = self._catalog.embeddings
-        self._queue = EmbeddingQueue(self._embeddings)
+        self._requests = EmbeddingRequests(options.folder)
+        self._queue = EmbeddingQueue(self._embeddings, self._requests)
+        self._rate = EmbeddingRate(self._catalog)
         self._embedders: dict[EmbedderSpec, Embedder] = {}
         self._is_graph_checked = False
         self.stop = threading.Event()
@@ -70,6 +103,7 @@ class EmbedWorker:
     def close(self) -> None:
         """Close the catalog and release the models."""
         self._catalog.close()
+        self._requests.close()
         self._embedders.clear()
 
     def run_pending(self, yield_to: Callable[[], bool] = lambda: False) -> None:
@@ -146,11 +180,18 @@ class EmbedWorker:
         digests = [hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest() for text in texts]
         vector_ids = self._embeddings.stored_vectors(model.id, dict.fromkeys(digests))
         new_texts = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in vector_ids}
-        vectors = embedder.embed(list(new_texts.values())) if new_texts else ()
+        requested = self._requests.vectors(model.name, list(new_texts)) if new_texts else {}
+        vectors = dict(requested)
+        if missing := {digest: text for digest, text in new_texts.items() if digest not in requested}:
+            rows = self._rate.measure(len(missing), lambda: embedder.embed(list(missing.values())))
+            vectors |= {digest: pack_vector(row) for digest, row in zip(missing, rows, strict=True)}
         with self._catalog.transaction():
-            for digest, vector in zip(new_texts, vectors, strict=True):
-                vector_ids[digest] = self._embeddings.add(model.id, digest, pack_vector(vector))
+            for digest in new_texts:
+                vector_ids[digest] = self._embeddings.add(model.id, digest, vectors[digest])
             assign((vector_ids[digest], chunk) for digest, (chunk, *_) in zip(digests, waiting, strict=True))
+            self._rate.store()
+        if requested:
+            self._requests.remove_vectors(model.name, requested)
 
     def refresh_graph(self) -> None:
         """Rebuild the vector graph in a separate process if enough vectors are missing from it or are no longer used.

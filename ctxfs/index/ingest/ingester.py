@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.catalog_schema import FileStat
 from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
+from ctxfs.index.engines.embedding_requests import EmbeddingRequests
 from ctxfs.index.engines.fulltext import FullText, FullTextDocument
 from ctxfs.index.engines.word_split import split_words
 from ctxfs.index.extract.chunks import MAX_LINE_CHARACTERS
@@ -113,6 +114,9 @@ class Ingester:
         """Remove every trace of deleted files from the catalog, its vectors and the full-text index."""
         self.scan_all()
         self._catalog.embeddings.drop_unused()
+        requests = EmbeddingRequests(self._words.folder.parent)
+        requests.clear()
+        requests.close()
         self._catalog.reset_words()
         self._writer.clear()
         self._writer.commit()

@@ -47,6 +47,12 @@ class Candidates:
         return turns
 
     @property
+    def is_waiting(self) -> Flags:
+        """A mask of the chunks that wait for a vector."""
+        waiting: Flags = self.vectors == -1
+        return waiting
+
+    @property
     def is_noise(self) -> Flags:
         """A mask of the chunks of noise, which rank behind the others."""
         noise: Flags = self.vectors == NOT_EMBEDDED

@@ -282,6 +282,11 @@ class Overlay:
             first.setdefault(chunk.row.path, (-chunk.row.mtime_ns, chunk.row.id))
         return [number for _, number in sorted(first.values())]
 
+    def newest_passing(self, query: Query, below: Path, limit: int) -> list[int]:
+        """Return at most `limit` chunks that pass the filters, those of the file that was updated last first."""
+        chunks = list(self._filter_chunks(query, below))
+        return [chunk.row.id for chunk in sorted(chunks, key=lambda chunk: (chunk.file, -chunk.row.id))][:limit]
+
     def passing_texts(self, query: Query, below: Path) -> Iterator[tuple[int, int, str]]:
         """Yield (file, chunk, text) of the chunks that pass the filters, like `Catalog.texts_of`."""
         for chunk in self._filter_chunks(query, below):

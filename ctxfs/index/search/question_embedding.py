@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ctxfs.index.engines.catalog_schema import ChunkRow
 from ctxfs.index.options import EmbedderSpec
 from ctxfs.index.query import Query
+from ctxfs.index.search.candidate_embedding import EMBED_THREADS, CandidateEmbedder
 from ctxfs.index.search.query_hints import QueryHints, read_hints
 from ctxfs.model.errors import CommandError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ctxfs.index.search.view import IndexView, Reader
 
 _RETRY_SECONDS = 10.0
+_NOTHING_NOTE = "nothing has been embedded yet: words only for now"
 _OFF_NOTE = "search by meaning is switched off (index.meaning = false)"
 
 
@@ -28,6 +31,8 @@ class EmbeddedQuery:
     """A query with its hints and its vector, or the reason why it has none (`note`).
 
     `model` is the model whose vectors it may be compared with.
+    The model is 0 while the catalog has none: then only `candidate_vectors` can be compared.
+    `candidate_vectors` are vectors of chunks that have none in the index, by number.
     `exact`: compare it with all vectors instead of the graph, so that every index gives the same result.
     """
 
@@ -36,35 +41,44 @@ class EmbeddedQuery:
     model: int = 0
     note: str = ""
     exact: bool = False
+    candidate_vectors: Mapping[int, Vectors] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class HintedQuery:
-    """A query with its hints, and the model to embed it with; None if no chunk is embedded yet."""
+    """A query with its hints, and the model to embed it with; None if the catalog has none yet.
+
+    `has_vectors` is False if no chunk is embedded yet. `waiting` are the best chunks by words that have no vector.
+    """
 
     query: Query
     hints: QueryHints
     model: EmbeddingModel | None
+    has_vectors: bool
+    waiting: Sequence[ChunkRow] = ()
 
 
 def read_query(view: IndexView | None, query: Query, reader: Reader | None) -> HintedQuery:
     """Read the hints of a query and the serving model from the open view, as `reader` may see it."""
     hints = read_hints(query, view.for_reader(reader).names if view is not None else {})
-    model = view.model if view is not None and view.vectors is not None and view.vectors.count else None
-    return HintedQuery(query, hints, model)
+    if view is None:
+        return HintedQuery(query, hints, None, False)
+    return HintedQuery(query, hints, view.model, bool(view.vectors is not None and view.vectors.count))
 
 
 class QuestionEmbedder:
     """The embedder of queries. Methods block; they may be called from several threads, without the view's lock."""
 
-    def __init__(self, spec: EmbedderSpec | None) -> None:
-        """Take the configured embedder; None if semantic search is switched off."""
+    def __init__(self, spec: EmbedderSpec | None, candidates: CandidateEmbedder) -> None:
+        """Take the configured embedder, None if semantic search is switched off, and the embedder of candidates."""
         self._spec = spec
+        self._candidates = candidates
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
         self._opened_spec: EmbedderSpec | None = None
         self._fault = ""
         self._fault_until = 0.0
+        self._name = ""
 
     @property
     def is_enabled(self) -> bool:
@@ -91,15 +105,29 @@ class QuestionEmbedder:
         embedder = self.open(model.spec if model is not None else self._spec)
         if embedder is None:
             return EmbeddedQuery(hints, note=self._fault)
-        if model is None:
-            return EmbeddedQuery(hints, note="nothing has been embedded yet: words only for now")
+        if not hinted.has_vectors and not hinted.waiting:
+            return EmbeddedQuery(hints, note=_NOTHING_NOTE)
         if not hints.query.plain_text:
             return EmbeddedQuery(hints)
         try:
             vector = embedder.embed_query(hints.query.plain_text)
+            name = model.name if model is not None else self._configured_name(self._spec)
         except CommandError as error:
             return EmbeddedQuery(hints, note=f"{error.message}: words only. {error.remedy}")
-        return EmbeddedQuery(hints, vector, model.id)
+        # The time of a server on the network cannot be bounded.
+        is_local = not (model.spec if model is not None else self._spec).url
+        vectors = self._candidates.embed(hinted.waiting, name, embedder) if hinted.waiting and is_local else {}
+        if not hinted.has_vectors and not vectors:
+            return EmbeddedQuery(hints, note=_NOTHING_NOTE)
+        note = _format_waiting_note(len(hinted.waiting) - len(vectors))
+        return EmbeddedQuery(hints, vector, model.id if model is not None else 0, note, candidate_vectors=vectors)
+
+    def _configured_name(self, spec: EmbedderSpec) -> str:
+        if not self._name:
+            from ctxfs.index.engines.embedders import model_name
+
+            self._name = model_name(spec)
+        return self._name
 
     def embed(self, texts: Sequence[str], spec: EmbedderSpec | None) -> Vectors:
         """Embed texts with the model of `spec`: float32 [len(texts), dimensions]. Raise CommandError on failure."""
@@ -120,7 +148,7 @@ class QuestionEmbedder:
 
             self._opened_spec, self._embedder, self._fault = spec, None, ""
             try:
-                self._embedder = open_embedder(spec, 1)
+                self._embedder = open_embedder(spec, EMBED_THREADS)
             except CommandError as error:
                 self._fault = f"{error.message}: words only. {error.remedy}"
                 self._fault_until = time.monotonic() + _RETRY_SECONDS
@@ -129,3 +157,10 @@ class QuestionEmbedder:
     def close(self) -> None:
         """Release the model; the next query opens it again."""
         self._embedder = None
+
+
+def _format_waiting_note(waiting: int) -> str:
+    """Return a note that candidates of this query are ranked by words alone; empty if none is."""
+    if not waiting:
+        return ""
+    return f"{waiting} passages that match by words are not embedded yet: they are ranked by words alone"

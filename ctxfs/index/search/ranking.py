@@ -22,8 +22,9 @@ from ctxfs.model.path import ROOT, Path
 
 if TYPE_CHECKING:
     # Imported by the view: see `searcher`.
+    from ctxfs.index.engines.catalog_schema import ChunkRow
     from ctxfs.index.engines.vectors import Neighbours, Vectors
-    from ctxfs.index.search.features import Candidates
+    from ctxfs.index.search.features import Candidates, Numbers
     from ctxfs.index.search.rank_fusion import Column, Scored
     from ctxfs.index.search.view import IndexView
 
@@ -40,6 +41,9 @@ _MAX_EXACT_POOL = 300
 _MAX_EXACT_PROSE_POOL = 200
 _MAX_FILTERED_CHUNKS = 1_000_000
 _MAX_OPERATOR_CHUNKS = 5000
+# Of the best chunks by words, so many of those without a vector are embedded within a query, if its time allows.
+_MAX_WAITING = 32
+_MAX_SEARCHED_WAITING = 64
 
 
 def search_filters(view: IndexView, query: Query, below: Path, limit: int) -> list[Hit]:
@@ -99,14 +103,15 @@ def search_ranked(
     queries = [query, replace(query, authors=tuple(hints.authors))] if has_named_authors else [query]
     # Before the vector search starts, because it shares the cache of filters with this thread.
     indexed = _omit_idle_filters(view, queries, below)
-    vector = embedded.vector if view.vectors is not None and view.vectors.model == embedded.model else None
+    # The model may have changed since the query was embedded.
+    vector = embedded.vector if embedded.model == (view.model.id if view.model is not None else 0) else None
     # Few vectors have few near ones: a full pool would contain all of them, regardless of distance.
     share = view.share_embedded(query, below) if vector is not None else 1.0
     vector_limit = max(1, pool - DEFAULT_POOL_CHUNKS + round(DEFAULT_POOL_CHUNKS * share))
     # Both engines release the interpreter lock while they search, so that they run in parallel.
     vector_scores = (
         executor.submit(_merge_nearest, view, vector, queries, below, vector_limit, embedded.exact)
-        if vector is not None
+        if vector is not None and view.vectors is not None
         else None
     )
     scores_by_signal = _search_words(view, indexed, pool) if query.mode != "meaning" else {}
@@ -115,10 +120,27 @@ def search_ranked(
         scores_by_signal |= _score_again(view, query, scores_by_signal, full_signals)
     if query.mode != "words":
         scores_by_signal["meaning"] = vector_scores.result() if vector_scores is not None else {}
-        if view.behind and scores_by_signal["meaning"]:
+        if view.behind and vector is not None:
             notes.append(view.behind)
-    candidates = _collect_candidates(view, query, below, scores_by_signal)
-    return _fuse_signals(view, hints, vector, candidates, scores_by_signal, full_signals, limit, share), notes
+    candidates = _collect_candidates(view, query, below, scores_by_signal, embedded.candidate_vectors)
+    return _fuse_signals(view, embedded, vector, candidates, scores_by_signal, full_signals, limit, share), notes
+
+
+def find_waiting(view: IndexView, hints: QueryHints, below: Path, executor: Executor) -> list[ChunkRow]:
+    """Return the best chunks by words that have no vector, at most 32 of the best 64, best first.
+
+    If there are fewer, the chunks that were written last follow, because their words may differ from the query's.
+    """
+    scored, _ = search_ranked(view, EmbeddedQuery(hints), below, _MAX_SEARCHED_WAITING, executor)
+    chunks = dict.fromkeys(item.chunk for item in scored)
+    if not (hints.query.must or hints.query.phrases or hints.query.must_not):
+        chunks |= dict.fromkeys(view.overlay.newest_passing(hints.query, below, _MAX_WAITING))
+    unindexed = view.overlay.candidates((chunk for chunk in chunks if chunk < 0), view.columns.folder_number)
+    candidates = unindexed.followed_by(view.columns.candidates(chunks))
+    waiting = set(candidates.chunks[candidates.is_waiting].tolist())
+    numbers = [chunk for chunk in chunks if chunk in waiting][:_MAX_WAITING]
+    rows = view.rows(numbers)
+    return [rows[chunk] for chunk in numbers if chunk in rows]
 
 
 def _omit_idle_filters(view: IndexView, queries: Sequence[Query], below: Path) -> list[tuple[Query, Path]]:
@@ -144,9 +166,16 @@ def _search_words(view: IndexView, indexed: Sequence[tuple[Query, Path]], pool: 
 
 
 def _collect_candidates(
-    view: IndexView, query: Query, below: Path, scores_by_signal: Mapping[str, dict[int, float]]
+    view: IndexView,
+    query: Query,
+    below: Path,
+    scores_by_signal: Mapping[str, dict[int, float]],
+    candidate_vectors: Mapping[int, Vectors],
 ) -> Candidates:
-    """Return the chunks of all signals, with those of the overlay. Add the scores of the overlay to the signals."""
+    """Return the chunks of all signals, with those of the overlay. Add the scores of the overlay to the signals.
+
+    Chunks of the overlay with a vector are candidates even without a word of the query.
+    """
     chunks = {chunk for scores in scores_by_signal.values() for chunk in scores}
     if query.must or query.phrases or query.must_not:
         # Operators apply to words: a chunk that the full-text index does not return does not satisfy them.
@@ -157,13 +186,16 @@ def _collect_candidates(
     own_scores, neighbour_scores = view.overlay.search(query, below, view.full_text.question_terms(query), view.idf)
     scores_by_signal["words"].update(own_scores)
     scores_by_signal["around"].update(neighbour_scores)
-    unindexed = view.overlay.candidates({*own_scores, *neighbour_scores}, view.columns.folder_number)
+    unindexed = view.overlay.candidates(
+        {*own_scores, *neighbour_scores, *(chunk for chunk in candidate_vectors if chunk < 0)},
+        view.columns.folder_number,
+    )
     return unindexed.followed_by(candidates)
 
 
 def _fuse_signals(
     view: IndexView,
-    hints: QueryHints,
+    embedded: EmbeddedQuery,
     vector: Vectors | None,
     candidates: Candidates,
     scores_by_signal: Mapping[str, Mapping[int, float]],
@@ -177,9 +209,13 @@ def _fuse_signals(
 
     # A chunk that is absent from all matches has none of the words; absent from a full pool, it may have some.
     complete = {name for name in ("words", "around") if name in scores_by_signal and name not in full_signals}
-    signals = signal_columns(candidates, scores_by_signal, hints, complete)
-    if vector is not None and scores_by_signal["meaning"]:
-        signals |= _compute_cosines(view, vector, candidates, signals["meaning"])
+    signals = signal_columns(candidates, scores_by_signal, embedded.hints, complete)
+    waiting = candidates.vectors < 0
+    if vector is not None and (scores_by_signal["meaning"] or embedded.candidate_vectors):
+        indices, cosines = _compare_waiting(candidates, vector, embedded.candidate_vectors)
+        waiting[indices] = False
+        signals["meaning"][indices] = cosines
+        signals |= _compute_cosines(view, vector, candidates, signals["meaning"], indices)
     return fuse(
         candidates.chunks,
         signals,
@@ -187,7 +223,7 @@ def _fuse_signals(
         ("meaning", "nearby") if view.behind else (),
         limit,
         candidates.folders if candidates.turns.any() else None,
-        candidates.vectors < 0,
+        waiting,
         share,
         candidates.is_noise,
     )
@@ -271,27 +307,46 @@ def _map_to_chunks(view: IndexView, neighbours: Neighbours) -> list[tuple[int, f
     return list(zip(chunks.tolist(), neighbours[1][positions].tolist(), strict=True))
 
 
+def _compare_waiting(
+    candidates: Candidates, vector: Vectors, candidate_vectors: Mapping[int, Vectors]
+) -> tuple[Numbers, Column]:
+    """Return (index, cosine) of the candidates that have no vector in the index and one in `candidate_vectors`."""
+    import numpy as np
+
+    is_known = (candidates.vectors < 0) & np.isin(candidates.chunks, np.fromiter(candidate_vectors, dtype=np.int64))
+    indices = np.flatnonzero(is_known)
+    rows = [candidate_vectors[chunk] for chunk in candidates.chunks[indices].tolist()]
+    return indices, np.array([float(row @ vector) for row in rows])
+
+
 def _compute_cosines(
-    view: IndexView, vector: Vectors, candidates: Candidates, found_cosines: Column
+    view: IndexView, vector: Vectors, candidates: Candidates, found_cosines: Column, waiting: Numbers
 ) -> dict[str, Column]:
     """Return the cosine of each candidate, and the mean cosine of each turn and its neighbours.
 
-    `found_cosines` contains the cosines that semantic search found, NaN for the other candidates.
+    `found_cosines` contains the known cosines, NaN for the other candidates.
+    `waiting` are the indices of the candidates with a known cosine that have no vector in the index.
     """
     import numpy as np
 
     from ctxfs.index.search.features import nearby_means
 
-    assert view.vectors is not None
+    def indexed_cosines(vectors: Numbers) -> Column:
+        return np.full(len(vectors), np.nan) if view.vectors is None else view.vectors.cosines(vector, vectors)
+
     meaning = found_cosines.copy()
     is_missing = np.isnan(found_cosines)
-    meaning[is_missing] = view.vectors.cosines(vector, candidates.vectors[is_missing])
+    meaning[is_missing] = indexed_cosines(candidates.vectors[is_missing])
     out = {"meaning": meaning}
     turns = candidates.chunks[candidates.turns]
     if len(turns):
         around = np.unique(np.concatenate([turns + step for step in range(-NEIGHBOUR_CHUNKS, NEIGHBOUR_CHUNKS + 1)]))
         chunks, files, vectors = view.columns.vectors_of(around)
-        out["nearby"] = nearby_means(candidates, chunks, files, view.vectors.cosines(vector, vectors), NEIGHBOUR_CHUNKS)
+        numbers = np.concatenate([candidates.chunks[waiting], chunks])
+        order = np.argsort(numbers)
+        all_files = np.concatenate([candidates.files[waiting], files])[order]
+        all_cosines = np.concatenate([meaning[waiting], indexed_cosines(vectors)])[order]
+        out["nearby"] = nearby_means(candidates, numbers[order], all_files, all_cosines, NEIGHBOUR_CHUNKS)
     return out
 
 

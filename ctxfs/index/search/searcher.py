@@ -19,6 +19,7 @@ from ctxfs.index.extract.extractor import INTERACTIVE, Extractor
 from ctxfs.index.options import EmbedderSpec, IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search import ranking
+from ctxfs.index.search.candidate_embedding import DEFAULT_QUESTION_SECONDS, CandidateEmbedder
 from ctxfs.index.search.file_status import FileStatus
 from ctxfs.index.search.index_monitor import IndexMonitor, NoIndexMonitor
 from ctxfs.index.search.question_embedding import QuestionEmbedder, read_query
@@ -54,16 +55,19 @@ class Searcher:
         embedder: EmbedderSpec | None,
         reader: Callable[[], Reader | None] = lambda: None,
         binds: Binds = lambda new, old: True,
+        question_seconds: float = DEFAULT_QUESTION_SECONDS,
     ) -> None:
         """Take the folder of the index and the spec of the embedder.
 
         `reader` returns the calling principal if its read permission is limited; it is called for each query.
         `binds` returns True if a file may supersede the file that its attribute names.
+        `question_seconds` is the time that a query may spend on candidates that the indexer has not embedded.
         """
         self._binds = binds
         self._folder = folder
         self._reader = reader
-        self._question_embedder = QuestionEmbedder(embedder)
+        self._candidate_embedder = CandidateEmbedder(folder, question_seconds)
+        self._question_embedder = QuestionEmbedder(embedder, self._candidate_embedder)
         self._lock = threading.Lock()
         self._view: IndexView | None = None
         self._vector_executor = ThreadPoolExecutor(1, "ctxfs-meaning")
@@ -167,12 +171,14 @@ class Searcher:
         with self._lock:
             self._close_view()
             self._question_embedder.close()
+        self._candidate_embedder.close()
         self._extractor.close()
 
     def drop_memory(self) -> None:
         """Drop all content in memory after an erasure."""
         with self._lock:
             self._close_view()
+            self._candidate_embedder.forget()
             self.generation = self.generation._replace(indexed=self.generation.indexed + 1)
 
     @contextlib.contextmanager
@@ -287,6 +293,10 @@ class Searcher:
         reader = self._reader()
         with self._locked_view() as view:
             hinted = read_query(view, query, reader)
+            # The past is compared by words, so that a context of it does not depend on the time that a query has.
+            if view is not None and view.has_unembedded and past is None and self._can_embed(query):
+                waiting = ranking.find_waiting(view.for_reader(reader), hinted.hints, below, self._vector_executor)
+                hinted = replace(hinted, waiting=waiting)
         # Outside the lock, so that other queries run meanwhile.
         embedded = replace(self._question_embedder.embed_query(hinted), exact=exact or reader is not None)
         with self._locked_view() as view:
@@ -303,6 +313,9 @@ class Searcher:
                 return SearchResults(query, ranking.search_exact(view, query, below, limit))
             scored, notes = ranking.search_ranked(view, embedded, below, limit, self._vector_executor)
             return SearchResults(query, ranking.build_hits(view, scored), tuple(notes))
+
+    def _can_embed(self, query: Query) -> bool:
+        return self._question_embedder.is_enabled and query.mode == "hybrid" and query.has_words
 
     def find_by_filters(self, query: Query, below: Path, limit: int) -> list[str]:
         """Return the paths of the files that pass the filters of a query, newest first.

@@ -119,6 +119,11 @@ class IndexView:
         """False once the indexer has recreated the catalog, so that the open file is a deleted one."""
         return self._inode == inode_of(self._folder)
 
+    @property
+    def has_unembedded(self) -> bool:
+        """True if chunks of the index or the overlay may have no vector."""
+        return bool(self._waiting) or bool(self.overlay)
+
     def newer_graph(self) -> Graph | None:
         """Read and check a graph on disk that is newer than the current one. Takes seconds for a large graph."""
         metadata, vectors = read_side_car(self._folder), self.vectors
@@ -152,7 +157,7 @@ class IndexView:
                 self.vectors.use_graph(graph)
             self.vectors.load(partial(self.catalog.embeddings.vectors_after, self.vectors.model))
         self._waiting, self._embeddable = self.columns.waiting, self.columns.embeddable
-        self.behind = _format_behind_note(self._waiting, len(self.columns))
+        self.behind = _format_behind_note(self._waiting, self._embeddable)
         self._authors = self.catalog.authors()
         if self.overlay:
             self.overlay.drop_indexed(settled_stats.__getitem__)

@@ -12,6 +12,7 @@ import pytest
 from ctxfs.index.engines import fulltext
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.embedders.sentence_model import SentenceModel
+from ctxfs.index.engines.embedding_requests import EmbeddingRequests
 from ctxfs.index.engines.fulltext import FullText, FullTextWriter
 from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.engines.vectors import VectorTable, build_graph, pack_vector, read_graph, read_side_car
@@ -371,7 +372,7 @@ def test_newest_file_is_embedded_first_after_memory(tmp_path: Path, corpus: Path
     os.utime(corpus / "rotation.md", (4e9, 4e9))
     made.follower.set_roots([IndexedRoot("knowledge/c", str(corpus)), IndexedRoot("memory/alice", str(memory))])
     made.follower.scan_all()
-    queue = EmbeddingQueue(made.catalog.embeddings)
+    queue = EmbeddingQueue(made.catalog.embeddings, EmbeddingRequests(made.folder))
 
     def next_paths(limit: int) -> list[str]:
         numbers = [number for number, *_ in queue.take(limit)]

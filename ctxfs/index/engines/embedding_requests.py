@@ -1,0 +1,125 @@
+"""Requests from questions to the indexer: chunks to embed first, and vectors that questions have computed already.
+
+Readers of the catalog cannot write to it, because the indexer locks it for seconds. This small database is for them.
+It is derived data: without it, questions and the indexer only work more. Its errors are logged, not raised.
+"""
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path as HostPath
+
+from ctxfs.store.derived_db import is_sound, open_derived
+
+log = logging.getLogger(__name__)
+
+_FILE_NAME = "requests.db"
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE chunks(id INTEGER PRIMARY KEY);
+CREATE TABLE vectors(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, digest BLOB NOT NULL, vector BLOB NOT NULL, UNIQUE(model, digest))
+"""
+_MAX_VECTORS = 20_000
+_MAX_CHUNKS = 5000
+_MAX_SQL_VALUES = 500
+_BUSY_MS = 200
+
+
+class EmbeddingRequests:
+    """One connection to the requests of an index. Methods block; one thread at a time uses a connection.
+
+    Vectors are stored by the name of their model and the digest of their text, like those of the catalog.
+    """
+
+    def __init__(self, folder: HostPath) -> None:
+        self._file = folder / _FILE_NAME
+        self._db: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def request_chunks(self, chunks: Iterable[int]) -> None:
+        """Ask the indexer to embed these chunks of the catalog first."""
+        with self._guarded() as db:
+            db.executemany("INSERT OR IGNORE INTO chunks VALUES(?)", [(chunk,) for chunk in chunks])
+            excess = f"id NOT IN (SELECT id FROM chunks ORDER BY id DESC LIMIT {_MAX_CHUNKS})"
+            db.execute(f"DELETE FROM chunks WHERE {excess}")
+
+    def take_chunks(self) -> list[int]:
+        """Return the chunks that were asked for since the last call."""
+        chunks: list[int] = []
+        with self._guarded(writes=False) as db:
+            chunks = [int(row[0]) for row in db.execute("SELECT id FROM chunks ORDER BY id")]
+            if chunks:
+                db.execute(f"DELETE FROM chunks WHERE id<={chunks[-1]}")
+        return chunks
+
+    def add_vectors(self, model: str, vectors: Mapping[bytes, bytes]) -> None:
+        """Store vectors (digest of the text → little-endian float16), so that the indexer does not compute them again."""
+        with self._guarded() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO vectors(model, digest, vector) VALUES(?,?,?)",
+                [(model, digest, vector) for digest, vector in vectors.items()],
+            )
+            db.execute(f"DELETE FROM vectors WHERE id<=(SELECT max(id) FROM vectors)-{_MAX_VECTORS}")
+
+    def vectors(self, model: str, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return those of the vectors that are stored, by digest."""
+        found: dict[bytes, bytes] = {}
+        with self._guarded(writes=False) as db:
+            for start in range(0, len(digests), _MAX_SQL_VALUES):
+                part = digests[start : start + _MAX_SQL_VALUES]
+                marks = ",".join("?" * len(part))
+                found |= dict(
+                    db.execute(
+                        f"SELECT digest, vector FROM vectors WHERE model=? AND digest IN ({marks})", (model, *part)
+                    )
+                )
+        return found
+
+    def remove_vectors(self, model: str, digests: Iterable[bytes]) -> None:
+        """Remove vectors that the catalog contains."""
+        with self._guarded() as db:
+            db.executemany("DELETE FROM vectors WHERE model=? AND digest=?", [(model, digest) for digest in digests])
+
+    def clear(self) -> None:
+        """Remove everything, so that no trace of deleted files can be read from the file."""
+        with self._guarded() as db:
+            db.execute("DELETE FROM chunks")
+            db.execute("DELETE FROM vectors")
+        with self._guarded(writes=False) as db:
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @contextlib.contextmanager
+    def _guarded(self, *, writes: bool = True) -> Iterator[sqlite3.Connection]:
+        """Yield the open database, in a transaction if the block writes. Log the errors of the database.
+
+        A damaged file is deleted, and created again by the next call.
+        """
+        try:
+            db = self._open()
+            if not writes:
+                yield db
+                return
+            with db:
+                db.execute("BEGIN IMMEDIATE")
+                yield db
+        except (sqlite3.Error, OSError) as error:
+            log.debug("requests to the indexer are not kept: %s", error)
+            self.close()
+            if isinstance(error, sqlite3.DatabaseError) and not is_sound(self._file):
+                for suffix in ("", "-wal", "-shm"):
+                    with contextlib.suppress(OSError):
+                        self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
+
+    def _open(self) -> sqlite3.Connection:
+        if self._db is None:
+            self._db = open_derived(self._file, _SCHEMA, _SCHEMA_VERSION)
+            self._db.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        return self._db
