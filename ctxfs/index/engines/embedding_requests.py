@@ -51,7 +51,7 @@ class EmbeddingRequests:
             db.execute(f"DELETE FROM chunks WHERE {excess}")
 
     def take_chunks(self) -> list[int]:
-        """Return the chunks that were asked for since the last call."""
+        """Remove and return the requested chunks."""
         chunks: list[int] = []
         with self._guarded(writes=False) as db:
             chunks = [int(row[0]) for row in db.execute("SELECT id FROM chunks ORDER BY id")]

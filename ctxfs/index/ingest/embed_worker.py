@@ -33,7 +33,7 @@ Assign = Callable[[Iterable[tuple[int, int]]], None]
 class EmbeddingQueue:
     """The queue of chunks without a vector, in the order of `Embeddings.queue`.
 
-    Chunks that questions asked for come first, then chunks that were indexed since.
+    Chunks that queries requested come first, then chunks that were indexed later.
     Sorting half a million chunks takes a second, so it is done again only if more than `_MAX_FRONT_CHUNKS` are new.
     """
 

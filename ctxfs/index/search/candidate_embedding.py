@@ -126,7 +126,7 @@ class CandidateEmbedder:
         return dict(zip(stored, rows, strict=True))
 
     def _pass_on(self, job: _Job, new: Mapping[bytes, Vectors]) -> None:
-        """Store the new vectors for the indexer, and ask it for the chunks, of which some still have no vector."""
+        """Store the new vectors for the indexer, and request the chunks, because some still have no vector."""
         from ctxfs.index.engines.vectors import pack_vector
 
         if new:
