@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # A stop ends a sentence if space and a possible beginning of a sentence follow, except after these abbreviations.
-_STOP = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[*_`]*[A-Z0-9\u00c0-\u024f])|(?<=[。！？])")
+_CAPITALS = "A-Z0-9\u00c0-\u024f\u0386-\u03ab\u0400-\u042f\u0531-\u0556\u0590-\uffff"  # and scripts without case
+_STOP = re.compile(rf"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[*_`]*[{_CAPITALS}])|(?<=[。！？])")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|etc|e\.g|i\.e|cf|approx|No|Nos|Fig|Figs|Eq|vol|pp?|ca|Inc|Ltd|Co)\.)$"
 )

@@ -208,6 +208,8 @@ def _claim_record(judged: JudgedClaim) -> dict[str, object]:
             "n": judged.source.number,
             "text": printable(judged.source.text),
         }
+    if judged.doubt and judged.verdict == "unsupported":
+        record["doubt"] = printable(judged.doubt)
     record["conflicts"] = [conflict.record() for conflict in judged.conflicts]
     record["citations"] = judged.citations
     if judged.judge is not None:

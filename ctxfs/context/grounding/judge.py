@@ -15,8 +15,11 @@ from typing import Any, Literal
 
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.sentences import sentences
+from ctxfs.context.grounding.alignment import Comparison, compare_quantities
 from ctxfs.context.grounding.claims import MAX_CLAIMS, Citation, Claim, claims_of
+from ctxfs.context.grounding.quantities import Match, Quantity, quantity_text
 from ctxfs.context.grounding.sentence_values import SentenceValues, differing_dates, expand_contractions, extract_values
+from ctxfs.index.extract.dates import DateMention
 from ctxfs.model.path import printable
 
 Verdict = Literal["supported", "contradicted", "unsupported", "unchecked"]
@@ -33,6 +36,7 @@ _MIN_SUPPORT = 0.62
 _MIN_SHARE_SURE = 0.55  # share of the claim's other words that a sentence needs before it can contradict the claim
 _MIN_SHARE_UNSURE = 0.8
 _LEXICAL_WEIGHT = 0.7
+_CONFLICT_COST, _DOUBT_COST = 0.15, 0.1  # of support, in the choice between sentences
 _KEY_VALUE = re.compile(r"\s*+(?:[-*+]\s*+)?\**+([^:\n]{2,60}?)\**\s*(?::|=)\s+(\S.{0,200})")
 
 
@@ -79,6 +83,7 @@ class JudgedClaim:
     conflicts: list[Conflict] = field(default_factory=list)
     citations: list[dict[str, object]] = field(default_factory=list)
     judge: Mapping[str, object] | None = None
+    doubt: str = ""  # why it is not supported although its words are
 
 
 @dataclass(slots=True)
@@ -126,6 +131,13 @@ class Sources:
         """Return the weight of a term, BM25's IDF; a term that no source contains has the highest."""
         frequency = len(self._postings.get(term, ()))
         return math.log(1 + (len(self.evidence) - frequency + 0.5) / (frequency + 0.5))
+
+    def share(self, text: str, index: int, given: str) -> float:
+        """Return the share (0 to 1) of the weight of a text's terms in a sentence; it also counts those of `given`."""
+        terms = set(self._analyse(expand_contractions(text)))
+        contained = self.terms[index] | set(self._analyse(given))
+        total = sum(map(self.worth, terms))
+        return sum(self.worth(term) for term in terms if term in contained) / total if total else 0.0
 
     def nearest(self, text: str, limit: int) -> list[tuple[float, int]]:
         """Return (share of the text's weight, index) of the best `limit` sentences."""
@@ -229,67 +241,109 @@ def _judge_claim(
     claimed = extract_values(judged.claim.text)
     best = -1.0
     for lexical, index in tried:
+        compared = _compare_numbers(judged.claim.text, claimed, index, sources, analyse)
+        if compared.equal:  # "1.5 seconds" is found in "1500 ms"
+            given = " ".join(quantity_text(judged.claim.text, quantity) for quantity in compared.equal)
+            lexical = sources.share(judged.claim.text, index, given)
         meaning = max(0.0, cosines[index]) if cosines is not None else None
         support = lexical if meaning is None else _LEXICAL_WEIGHT * lexical + (1 - _LEXICAL_WEIGHT) * meaning
         evidence = sources.evidence[index]
-        conflicts = _find_conflicts(judged.claim.text, claimed, index, sources, analyse)
+        conflicts, doubt = _find_conflicts(judged.claim.text, claimed, compared, index, sources, analyse)
         # Of two equally supporting sentences the one without a conflict wins: the other may be about something else.
-        if support - (0.15 if conflicts else 0.0) > best:
-            best = support - (0.15 if conflicts else 0.0)
+        preference = support - (_CONFLICT_COST if conflicts else _DOUBT_COST if doubt else 0.0)
+        if preference > best:
+            best = preference
             judged.support, judged.lexical, judged.meaning, judged.source = support, lexical, meaning, evidence
-            judged.conflicts = conflicts
+            judged.conflicts, judged.doubt = conflicts, doubt
     if judged.conflicts:
         judged.verdict = "contradicted"
-    elif judged.support >= _MIN_SUPPORT:
+    elif judged.support >= _MIN_SUPPORT and not judged.doubt:
         judged.verdict = "supported"
 
 
+@dataclass(slots=True)
+class _Differences:
+    """The values of a claim that differ from a sentence; `dates` and `names` are those that its neighbours lack, too."""
+
+    conflicts: list[Conflict]
+    dates: list[DateMention]
+    names: set[str]
+    other_names: set[str]
+
+
 def _find_conflicts(
-    text: str, claimed: SentenceValues, index: int, sources: Sources, analyse: Analyse
-) -> list[Conflict]:
-    """Return the differences of a claim and a sentence if both make the same statement."""
-    evidence = sources.evidence[index]
-    values = sources.values_of(index)
-    neighbours = sources.neighbours(index)
+    text: str, claimed: SentenceValues, compared: Comparison, index: int, sources: Sources, analyse: Analyse
+) -> tuple[list[Conflict], str]:
+    """Return (differences of a claim and a sentence if both make the same statement, reason for doubt or empty).
+
+    There is doubt if the claim has a value that the sentence and its neighbours lack, or that they give less exactly.
+    """
+    evidence, values = sources.evidence[index], sources.values_of(index)
+    differences = _find_differences(text, claimed, compared, index, sources)
+    doubt = compared.doubt or _describe_missing(differences.dates, differences.names)
+    if not differences.conflicts:
+        return [], doubt
+    # The remaining words of both have to be one statement: otherwise they merely have the same topic.
+    numbers = [quantity_text(text, one) for one in compared.differing]
+    numbers += [quantity_text(evidence.text, one) for one in compared.known]
+    ignored = _terms_of(numbers, differences.names | differences.other_names, claimed.dates + values.dates, analyse)
+    claim_terms = set(analyse(expand_contractions(text))) - ignored - _NEGATIONS
+    share = _shared_worth(claim_terms, index, sources)
+    # Without a value in its place, or with a negation alone, nearly all remaining words have to be the same.
+    is_sure = any(
+        (conflict.kind == "number" and (compared.known or values.versions))
+        or (conflict.kind == "name" and differences.other_names)
+        or conflict.kind == "date"
+        for conflict in differences.conflicts
+    )
+    if share >= (_MIN_SHARE_SURE if is_sure else _MIN_SHARE_UNSURE):
+        return differences.conflicts, doubt
+    return [], doubt or f"{differences.conflicts[0].kind}: the source gives {differences.conflicts[0].known}"
+
+
+def _find_differences(
+    text: str, claimed: SentenceValues, compared: Comparison, index: int, sources: Sources
+) -> _Differences:
+    evidence, values, neighbours = sources.evidence[index], sources.values_of(index), sources.neighbours(index)
     span = f"{evidence.path}:{evidence.first}" + (f"-{evidence.last}" if evidence.last != evidence.first else "")
     conflicts: list[Conflict] = []
-    # A claim with more values than one sentence may have the others from its neighbours.
-    has_more_numbers = len(claimed.numbers) > len(values.numbers)
-    numbers = claimed.numbers - (
-        values.numbers.union(*(sources.values_of(n).numbers for n in neighbours))
-        if has_more_numbers
-        else values.numbers
-    )
-    replacements = values.numbers - claimed.numbers
-    if numbers and values.numbers:
-        conflicts.append(
-            Conflict("number", _format_numbers(numbers), _format_numbers(replacements or values.numbers), span)
-        )
+    versions = claimed.versions - values.versions
+    if compared.differing or (versions and values.versions):
+        given = _format_quantities(text, compared.differing, versions)
+        known = _format_quantities(evidence.text, compared.known, values.versions if versions else ())
+        conflicts.append(Conflict("number", given, known, span))
     dates = differing_dates(claimed.dates, tuple(date for n in neighbours for date in sources.values_of(n).dates))
     if dates and differing_dates(values.dates, claimed.dates):
-        conflicts.append(
-            Conflict("date", "; ".join(map(_format_date, dates)), "; ".join(map(_format_date, values.dates)), span)
-        )
+        given, known = ("; ".join(map(_format_date, days)) for days in (dates, values.dates))
+        conflicts.append(Conflict("date", given, known, span))
     names = _names_without(claimed, (sources.evidence[n].text.lower() for n in neighbours))
     other_names = _names_without(values, (text.lower(),))
     if names:
         conflicts.append(Conflict("name", ", ".join(sorted(names)), ", ".join(sorted(other_names)), span))
     if claimed.denies != values.denies:
         conflicts.append(Conflict("negation", _format_negation(claimed), _format_negation(values), span))
-    if not conflicts:
-        return []
-    # The remaining words of both have to be one statement: otherwise they merely have the same topic.
-    differing = _terms_of(numbers | replacements, names | other_names, claimed.dates + values.dates, analyse)
-    claim_terms = set(analyse(expand_contractions(text))) - differing - _NEGATIONS
-    share = _shared_worth(claim_terms, index, sources)
-    # Without a value in its place, or with a negation alone, nearly all remaining words have to be the same.
-    is_sure = any(
-        (conflict.kind == "number" and replacements)
-        or (conflict.kind == "name" and other_names)
-        or conflict.kind == "date"
-        for conflict in conflicts
+    return _Differences(conflicts, dates, names, other_names)
+
+
+def _compare_numbers(text: str, claimed: SentenceValues, index: int, sources: Sources, analyse: Analyse) -> Comparison:
+    values = sources.values_of(index)
+    # A claim with more values than one sentence may have the others from its neighbours.
+    has_more = len(claimed.quantities) > len(values.quantities)
+    nearby = [
+        quantity
+        for neighbour in (sources.neighbours(index) if has_more else ())
+        for quantity in sources.values_of(neighbour).quantities
+    ]
+    sentence = sources.evidence[index].text
+    return compare_quantities(
+        text, claimed.quantities, sentence, values.quantities, nearby, lambda part: set(analyse(part))
     )
-    return conflicts if share >= (_MIN_SHARE_SURE if is_sure else _MIN_SHARE_UNSURE) else []
+
+
+def _describe_missing(dates: Sequence[DateMention], names: Collection[str]) -> str:
+    """Return the values of a claim that its source lacks, in words; empty if there are none."""
+    missing = [*map(_format_date, dates), *sorted(names)]
+    return f"no source gives {', '.join(missing)}" if missing else ""
 
 
 def _names_without(values: SentenceValues, texts: Iterable[str]) -> set[str]:
@@ -312,13 +366,13 @@ def _format_negation(values: SentenceValues) -> str:
 _NEGATIONS = frozenset("not no never none neither nor without cannot n't don doesn didn isn aren wasn weren t".split())
 
 
-def _terms_of(numbers: Iterable[object], names: Iterable[str], dates: Iterable[object], analyse: Analyse) -> set[str]:
-    text = " ".join((*map(str, numbers), *names, *map(_format_date, dates)))
+def _terms_of(numbers: Iterable[str], names: Iterable[str], dates: Iterable[object], analyse: Analyse) -> set[str]:
+    text = " ".join((*numbers, *names, *map(_format_date, dates)))
     return set(analyse(text))
 
 
-def _format_numbers(numbers: Iterable[Any]) -> str:
-    return ", ".join(f"{float(number):g}" for number in sorted(numbers))
+def _format_quantities(text: str, quantities: Iterable[Quantity], versions: Iterable[str]) -> str:
+    return ", ".join([*dict.fromkeys(quantity_text(text, quantity) for quantity in quantities), *sorted(versions)])
 
 
 def _format_date(mentioned: Any) -> str:
@@ -341,13 +395,20 @@ def _find_memory_conflicts(claim: Claim, memory: Sources, analyse: Analyse) -> l
         claimed, stored = extract_values(claim.text), extract_values(pair[2], starts_sentence=False)
         claim_pair = _KEY_VALUE.fullmatch(claim.text)
         is_different = bool(
-            (stored.numbers and claimed.numbers - stored.numbers)
+            (stored.quantities and _has_other_quantity(claimed, stored))
             or (stored.names and claimed.names - stored.names - {pair[1].lower()})
             or (stored.dates and differing_dates(claimed.dates, stored.dates))
         )
         if is_different or (claim_pair is not None and set(analyse(claim_pair[1])) == key and not value & words):
             conflicts.append(Conflict("memory", claim.text[:200], line.text[:200], f"{line.path}:{line.first}"))
     return conflicts
+
+
+def _has_other_quantity(claimed: SentenceValues, stored: SentenceValues) -> bool:
+    return any(
+        all(quantity.compare(other) is Match.DIFFERENT for other in stored.quantities)
+        for quantity in claimed.quantities
+    )
 
 
 def _resolve_citation(

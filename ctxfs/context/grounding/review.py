@@ -141,7 +141,7 @@ class Curator:
         folder = REVIEWS / name
         if await self._exists(folder / "claim.md"):
             return ""
-        suggested: Decision = "reject" if claim.conflicts or claim.verdict == "contradicted" else "accept"
+        suggested: Decision = "reject" if claim.conflicts or claim.doubt or claim.verdict == "contradicted" else "accept"
         about = {"task": task, "why": _doubt_reason(claim), "suggested": suggested, "support": round(claim.support, 3)}
         about["source"] = f"{claim.source.path}:{claim.source.first}-{claim.source.last}" if claim.source else ""
         evidence = Put(folder / "evidence.md", _render_evidence(task, claim).encode("utf-8", "replace"))
@@ -284,7 +284,7 @@ def _is_doubtful(judged: JudgedClaim) -> bool:
 def _doubt_reason(judged: JudgedClaim) -> str:
     if judged.conflicts:
         return "; ".join(f"{c.kind}: '{c.claimed}' against '{c.known}' at {c.at}" for c in judged.conflicts)
-    return f"support {judged.support:.2f}"
+    return judged.doubt or f"support {judged.support:.2f}"
 
 
 def _render_evidence(task: str, judged: JudgedClaim) -> str:

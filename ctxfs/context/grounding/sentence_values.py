@@ -5,27 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ctxfs.context.grounding.quantities import Quantity, find_quantities, find_versions
 from ctxfs.index.extract.dates import DateMention, find_dates
 
-_NUMBER = re.compile(
-    r"(?<![\w.])[-+\u2212]?\d{1,3}(?:[,\u202f']\d{3})+(?:\.\d+)?|(?<![\w.])[-+\u2212]?\d+(?:\.\d+)?(?![\d])"
-)
-_VERSION = re.compile(r"(?<![\w.])v?\d+(?:\.\d+){2,}\b|\bv\d+(?:\.\d+)*\b")
-_UNITS = {
-    word: number
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
-    )
-}
-_TENS = {
-    word: 10 * number for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
-}
-_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "dozen": 12}
-_SPELLED = re.compile(
-    rf"\b(?:{'|'.join((*_UNITS, *_TENS, *_SCALES))})(?:[\s-]+(?:and\s+)?(?:{'|'.join((*_UNITS, *_TENS, *_SCALES))}))*\b",
-    re.IGNORECASE,
-)
 _WORD = re.compile(r"(?<![\w'’])[^\W\d_][\w'’.]*[^\W_]|(?<![\w'’])[^\W\d_]")
 _DENIAL = re.compile(
     r"\b(?:not|never|no|none|neither|nor|without|cannot|nothing|nobody|no one|hardly|barely|lacks?|lacking|fails? to|failed to|"
@@ -45,12 +27,18 @@ _EVERYDAY = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SentenceValues:
-    """The comparable values of a sentence: numbers as values, dates as written, names in lower case."""
+    """The comparable values of a sentence: quantities, versions and dates, and names in lower case."""
 
-    numbers: frozenset[Fraction]
+    quantities: tuple[Quantity, ...]
+    versions: frozenset[str]
     dates: tuple[DateMention, ...]
     names: frozenset[str]
     denies: bool
+
+    @property
+    def numbers(self) -> frozenset[Fraction]:
+        """The numbers of the quantities, as written."""
+        return frozenset(quantity.number for quantity in self.quantities)
 
 
 def extract_values(text: str, *, starts_sentence: bool = True) -> SentenceValues:
@@ -58,7 +46,11 @@ def extract_values(text: str, *, starts_sentence: bool = True) -> SentenceValues
     dates = tuple(find_dates(text))
     rest = _without_dates(text) if dates else text
     return SentenceValues(
-        frozenset(_find_numbers(rest)), dates, frozenset(_find_names(text, starts_sentence)), bool(_DENIAL.search(text))
+        tuple(find_quantities(rest)),
+        frozenset(find_versions(rest)),
+        dates,
+        frozenset(_find_names(text, starts_sentence)),
+        bool(_DENIAL.search(text)),
     )
 
 
@@ -97,33 +89,7 @@ _DATE_LIKE = re.compile(
 
 
 def _without_dates(text: str) -> str:
-    return _DATE_LIKE.sub(" ", text)
-
-
-def _find_numbers(text: str) -> Iterator[Fraction]:
-    for match in _VERSION.finditer(text):
-        yield Fraction(
-            sum(ord(character) << (8 * index) for index, character in enumerate(match[0].lstrip("v")[:12])), 7919
-        )
-    for match in _NUMBER.finditer(_VERSION.sub(" ", text)):
-        digits = match[0].replace("\u2212", "-").lstrip("+")
-        yield abs(Fraction(re.sub(r"[,\u202f']", "", digits)))
-    for match in _SPELLED.finditer(text):
-        words = [word for word in re.split(r"[\s-]+", match[0].lower()) if word != "and"]
-        if words not in (["one"], ["zero"]):  # "one of them" is no quantity
-            yield Fraction(_spelled_value(words))
-
-
-def _spelled_value(words: list[str]) -> int:
-    total = part = 0
-    for word in words:
-        if word in _SCALES:
-            part = max(part, 1) * _SCALES[word]
-            if _SCALES[word] >= 1000:
-                total, part = total + part, 0
-        else:
-            part += _UNITS.get(word, _TENS.get(word, 0))
-    return total + part
+    return _DATE_LIKE.sub(lambda match: " " * len(match[0]), text)  # offsets stay
 
 
 def _find_names(text: str, starts_sentence: bool) -> Iterator[str]:

@@ -58,7 +58,7 @@ def test_claims_get_the_right_verdict(claim: str, verdict: str, kind: str) -> No
 def test_a_conflict_names_both_sides_and_the_line() -> None:
     (claim,) = judged("Backups are kept for 45 days in the vault.").claims
     (conflict,) = claim.conflicts
-    assert (conflict.claimed, conflict.known, conflict.at) == ("45", "30", "handbook.md:3")
+    assert (conflict.claimed, conflict.known, conflict.at) == ("45 days", "30 days", "handbook.md:3")
 
 
 def test_citations_resolve_to_lines_of_the_context() -> None:
