@@ -223,11 +223,42 @@ def test_facts_are_found_with_their_lines() -> None:
         ("the second Tuesday of March 2027", "2027-03-09"),
         ("the last Friday of November 2026", "2026-11-27"),
         ("the day after tomorrow", "2026-11-30"),
+        ("two weeks from Friday", "2026-12-18"),
+        ("2 weeks after Friday", "2026-12-18"),
+        ("a week from tomorrow", "2026-12-06"),
+        ("3 days before 2026-12-25", "2026-12-22"),
+        ("the day before 1 March 2027", "2027-02-28"),
+        ("in 2 weeks and 3 days", "2026-12-15"),
+        ("two years, 3 months and 4 days after 2026-01-31", "2028-05-04"),
+        ("2 days before a week after Friday", "2026-12-09"),
+        ("the last Friday of next month", "2026-12-25"),
     ],
 )
 def test_words_for_a_date_are_resolved(words: str, date: str) -> None:
     done = ask("calendar", text=f"we meet {words}, I think", today="2026-11-28")
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [date], done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "every other Friday",
+        "each Monday",
+        "the Friday after next",
+        "Friday week",
+        "a fortnight on Monday",
+        "half a year ago",
+        "2-3 weeks from now",
+        "a few days after Friday",
+        "Friday + lunch",
+        "Friday the 13th",
+    ],
+)
+def test_date_that_is_read_in_part_is_refused(words: str) -> None:
+    done = ask("calendar", text=f"we meet {words}, I think", today="2026-11-28")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "not understood: " in done.stderr
+    assert done.stderr.split("not understood: ")[1].strip() in words
 
 
 @pytest.mark.parametrize(
@@ -356,3 +387,60 @@ def test_call_output_is_searchable_only_where_allowed_and_for_principals_that_se
         client.close()
     finally:
         live.close()
+
+
+def rows_of(folder: Path, name: str, content: str, sql: str = "SELECT * FROM data") -> list[dict[str, Any]]:
+    file = folder / name
+    file.write_text(content)
+    done = ask("table", file=str(file), sql=sql, format="json")
+    assert done.returncode == 0, done.stderr
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return rows
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        ["Nan", "Ann"],
+        ["Inf", "-Infinity"],
+        ["1.10", "1.9"],
+        ["1E5", "2"],
+        ["00501", "10001"],
+        ["12345678901234567890", "1"],
+        ["+5", "5"],
+        ["1_000", "1"],
+        ["0x10", "5"],
+        ["1e400", "1"],
+        ["٣", "3"],
+    ],
+)
+def test_table_changes_no_text(tmp_path: Path, column: list[str]) -> None:
+    rows = rows_of(tmp_path, "t.csv", "id,v\n" + "".join(f"{number},{text}\n" for number, text in enumerate(column)))
+    assert [row["v"] for row in rows] == column
+    assert [row["id"] for row in rows] == [0, 1], "numbers of other columns stay numbers"
+
+
+def test_table_compares_numbers_and_shows_them_as_written(tmp_path: Path) -> None:
+    content = "item,price\na,1.10\nb,10.25\nc,\n"
+    assert rows_of(tmp_path, "t.csv", content, "SELECT item, price FROM data WHERE price > 2") == [
+        {"item": "b", "price": 10.25}
+    ]
+    done = ask("table", file=str(tmp_path / "t.csv"), sql="SELECT price FROM data ORDER BY price DESC")
+    assert "| 1.10 |" in done.stdout
+    assert rows_of(tmp_path, "t.csv", content, "SELECT sum(price) AS s FROM data") == [{"s": 11.35}]
+
+
+def test_table_keeps_columns_of_one_name_and_fields_without_a_name(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path, "t.csv", "id,name,name,NAME,name_2\n1,a,b,c,d,e\n")
+    assert list(row.values()) == [1, "a", "b", "c", "d", "e"]
+    (row,) = rows_of(tmp_path, "t.json", '[{"a": 1, "A": NaN, "b": 12345678901234567890, "c": [1]}]')
+    assert list(row.values()) == [1, "NaN", "12345678901234567890", "[1]"]
+
+
+def test_extract_keeps_parentheses_of_a_link() -> None:
+    text = "See https://example.org/wiki/Python_(language) and (https://doi.org/10.1/x(20)3)."
+    done = ask("extract", text=text, kinds=["link"])
+    assert [line.split("\t")[2] for line in done.stdout.splitlines()] == [
+        "https://example.org/wiki/Python_(language)",
+        "https://doi.org/10.1/x(20)3",
+    ]

@@ -1,6 +1,7 @@
 """Resolve dates in words by rules.
 
-Input: JSON on stdin. Output: a line for each date with date, weekday, days from today, and words.
+Input: JSON on stdin. Output: a line for each date with date, weekday, days from today, and words. A date of which only a part
+could be read ("every other Friday") is not printed, but named on stderr, and the exit code is 1.
 """
 
 import calendar
@@ -47,14 +48,20 @@ def main() -> int:
         return 1
     matches = list(itertools.islice(dates(str(arguments["text"]), today), MAX_DATES))
     for words, day in matches:
-        print(f"{day.isoformat()}\t{_DAYS[day.weekday()].capitalize()}\t{(day - today).days:+d}\t{words}")
+        if day is None:
+            print(f"calendar: not understood: {words}", file=sys.stderr)
+        else:
+            print(f"{day.isoformat()}\t{_DAYS[day.weekday()].capitalize()}\t{(day - today).days:+d}\t{words}")
     if not matches:
         print("calendar: no date is meant there", file=sys.stderr)
-    return 0 if matches else 1
+    return 0 if matches and all(day is not None for _, day in matches) else 1
 
 
-def dates(text: str, today: date) -> Iterator[tuple[str, date]]:
-    """Yield (words, date) in the order of the text; impossible dates, such as the 31st of February, are skipped."""
+def dates(text: str, today: date) -> Iterator[tuple[str, date | None]]:
+    """Yield (words, date) in the order of the text; None for words of which only a part is a date that the rules know.
+
+    Impossible dates, such as the 31st of February, are skipped.
+    """
     offset = 0
     next_matches: list[Match | None] = [pattern.search(text) for pattern, _ in _RULES]
     while offset < len(text):
@@ -71,9 +78,32 @@ def dates(text: str, today: date) -> Iterator[tuple[str, date]]:
                 continue
         if best is None:
             return
-        end, day = _add_terms(text, best[1], best[2])
-        yield " ".join(text[best[0] : end].split()), day
-        offset = max(end, best[1])
+        start, day = _add_distances(text, offset, best[0], best[2])
+        end, day = _add_terms(text, best[1], day)
+        first, last = _extend_unread(text, offset, start, end)
+        is_read = (first, last) == (start, end)
+        yield " ".join(text[first:last].split()), day if is_read else None
+        offset = last
+
+
+def _add_distances(text: str, offset: int, start: int, day: date) -> tuple[int, date]:
+    """Return (start, date) with the distances before a date added: `two weeks from Friday`, `the day before 1 March`."""
+    while match := _DISTANCE.search(text[max(offset, start - _DISTANCE_CHARS) : start]):
+        sign = -1 if match["direction"].lower() == "before" else 1
+        try:
+            for term in _TERM.finditer(match["terms"]):
+                day = add_units(day, sign * _parse_count(term["count"] or "a"), term["unit"])
+        except (ValueError, OverflowError):
+            break
+        start -= len(match[0])
+    return start, day
+
+
+def _extend_unread(text: str, offset: int, start: int, end: int) -> tuple[int, int]:
+    """Return the bounds of a date with the words of time beside it that no rule has read."""
+    before = _UNREAD_BEFORE.search(text[max(offset, start - _DISTANCE_CHARS) : start])
+    after = _UNREAD_AFTER.match(text, end)
+    return start - (len(before[0]) if before else 0), after.end() if after else end
 
 
 def _add_terms(text: str, end: int, day: date) -> tuple[int, date]:
@@ -177,8 +207,13 @@ def _resolve_nth_weekday(match: Match, today: date) -> date:
     Raises ValueError if there is none.
     """
     ordinal = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "last": -1}[match["nth"].lower()]
-    month = _parse_month(match["month"])
-    year = int(match["year"]) if match["year"] else today.year + (month < today.month)
+    if match["relative"]:
+        shift = {"next": 1, "last": -1}.get(match["which"].lower(), 0)
+        first = add_units(today.replace(day=1), shift, "month")
+        year, month = first.year, first.month
+    else:
+        month = _parse_month(match["month"])
+        year = int(match["year"]) if match["year"] else today.year + (month < today.month)
     days = [week[_parse_weekday(match["day"])] for week in calendar.monthcalendar(year, month)]
     matching_days = [day for day in days if day]
     return (
@@ -193,12 +228,38 @@ def _resolve_relative(match: Match, today: date) -> date:
     return add_units(today, number if match["ahead"] else -number, match["unit"])
 
 
+def _add_all(day: date, terms: str) -> date:
+    for term in _TERM.finditer(terms):
+        day = add_units(day, _parse_count(term["count"]), term["unit"])
+    return day
+
+
 def _rule(
     pattern: str, resolve: Callable[[Match, date], date]
 ) -> tuple[re.Pattern[str], Callable[[Match, date], date]]:
     return re.compile(rf"(?<![\w-]){pattern}(?![\w-])", re.IGNORECASE), resolve
 
 
+_ANY_COUNT, _ANY_UNIT, _ANY_MONTH = (re.sub(r"\?P<\w+>", "?:", part) for part in (_COUNT, _UNIT, _MONTH))
+_TERMS = rf"(?:{_ANY_COUNT}\s+{_ANY_UNIT}(?:,?\s+and\s+|,\s*|\s+)?)"
+_TERM = re.compile(rf"(?:{_COUNT}|the)\s+{_UNIT}(?![\w-])", re.IGNORECASE)
+_DISTANCE = re.compile(
+    rf"(?<![\w-])(?P<terms>{_TERMS}{{1,4}}|the\s+(?:day|week|month|year)\s+)(?P<direction>from|after|before)\s+(?:the\s+)?$",
+    re.IGNORECASE,
+)
+_DISTANCE_CHARS = 120  # before a date, in which a distance from it is read
+_TIME_WORD = r"(?:days?|weeks?|fortnights?|months?|quarters?|years?|weekends?|decades?|centur(?:y|ies))"
+_UNREAD_BEFORE = re.compile(
+    rf"(?<![\w-])(?:(?:every|each|alternate|half|mid|early|late)(?:[\s-]+(?:other|a|an|second|third))?[\s-]+"
+    rf"|(?:(?:\d{{1,5}}\s?[-–]\s?)?{_ANY_COUNT}|the|a|half|several|few|some)\s+(?:\w+\s+){{0,2}}?{_TIME_WORD}\s+(?:\w+\s+){{0,2}}?)$",
+    re.IGNORECASE,
+)
+_UNREAD_AFTER = re.compile(
+    rf"\s+(?:(?:after|before)\s+(?:next|last)|of\s+(?:(?:this|next|last|the|each|every)\s+)*{_TIME_WORD}"
+    rf"|(?:the\s+)?\d{{1,2}}(?:st|nd|rd|th)(?!\s+(?:of\s+)?{_ANY_MONTH})"
+    rf"|{_TIME_WORD}(?:\s+(?:after|before|from|ago)(?:\s+\w+)?)?)(?![\w-])|\s*[-+]\s*\w+(?:\s+\w+)?",
+    re.IGNORECASE,
+)
 _WHICH = r"(?:(?P<which>this|next|last)\s+)?"
 _YEAR = r"(?:,?\s+(?P<year>\d{4}))?"
 _RULES = [
@@ -206,7 +267,8 @@ _RULES = [
     _rule(rf"{_ORDINAL}\s+(?:of\s+)?{_MONTH}{_YEAR}", _resolve_month_day),
     _rule(rf"{_MONTH}\s+{_ORDINAL}{_YEAR}", _resolve_month_day),
     _rule(
-        rf"(?:the\s+)?(?P<nth>first|second|third|fourth|fifth|last)\s+{_DAY}\s+(?:of|in)\s+{_MONTH}{_YEAR}",
+        rf"(?:the\s+)?(?P<nth>first|second|third|fourth|fifth|last)\s+{_DAY}\s+(?:of|in)\s+"
+        rf"(?:{_MONTH}{_YEAR}|(?P<which>this|next|last|the)\s+(?P<relative>month))",
         _resolve_nth_weekday,
     ),
     _rule(
@@ -214,9 +276,7 @@ _RULES = [
         rf"(?P<what>week|month|quarter|year|{'|'.join(_MONTHS)}){_YEAR}",
         _resolve_edge,
     ),
-    _rule(
-        rf"in\s+{_COUNT}\s+{_UNIT}", lambda match, today: add_units(today, _parse_count(match["count"]), match["unit"])
-    ),
+    _rule(rf"in\s+(?P<terms>{_TERMS}{{1,4}})(?<=\w)", lambda match, today: _add_all(today, match["terms"])),
     _rule(rf"{_COUNT}\s+{_UNIT}\s+(?:(?P<ahead>from\s+(?:now|today)|later|ahead)|ago)", _resolve_relative),
     _rule(rf"{_WHICH}{_DAY}", _resolve_weekday),
     _rule(r"(?:the\s+)?day after tomorrow", lambda _, today: today + timedelta(days=2)),

@@ -15,7 +15,7 @@ _PATTERNS = {
         rf"\b(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}\s+{_MONTH}(?:\s+\d{{4}})?|{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+\d{{4}})?)\b",
         re.IGNORECASE,
     ),
-    "link": re.compile(r"\bhttps?://[^\s<>\"')\]]{1,2000}(?<![.,;:!?])"),
+    "link": re.compile(r"\bhttps?://[^\s<>\"'\]]{1,2000}"),
     # Bounded lengths, and matches that start only at the start of a run, keep the time linear in the text.
     "mail": re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,10}\b"),
     "number": re.compile(r"(?<![\w.-])[-+]?\d{1,40}(?:[.,]\d{1,40}){0,10}(?:\s?%|\s?[kKMG]?B\b)?(?![\w-])"),
@@ -66,11 +66,31 @@ def find_matches(text: str, kinds: list[str]) -> Iterator[tuple[str, str, int]]:
                 yield "fact", fact, number
         rest = line
         for kind in ("link", "mail", "date", "number", "name"):
-            for match in _PATTERNS[kind].finditer(rest):
-                if kind in kinds:
-                    yield kind, match[0], number
+            values = [(match.start(), match[0]) for match in _PATTERNS[kind].finditer(rest)]
+            if kind == "link":
+                values = [(start, _trim_link(link)) for start, link in values]
+            if kind in kinds:
+                yield from ((kind, value, number) for _, value in values)
             if kind in ("link", "mail", "date"):
-                rest = _PATTERNS[kind].sub(lambda match: " " * len(match[0]), rest)
+                rest = _blank(rest, values)
+
+
+def _blank(line: str, values: list[tuple[int, str]]) -> str:
+    """Return the line with blanks in the place of these (offset, text) pairs."""
+    parts, end = [], 0
+    for start, value in values:
+        parts += [line[end:start], " " * len(value)]
+        end = start + len(value)
+    return "".join([*parts, line[end:]])
+
+
+def _trim_link(link: str) -> str:
+    """Return a link without the punctuation after it, and without a closing parenthesis that is not opened in it."""
+    opened = link.count("(") - link.count(")")
+    while link[-1] in ".,;:!?" or (link[-1] == ")" and opened < 0):
+        opened += link[-1] == ")"
+        link = link[:-1]
+    return link
 
 
 def find_facts(line: str) -> Iterator[str]:

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import math
+import re
 import sqlite3
 import sys
 from pathlib import Path
@@ -20,6 +22,8 @@ MAX_VALUE_BYTES = 5_000_000
 MAX_PATTERN_BYTES = 200
 MAX_COLUMNS = 1000
 MAX_INTEGER = 2**63 - 1
+_INTEGER = re.compile(r"0|-?[1-9]\d{0,18}", re.ASCII)
+_DECIMAL = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?", re.ASCII)
 _SQLITE = b"SQLite format 3\0"
 _READS = {
     sqlite3.SQLITE_SELECT,
@@ -38,7 +42,8 @@ def main() -> int:
         limit = int(arguments.get("limit", _DEFAULT_ROWS))
         if arguments.get("sql"):
             names, rows = select(db, arguments["sql"], limit)
-            print(render(names, rows, arguments.get("format", "markdown")))
+            form = arguments.get("format", "markdown")
+            print(render(names, rows if form == "json" else _as_written(db, names, rows), form))
         else:
             print(describe(db))
     except RecursionError:
@@ -76,22 +81,31 @@ def _deserialize(data: bytes) -> sqlite3.Connection:
 
 
 def _fill_table(name: str, data: bytes) -> sqlite3.Connection:
-    rows = [
-        {_replace_surrogates(key): _replace_surrogates(value) for key, value in row.items()}
-        for row in _parse_records(name, data.decode("utf-8-sig", "replace"))
-    ]
+    names, rows, is_text = _parse_rows(name, data.decode("utf-8-sig", "replace"))
     if not rows:
         raise ValueError("the file has no rows")
-    names = list(dict.fromkeys(str(name) for row in rows for name in row))
     if len(names) > MAX_COLUMNS:
         raise ValueError(f"the file has more than {MAX_COLUMNS} columns")
-    db = sqlite3.connect(":memory:")
+    db = Database(":memory:")
+    columns = [[row[number] if number < len(row) else None for row in rows] for number in range(len(names))]
+    for number, column in enumerate(columns):
+        kind, decimals = _classify(column) if is_text else ("", None)
+        columns[number] = [_store_value(value, kind) for value in column]
+        if decimals is not None:
+            db.decimals[names[number]] = decimals
     db.execute(f"CREATE TABLE {_TABLE} ({', '.join(map(_quote_name, names))})")
     marks = ", ".join("?" * len(names))
-    values = ([_convert_value(row.get(name)) for name in names] for row in rows)
-    db.executemany(f"INSERT INTO {_TABLE} VALUES ({marks})", values)
+    db.executemany(f"INSERT INTO {_TABLE} VALUES ({marks})", zip(*columns, strict=True))
     db.commit()
     return db
+
+
+class Database(sqlite3.Connection):
+    """A database with, for columns of decimals, the number of digits after the point that each value was written with."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.decimals: dict[str, int] = {}
 
 
 def _restrict(db: sqlite3.Connection) -> None:
@@ -112,23 +126,47 @@ def _restrict(db: sqlite3.Connection) -> None:
     db.set_progress_handler(count, 100_000)
 
 
-def _parse_records(name: str, text: str) -> list[dict[str, Any]]:
+def _parse_rows(name: str, text: str) -> tuple[list[str], list[list[Any]], bool]:
+    """Return (names of the columns, rows, True if all values are text whose type has to be read from it)."""
     if name.endswith((".json", ".jsonl", ".ndjson")):
-        try:
-            data = json.loads(text)
-        except ValueError:
-            data = [json.loads(line) for line in text.split("\n") if line.strip()]
-        if isinstance(data, dict):
-            lists = [value for value in data.values() if isinstance(value, list)]
-            data = lists[0] if len(lists) == 1 else [data]
-        return [
-            row if isinstance(row, dict) else {"value": row} for row in (data if isinstance(data, list) else [data])
-        ]
+        records = _parse_json(text)
+        keys = list(dict.fromkeys(str(key) for record in records for key in record))
+        return _distinct_names(keys), [[record.get(key) for key in keys] for record in records], False
     csv.field_size_limit(MAX_VALUE_BYTES)
-    reader = csv.reader(io.StringIO(text), delimiter=_detect_delimiter(name, text))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_detect_delimiter(name, text))
     head = next(reader, [])
-    names = [name.strip() or f"column{number}" for number, name in enumerate(head, 1)]
-    return [dict(zip(names, row, strict=False)) for row in reader if row]
+    rows = [row for row in reader if row]
+    width = max([len(head), *map(len, rows)])
+    head += [""] * (width - len(head))
+    return _distinct_names([name.strip() or f"column{number}" for number, name in enumerate(head, 1)]), rows, True
+
+
+def _parse_json(text: str) -> list[dict[str, Any]]:
+    try:
+        data = json.loads(text)
+    except ValueError:
+        data = [json.loads(line) for line in text.split("\n") if line.strip()]
+    if isinstance(data, dict):
+        lists = [value for value in data.values() if isinstance(value, list)]
+        data = lists[0] if len(lists) == 1 else [data]
+    return [row if isinstance(row, dict) else {"value": row} for row in (data if isinstance(data, list) else [data])]
+
+
+def _distinct_names(names: list[str]) -> list[str]:
+    """Return the names with a number after each that stands already; SQLite compares names without case."""
+    out: list[str] = []
+    taken = {_replace_surrogates(name).lower() for name in names}
+    seen: set[str] = set()
+    for name in map(_replace_surrogates, names):
+        number, distinct = 1, name
+        while distinct.lower() in seen:
+            number += 1
+            distinct = f"{name}_{number}"
+            if distinct.lower() in taken and distinct.lower() not in seen:
+                seen.add(distinct.lower())  # another column has that name
+        seen.add(distinct.lower())
+        out.append(distinct)
+    return out
 
 
 def _detect_delimiter(name: str, text: str) -> str:
@@ -147,20 +185,41 @@ def _detect_delimiter(name: str, text: str) -> str:
     return best if scores[best][1] > 1 else default
 
 
-def _convert_value(value: Any) -> Any:
-    """Return numbers in text as numbers, so that they compare and add as such; integers beyond 64 bits stay text."""
+def _classify(column: list[Any]) -> tuple[str, int | None]:
+    """Return (type of a column of text, digits after the point if all values have the same number of them).
+
+    A column is `int` or `float` only if every value in it is written as such a number is, so that no value changes: 007,
+    1E5, Inf, NaN and a mixture of 1.9 and 1.10 stay text.
+    """
+    values = [value.strip() for value in column if value is not None and value.strip()]
+    if not values:
+        return "", None
+    if all(_INTEGER.fullmatch(value) and _fits(int(value)) for value in values):
+        return "int", None
+    if not all(_DECIMAL.fullmatch(value) for value in values):
+        return "", None
+    digits = {len(value.partition(".")[2]) for value in values}
+    if len(digits) == 1:
+        return "float", digits.pop()
+    is_canonical = all(repr(float(value)) == value or _INTEGER.fullmatch(value) for value in values)
+    return ("number", None) if is_canonical else ("", None)
+
+
+def _store_value(value: Any, kind: str) -> Any:
+    """Return a value for SQLite; integers beyond 64 bits and numbers that are not finite stay text."""
     if isinstance(value, str):
-        plain = value.strip()
-        for kind in (int, float) if len(plain) < 40 else ():
-            try:
-                number = kind(plain)
-            except ValueError:
-                continue
-            return number if (str(number) == plain and _fits(number)) or kind is float else value
+        if kind and not value.strip():
+            return None
+        if kind == "int" or (kind == "number" and _INTEGER.fullmatch(value.strip())):
+            return int(value)
+        return float(value) if kind else _replace_surrogates(value)
+    if (
+        value is None
+        or (isinstance(value, int) and _fits(value))
+        or (isinstance(value, float) and math.isfinite(value))
+    ):
         return value
-    if value is None or isinstance(value, float) or (isinstance(value, int) and _fits(value)):
-        return value
-    return str(value) if isinstance(value, int) else json.dumps(value, ensure_ascii=False)
+    return _replace_surrogates(json.dumps(value, ensure_ascii=False))
 
 
 def _replace_surrogates(value: Any) -> Any:
@@ -180,6 +239,20 @@ def select(db: sqlite3.Connection, sql: str, limit: int) -> tuple[list[str], lis
     return [column[0] for column in cursor.description], cursor.fetchmany(limit)
 
 
+def _as_written(db: sqlite3.Connection, names: list[str], rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return rows with decimals as the file writes them: 1.10 and not 1.1."""
+    decimals = [db.decimals.get(name) if isinstance(db, Database) else None for name in names]
+    if not any(decimals):
+        return rows
+    return [
+        tuple(
+            f"{value:.{digits}f}" if digits and isinstance(value, float) else value
+            for value, digits in zip(row, decimals, strict=True)
+        )
+        for row in rows
+    ]
+
+
 def describe(db: sqlite3.Connection) -> str:
     """Return each table with its columns, number of rows, and first rows."""
     out = []
@@ -189,7 +262,8 @@ def describe(db: sqlite3.Connection) -> str:
             (count,) = db.execute(f"SELECT count(*) FROM {_quote_name(name)}").fetchone()
             cursor = db.execute(f"SELECT * FROM {_quote_name(name)} LIMIT {_MAX_PREVIEW_ROWS}")
             names = [column[0] for column in cursor.description]
-            out.append(f"## {name}: {count} rows\n\n{render(names, cursor.fetchall(), 'markdown')}")
+            rows = _as_written(db, names, cursor.fetchall())
+            out.append(f"## {name}: {count} rows\n\n{render(names, rows, 'markdown')}")
         except sqlite3.Error as error:
             out.append(f"## {name}: {error}")
     return "\n\n".join(out) or "no tables"
