@@ -360,7 +360,7 @@ class Catalog(DerivedDatabase):
             else sorted(self.select_among(f"{select} AND c.file IN ({{}})", files))
         )
         for row in rows:
-            yield (*row[:2], _decode(row[2]).rpartition("/")[0], *row[3:])
+            yield (*row[:2], _decode(row[2]), *row[3:])
 
     def authors(self, limit: int = 20_000) -> list[str]:
         """Return the distinct authors of chunks as the files spell them, at most `limit`."""

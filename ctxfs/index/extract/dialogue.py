@@ -21,7 +21,7 @@ _MIN_SPEAKER_TURNS = 2
 _MIN_SPEAKER_SHARE = 0.8  # share of the labels that belong to speakers with two turns or more
 _MIN_CHANGES = 0.3  # share of the turns that follow a turn of another speaker
 _MIN_DENSE_SHARE = 0.6  # share of the lines that begin a turn, if their text need not be conversation
-_MIN_CONVERSATION_SHARE = 0.25  # share of the turns that ask, or address somebody
+_MIN_CONVERSATION_SHARE = 0.25  # share of the turns with a question, or with a first or second person
 _MIN_DENSE_CONVERSATION_SHARE = 0.2
 _MIN_SENTENCES = 0.75
 _MIN_SENTENCE_WORDS = 3
@@ -102,7 +102,7 @@ class Dialogue:
     speakers: frozenset[str]
 
     def find_turns(self, lines: Sequence[str]) -> list[Turn]:
-        """Return the turns of the speakers, and of those with two turns or more who joined later."""
+        """Return the turns of the speakers, and of later speakers with two turns or more."""
         turns = list(_find_markers(lines, self.style))
         counts = Counter(turn.speaker for turn in turns)
         joined = {
@@ -224,7 +224,7 @@ def _take_turns(names: Sequence[str]) -> bool:
 
 
 def _is_conversation(lines: Sequence[str], turns: Sequence[Turn], style: Style, is_markdown: bool) -> bool:
-    """Return True if the text of the turns is addressed to somebody, or if nearly every line is a sentence of a turn."""
+    """Return True if the text of the turns is conversation, or if nearly every line is a sentence of a turn."""
     edges = [*(turn.line for turn in turns), len(lines)]
     texts = [
         "\n".join(lines[start:end])[len(turn.marker) : _MAX_TURN_CHARACTERS]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -17,14 +18,16 @@ from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED, RankingRow
 from ctxfs.index.extract.file_reader import ranks_with_neighbours
 from ctxfs.index.search.features import Candidates, Numbers, Texts
+from ctxfs.index.search.file_roles import role_of
 from ctxfs.index.search.rank_fusion import Flags
 
+_cached_role = lru_cache(maxsize=1024)(role_of)  # cached, because the chunks of a file follow each other
 _BATCH_ROWS = 50_000
 _MIN_ROWS = 1024
 _WAITING = -1  # in the place of a vector
 _COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
     "chunk": np.int64, "file": np.int64, "folder": np.int32, "kind": np.int32, "author": np.int32, "day": np.int32,
-    "traits": np.int32, "words": np.int32, "vector": np.int64,
+    "traits": np.int32, "words": np.int32, "vector": np.int64, "role": np.int8,
 }  # fmt: skip
 
 
@@ -153,13 +156,14 @@ class ChunkColumns:
         new: dict[str, Numbers] = {
             "chunk": np.array(values[0], dtype=np.int64),
             "file": np.array(values[1], dtype=np.int64),
-            "folder": np.array([self._folder_numbers(text) for text in values[2]], dtype=np.int32),
+            "folder": np.array([self._folder_numbers(path.rpartition("/")[0]) for path in values[2]], dtype=np.int32),
             "kind": np.array([self._kind_numbers(text) for text in values[3]], dtype=np.int32),
             "author": np.array([self._author_numbers(text) for text in values[4]], dtype=np.int32),
             "day": np.array([day or 0 for day in values[5]], dtype=np.int32),
             "traits": np.array(values[6], dtype=np.int32),
             "words": np.array(values[7], dtype=np.int32),
             "vector": np.array([_WAITING if vector is None else vector for vector in values[8]], dtype=np.int64),
+            "role": np.array([_cached_role(*pair) for pair in zip(*values[2:4], strict=True)], dtype=np.int8),
         }
         rows, is_present = self._find_rows(new["chunk"])
         self._dead -= int(is_present.sum() - self._alive[rows[is_present]].sum())
@@ -229,6 +233,7 @@ class ChunkColumns:
             columns["traits"],
             columns["words"],
             columns["vector"],
+            columns["role"],
         )
 
     def folder_number(self, folder: str) -> int:

@@ -11,11 +11,14 @@ import numpy.typing as npt
 
 from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED
 from ctxfs.index.extract.text_features import TextFeature
+from ctxfs.index.search.file_roles import FileRole
 from ctxfs.index.search.query_hints import QueryHints
 from ctxfs.index.search.rank_fusion import Column, Flags, Profile
 
 _MAX_TURN_WORDS = 200
 _MAX_FILE_CHUNKS = 3
+_ROLE_VALUES = {FileRole.MAIN: 0.0, FileRole.TEST: 1.0, FileRole.DOCUMENT: 0.5, FileRole.CHANGELOG: 1.0}
+_SIGNED_KINDS = ("markdown", "code", "html", "pdf")
 
 Scores = Mapping[int, float]  # chunk → score
 Numbers = npt.NDArray[np.int64]
@@ -27,7 +30,7 @@ class Candidates:
     """Candidate chunks in parallel columns [n], sorted by chunk number.
 
     `vectors` is -1 for a chunk that waits for a vector, -2 for one of noise, which never gets one. `days` is 0 for an unknown day.
-    `folders` are equal for files in the same folder.
+    `folders` are equal for files in the same folder. `roles` are of `FileRole`.
     """
 
     chunks: Numbers
@@ -39,11 +42,13 @@ class Candidates:
     traits: Numbers
     words: Numbers
     vectors: Numbers
+    roles: Numbers
 
     @property
     def turns(self) -> Flags:
-        """A mask of the dialogue turns: short chunks with an author."""
-        turns: Flags = (self.authors != "") & (self.words <= _MAX_TURN_WORDS)
+        """A mask of the dialogue turns: short chunks with an author, outside of documents that are signed as a whole."""
+        is_document = np.isin(self.kinds.astype(str), _SIGNED_KINDS)
+        turns: Flags = (self.authors != "") & (self.words <= _MAX_TURN_WORDS) & ~is_document
         return turns
 
     @property
@@ -76,9 +81,11 @@ def signal_columns(
     """Return a column for each signal, with NaN for a candidate without a value.
 
     A signal in `complete` has found all matches, so that a missing value is 0.
-    Without dialogue turns, only the signals of the engines are returned.
+    Without dialogue turns, only the signals of the engines, and of the roles of files, are returned.
     """
-    out = {name: _align_scores(candidates.chunks, scores) for name, scores in scores_by_signal.items()}
+    out = {name: align_scores(candidates.chunks, scores) for name, scores in scores_by_signal.items()}
+    if (candidates.kinds == "code").any() and (candidates.roles != FileRole.MAIN).any():
+        out["beside"] = _score_roles(candidates.roles, hints)
     turns = candidates.turns
     for name in complete:
         if scores_by_signal.get(name):
@@ -100,9 +107,9 @@ def signal_columns(
     return out
 
 
-def _align_scores(chunks: Numbers, scores: Scores) -> Column:
-    """Return the scores as a column aligned with `chunks`, which are sorted; NaN where there is none."""
-    out = np.full(len(chunks), np.nan)
+def align_scores(chunks: Numbers, scores: Scores, absent: float = np.nan) -> Column:
+    """Return the scores as a column aligned with `chunks`, which are sorted; `absent` where there is none."""
+    out = np.full(len(chunks), absent)
     if scores and len(chunks):
         numbers = np.fromiter(scores.keys(), dtype=np.int64, count=len(scores))
         values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores))
@@ -110,6 +117,13 @@ def _align_scores(chunks: Numbers, scores: Scores) -> Column:
         is_match = chunks[indices] == numbers
         out[indices[is_match]] = values[is_match]
     return out
+
+
+def _score_roles(roles: Numbers, hints: QueryHints) -> Column:
+    """Return 1 for a test or changelog, 0.5 for another document, and 0 for code and for roles that the query names."""
+    values = np.array([0.0 if role in hints.roles else _ROLE_VALUES[role] for role in FileRole])
+    scores: Column = values[roles]
+    return scores
 
 
 def _flag_feature(candidates: Candidates, trait: TextFeature) -> Column:

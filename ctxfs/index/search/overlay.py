@@ -36,6 +36,7 @@ from ctxfs.index.extract.text_features import count_words, detect_features
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.features import Candidates
+from ctxfs.index.search.file_roles import role_of
 from ctxfs.model.noise import is_marker
 from ctxfs.model.path import Path, printable
 from ctxfs.store import rooted_fs
@@ -311,6 +312,7 @@ class Overlay:
             np.array([chunk.traits for chunk in picked], dtype=np.int64),
             np.array([chunk.words for chunk in picked], dtype=np.int64),
             np.array([NOT_EMBEDDED if file.is_noise else -1 for file, _ in found], dtype=np.int64),
+            np.array([role_of(row.path, row.kind) for row in rows], dtype=np.int64),
         )
 
     def rows(self) -> dict[int, ChunkRow]:

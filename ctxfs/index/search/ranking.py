@@ -204,8 +204,9 @@ def _fuse_signals(
     share: float,
 ) -> list[Scored]:
     """Return the best `limit` candidates by the fusion of their signals; `full_signals` are cut off at the pool."""
-    from ctxfs.index.search.features import signal_columns
-    from ctxfs.index.search.rank_fusion import fuse, mixed_weights
+    from ctxfs.index.search.definitions import score_definitions
+    from ctxfs.index.search.features import align_scores, signal_columns
+    from ctxfs.index.search.rank_fusion import IDENTIFIER_WEIGHTS, fuse, mixed_weights
 
     # A chunk that is absent from all matches has none of the words; absent from a full pool, it may have some.
     complete = {name for name in ("words", "around") if name in scores_by_signal and name not in full_signals}
@@ -216,16 +217,22 @@ def _fuse_signals(
         waiting[indices] = False
         signals["meaning"][indices] = cosines
         signals |= _compute_cosines(view, vector, candidates, signals["meaning"], indices)
+    weights: Mapping[str, float] = mixed_weights(candidates.profiles())
+    identifier = embedded.hints.identifier
+    if identifier and (definitions := score_definitions(view, identifier, scores_by_signal.get("words", {}))):
+        signals["definition"] = align_scores(candidates.chunks, definitions, 0.0)
+        weights = IDENTIFIER_WEIGHTS
     return fuse(
         candidates.chunks,
         signals,
-        mixed_weights(candidates.profiles()),
+        weights,
         ("meaning", "nearby") if view.behind else (),
         limit,
         candidates.folders if candidates.turns.any() else None,
         waiting,
         share,
         candidates.is_noise,
+        candidates.files,
     )
 
 

@@ -1,4 +1,4 @@
-"""Dialogue in texts: which texts are one, where its turns begin, and which texts only look like one."""
+"""Dialogue in texts: its forms, its turns, and texts that resemble a dialogue."""
 
 import time
 from collections.abc import Callable

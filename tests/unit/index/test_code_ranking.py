@@ -1,0 +1,123 @@
+"""Ranking of code: the file that answers, tests and documents beside it, and definitions of identifiers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctxfs.index.search.file_roles import FileRole, role_of
+from ctxfs.index.search.query_hints import read_hints
+from ctxfs.index.search.rank_fusion import WEIGHTS, fuse
+from tests.unit.index.test_index import Index, parse_query
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    made = Index(tmp_path / "index", corpus)
+    yield made
+    made.close()
+
+
+def test_file_with_several_good_passages_ranks_before_one_with_a_single_better_passage() -> None:
+    words = {1: 10.0, 2: 9.6, 3: 9.5, 4: 9.4, **{number: 1.0 + number / 100 for number in range(5, 40)}}
+    signals = {"words": np.array(list(words.values()))}
+    files = [1, 2, 2, 2, *range(3, 38)]
+    assert fuse(list(words), signals, WEIGHTS["code"], files=files)[0].chunk == 2
+    assert fuse(list(words), signals, WEIGHTS["prose"], files=files)[0].chunk == 1
+    ranking = fuse(list(words), signals, WEIGHTS["code"], files=files)
+    for scored in ranking:
+        assert sum(scored.shares.values()) == pytest.approx(scored.score)
+
+
+def test_passages_below_average_add_nothing_to_their_file() -> None:
+    words = dict.fromkeys(range(1, 50), 1.0) | {50: 10.0, 51: 9.0}
+    files = [1] * 48 + [2, 2, 3]
+    ranking = fuse(list(words), {"words": np.array(list(words.values()))}, WEIGHTS["code"], files=files)
+    assert "passages" not in ranking[0].shares or ranking[0].shares["passages"] == 0
+    assert ranking[0].chunk == 50
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "role"),
+    [
+        ("knowledge/s/src/pool.py", "code", FileRole.MAIN),
+        ("knowledge/s/src/latest.py", "code", FileRole.MAIN),
+        ("knowledge/s/src/contest/protest.go", "code", FileRole.MAIN),
+        ("knowledge/s/src/history.py", "code", FileRole.MAIN),
+        ("knowledge/s/tests/pool.py", "code", FileRole.TEST),
+        ("knowledge/s/pkg/pool_test.go", "code", FileRole.TEST),
+        ("knowledge/s/web/pool.spec.ts", "code", FileRole.TEST),
+        ("knowledge/s/web/pool.test.tsx", "code", FileRole.TEST),
+        ("knowledge/s/test_pool.py", "code", FileRole.TEST),
+        ("knowledge/s/conftest.py", "code", FileRole.TEST),
+        ("knowledge/s/java/PoolTest.java", "code", FileRole.TEST),
+        ("knowledge/s/CHANGES.rst", "markdown", FileRole.CHANGELOG),
+        ("knowledge/s/CHANGELOG", "text", FileRole.CHANGELOG),
+        ("knowledge/s/NEWS.d", "text", FileRole.CHANGELOG),
+        ("knowledge/s/changelog/1.2.md", "markdown", FileRole.CHANGELOG),
+        ("knowledge/s/docs/pool.md", "markdown", FileRole.DOCUMENT),
+        ("knowledge/s/changes-of-state.md", "markdown", FileRole.CHANGELOG),
+    ],
+)
+def test_path_tells_the_role_of_a_file(path: str, kind: str, role: FileRole) -> None:
+    assert role_of(path, kind) == role
+
+
+def test_test_and_changelog_rank_behind_the_code_unless_the_question_names_them(index: Index) -> None:
+    body = "def release_connections():\n    return idle connections of the pool to the otter\n"
+    for name in ("pool.py", "test_pool.py", "a/test_other.py"):
+        (index.corpus / name).parent.mkdir(exist_ok=True)
+        (index.corpus / name).write_text(body)
+    for number in range(20):
+        (index.corpus / f"m{number}.py").write_text(f"def f{number}():\n    return connections + {number}\n")
+    index.follower.scan_all()
+    assert index.paths("release idle connections of the otter pool")[0] == "pool.py"
+    asked = index.paths("tests for release idle connections of the otter pool")
+    assert asked.index("test_pool.py") < len(asked)
+    shares = {hit.path: hit.shares for hit in index.ask("tests that release idle connections of the otter pool").hits}
+    assert not any(share.get("beside") for share in shares.values())
+
+
+def test_question_that_is_an_identifier_finds_its_definition_first(index: Index) -> None:
+    (index.corpus / "calls.py").write_text(
+        "".join(f"def use{n}():\n    return open_pool(open_pool, open_pool, {n})\n\n\n" for n in range(30))
+    )
+    filler = "\n".join(f"    step{n} = prepare({n}, 'a word or two to fill the line')" for n in range(40))
+    (index.corpus / "pool.py").write_text(f"def open_pool(size):\n{filler}\n    return size\n")
+    (index.corpus / "server.py").write_text("class Server:\n    def open_pool_later(self):\n        pass\n")
+    index.follower.scan_all()
+    for question in ("open_pool", "open_pool()", "OPEN_POOL"):
+        hit = index.ask(question).hits[0]
+        assert (hit.path, hit.chunk.first) == ("knowledge/c/pool.py", 1), question
+    assert index.ask("Server.open_pool_later").hits[0].path == "knowledge/c/server.py"
+
+
+@pytest.mark.parametrize(
+    ("question", "identifier"),
+    [
+        ("open_pool", "open_pool"),
+        ("os.path.join()", "os.path.join"),
+        ("std::vector", "std::vector"),
+        ("open the pool", ""),
+        ("what?", ""),
+        ("3.11", ""),
+        ("-r", ""),
+    ],
+)
+def test_single_word_is_read_as_an_identifier(question: str, identifier: str) -> None:
+    assert read_hints(parse_query(question), {}).identifier == identifier
+
+
+def test_signed_document_is_no_dialogue(index: Index) -> None:
+    (index.corpus / "signed.md").write_text(
+        "---\nauthor: Ada\n---\n\n# Zebras\n\nZebras graze on the plain in herds.\n"
+    )
+    (index.corpus / "long.md").write_text(
+        f"---\nauthor: Ada\n---\n\n# Herds\n\n{'The grass is high and dry there. ' * 15}\n"
+    )
+    index.follower.scan_all()
+    assert index.paths("mode:words zebras")[0] == "signed.md"
+    assert all("length" not in hit.shares for hit in index.ask("zebras").hits)
