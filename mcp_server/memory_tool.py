@@ -10,6 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from ctxfs.mcp_server.sessions import TreeSession
+from ctxfs.mcp_server.text_edits import (
+    convert_line_ends,
+    describe_lines,
+    find_positions,
+    has_crlf,
+    match_line_ends,
+)
 from ctxfs.mcp_server.tool_registry import CHANGES, Answer, Call, Entry, failure
 from ctxfs.mcp_server.tree_ops import apply, delete_tree, encode_text, entries, make_parents, read, read_labelled, stat
 from ctxfs.mcp_server.uris import parse_path, printable_uri
@@ -158,15 +165,16 @@ async def _str_replace(memories: _Memories, arguments: Mapping[str, Any]) -> str
 
 async def _str_replace_locked(memories: _Memories, arguments: Mapping[str, Any]) -> str:
     client_path, old, new = arguments["path"], arguments["old_str"], arguments["new_str"]
+    if not old:
+        raise _Refused("No replacement was performed, old_str is empty. Use insert to add text.")
     path, before = await memories.read_file(client_path)
     content = before.decode("utf-8", "surrogateescape")
-    offsets = (
-        [offset for offset in range(len(content) + 1) if content.startswith(old, offset)] if old in content else []
-    )
+    old, new = match_line_ends(content, old, new)
+    offsets = find_positions(content, old)
     if not offsets:
         raise _Refused(f"No replacement was performed, old_str `{old}` did not appear verbatim in {client_path}.")
     if len(offsets) > 1:
-        lines = ", ".join(str(content.count("\n", 0, offset) + 1) for offset in offsets)
+        lines = describe_lines(content, offsets)
         raise _Refused(
             f"No replacement was performed. Multiple occurrences of old_str `{old}` in lines: {lines}. Please ensure it is unique"
         )
@@ -188,12 +196,14 @@ async def _insert(memories: _Memories, arguments: Mapping[str, Any]) -> str:
 async def _insert_locked(memories: _Memories, arguments: Mapping[str, Any]) -> str:
     client_path, number = arguments["path"], arguments["insert_line"]
     path, before = await memories.read_file(client_path)
-    lines = before.decode("utf-8", "surrogateescape").split("\n")
+    text = before.decode("utf-8", "surrogateescape")
+    lines = text.split("\n")
     if not lines[-1]:
         lines.pop()
     if not 0 <= number <= len(lines):
         raise _Refused(f"Invalid `insert_line` parameter: {number}. It should be within the range [0, {len(lines)}].")
-    lines.insert(number, arguments["insert_text"].rstrip("\n"))
+    inserted = arguments["insert_text"].rstrip("\r\n")
+    lines.insert(number, convert_line_ends(f"{inserted}\n", "\r\n")[:-1] if has_crlf(text) else inserted)
     content = "\n".join(lines)
     await memories.replace_file(path, before, content if content.endswith("\n") else f"{content}\n")
     return f"The file {client_path} has been edited."

@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from ctxfs.mcp_server.sessions import TreeSession
+from ctxfs.mcp_server.text_edits import describe_lines, find_positions, match_line_ends
 from ctxfs.mcp_server.tool_registry import CHANGES, PATH, Answer, Call, Entry
 from ctxfs.mcp_server.tree_ops import (
     REVISION_DIGITS,
@@ -31,7 +32,6 @@ from ctxfs.model.path import Path
 _APPEND_SECONDS = 10.0
 _MAX_PAUSE_SECONDS = 0.3
 _MAX_DIFF_LINES = 200
-_MAX_POSITIONS = 10
 _REVISION_SCHEMA = {
     "type": "string",
     "description": "The revision that you read: refused, with a diff, if it has changed.",
@@ -158,7 +158,7 @@ async def _edit_locked(tree: TreeSession, path: Path, arguments: Mapping[str, An
 
 
 def _replace_text(path: Path, content: str, edit: Mapping[str, Any], prefix: str) -> str:
-    old, new = edit["old"], edit["new"]
+    old, new = match_line_ends(content, edit["old"], edit["new"])
     encode_text(new)
     count = content.count(old)
     if count == 0:
@@ -168,20 +168,11 @@ def _replace_text(path: Path, content: str, edit: Mapping[str, Any], prefix: str
         hint = f"; the nearest line is: {matches[0][:200]}" if matches else ""
         raise invalid(path, f"{prefix}'old' is not in it{hint}. Copy it exactly, spaces too; nothing was written")
     if count > 1 and not edit.get("all"):
-        lines = ", ".join(str(content.count("\n", 0, offset) + 1) for offset in _find_positions(content, old))
+        lines = describe_lines(content, find_positions(content, old))
         raise invalid(
             path, f"{prefix}'old' is there {count} times, in lines {lines}: take in more around it, or set all"
         )
     return content.replace(old, new)
-
-
-def _find_positions(content: str, old: str) -> list[int]:
-    offsets: list[int] = []
-    offset = content.find(old)
-    while offset >= 0 and len(offsets) < _MAX_POSITIONS:
-        offsets.append(offset)
-        offset = content.find(old, offset + len(old))
-    return offsets
 
 
 def _format_diff(before: bytes, after: bytes, path: Path) -> str:

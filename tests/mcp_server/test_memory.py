@@ -88,6 +88,24 @@ def test_every_command_responds_as_the_published_implementation(
         assert compared(response) == compared(wanted), arguments
 
 
+def test_edits_with_lf_keep_the_line_ends_of_a_file_with_crlf(served: Live) -> None:
+    def memory(**arguments: object) -> tuple[str, bool]:
+        return mcp_call(served, "memory", {"path": "/memories/crlf.md", **arguments}, principal="agent:claude")
+
+    memory(command="create", file_text="one\r\ntwo\r\n")
+    memory(command="str_replace", old_str="one\ntwo", new_str="1\n2")
+    memory(command="insert", insert_line=1, insert_text="between\nlines\n")
+    file = served.store / "tree" / "memory" / "claude" / "crlf.md"
+    assert file.read_bytes() == b"1\r\nbetween\r\nlines\r\n2\r\n"
+    file.unlink()
+
+
+def test_empty_text_is_not_searched(served: Live) -> None:
+    arguments = {"command": "str_replace", "path": "/memories/notes.md", "old_str": "", "new_str": "x"}
+    response, _ = mcp_call(served, "memory", arguments, principal="agent:claude")
+    assert "old_str is empty" in response
+
+
 @pytest.mark.fuse
 def test_the_published_implementation_works_on_a_mount_as_on_a_disk(served: Live, tmp_path: Path) -> None:
     at = served.at.parent / "mnt-alice" / "memory" / "alice"

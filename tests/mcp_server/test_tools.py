@@ -339,3 +339,16 @@ def test_an_unknown_tool_is_an_error_of_the_protocol_and_the_server_lives(served
             return part.text
 
     assert "memory/" in anyio.run(call, backend="trio")
+
+
+def test_edit_with_lf_keeps_the_line_ends_of_a_file_with_crlf(served: Live, ask: Ask) -> None:
+    file = served.store / "tree" / "memory" / "alice" / "crlf.md"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"one\r\ntwo\r\nthree\r\n")
+    ask("ctx_edit", path="memory/alice/crlf.md", edits=[{"old": "one\ntwo", "new": "1\n1.5\n2"}])
+    assert file.read_bytes() == b"1\r\n1.5\r\n2\r\nthree\r\n"
+    ask("ctx_edit", path="memory/alice/crlf.md", edits=[{"old": "three", "new": "3\n4"}])
+    assert file.read_bytes() == b"1\r\n1.5\r\n2\r\n3\r\n4\r\n"
+    file.write_bytes(b"one\ntwo\n")
+    ask("ctx_edit", path="memory/alice/crlf.md", edits=[{"old": "one\r\ntwo", "new": "1\r\n2"}])
+    assert file.read_bytes() == b"1\n2\n"
