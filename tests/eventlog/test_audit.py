@@ -27,7 +27,7 @@ def test_every_event_is_stored_once_and_in_order(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
     for number in range(2500):  # more than the spool holds, fewer than one flush writes
-        spool.record_event(ALICE, "read", f"a/{number}")
+        spool.record_event(ALICE, "write", f"a/{number}")
     assert audit.collect() == 2000
     spool.close()
     assert audit.collect() == 500
@@ -43,7 +43,7 @@ def test_bounded_collection_is_continued_by_the_next(tmp_path: Path) -> None:
     spools = [audit.spool(), audit.spool()]
     for number in range(250):
         for spool in spools:
-            spool.record_event(ALICE, "read", f"{spools.index(spool)}/{number}")
+            spool.record_event(ALICE, "write", f"{spools.index(spool)}/{number}")
     for spool in spools:
         spool.close()
     made = [audit.collect(100) for _ in range(6)]
@@ -52,6 +52,57 @@ def test_bounded_collection_is_continued_by_the_next(tmp_path: Path) -> None:
     assert audit.spools is not None
     assert os.listdir(audit.spools) == []
     assert audit.verify().faults == []
+
+
+def test_reads_of_a_directory_are_one_record_in_the_chain(tmp_path: Path) -> None:
+    """Queries still return each file: the reader, its path and a time."""
+    audit = Audit(tmp_path)
+    spool = audit.spool()
+    reads = [f"{folder}/{number}.md" for folder in ("a", "a/b", "c") for number in range(150)]
+    for path in reads:
+        spool.record_event(ALICE, "read", path)
+    spool.record_event(ALICE, "read", "a/secret.md", outcome="EACCES")
+    spool.record_event(AuditActor("agent:bob", "s-2", "mount"), "read", "a/1.md")
+    spool.record_event(ALICE, "write", "a/1.md")
+    spool.record_event(ALICE, "read", "a/1.md")
+    spool.close()
+    assert audit.collect() == 7
+    assert sorted(paths(audit)[:450]) == sorted(reads)
+    assert [record["path"] for record in audit.records(path="a/b/7.md")] == ["a/b/7.md"]
+    assert [(record["principal"], record["op"]) for record in audit.records(path="a/1.md")] == [
+        ("agent:alice", "read"),
+        ("agent:bob", "read"),
+        ("agent:alice", "write"),
+        ("agent:alice", "read"),
+    ]
+    assert [record["path"] for record in audit.records(outcome="EACCES")] == ["a/secret.md"]
+    assert Audit(tmp_path).collect() == 0
+    assert audit.verify().faults == []
+
+
+def test_reads_of_several_directories_at_once_are_joined(tmp_path: Path) -> None:
+    audit = Audit(tmp_path)
+    spool = audit.spool()
+    for number in range(100):
+        for folder in ("a", "b", "c", "d"):
+            spool.record_event(ALICE, "read", f"{folder}/{number}")
+    spool.close()
+    assert audit.collect() == 4
+    assert len(paths(audit)) == 400
+
+
+def test_joined_reads_that_were_half_collected_are_continued(tmp_path: Path) -> None:
+    audit = Audit(tmp_path)
+    spool = audit.spool()
+    for number in range(950):
+        spool.record_event(ALICE, "read", f"a/{number}")
+        if number % 100 == 0:
+            spool.flush()
+            audit = Audit(tmp_path)  # as after a kill: the chain alone shows how far it came
+            audit.collect(1)
+    spool.close()
+    Audit(tmp_path).collect()
+    assert paths(audit) == [f"a/{number}" for number in range(950)]
 
 
 def test_record_has_principal_time_operation_and_outcome(tmp_path: Path) -> None:
