@@ -150,7 +150,7 @@ def report(rows: dict[str, object]) -> None:
         print(f"| {name} | {value} |")
 
 
-def make_store(folder: Path, sources: dict[str, Path], *, meaning: bool = True) -> Path:
+def make_store(folder: Path, sources: dict[str, Path], *, meaning: bool = True, excludes: Sequence[str] = ()) -> Path:
     """Return a store with these sources, indexed by full text and vectors; reuse an existing one."""
     store = folder / "store"
     if not store.exists():
@@ -160,7 +160,8 @@ def make_store(folder: Path, sources: dict[str, Path], *, meaning: bool = True) 
             config = store / "ctxfs.toml"
             config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
         for name, source in sources.items():
-            subprocess.run([*run, "add", str(source), "--name", name], check=True, stdout=subprocess.DEVNULL)
+            options = [option for pattern in excludes for option in ("--exclude", pattern)]
+            subprocess.run([*run, "add", str(source), "--name", name, *options], check=True, stdout=subprocess.DEVNULL)
         subprocess.run([*run, "reindex"], check=True, stdout=subprocess.DEVNULL)
     return store
 

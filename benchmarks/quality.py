@@ -7,6 +7,7 @@ Two collections of installed texts. Functions: Python's own library without its 
 of a docstring, and the answer its function. Manuals: manual pages without their NAME section; a question is the
 description in that section, and the answer the page. Questions of fewer than four words, and those with two answers,
 are excluded. Each runs with full text alone, vectors alone, and both; nDCG@10 and recall by the code of `ctxfs eval`.
+Exit code 1 if both together are behind full text alone in a collection. `benchmarks.code_files` measures files of code.
 --sweep tries weights for vectors on the questions with an even number; figures are for the odd ones. --embedded removes
 vectors, so that only these percentages of the chunks have one, those that are embedded first: partial vectors must not
 be worse than full text alone.
@@ -17,6 +18,7 @@ import ast
 import gzip
 import os
 import re
+import sys
 import sysconfig
 import tempfile
 from collections import Counter
@@ -165,6 +167,7 @@ def main() -> None:
     parser.add_argument("--embedded", type=lambda text: [float(part) for part in text.split(",")])
     parser.add_argument("--keep", type=Path, help="keep the stores here, and use them if they are there")
     arguments = parser.parse_args()
+    behind: list[str] = []
     with tempfile.TemporaryDirectory(prefix="ctxfs-quality-") as scratch:
         for name in [arguments.only] if arguments.only else list(COLLECTIONS):
             root = (arguments.keep or Path(scratch)) / name
@@ -179,8 +182,14 @@ def main() -> None:
             if arguments.sweep:
                 sweep(session, "code" if name == "functions" else "prose", even)
                 continue
-            for mode in ("words", "meaning", "hybrid"):
-                show(f"{name} {mode}", run_questions(session, odd, mode))
+            figures = {mode: run_questions(session, odd, mode) for mode in ("words", "meaning", "hybrid")}
+            for mode, outcomes in figures.items():
+                show(f"{name} {mode}", outcomes)
+            ndcg = {mode: summarise(outcomes)["ndcg@10"] for mode, outcomes in figures.items()}
+            if ndcg["hybrid"] < ndcg["words"]:
+                behind.append(name)
+    if behind:
+        sys.exit(f"hybrid search is behind full text in {', '.join(behind)}")
 
 
 def partly_embedded(session: LocalSession, name: str, gold: list[Gold], percentages: list[float]) -> None:

@@ -12,9 +12,9 @@ Its results are reported on the odd ones.
 `prose` uses the two standardised scores alone.
 Its shares come from `python -m benchmarks.quality --sweep` on the questions with an even number.
 Manual pages: .7 for meaning .798, .6 .787. SciFact was best between .6 and .7, so the share is .65.
-`code` was fitted on several collections, each left out once (`python -m benchmarks.quality --leave-one-out`):
-docstrings → functions, questions → files of Python's library, commits → files of repositories.
-There, `passages` gains .02 to .04 of nDCG@10 for files, and loses .005 for functions. In prose it loses.
+`code` was fitted on several collections, each left out once (`python -m benchmarks.code_files --leave-one-out`):
+questions → files of Python's library, and commits → files of two repositories.
+There, `passages` gains .02 to .04 of nDCG@10. Docstrings → functions lose .005, and prose loses.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _VECTOR_SIGNALS = frozenset(("meaning", "nearby"))
 _MAX_FOLDER_CHUNKS = 5
 # The share of vectors among this many best candidates by words is one estimate of the confidence.
 _CONFIDENCE_CHUNKS = 32
-_PASSAGE_WEIGHTS = (0.4, 0.3, 0.2, 0.1)  # of the second to fifth best chunk of a file
+_PASSAGE_WEIGHTS = (0.3, 0.3, 0.3)  # of the second to fourth best chunk of a file
 _RANK_STEP = 1e-5
 _NOISE_FACTOR = 5
 WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
     "prose": {"words": 0.35, "meaning": 0.65},
-    "code": {"words": 0.35, "meaning": 0.65, "passages": 1.0, "beside": -0.7},
+    "code": {"words": 0.40, "meaning": 0.60, "passages": 1.0, "beside": -0.4},
     "dialogue": {
         "words": 0.17, "around": 0.50, "meaning": 0.84, "nearby": 0.79, "file": 0.37, "folder": 1.00,
         "author": 2.45, "first_person": 0.83, "date": 2.49, "says_when": 1.67, "asks": -1.26, "length": 0.64,
@@ -48,7 +48,7 @@ WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
 }  # fmt: skip
 
 # For a question that is one identifier with a definition among the candidates.
-IDENTIFIER_WEIGHTS: Mapping[str, float] = {"words": 0.75, "meaning": 0.25, "definition": 8.0, "beside": -0.7}
+IDENTIFIER_WEIGHTS: Mapping[str, float] = {"words": 0.75, "meaning": 0.25, "definition": 8.0, "beside": -0.4}
 
 
 class Groups(NamedTuple):
@@ -103,7 +103,7 @@ def _average_folders(totals: Column, folders: npt.NDArray[np.int64]) -> Column:
 
 
 def _sum_passages(totals: Column, files: npt.NDArray[np.int64]) -> Column:
-    """Return for each candidate the weighted sum of the second to fifth best totals of its file, if above average."""
+    """Return for each candidate the weighted sum of the second to fourth best totals of its file, if above average."""
     order = np.lexsort((-totals, files))
     is_first = np.r_[True, np.diff(files[order]) != 0]
     starts = np.flatnonzero(is_first)
