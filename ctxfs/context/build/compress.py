@@ -52,4 +52,4 @@ def _compress_piece(piece: Piece, parts: Sequence[Sentence], weights: Mapping[st
     for previous, index in pairwise(indexes):
         text += (" " if index == previous + 1 else _GAP) + parts[index].text
     first, last = piece.first + parts[indexes[0]].first - 1, piece.first + parts[indexes[-1]].last - 1
-    return replace(piece, text=text, first=first, last=min(last, piece.last), cut=True)
+    return replace(piece, text=text, first=first, last=min(last, piece.last), cut=True, above=0)

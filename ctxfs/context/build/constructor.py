@@ -146,7 +146,7 @@ class Constructor:
         results = [await view.search(query, below, MAX_CANDIDATES) for query, below in _queries_of(request)]
         notes = tuple(dict.fromkeys((*view.notes, *(n for item in results for n in (*item.notes, *item.remarks)))))
         best: dict[tuple[str, int, int, str], Piece] = {}
-        for piece in (_piece_of(hit, "search") for result in results for hit in result.hits):
+        for piece in (piece for result in results for piece in _pieces_of(result.hits, "search")):
             key = (piece.path, piece.first, piece.last, piece.text)
             if key not in best or best[key].score < piece.score:
                 best[key] = piece
@@ -173,7 +173,7 @@ class Constructor:
             newest = await view.search(
                 _restrict_kinds(parse_query("since:1970-01-02"), request.kinds), below, request.recent
             )
-            pieces += [_piece_of(hit, "recent") for hit in newest.hits]
+            pieces += _pieces_of(newest.hits, "recent")
         pieces.sort(key=lambda piece: (-piece.mtime_ns, piece.path))
         return [replace(piece, score=0.0, signals={}, shares={}) for piece in pieces[: request.recent]]
 
@@ -320,7 +320,18 @@ def pinned_text(lines: Sequence[str], first: int, last: int) -> str:
     return "\n".join(lines[first - 1 : last]).strip("\n")
 
 
-def _piece_of(hit: Hit, why: Why) -> Piece:
+def _pieces_of(hits: Sequence[Hit], why: Why) -> list[Piece]:
+    chunks = {hit.chunk.id: hit.chunk for hit in hits}
+    pieces = []
+    for hit in hits:
+        number = hit.chunk.id
+        above = chunks.get(number - 1 if number > 0 else number + 1)  # the overlay counts downwards
+        is_adjacent = above is not None and above.path == hit.path and above.last < hit.chunk.first
+        pieces.append(_piece_of(hit, why, above.last if above is not None and is_adjacent else 0))
+    return pieces
+
+
+def _piece_of(hit: Hit, why: Why, above: int) -> Piece:
     chunk = hit.chunk
     return Piece(
         chunk.path,
@@ -336,6 +347,7 @@ def _piece_of(hit: Hit, why: Why) -> Piece:
         day=chunk.day,
         kind=chunk.kind,
         mtime_ns=chunk.mtime_ns,
+        above=above,
     )
 
 
@@ -343,7 +355,7 @@ def context_of_results(
     request: Request, answer: SearchResults, tokenizer: Tokenizer, statuses: Mapping[str, FileStatus]
 ) -> Context:
     """Build the context of existing search results, without another search."""
-    hits = [_piece_of(hit, "search") for hit in answer.hits]
+    hits = _pieces_of(answer.hits, "search")
     accepted, excluded = filter_candidates((), hits, FilterCriteria(time.time_ns(), statuses=statuses))
     notes = (*answer.notes, *_supersession_notes(accepted, statuses))
     return assemble(request, Candidates((), accepted, excluded, notes, len(hits)), tokenizer)

@@ -86,6 +86,8 @@ def _item_record(piece: Piece, provenance: Provenance, index: int) -> dict[str, 
         record["day"] = piece.day
     if piece.heading:
         record["heading"] = printable(piece.heading)
+    if piece.above:
+        record["above"] = piece.above
     if piece.mtime_ns:
         record["mtime_ns"] = piece.mtime_ns
     if piece.cut or not piece.path:
@@ -179,6 +181,7 @@ def _parse_item(item: Mapping[str, Any]) -> Piece:
         origin=tuple(map(str, item.get("origin", ()))),
         untrusted=item.get("trust") == "untrusted",
         withheld=tuple(map(str, item.get("withheld", ()))),
+        above=int(item.get("above", 0)),
     )
 
 

@@ -1,17 +1,15 @@
 """Selection of the pieces of a context. Pure: candidates and a counter in, a plan out.
 
-Greedy by value, which is the score less a small penalty for length. A piece that does not fit is skipped, and smaller
-ones of lower rank are still tried. The rendered whole is counted, because the tokens of parts do not add up to those of
-the whole.
+Greedy by value (`piece_order.py`). A piece that does not fit is skipped, and smaller ones of lower rank are still
+tried. The rendered whole is counted, because the tokens of parts do not add up to those of the whole.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from ctxfs.context.build.piece import Exclusion, Piece, Reason
+from ctxfs.context.build.piece_order import PieceOrder
 
 
 @dataclass(slots=True)
@@ -33,13 +31,13 @@ class Limits:
 
 
 _MAX_ROUNDS = 6
-_LENGTH_PENALTY = 0.45  # in standard deviations of the scores, for a piece 2.7 times as long; measured on LoCoMo
 _HEADER_TOKENS = 8  # "## [n] " and its blank lines
 _CITATION_TOKENS = 4  # a line number; "[n:first-last] " and fences are a little more
 _OVERSIZE_FACTOR = 2.0  # factor by which an estimate has to exceed the remaining tokens, to be skipped uncounted
 _FULL_SHARE = 0.95  # share of the budget: below it the best of the long pieces is cut to fit
 _MAX_CUTS = 40  # pieces tried
-_MIN_PREFIX_CHARS = 40  # characters: shorter starts are useless
+_MIN_PREFIX_CHARS = 200  # characters: the header of a shorter start would be longer than the text
+_MIN_ONLY_PREFIX_CHARS = 40  # the same if nothing else is in the context
 
 Render = Callable[[Sequence[Piece]], str]
 Count = Callable[[str], int]
@@ -94,13 +92,13 @@ class _Packing:
     def run(self, pieces: Sequence[Piece]) -> Plan:
         """Choose pins, then the reserves of kinds, then the other pieces by value."""
         pins = [piece for piece in pieces if piece.is_pinned]
-        unpinned = _sort_by_value([piece for piece in pieces if not piece.is_pinned])
+        order = PieceOrder([piece for piece in pieces if not piece.is_pinned], self._limits.budget)
         for pin in pins:
             self._choose(pin, self._estimate_cost(pin))
-        reserved_ids = self._choose_reserved(unpinned)
-        for piece in unpinned:
-            if id(piece) not in reserved_ids:
-                self._consider(piece)
+        reserved_ids = self._choose_reserved(order.by_value())
+        for piece in order:
+            if id(piece) in reserved_ids or self._consider(piece):
+                order.open_source(piece)
         self._shrink()
         self._grow()
         self._cut_to_fit()
@@ -120,18 +118,20 @@ class _Packing:
                     chosen_ids.add(id(piece))
         return chosen_ids
 
-    def _consider(self, piece: Piece) -> None:
+    def _consider(self, piece: Piece) -> bool:
+        """Choose a piece if its estimate fits, else let it wait; return True if it is chosen."""
         guess = len(piece.text) * self._counted_totals[0] // self._counted_totals[1] + _CITATION_TOKENS
         if guess > _OVERSIZE_FACTOR * self._remaining:
             self._waiting.append(
                 (piece, guess)
             )  # most candidates, once the budget is nearly spent: counting them is not worthwhile
-            return
+            return False
         cost = self._estimate_cost(piece)
         if cost <= self._remaining and self._is_allowed(piece, cost):
             self._choose(piece, cost)
-        else:
-            self._waiting.append((piece, cost))
+            return True
+        self._waiting.append((piece, cost))
+        return False
 
     def _visible_piece(self, piece: Piece) -> Piece:
         """Return the shown part of a piece; the cache holds the piece, because ids of freed objects are reused."""
@@ -233,19 +233,10 @@ class _Packing:
             lambda end: self._count_whole([_shorten(piece, separator, parts[:end])]) <= self._limits.budget,
         )
         cut = _shorten(piece, separator, parts[:length])
-        return cut if length and len(cut.body) >= min(_MIN_PREFIX_CHARS, len(piece.body)) else None
+        least = _MIN_PREFIX_CHARS if self._plan.chosen else _MIN_ONLY_PREFIX_CHARS
+        return cut if length and len(cut.body) >= min(least, len(piece.body)) else None
 
 
 def _shorten(piece: Piece, separator: str, parts: Sequence[str]) -> Piece:
     text = separator.join(parts).rstrip("\n")
     return piece.shortened(text + (" …" if separator == " " else ""), piece.first + text.count("\n"))
-
-
-def _sort_by_value(pieces: Sequence[Piece]) -> list[Piece]:
-    """Return the best piece, then the others by score less a penalty for length. Equal values keep their order."""
-    if not pieces:
-        return []
-    mean = fmean(piece.score for piece in pieces)
-    penalty = _LENGTH_PENALTY * math.sqrt(fmean((piece.score - mean) ** 2 for piece in pieces))
-    best = max(pieces, key=lambda piece: piece.score)
-    return sorted(pieces, key=lambda piece: (piece is not best, penalty * math.log(len(piece.text) + 1) - piece.score))

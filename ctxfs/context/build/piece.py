@@ -28,7 +28,7 @@ class Piece:
     `signals` are the measurements of each engine, `shares` the contribution of each to the score. `sha256` is of the
     whole file. `cut` means that `text` is not all of these lines. A derived piece has no lines of a file: it is a
     summary of `origin`. `untrusted`: its source is marked as untrusted. `withheld` are the kinds of secrets that were
-    removed from `text`.
+    removed from `text`. `above` is the last line of the chunk directly above if that is a candidate, too; else 0.
     """
 
     path: str
@@ -48,6 +48,7 @@ class Piece:
     origin: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
     untrusted: bool = False
+    above: int = 0
 
     @property
     def is_pinned(self) -> bool:

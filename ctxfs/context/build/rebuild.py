@@ -100,7 +100,7 @@ def relocate_piece(piece: Piece, data: bytes | None, extract: ExtractChunks) -> 
         same = [chunk for chunk in chunks if chunk.text == piece.text]
         if same:
             nearest = min(same, key=lambda chunk: abs(chunk.first - piece.first))
-            return replace(piece, first=nearest.first, last=nearest.last)
+            return replace(piece, first=nearest.first, last=nearest.last, above=0)
         return None
     content = " ".join((read_text(data) or "").split())
     parts = (part.strip() for section in split_at_remarks(piece.body) for part in section.split(" … "))

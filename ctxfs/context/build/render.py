@@ -1,8 +1,8 @@
 """Rendering of contexts as Markdown, XML, JSON or messages. Pure: pieces in, text out.
 
-Each source has one header, each piece a short citation. Names and texts are untrusted input: a name is escaped to a
+Each source has one header, each passage a short citation. Names and texts are untrusted input: a name is escaped to a
 part of its line (`one_line`), a text of several lines stands between fences (`fenced`). Sources are numbered `[n]` in
-the order of the text, and cited as `[n:first-last]`, in every format.
+the order of the text, and cited as `[n]` or `[n:first-last]`, in every format.
 """
 
 import json
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
 
+from ctxfs.context.build.passages import Passage, passages_of
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.request import Format, Order
 from ctxfs.model.path import one_line, printable
@@ -90,9 +91,9 @@ def render_markdown(query: str, notes: Sequence[str], pieces: Sequence[Piece]) -
 def _markdown(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
     """Render sources as Markdown.
 
-    A piece of several lines is preceded by `[n:first-last]`. A single line has its number in front, as in `grep -n`,
-    because half of a dialogue's tokens for citations would otherwise be brackets. The directory that all sources share
-    is named once, above them. The date that all pieces of a source share is named once, too.
+    A passage has the numbers of its lines in front, as in `grep -n`; the header has them if it is the only one of its
+    source. The directory that all sources share is named once, above them. The date that all pieces of a source share
+    is named once, too.
     """
     lines: list[str] = []
     if query.strip():
@@ -102,32 +103,41 @@ def _markdown(query: str, notes: Sequence[str], sources: Sequence[Source]) -> st
     if shared:
         lines.append(f"\nBelow {one_line(shared)}")
     for source in sources:
-        day = source.day
-        name = one_line(source.path.removeprefix(shared)) or _DERIVED_NAME
-        lines.append(f"\n## [{source.number}] {name}{_format_date(day)}{_UNTRUSTED_MARK if source.untrusted else ''}")
-        loose = True
-        for piece in source.pieces:
-            own_day = "" if day is not None else _format_date(piece.day)
-            loose = _markdown_piece(lines, source.number, piece, own_day, loose)
+        _append_source(lines, source, shared)
     if not sources:
         lines.append("\nNothing found." if not notes else "\nNothing to show.")
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _markdown_piece(lines: list[str], number: int, piece: Piece, day: str, loose: bool) -> bool:
-    """Append one piece, a single line beside its citation.
+def _append_source(lines: list[str], source: Source, shared: str) -> None:
+    """Append the header and the passages of a source; a source of a single line is one line."""
+    name = one_line(source.path.removeprefix(shared)) or _DERIVED_NAME
+    passages = passages_of(source.pieces)
+    only = passages[0] if len(passages) == 1 and not passages[0].is_derived else None
+    span = f":{only.span}" if only is not None else ""
+    mark = _UNTRUSTED_MARK if source.untrusted else ""
+    header = f"[{source.number}] {name}{span}{_format_date(source.day)}{mark}"
+    if only is not None and only.is_line:
+        is_list = bool(lines) and lines[-1].lstrip("\n").startswith("[")
+        lines.append(f"{'' if is_list else chr(10)}{header} {one_line(only.text)}")
+        return
+    lines.append(f"\n## {header}")
+    if only is not None:
+        lines[-1] += _format_heading(only.heading)
+        lines.append(fenced(only.text))
+        return
+    for passage in passages:
+        own_day = "" if source.day is not None else _format_date(passage.day)
+        if passage.is_derived:
+            lines.append(f"\nDerived, not quoted:\n{fenced(passage.text)}")  # the manifest lists its origin
+        elif passage.is_line:
+            lines.append(f"{passage.span}:{own_day} {one_line(passage.text)}")
+        else:
+            lines.append(f"{passage.span}:{own_day}{_format_heading(passage.heading)}\n{fenced(passage.text)}")
 
-    Return True if the next piece needs an empty line before it.
-    """
-    if not piece.path:
-        lines.append(f"\nDerived, not quoted:\n{fenced(piece.text)}")  # the manifest lists its origin
-        return True
-    if piece.first == piece.last and not piece.heading and not _is_code(piece.path):
-        lines.append(f"{chr(10) if loose else ''}{piece.first}:{day} {one_line(piece.text)}")
-        return False
-    trail = f" {piece.heading}" if piece.heading else ""
-    lines.append(f"\n[{number}:{piece.first}-{piece.last}]{day}{one_line(trail)}\n{fenced(piece.text)}")
-    return True
+
+def _format_heading(heading: str) -> str:
+    return f" {one_line(heading)}" if heading else ""
 
 
 def _xml(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
@@ -138,11 +148,11 @@ def _xml(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
         lines.append(
             f'<source n="{source.number}" path={_quote_attribute(source.path or _DERIVED_NAME)}{_xml_date(source.day)}{trust}>'
         )
-        for piece in source.pieces:
-            heading = f" heading={_quote_attribute(piece.heading)}" if piece.heading else ""
-            piece_date = "" if source.day is not None else _xml_date(piece.day)
-            location = f'lines="{_format_span(piece)}"' if piece.path else 'derived="yes"'
-            lines.append(f"<text {location}{piece_date}{heading}>{_escape(piece.text)}</text>")
+        for passage in passages_of(source.pieces):
+            heading = f" heading={_quote_attribute(passage.heading)}" if passage.heading else ""
+            own_day = "" if source.day is not None else _xml_date(passage.day)
+            location = 'derived="yes"' if passage.is_derived else f'lines="{passage.span}"'
+            lines.append(f"<text {location}{own_day}{heading}>{_escape(passage.text)}</text>")
         lines.append("</source>")
     lines.append("</context>")
     return "\n".join(lines) + "\n"
@@ -179,20 +189,20 @@ def _json(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
             "n": source.number,
             "path": printable(source.path) or _DERIVED_NAME,
             **({"trust": "untrusted"} if source.untrusted else {}),
-            "pieces": list(map(_json_piece, source.pieces)),
+            "pieces": list(map(_json_passage, passages_of(source.pieces))),
         }
         for source in sources
     ]
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def _json_piece(piece: Piece) -> dict[str, object]:
-    record: dict[str, object] = {"lines": _format_span(piece)} if piece.path else {"derived": True}
-    if dated := _format_date(piece.day).strip():
+def _json_passage(passage: Passage) -> dict[str, object]:
+    record: dict[str, object] = {"derived": True} if passage.is_derived else {"lines": passage.span}
+    if dated := _format_date(passage.day).strip():
         record["date"] = dated
-    if piece.heading:
-        record["heading"] = printable(piece.heading)
-    return {**record, "text": printable(piece.text)}
+    if passage.heading:
+        record["heading"] = printable(passage.heading)
+    return {**record, "text": printable(passage.text)}
 
 
 def _messages(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
@@ -211,10 +221,6 @@ _RENDERERS: Mapping[Format, Callable[[str, Sequence[str], Sequence[Source]], str
 }
 
 
-def _format_span(piece: Piece) -> str:
-    return str(piece.first) if piece.first == piece.last else f"{piece.first}-{piece.last}"
-
-
 def _format_date(day: int | None) -> str:
     return f" {date.fromordinal(day).isoformat()}" if day and 0 < day <= date.max.toordinal() else ""
 
@@ -227,10 +233,6 @@ def _shared_directory(paths: Sequence[str]) -> str:
     first, last = min(named), max(named)
     length = next((index for index, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
     return first[: first.rfind("/", 0, length) + 1]
-
-
-def _is_code(path: str) -> bool:
-    return not path.endswith((".md", ".txt", ".rst", ".markdown", ".jsonl")) and "." in path.rsplit("/", 1)[-1]
 
 
 def fenced(text: str) -> str:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ctxfs.context.build.manifest import Manifest, text_sha256
+from ctxfs.context.build.passages import passages_of
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.rebuild import changed_since, restore
-from ctxfs.context.build.render import sources_of
+from ctxfs.context.build.render import Source, sources_of
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.query import Query
 from ctxfs.index.search.results import SearchResults
@@ -95,7 +96,7 @@ class Evaluator:
             pieces, missing = await restore(manifest, self._sources.fetch, self._sources.extract)
         sources = sources_of(pieces, manifest.request.order)
         numbers = {source.path: source.number for source in sources}
-        lines = {source.number: [(piece.first, piece.last) for piece in source.pieces] for source in sources}
+        lines = {source.number: _cited_spans(source) for source in sources}
         memory = await self._memory_evidence(response)
         evaluation = await blocking(self._compare, response, pieces, numbers, lines, memory)
         evaluation.notes += [f"no longer to be had, and so no evidence: {span}" for span in missing]
@@ -152,6 +153,12 @@ class Evaluator:
         for claim, judgement in zip(claims, judgements, strict=True):
             claim.judge = judgement
             claim.verdict = judgement["verdict"]
+
+
+def _cited_spans(source: Source) -> list[tuple[int, int]]:
+    """Return the (first, last) lines of a source that a citation may name."""
+    passages = [(passage.first, passage.last) for passage in passages_of(source.pieces)]
+    return [*passages, *((piece.first, piece.last) for piece in source.pieces)]
 
 
 def _judge_request(judged: JudgedClaim) -> dict[str, object]:

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from ctxfs.context.build.candidate_filter import FilterCriteria, filter_candidates
 from ctxfs.context.build.pack import Limits, pack
 from ctxfs.context.build.piece import Piece
-from ctxfs.context.build.render import render_markdown
+from ctxfs.context.build.piece_order import PieceOrder
+from ctxfs.context.build.render import render, render_markdown
+from ctxfs.context.build.request import Format
 from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.index.search.rank_fusion import WEIGHTS, fuse, mixed_weights
 
@@ -159,14 +161,16 @@ def test_shared_text_of_sources_appears_once_and_single_lines_are_cited_by_numbe
     turns = [
         Piece("chats/a/01.txt", 3, 3, "Ada: hi", day=day),
         Piece("chats/a/01.txt", 7, 7, "Bob: ho", day=day),
-        Piece("chats/a/notes.md", 4, 6, "two\n\nlines", heading="Notes"),
+        Piece("chats/a/deploy.md", 4, 6, "two\n\nlines", heading="Deploy > Rules"),
         Piece("chats/a/log.jsonl", 1, 1, "{}", day=day),
         Piece("chats/a/log.jsonl", 2, 2, "[]", day=day + 1),
+        Piece("chats/a/02.txt", 9, 9, "Bob: ho ho"),
     ]
     assert render_markdown("q", (), turns) == (
-        "# q\n\nBelow chats/a/\n\n## [1] 01.txt 2023-05-08\n\n3: Ada: hi\n7: Bob: ho\n"
-        "\n## [2] notes.md\n\n[2:4-6] Notes\n```\ntwo\n\nlines\n```\n"
-        "\n## [3] log.jsonl\n\n1: 2023-05-08 {}\n2: 2023-05-09 []\n"
+        "# q\n\nBelow chats/a/\n\n## [1] 01.txt 2023-05-08\n3: Ada: hi\n7: Bob: ho\n"
+        "\n## [2] deploy.md:4-6 Rules\n```\ntwo\n\nlines\n```\n"
+        "\n## [3] log.jsonl\n1: 2023-05-08 {}\n2: 2023-05-09 []\n"
+        "\n[4] 02.txt:9 Bob: ho ho\n"
     )
 
 
@@ -175,3 +179,60 @@ def test_shorter_of_two_equal_pieces_is_packed_first() -> None:
     other = Piece("c.md", 1, 2, "another word", score=-3.0)
     plan = pack([long, short, other], Limits(40), lambda chosen: render_markdown("q", (), chosen), upper_bound)
     assert plan.chosen[0] is short
+
+
+def test_adjacent_pieces_are_one_passage_without_repeated_headings() -> None:
+    pieces = [
+        Piece("a/keys.md", 1, 3, "# Rotation\n\nEvery ninety days.", heading="Rotation"),
+        Piece("a/keys.md", 6, 8, "## Decision\n\nThe vault does it.", heading="Rotation > Decision", above=3),
+        Piece("a/keys.md", 20, 21, "By hand,\nin the vault.", heading="Rotation > Decision", above=14),
+        Piece("a/keys.md", 30, 31, "Ask the\nsecurity team.", heading="Rotation > Doubts", above=25),
+    ]
+    assert render_markdown("", (), pieces) == (
+        "## [1] a/keys.md\n"
+        "1-8:\n```\n# Rotation\n\nEvery ninety days.\n\n\n## Decision\n\nThe vault does it.\n```\n"
+        "20-21:\n```\nBy hand,\nin the vault.\n```\n"
+        "30-31: Doubts\n```\nAsk the\nsecurity team.\n```\n"
+    )
+
+
+def test_name_of_code_is_shown_only_where_its_text_lacks_it() -> None:
+    head = Piece("a/pool.py", 1, 2, "class Pool:\n    def close(self):", heading="Pool.close")
+    middle = Piece("a/pool.py", 9, 10, "        stop()\n        wait()", heading="Pool.close")
+    other = Piece("b/pool.py", 9, 10, "        stop()\n        wait()", heading="Pool.close")
+    text = render_markdown("", (), [head, middle, other])
+    assert text.count("Pool") == 1
+    assert "## [2] b/pool.py:9-10 close\n" in text
+
+
+@pytest.mark.parametrize("form", ["markdown", "xml", "json"])
+def test_lines_between_two_pieces_are_never_counted_as_shown(form: Format) -> None:
+    pieces = [
+        Piece("a.py", 1, 2, "one = 1\ntwo = 2"),
+        Piece("a.py", 4, 5, "four = 4\nfive = 5"),  # line 3 has a text that is not a candidate
+    ]
+    text = render("q", (), pieces, form)
+    assert "1-2" in text
+    assert "4-5" in text
+
+
+def test_head_of_a_function_is_packed_before_its_middle() -> None:
+    parts = [
+        Piece("a.py", 1, 9, f"def work():\n{'    start()' * 20}", heading="work", kind="code", score=0.1),
+        Piece("a.py", 10, 19, "    between()\n" * 20, heading="work", kind="code", score=0.2, above=9),
+        Piece("a.py", 20, 29, "    middle()\n" * 20, heading="work", kind="code", score=1.0, above=19),
+        Piece("b.py", 1, 9, "def other():\n" * 20, heading="other", kind="code", score=0.9),
+    ]
+    order = list(PieceOrder(parts, 500))
+    assert order[:2] == [parts[0], parts[2]]
+    assert sorted(map(id, order)) == sorted(map(id, parts))
+
+
+def test_piece_beside_a_chosen_one_precedes_an_equal_one_elsewhere() -> None:
+    best = Piece("a.md", 1, 2, "one\ntwo", score=1.0)
+    elsewhere, beside = Piece("b.md", 1, 2, "six\nten", score=0.5), Piece("a.md", 4, 5, "six\nten", score=0.5, above=2)
+    far = Piece("c.md", 1, 2, "six\nten", score=0.0)
+    plan = pack(
+        [best, elsewhere, beside, far], Limits(4000), lambda chosen: render_markdown("q", (), chosen), upper_bound
+    )
+    assert plan.chosen[:2] == [best, beside]
