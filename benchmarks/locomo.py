@@ -1,10 +1,11 @@
 """Retrieval in long dialogues: LoCoMo (Maharana et al. 2024).
 
-`python -m benchmarks.locomo --data DIR [--one] [--repaired] [--fit]`
+`python -m benchmarks.locomo --data DIR [--one] [--repaired] [--fit] [--form lines|wrapped|markdown|records]`
 
 DIR contains locomo10.json and, for --repaired, errors.json (corrected citations). Each session of a conversation
 becomes a text file, one turn a line under its date, in a folder that is added as a source. Questions of categories 1 to 4 run through
 the same session as `ctxfs search` and `ctxfs context`. One store for each conversation, or one for all with --one.
+--form: other forms of the same turns: several lines each, `**Name:**` in Markdown, or JSON lines.
 
 The weights of dialogues were fitted (--fit) on the conversations with an even position, so `odd` is the unseen half.
 Tokens are WordPiece (the embedding model's tokenizer.json), including headers and citations.
@@ -14,6 +15,7 @@ import argparse
 import json
 import re
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +27,40 @@ from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.store.layout import find_store
 
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}
+FORMS = {"lines": "txt", "wrapped": "txt", "markdown": "md", "records": "jsonl"}  # form → suffix of its files
+_WRAPPED_COLUMNS = 60
 _CITATION = re.compile(r"D:?(\d+):0*(\d+)")
 
 
-def write_conversation(sample: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Write the sessions as text files; return turn id → path:line below `folder`."""
+def format_turn(form: str, speaker: str, date: str, text: str) -> list[str]:
+    """Return the lines of a turn in a form."""
+    match form:
+        case "wrapped":
+            return textwrap.wrap(f"{speaker}: {text}", _WRAPPED_COLUMNS)
+        case "markdown":
+            return [f"**{speaker}:**", *textwrap.wrap(text, _WRAPPED_COLUMNS), ""]
+        case "records":
+            return [json.dumps({"speaker": speaker, "date": date, "text": text})]
+        case _:
+            return [f"{speaker}: {text}"]
+
+
+def write_conversation(sample: dict[str, Any], folder: Path, form: str = "lines") -> dict[str, str]:
+    """Write the sessions as files in a form; return turn id → path:first-last below `folder`."""
     conversation, places = sample["conversation"], {}
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(1, 100):
         turns = conversation.get(f"session_{number}")
         if not turns:
             continue
-        lines = [conversation[f"session_{number}_date_time"], ""]
+        date, name = conversation[f"session_{number}_date_time"], f"session-{number:02}.{FORMS[form]}"
+        lines = [] if form == "records" else [date, ""]
         for turn in turns:
             shared = f" [shares {turn['blip_caption']}]" if turn.get("blip_caption") else ""
-            lines.append(f"{turn['speaker']}: {' '.join(turn['text'].split())}{shared}")
-            places[turn["dia_id"]] = f"session-{number:02}.txt:{len(lines)}"
-        (folder / f"session-{number:02}.txt").write_text("\n".join(lines) + "\n")
+            first = len(lines) + 1
+            lines += format_turn(form, turn["speaker"], date, f"{' '.join(turn['text'].split())}{shared}")
+            places[turn["dia_id"]] = f"{name}:{first}-{len(lines) - (not lines[-1])}"
+        (folder / name).write_text("\n".join(lines) + "\n")
     return places
 
 
@@ -63,13 +82,15 @@ def questions_of(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--form", choices=list(FORMS), default="lines")
+    parser.add_argument("--conversations", type=int, help="only so many of them")
     parser.add_argument("--one", action="store_true", help="one index over all conversations")
     parser.add_argument("--repaired", action="store_true", help="citations as errors.json corrects them")
     parser.add_argument("--keep", type=Path, help="keep the stores here, and use those that are there")
     parser.add_argument("--fit", action="store_true", help="fit the weights of dialogues and print them")
     parser.add_argument("--budget", type=int, action="append", help="tokens of a context; 0: only search")
     arguments = parser.parse_args()
-    samples = json.loads((arguments.data / "locomo10.json").read_text())
+    samples = json.loads((arguments.data / "locomo10.json").read_text())[: arguments.conversations]
     errors: dict[str, Any] = {}
     if arguments.repaired:
         errors = {item["question_id"]: item for item in json.loads((arguments.data / "errors.json").read_text())}
@@ -78,7 +99,7 @@ def main() -> None:
         sources, gold = {}, []
         for index, sample in enumerate(samples):
             name = sample["sample_id"]
-            places = write_conversation(sample, root / "corpus" / name)
+            places = write_conversation(sample, root / "corpus" / name, arguments.form)
             sources[name] = root / "corpus" / name
             gold.append(questions_of(sample, index, places, f"knowledge/{name}", errors))
         groups = [(root / "one", sources)] if arguments.one else [(root / n, {n: s}) for n, s in sources.items()]

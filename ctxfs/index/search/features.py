@@ -47,8 +47,10 @@ class Candidates:
     @property
     def turns(self) -> Flags:
         """A mask of the dialogue turns: short chunks with an author, outside of documents that are signed as a whole."""
-        is_document = np.isin(self.kinds.astype(str), _SIGNED_KINDS)
-        turns: Flags = (self.authors != "") & (self.words <= _MAX_TURN_WORDS) & ~is_document
+        turns: Flags = (self.authors != "") & (self.words <= _MAX_TURN_WORDS)
+        if turns.any():
+            for kind in _SIGNED_KINDS:
+                turns &= self.kinds != kind
         return turns
 
     @property
