@@ -60,6 +60,21 @@ def test_reading_makes_no_version(live: Live) -> None:
     assert not [hit for hit in answer["hits"] if "loads" in hit["path"]], "search finds no record"
 
 
+def test_undone_task_leaves_no_folder(live: Live) -> None:
+    """Reading its context records deliveries, which must not keep the task from being removed."""
+    task = live.at / "context" / "undone"
+    task.mkdir()
+    live.run("commit")
+    assert (task / "context.md").read_text()
+    assert (task / "stream").read_text() is not None
+    session = json.loads(live.run("log", "context/undone", "--json"))[0]["session"]
+    live.run("undo", "context/undone", "--session", session)
+    assert not task.exists()
+    assert not (live.store / "tree" / "context" / "undone").exists()
+    assert "undone" not in os.listdir(live.at / "context")
+    assert "nothing" in live.run("undo", "context/undone", "--session", session), "it is undone already"
+
+
 def test_vim_makes_one_version_of_the_file_it_writes(live: Live) -> None:
     file = live.at / "memory" / "shared" / "plan.md"
     file.write_text("first\n")

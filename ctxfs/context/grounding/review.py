@@ -141,7 +141,9 @@ class Curator:
         folder = REVIEWS / name
         if await self._exists(folder / "claim.md"):
             return ""
-        suggested: Decision = "reject" if claim.conflicts or claim.doubt or claim.verdict == "contradicted" else "accept"
+        suggested: Decision = (
+            "reject" if claim.conflicts or claim.doubt or claim.verdict == "contradicted" else "accept"
+        )
         about = {"task": task, "why": _doubt_reason(claim), "suggested": suggested, "support": round(claim.support, 3)}
         about["source"] = f"{claim.source.path}:{claim.source.first}-{claim.source.last}" if claim.source else ""
         evidence = Put(folder / "evidence.md", _render_evidence(task, claim).encode("utf-8", "replace"))

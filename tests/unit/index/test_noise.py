@@ -94,6 +94,13 @@ def test_marker_written_later_decides_about_its_folder(noisy: Index) -> None:
     assert noisy.catalog.file("knowledge/c/store/page.md").noise == ""  # type: ignore[union-attr]
 
 
+def test_marker_in_a_folder_of_many_files_is_found(noisy: Index) -> None:
+    write(noisy.corpus, {f"cache/{number}.md": "otter\n" for number in range(700)})
+    write(noisy.corpus, {"cache/CACHEDIR.TAG": "Signature: 8a477f597d28d172789f06886806bc55\n"})
+    noisy.follower.scan_all()
+    assert noisy.catalog.noise_counts()["cache"] == 701
+
+
 def test_no_marker_decides_about_memory(tmp_path: Path, noisy: Index) -> None:
     memory = tmp_path / "memory"
     tag = "Signature: 8a477f597d28d172789f06886806bc55\n"
