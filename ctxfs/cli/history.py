@@ -35,9 +35,12 @@ def record(
 
     TEXT is read from stdin if it is absent or `-`. No record of the history is ever changed.
     """
-    content = text if text is not None and text != "-" else sys.stdin.buffer.read().decode("utf-8", "replace")
+    content = text if text is not None and text != "-" else sys.stdin.buffer.read().decode("utf-8-sig", "replace")
     if jsonl:
-        records = [_parse_object(line, number) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
+        # Only a line feed ends a record: strings may contain other line separators, such as U+2028.
+        records = [_parse_object(line, number) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
+    elif not content.strip():
+        records = []
     else:
         entry: dict[str, Any] = {"kind": kind, "text": content.rstrip("\n")}
         if origin:
@@ -45,6 +48,9 @@ def record(
         if model:
             entry["model"] = {"name": model, **({"version": model_version} if model_version else {})}
         records = [entry]
+    if not records:
+        warn("there is no text: nothing is recorded")
+        raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
     with opened_session(store) as opened:
         if principal:
             opened.call("join", principal=principal, tool="record")

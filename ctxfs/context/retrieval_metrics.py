@@ -58,7 +58,8 @@ class Outcome:
 def parse_gold(text: str) -> list[Gold]:
     """Parse JSON lines of gold; EINVAL names the first invalid line."""
     questions = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # Only a line feed ends a record: a question may contain other line separators, such as U+2028.
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -149,10 +149,24 @@ def test_the_command_line_records_shows_and_replays(live: Live) -> None:
     assert [record["model"] for record in shown] == [{"name": "m"}]
     assert live.try_run("history", "show", "--session", "nobody").returncode == 3
     assert live.try_run("record", "--jsonl", input="[1]\n").returncode == 2
+    for nothing in ("", "\n\n", "\ufeff"):
+        for arguments in (["--jsonl"], ["-"], []):
+            done = live.try_run("record", "--session", "talk", *arguments, input=nothing)
+            assert (done.returncode, done.stdout) == (3, ""), (nothing, arguments)
+            assert "nothing is recorded" in done.stderr
     assert live.try_run("history", "forget", "talk").returncode == 2
     assert live.run("history", "forget", "--yes", "talk") == "3 records forgotten\n"
     assert "forgotten by" in live.run("history", "replay", "--session", "talk")
     assert live.run("history", "verify").endswith("the chains are whole\n")
+
+
+def test_record_may_contain_any_line_separator_and_follow_a_byte_order_mark(live: Live) -> None:
+    texts = ["left\u2028right", "left\u0085right", "left\x0cright", "left\u2029right"]
+    lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\r\n" for text in texts)
+    done = live.try_run("record", "--session", "separators", "--jsonl", input=f"\ufeff{lines}")
+    assert done.stdout == "4 records\n", done.stderr
+    shown = live.run("history", "show", "--session", "separators", "--json")
+    assert [json.loads(line)["text"] for line in shown.rstrip("\n").split("\n")] == texts
 
 
 def test_an_agent_cannot_erase_history(live: Live) -> None:

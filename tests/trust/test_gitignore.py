@@ -126,8 +126,30 @@ _SEGMENTS = [
     "[]a]",
     "[[:x:]]",
 ]
+_SEGMENTS += ["[[:digit:]]", "[[:upper:][:punct:]]", "[^[:space:]]", "[[:alnum:]-]", "[[:digit:", "#", "!", "é"]
 _SEGMENTS += ["[-a]", "[b-a]", "[\\]a]", " ", "1", "[a/b]", "***", "\\/", "/"]
-_NAMES = ["a", "b", "ab", "ba", "a.b", ".a", "abb", "aab", "-a", "[a]", "a b", "A", "1", "a\\"]
+_NAMES = [
+    "a",
+    "b",
+    "ab",
+    "ba",
+    "a.b",
+    ".a",
+    "abb",
+    "aab",
+    "-a",
+    "[a]",
+    "a b",
+    "A",
+    "1",
+    "a\\",
+    "#a",
+    "!a",
+    "#",
+    "é",
+    "a\t",
+    " a",
+]
 
 
 def _random_line(chance: random.Random) -> str:
@@ -137,7 +159,8 @@ def _random_line(chance: random.Random) -> str:
         else "".join(chance.choices(_SEGMENTS, k=chance.randint(1, 4)))
         for _ in range(chance.choice([1, 1, 2, 3]))
     ]
-    return chance.choice(["", "", "", "/", "!"]) + "/".join(names) + chance.choice(["", "", "", "/", "  ", "\\ ", "\r"])
+    start = chance.choice(["", "", "", "/", "!", "!", "#", "\\#", "\\!", "!/", "!!", "/**/", " "])
+    return start + "/".join(names) + chance.choice(["", "", "", "/", "  ", "\\ ", "\r", "\t", "\\\\ ", "/  "])
 
 
 @pytest.mark.parametrize(
@@ -181,3 +204,61 @@ def test_random_patterns_ignore_the_same_files_as_git(tmp_path: Path) -> None:
         rules = IgnoreRules(str(tmp_path), (), gitignore=True)
         for path in paths:
             assert rules.ignores_path(path) == ("/".join(path) in ignored), (lines, path)
+
+
+def test_random_nested_files_ignore_the_same_files_as_git(tmp_path: Path) -> None:
+    """Check .gitignore files at three depths, .git/info/exclude, and `!` below excluded folders."""
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    chance = random.Random(int(os.environ.get("CTXFS_FUZZ_SEED", "7")))
+    files = (".git/info/exclude", ".gitignore", "a/.gitignore", "a/b/.gitignore")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        lines = {name: [_random_line(chance) for _ in range(chance.randint(0, 3))] for name in files}
+        for name, content in lines.items():
+            mark = chance.choice([b"", b"", b"\xef\xbb\xbf"])
+            (tmp_path / name).write_bytes(mark + chance.choice(["\n", "\r\n"]).join(content).encode())
+        paths = sorted(
+            {
+                (*chance.choice([(), ("a",), ("a", "b")]), *chance.choices(_NAMES, k=chance.randint(1, 2)))
+                for _ in range(40)
+            }
+        )
+        command = [
+            "git",
+            "-c",
+            "core.ignorecase=false",
+            "-c",
+            "core.excludesFile=",
+            "check-ignore",
+            "--no-index",
+            "-z",
+            "--stdin",
+        ]
+        done = subprocess.run(
+            command, cwd=tmp_path, input="\0".join(map("/".join, paths)).encode(), capture_output=True
+        )
+        ignored = set(done.stdout.decode().split("\0"))
+        rules = IgnoreRules(str(tmp_path), (), gitignore=True)
+        for path in paths:
+            if not (tmp_path / "/".join(path)).is_dir():
+                assert rules.ignores_path(path) == ("/".join(path) in ignored), (lines, path)
+
+
+def test_exclude_file_of_a_repository_is_the_weakest(tmp_path: Path) -> None:
+    (tmp_path / ".git" / "info").mkdir(parents=True)
+    (tmp_path / ".git" / "info" / "exclude").write_text("*.log\nnotes/\n")
+    (tmp_path / ".gitignore").write_text("!keep.log\n")
+    (tmp_path / "notes").mkdir()
+    for name in ("a.log", "keep.log", "a.md", "notes/x.md"):
+        (tmp_path / name).write_text("x")
+    assert found(tmp_path) == {"keep.log", "a.md"}
+
+
+def test_exclude_file_behind_a_link_is_as_if_absent(tmp_path: Path) -> None:
+    (tmp_path / "outside" / "info").mkdir(parents=True)
+    (tmp_path / "outside" / "info" / "exclude").write_text("*.md\n")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / ".git").symlink_to("../outside")
+    (tmp_path / "root" / "a.md").write_text("x")
+    assert "a.md" in found(tmp_path / "root")

@@ -303,9 +303,10 @@ class Catalog(DerivedDatabase):
             ),
         )
 
-    def chunks_of(self, file: int) -> list[tuple[int, str, str, str]]:
-        """Return (number, heading, text, author) of a file's chunks, in the order of their lines."""
-        return list(self._db.execute("SELECT id, heading, text, author FROM chunks WHERE file=? ORDER BY id", (file,)))
+    def chunks_of(self, file: int) -> list[tuple[int, str, str, str, int, int]]:
+        """Return (number, heading, text, author, first line, last line) of a file's chunks, in the order of their lines."""
+        columns = "id, heading, text, author, first, last"
+        return list(self._db.execute(f"SELECT {columns} FROM chunks WHERE file=? ORDER BY id", (file,)))
 
     def compact(self) -> None:
         """Rewrite the database file, so that no deleted content can be read from it."""

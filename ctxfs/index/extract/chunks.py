@@ -5,22 +5,23 @@ at most one line. The chunks of a file cover every line that is not blank exactl
 """
 
 import itertools
-import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from ctxfs.index.extract.blocks import TARGET_CHARACTERS, Block, LineSizes, fit_blocks
-from ctxfs.index.extract.dates import find_first_day, parse_day
+from ctxfs.index.extract.chat_logs import detect_chat_log
+from ctxfs.index.extract.dates import find_first_day
 from ctxfs.index.extract.dialogue import Dialogue, detect_dialogue
+from ctxfs.index.extract.pieces import shorten_opaque_runs, split_text
 
 if TYPE_CHECKING:
     from ctxfs.index.extract.sections import Document, Section
     from ctxfs.index.extract.syntax import Definition
 
-MAX_LINE_CHARACTERS = 4000
+MAX_LINE_CHARACTERS = 2000  # a longer line is split into pieces
 _MAX_WHOLE_BLOCKS = 5000
 _HEAD_CHARACTERS = 4000
 NEIGHBOUR_CHUNKS = 2  # chunks before and after a small one that are ranked together with it
@@ -57,8 +58,6 @@ _DOCUMENT_SUFFIXES: dict[str, TextKind] = {
 _MARKDOWN_SUFFIXES = frozenset(
     ("md", "markdown", "mdown", "mkd", "mkdn", "mdx", "mdc", "qmd", "rmd", "rst", "adoc", "asciidoc")
 )
-_AUTHOR_FIELDS = ("speaker", "author", "from", "user", "sender", "role", "name")
-_DATE_FIELDS = ("date", "time", "timestamp", "ts", "datetime", "created_at", "when", "at")
 _SENTENCE = re.compile(r"\b[a-z]{3,}+\s++[a-z]{2,}+\s++[a-z]{2,}")
 _DEFINITION = re.compile(
     r"^(?:export\s+|pub(?:\([^)]*\))?\s+|public\s+|private\s+|protected\s+|static\s+|async\s+|abstract\s+|final\s+|"
@@ -83,7 +82,7 @@ def detect_text_kind(name: str, text: str) -> TextKind:
         return "records"
     if suffix in _CODE_SUFFIXES or name in ("Makefile", "Dockerfile", "CMakeLists.txt"):
         return "code"
-    return "dialogue" if detect_dialogue(text) else "text"
+    return "dialogue" if detect_chat_log(text) or detect_dialogue(text) else "text"
 
 
 def split_into_chunks(name: str, text: str) -> list[Chunk]:
@@ -94,7 +93,9 @@ def split_into_chunks(name: str, text: str) -> list[Chunk]:
     if kind == "code":
         blocks = _find_source_blocks(name, text, lines)
     elif kind == "dialogue":
-        blocks = _find_turns(lines, detect_dialogue(text, is_markdown=document is not None))
+        chat = detect_chat_log(text) if document is None else None
+        dialogue = detect_dialogue(text, is_markdown=document is not None) if chat is None else None
+        blocks = chat.find_messages(lines) if chat is not None else _find_turns(lines, dialogue)
     elif document is not None:
         blocks = _find_sections(document.sections, lines)
     else:
@@ -105,7 +106,7 @@ def split_into_chunks(name: str, text: str) -> list[Chunk]:
     author, day = (document.author[:80], document.day) if document is not None else ("", None)
     day = day if day is not None else find_first_day(name)
     fitted = fit_blocks(blocks, lines, document.front_matter_end if document is not None else 0)
-    chunks = [chunk for block in fitted if (chunk := _make_chunk(block, lines, author, day)) is not None]
+    chunks = [chunk for block in fitted for chunk in _make_chunks(block, lines, author, day)]
     if chunks and document is not None and document.labels:
         chunks[0] = replace(chunks[0], labels=document.labels)
     return chunks
@@ -120,21 +121,35 @@ def _read_document(suffix: str, lines: list[str]) -> "Document | None":
     return read_document(suffix, lines)
 
 
-def _make_chunk(block: Block, lines: list[str], author: str, day: int | None) -> Chunk | None:
+def _make_chunks(block: Block, lines: list[str], author: str, day: int | None) -> Iterator[Chunk]:
+    """Yield the chunk of a block; several pieces of the same lines if a line is longer than MAX_LINE_CHARACTERS."""
     start, end = block.start, block.end
     while start < end and not lines[start].strip():
         start += 1
     while end > start and not lines[end - 1].strip():
         end -= 1
     if start == end:
-        return None
-    # Of a line of megabytes (minified, base64) only the beginning is indexed. The file itself is unchanged.
-    text = "\n".join(
-        line if len(line) <= MAX_LINE_CHARACTERS else line[:MAX_LINE_CHARACTERS] for line in lines[start:end]
-    )
-    return Chunk(
-        text, start + 1, end, block.heading, block.author or author, block.day if block.day is not None else day
-    )
+        return
+    day = block.day if block.day is not None else day
+    for first, last in _isolate_long_lines(lines, start, end):
+        text = "\n".join(lines[first:last])
+        # Of base64 and the like in a long line only the head is searched. The file itself is unchanged.
+        is_long = last == first + 1 and len(text) > MAX_LINE_CHARACTERS
+        for piece in split_text(shorten_opaque_runs(text)) if is_long else (text,):
+            yield Chunk(piece, first + 1, last, block.heading, block.author or author, day)
+
+
+def _isolate_long_lines(lines: list[str], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the spans of lines between `start` and `end` such that each long line is a span of its own."""
+    first = start
+    for number in range(start, end):
+        if len(lines[number]) > MAX_LINE_CHARACTERS:
+            if any(line.strip() for line in lines[first:number]):
+                yield first, number
+            yield number, number + 1
+            first = number + 1
+    if any(line.strip() for line in lines[first:end]):
+        yield first, end
 
 
 def _find_paragraphs(lines: list[str]) -> list[Block]:
@@ -147,27 +162,6 @@ def _find_paragraphs(lines: list[str]) -> list[Block]:
     if start < len(lines):
         blocks.append(Block(start, len(lines)))
     return blocks
-
-
-def _find_records(lines: list[str]) -> list[Block]:
-    return [
-        Block(number, number + 1, "", None, True, *_parse_record(line))
-        for number, line in enumerate(lines)
-        if line.strip()
-    ]
-
-
-def _parse_record(line: str) -> tuple[str, int | None]:
-    """Return (author, day) of a JSON record by its fields; ("", None) if the line is no JSON object."""
-    try:
-        record = json.loads(line) if len(line) <= MAX_LINE_CHARACTERS else None
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        return "", None
-    author = next((value for key in _AUTHOR_FIELDS if isinstance(value := record.get(key), str) and value), "")
-    day = next((day_number for key in _DATE_FIELDS if (day_number := parse_day(record.get(key))) is not None), None)
-    return author[:80], day
 
 
 def _find_turns(lines: list[str], dialogue: Dialogue | None) -> list[Block]:
@@ -260,6 +254,5 @@ def _find_code_blocks(lines: list[str]) -> list[Block]:
 
 _BLOCK_FINDERS: dict[TextKind, Callable[[list[str]], list[Block]]] = {
     "code": _find_code_blocks,
-    "records": _find_records,
     "text": _find_paragraphs,
 }

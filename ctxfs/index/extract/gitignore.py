@@ -4,6 +4,7 @@ Every principal that may write a file may write a `.gitignore`, so it is read on
 git never matches (`.godot\\`, an unclosed bracket) is skipped; the others apply.
 """
 
+import codecs
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ MAX_LINES = 5_000
 MAX_PATTERN_CHARACTERS = 1_000
 # Total of the patterns that need a regular expression: each of them is tried with each path.
 MAX_EXPRESSION_CHARACTERS = 16_000
-_BOM = "\ufeff"
 _SPECIAL = frozenset("*?[\\")
 _POSIX_CLASSES = {
     "alnum": ("09", "AZ", "az"),
@@ -67,7 +67,7 @@ class PatternFile:
         expressions: list[_Expression] = []
         remaining = MAX_EXPRESSION_CHARACTERS
         for number, text in enumerate(lines):
-            line = _parse_line(text)
+            line = _parse_line(_to_bytes(text))
             name = line.pattern.removeprefix("**/")
             if not line.pattern or len(line.pattern) > MAX_PATTERN_CHARACTERS:
                 continue
@@ -83,6 +83,7 @@ class PatternFile:
 
     def decide(self, parts: Sequence[str], *, is_directory: bool) -> bool | None:
         """Return True if the path is ignored, False if it is re-included, None if no pattern matches it."""
+        parts = [_to_bytes(part) for part in parts]
         name = parts[-1]
         best_number, is_ignored = -1, None
         for table, key in (
@@ -107,8 +108,13 @@ class PatternFile:
 
 def parse_pattern_file(data: bytes) -> PatternFile:
     """Return the patterns of a file with this content, up to `MAX_FILE_BYTES` and `MAX_LINES`."""
-    text = data[:MAX_FILE_BYTES].decode("utf-8", "surrogateescape").removeprefix(_BOM)
+    text = data[:MAX_FILE_BYTES].removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     return PatternFile(text.split("\n", MAX_LINES)[:MAX_LINES])
+
+
+def _to_bytes(name: str) -> str:
+    """Return a name with a character for each of its bytes: `?` and `[…]` match one byte in git."""
+    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _parse_line(text: str) -> _Line:

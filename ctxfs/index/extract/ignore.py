@@ -1,4 +1,4 @@
-"""Ignore rules of a source: its .gitignore files, its exclude patterns, and the folders of version control."""
+"""Ignore rules of a source: .gitignore and .git/info/exclude, its exclude patterns, and the folders of version control."""
 
 import contextlib
 import os
@@ -7,6 +7,7 @@ from ctxfs.index.extract.gitignore import MAX_FILE_BYTES, PatternFile, parse_pat
 from ctxfs.policy.evaluate import is_repository
 from ctxfs.store import rooted_fs
 
+_PATTERN_FILES = ((".git", "info", "exclude"), (".gitignore",))
 _ALWAYS_IGNORED = ("__pycache__", "node_modules", ".ctxfs")
 MAX_DEPTH = 256  # names of a path; deeper files are listed and not indexed
 
@@ -46,20 +47,20 @@ class IgnoreRules:
         )
 
     def _load_patterns_above(self, folder: tuple[str, ...]) -> tuple[tuple[int, PatternFile], ...]:
-        """Return (depth, patterns) of each folder from the root down to `folder` that has a `.gitignore`."""
+        """Return (depth, patterns) of the files in the folders from the root down to `folder`."""
         patterns = self._patterns_by_folder.get(folder)
         if patterns is None:
             above = self._load_patterns_above(folder[:-1]) if folder else ()
-            own_patterns = self._read_patterns(folder)
-            patterns = self._patterns_by_folder[folder] = (
-                above if own_patterns is None else (*above, (len(folder), own_patterns))
-            )
+            # In git the patterns of a file that is nearer take precedence; those of the repository come last.
+            own_files = (self._read_patterns((*folder, *names)) for names in _PATTERN_FILES)
+            own_patterns = tuple((len(folder), patterns) for patterns in own_files if patterns is not None)
+            patterns = self._patterns_by_folder[folder] = (*above, *own_patterns)
         return patterns
 
-    def _read_patterns(self, folder: tuple[str, ...]) -> PatternFile | None:
-        """Return the patterns of a folder; None unless its `.gitignore` is a regular file, as in git."""
+    def _read_patterns(self, parts: tuple[str, ...]) -> PatternFile | None:
+        """Return the patterns in a file; None unless it is a regular file in a folder that is no link, as in git."""
         try:
-            return parse_pattern_file(rooted_fs.read_head(self._root, (*folder, ".gitignore"), MAX_FILE_BYTES))
+            return parse_pattern_file(rooted_fs.read_head(self._root, parts, MAX_FILE_BYTES))
         except OSError:
             return None
 

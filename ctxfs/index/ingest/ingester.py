@@ -14,7 +14,6 @@ from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.engines.embedding_requests import EmbeddingRequests
 from ctxfs.index.engines.fulltext import FullText, FullTextDocument
 from ctxfs.index.engines.word_split import split_words
-from ctxfs.index.extract.chunks import MAX_LINE_CHARACTERS
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.extract.file_reader import (
     LABEL_PREFIX,
@@ -350,11 +349,15 @@ class Ingester:
         attributes = filter_values(self._catalog.attributes(file))
         confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
         chunks = self._catalog.chunks_of(file)
-        texts = [split_words(text) for _, _, text, _ in chunks]
+        texts = [split_words(row[2]) for row in chunks]
         has_neighbours = ranks_with_neighbours(kind, [row[3] for row in chunks])
         is_text_extracted = is_extracted(path) or kind == "mail"
-        for index, (chunk, heading, text, author) in enumerate(chunks):
-            is_cut = is_text_extracted or any(len(line) >= MAX_LINE_CHARACTERS for line in text.split("\n"))
+        for index, (chunk, heading, text, author, first, last) in enumerate(chunks):
+            # A literal may begin in one piece of a long line and end in the next.
+            is_cut = is_text_extracted or any(
+                first <= row[5] and row[4] <= last
+                for row in (*chunks[max(index - 1, 0) : index], *chunks[index + 1 : index + 2])
+            )
             neighbours = join_neighbours(texts, index) if has_neighbours else ""
             yield FullTextDocument(
                 chunk, file, texts[index], heading, path, kind, mtime_ns, attributes, confidence,

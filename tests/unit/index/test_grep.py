@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ctxfs.index.extract.chunks import MAX_LINE_CHARACTERS
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.grep import Matcher, scan, split_paths
 from ctxfs.index.search.regex_literals import MIN_LITERAL_CHARS, needed_literals
@@ -161,7 +160,7 @@ def test_keywords_find_the_files_that_a_scan_finds(
     single = [word for word in some if " " not in word]
     wanted = set()
     for name, whole in FILES.items():
-        text = "\n".join(line[:MAX_LINE_CHARACTERS] for line in whole.split("\n"))
+        text = whole
         if name in ("binary.bin", "ignored.md") or any(holds(text, word) for word in none):
             continue
         if all(holds(text, word) for word in every) if every else any(holds(text, word) for word in single):

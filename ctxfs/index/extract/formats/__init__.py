@@ -13,11 +13,14 @@ from dataclasses import replace
 from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS, TARGET_CHARACTERS, is_title
 from ctxfs.index.extract.chunks import Chunk, split_into_chunks
 from ctxfs.index.extract.formats.mail_detection import is_mail, is_mailbox, may_be_mail
+from ctxfs.index.extract.pieces import split_text
 from ctxfs.index.extract.text_decoding import read_text
 
 _PDF_SUFFIX = ".pdf"
 _FORMATS = {
-    ".html": "HTML", ".htm": "HTML", ".xhtml": "HTML", ".eml": "mail", ".mbox": "mail", _PDF_SUFFIX: "PDF",
+    ".html": "HTML", ".htm": "HTML", ".xhtml": "HTML", ".eml": "mail", ".mbox": "mail", _PDF_SUFFIX: "PDF", ".json": "JSON",
+    ".geojson": "JSON", ".har": "JSON", ".webmanifest": "JSON", ".jsonl": "JSON lines", ".ndjson": "JSON lines",
+    ".ipynb": "notebook",
 }  # fmt: skip
 _PDF_SIZE_FACTOR = 10
 MAX_CHUNKS = 20_000
@@ -86,7 +89,28 @@ def _read_format(name: str, data: bytes) -> Iterable[Chunk]:
         from ctxfs.index.extract.formats.mail import read_mail
 
         return join_passages(read_mail(data, is_mbox=_suffix_of(name) == ".mbox" or is_mailbox(data)))
+    if file_format in ("JSON", "JSON lines", "notebook"):
+        return _read_json_format(name, file_format, text)
     return split_into_chunks(name, text)
+
+
+def _read_json_format(name: str, file_format: str, text: str) -> Iterable[Chunk]:
+    """Return the chunks of a text in JSON: of a notebook, a chat, JSON lines, or else its lines."""
+    from ctxfs.index.extract.formats.json_text import read_json, read_json_lines
+
+    passages: Iterable[Chunk] | None = None
+    if file_format == "JSON lines":
+        return read_json_lines(text)
+    if file_format == "notebook":
+        from ctxfs.index.extract.formats.notebook import read_notebook
+
+        passages = read_notebook(text)
+        passages = join_passages(passages) if passages is not None else None
+    else:
+        from ctxfs.index.extract.formats.chat_exports import read_chat_export
+
+        passages = read_chat_export(text)
+    return passages if passages is not None else read_json(name, text)
 
 
 def _replace_surrogates(chunk: Chunk) -> Chunk:
@@ -128,13 +152,5 @@ def _can_join(one: Chunk, other: Chunk) -> bool:
 
 def _split_passage(passage: Chunk) -> Iterator[Chunk]:
     """Yield even parts of a passage of at most MAX_CHUNK_CHARACTERS, cut at line ends or spaces where there are any."""
-    remaining = passage.text.strip()
-    while len(remaining) > MAX_CHUNK_CHARACTERS:
-        ideal = len(remaining) / max(2, round(len(remaining) / TARGET_CHARACTERS))
-        least, most = int(ideal * 0.8), min(int(ideal * 1.2), MAX_CHUNK_CHARACTERS)
-        end = max(remaining.rfind("\n", least, most), remaining.rfind(" ", least, most))
-        end = end if end > 0 else most
-        yield replace(passage, text=remaining[:end].rstrip())
-        remaining = remaining[end:].lstrip()
-    if remaining:
-        yield replace(passage, text=remaining)
+    for text in split_text(passage.text):
+        yield replace(passage, text=text)
