@@ -7,12 +7,13 @@ from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS, TARGET_CHARACTERS
 
 _OPAQUE_RUN = re.compile(r"[A-Za-z0-9+/=_-]{400,}+")
 _MAX_RUN_HEAD = 100
+CUT_MARK = "\u22ef"  # stands for text that is left out
 _CUT_DEVIATION = 0.2
 
 
 def shorten_opaque_runs(text: str) -> str:
     """Return a text with only the head of each run of 400 letters and digits, such as base64: nothing searches for its rest."""
-    return _OPAQUE_RUN.sub(lambda match: f"{match[0][:_MAX_RUN_HEAD]}…", text) if len(text) >= 400 else text
+    return _OPAQUE_RUN.sub(lambda match: f"{match[0][:_MAX_RUN_HEAD]}{CUT_MARK}", text) if len(text) >= 400 else text
 
 
 def split_text(text: str, most: int = MAX_CHUNK_CHARACTERS) -> Iterator[str]:

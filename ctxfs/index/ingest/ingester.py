@@ -28,6 +28,7 @@ from ctxfs.index.extract.file_reader import (
 from ctxfs.index.extract.formats import UnreadableFile, is_extracted, size_limit
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.extract.noise_rules import NoiseRules
+from ctxfs.index.extract.pieces import CUT_MARK
 from ctxfs.index.ingest.crash_records import CrashRecords
 from ctxfs.index.options import IndexedRoot
 from ctxfs.model.noise import is_marker
@@ -354,9 +355,13 @@ class Ingester:
         is_text_extracted = is_extracted(path) or kind == "mail"
         for index, (chunk, heading, text, author, first, last) in enumerate(chunks):
             # A literal may begin in one piece of a long line and end in the next.
-            is_cut = is_text_extracted or any(
-                first <= row[5] and row[4] <= last
-                for row in (*chunks[max(index - 1, 0) : index], *chunks[index + 1 : index + 2])
+            is_cut = (
+                is_text_extracted
+                or CUT_MARK in text
+                or any(
+                    first <= row[5] and row[4] <= last
+                    for row in (*chunks[max(index - 1, 0) : index], *chunks[index + 1 : index + 2])
+                )
             )
             neighbours = join_neighbours(texts, index) if has_neighbours else ""
             yield FullTextDocument(

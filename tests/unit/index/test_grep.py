@@ -167,3 +167,20 @@ def test_keywords_find_the_files_that_a_scan_finds(
             wanted.add(f"knowledge/c/{name}")
     hits = live.searcher.search(parse_query(question), ROOT, 1000).hits if every or single else ()
     assert {hit.path for hit in hits} == wanted
+
+
+def test_grep_finds_a_literal_that_no_piece_of_a_long_line_has(live: Live) -> None:
+    words = " ".join(f"w{number:05}" for number in range(4_000))
+    files = {
+        "run.txt": f"a {'QUJD' * 400}Zz9q{'QUJD' * 400} b\n",
+        "words.log": f"{words}\n",
+        "a.jsonl": '{"text": "one\\ntwo \\u00e9"}\n',
+    }
+    for name, text in files.items():
+        (live.corpus / name).write_text(text)
+    live.catch_up(*files)
+    for literal, name in [("Zz9q", "run.txt"), ("\\ntwo", "a.jsonl"), ("\\u00e9", "a.jsonl"), ('"text": ', "a.jsonl")]:
+        assert f"knowledge/c/{name}" in live.searcher.candidate_files(Matcher(re.escape(literal)).needed, ROOT), literal
+    for number in range(0, 3_990, 97):
+        literal = f"w{number:05} w{number + 1:05}"
+        assert "knowledge/c/words.log" in live.searcher.candidate_files(Matcher(literal).needed, ROOT), literal
