@@ -1,7 +1,7 @@
 """Search quality for files of code: questions with the files that answer them.
 
 `python -m benchmarks.code_files [--questions TSV [--tree FOLDER]] [--commits REPOSITORY]… [--budget 2000] [--keep DIR]
-[--leave-one-out]`
+[--leave-one-out] [--identifiers]`
 
 --questions: a tab-separated file with a question and the files (comma-separated) of which one should come first, about
 the tree in a folder [default: Python's library, as `make run` adds it]. --commits: a repository of git; a question is
@@ -9,10 +9,13 @@ the subject of a commit, and the answers are the one to four files that it chang
 HEAD. Figures: share of questions whose first file is right, nDCG@10 over distinct files (all right files count), and
 the share of a context's tokens in right files. Exit code 1 if hybrid search is behind full text in a collection.
 
+--identifiers: also the share of names, defined once in the Python of a tree, whose definition is the first hit.
+
 --leave-one-out fits the weights of code on all collections but one, and prints the figures of that one.
 """
 
 import argparse
+import ast
 import json
 import math
 import os
@@ -136,6 +139,37 @@ def show_modes(session: LocalSession, collection: Collection, budget: int) -> di
     return by_mode
 
 
+def show_identifiers(session: LocalSession, collection: Collection) -> None:
+    """Print the share of names, defined once in the Python of a tree, of which the first hit is the definition."""
+    defined: dict[str, list[tuple[str, int, int]]] = {}
+    for file in sorted(collection.tree.rglob("*.py")):
+        path = file.relative_to(collection.tree)
+        if not set(_LIBRARY_EXCLUDES) & set(path.parts):
+            for name, node in _definitions_in(file):
+                defined.setdefault(name, []).append(
+                    (f"knowledge/{collection.name}/{path}", node.lineno, node.end_lineno or 0)
+                )
+    names = [(name, places[0]) for name, places in sorted(defined.items()) if len(places) == 1 and len(name) > 3]
+    names = names[:: max(1, len(names) // _MAX_COMMITS)][:_MAX_COMMITS]
+    right = 0
+    for name, (path, first, last) in names:
+        hits = session.call("search", question=name, below="knowledge", limit=1)["hits"]
+        right += any(hit["path"] == path and hit["first"] <= last and hit["last"] >= first for hit in hits)
+    print(
+        f"{collection.name} identifiers: {right / max(len(names), 1):.3f} of {len(names)} have their definition first"
+    )
+
+
+def _definitions_in(file: Path) -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]]:
+    try:
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    except (SyntaxError, ValueError):
+        return []
+    return [
+        (node.name, node) for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ]
+
+
 def _open_collections(arguments: argparse.Namespace, scratch: Path) -> Iterator[tuple[Collection, LocalSession]]:
     collections = [read_questions(arguments.questions, arguments.tree)] if arguments.questions else []
     collections += [read_commits(repository, scratch / "trees") for repository in arguments.commits]
@@ -154,6 +188,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=2000, help="tokens of a context; 0: only search")
     parser.add_argument("--keep", type=Path, help="keep the stores here, and use those that are there")
     parser.add_argument("--leave-one-out", action="store_true")
+    parser.add_argument("--identifiers", action="store_true")
     arguments = parser.parse_args()
     behind = []
     with tempfile.TemporaryDirectory(prefix="ctxfs-code-") as scratch:
@@ -168,6 +203,8 @@ def main() -> None:
             return
         for collection, session in opened:
             by_mode = show_modes(session, collection, arguments.budget)
+            if arguments.identifiers:
+                show_identifiers(session, collection)
             if by_mode["hybrid"] < by_mode["words"]:
                 behind.append(collection.name)
     if behind:

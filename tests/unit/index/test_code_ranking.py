@@ -95,6 +95,15 @@ def test_question_that_is_an_identifier_finds_its_definition_first(index: Index)
     assert index.ask("Server.open_pool_later").hits[0].path == "knowledge/c/server.py"
 
 
+def test_definition_that_shares_its_chunk_is_found_first(index: Index) -> None:
+    (index.corpus / "small.py").write_text(
+        "class Kettle:\n    def boil(self):\n        pass\n\n    def pour_out(self):\n        pass\n"
+    )
+    (index.corpus / "uses.py").write_text("".join(f"kettle{n}.pour_out(pour_out, pour_out)\n" for n in range(30)))
+    index.follower.scan_all()
+    assert index.ask("pour_out").hits[0].path == "knowledge/c/small.py"
+
+
 @pytest.mark.parametrize(
     ("question", "identifier"),
     [
