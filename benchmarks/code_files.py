@@ -143,11 +143,11 @@ def show_identifiers(session: LocalSession, collection: Collection) -> None:
     """Print the share of names, defined once in the Python of a tree, of which the first hit is the definition."""
     defined: dict[str, list[tuple[str, int, int]]] = {}
     for file in sorted(collection.tree.rglob("*.py")):
-        path = file.relative_to(collection.tree)
-        if not set(_LIBRARY_EXCLUDES) & set(path.parts):
+        relative_path = file.relative_to(collection.tree)
+        if not set(_LIBRARY_EXCLUDES) & set(relative_path.parts):
             for name, node in _definitions_in(file):
                 defined.setdefault(name, []).append(
-                    (f"knowledge/{collection.name}/{path}", node.lineno, node.end_lineno or 0)
+                    (f"knowledge/{collection.name}/{relative_path}", node.lineno, node.end_lineno or 0)
                 )
     names = [(name, places[0]) for name, places in sorted(defined.items()) if len(places) == 1 and len(name) > 3]
     names = names[:: max(1, len(names) // _MAX_COMMITS)][:_MAX_COMMITS]
