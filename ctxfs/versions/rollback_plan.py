@@ -167,9 +167,9 @@ class RollbackPlanner:
             commit = steps[seq].commit if seq in steps else ledger.index.commit(seq)
             state, other = ledger.state(commit.tree, parts), history[-1][1]
             if seq not in steps:
-                earlier = (pair for pair in reversed(history) if are_alike(pair[0], state))
-                known = next(earlier, None) if commit.op in _ROLLBACKS else None
-                other = known[1] if known is not None else commit
+                equal_pairs = (pair for pair in reversed(history) if are_alike(pair[0], state))
+                earlier = next(equal_pairs, None) if commit.op in _ROLLBACKS else None
+                other = earlier[1] if earlier is not None else commit
             history.append((state, other))
         if history[-1][1] is None and not are_alike(history[-1][0], ledger.state(ledger.tree, parts)):
             return ledger.head

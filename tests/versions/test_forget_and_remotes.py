@@ -316,3 +316,27 @@ def test_conflict_copy_of_an_older_name_is_used_again(pair: tuple[Past, Past]) -
     two.version(old, "one's", BOB)
     share(one, two)
     assert sorted(path.name for path in (two.tree / "memory/a").iterdir()) == ["x.md", old.rpartition("/")[2]]
+
+
+def test_pull_of_a_path_that_is_scratch_here_keeps_both_contents(
+    pair: tuple[Past, Past], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other store is of an earlier release, which has versions of such files."""
+    one, two = pair
+    one.version("memory/a/x.md", "first")
+    share(one, two)
+    with monkeypatch.context() as patch:
+        patch.setattr("ctxfs.versions.recording.scratch.ScratchRules.reason", lambda *_: "")
+        one.version("memory/a/x.md~", "the other's backup")
+        one.version("pad/job/node_modules/a.js", "theirs")
+    two.write("memory/a/x.md~", "a backup of this store", BOB)
+    two.write("pad/job/node_modules/b.js", "ours", BOB)
+    two.archive.commit()
+    share(one, two)
+    texts = {path.read_text() for path in (two.tree / "memory/a").iterdir()}
+    assert texts == {"first", "the other's backup", "a backup of this store"}
+    assert (two.tree / "pad/job/node_modules/a.js").read_text() == "theirs"
+    assert (two.tree / "pad/job/node_modules/b.js").read_text() == "ours"
+    assert not (one.tree / "pad/job/node_modules/b.js").exists(), "scratch is not pushed"
+    for store in pair:
+        check_sound(store)

@@ -94,7 +94,8 @@ class Capture:
         if len(parts) > MAX_PATH_NAMES:
             unversioned.add(path, f"it lies in more than {MAX_PATH_NAMES} directories")
             return fallback
-        if self._is_storing and head.entry is None and (reason := self._scratch.reason(parts, stat)):
+        may_be_scratch = self._is_storing and head.entry is None and not self._ledger.scratch.is_tracked(path)
+        if may_be_scratch and (reason := self._scratch.reason(parts, stat)):
             self._leave_out(path, parts, stat, reason)
             return head
         try:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat as st
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ctxfs.model.noise import Noise, NoiseClassifier, final_names, is_editor_file
 from ctxfs.store.folder_probe import HostFolders
@@ -58,6 +58,15 @@ class ScratchList:
 
     def __init__(self) -> None:
         self._reasons: dict[bytes, str] = {}
+        self._tracked: set[bytes] = set()
+
+    def track(self, paths: Iterable[bytes]) -> None:
+        """Let versions record these paths like any other."""
+        self._tracked.update(paths)
+
+    def is_tracked(self, path: bytes) -> bool:
+        """Return True for a path that versions record in spite of its name."""
+        return path in self._tracked
 
     def add(self, path: bytes, reason: str) -> None:
         """Add a path. Beyond `MAX_LISTED_PATHS` paths are not counted."""

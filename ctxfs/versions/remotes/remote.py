@@ -231,6 +231,8 @@ class Remotes:
                 return self._record_merge(merge, theirs, new_commits, actor, name)
             head = ledger.head
             rollback.commit_rescued(applied)
+            # Scratch at a path of the remote gets a version, so that both contents are merged.
+            ledger.scratch.track(path for path, reason in applied.left.items() if reason is UnchangedReason.WRITTEN)
             commit(list(applied.left))
             if ledger.head == head and set(applied.left.values()) == {UnchangedReason.OCCUPIED}:
                 return self._record_merge(self._retain_directories(merge, applied), theirs, new_commits, actor, name)
