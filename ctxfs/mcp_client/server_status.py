@@ -23,7 +23,8 @@ class ServerPhase(Enum):
 class ServerStatus:
     """The phase of a connection, and the reason for it if the server is down.
 
-    The reason may contain text of the server: `down` and `server_status_from_wire` make it safe for one line of a terminal, and bound it.
+    The reason may contain text of the server: `down` and `server_status_from_wire` make it safe for one line of a
+    terminal, and bound it.
     """
 
     phase: ServerPhase
