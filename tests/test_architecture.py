@@ -13,7 +13,7 @@ SOURCES = [path for top in ("ctxfs", "mounts", "mcp_server", "tools") for path i
 # library → the one package that may import it (a folder or a file); of the standard library, each file with that module
 ROOMS: dict[str, str | tuple[str, ...]] = {
     "pyfuse3": ("ctxfs/fuse/transports/pyfuse.py", "ctxfs/fuse/mounting.py"),
-    "tantivy": "ctxfs/index/engines/fulltext.py",
+    "tantivy": ("ctxfs/index/engines/fulltext.py", "ctxfs/index/engines/analyzers.py"),
     "hnswlib": "ctxfs/index/engines/vectors.py",
     "onnx": "ctxfs/index/engines/model_build.py",
     "onnxruntime": ("ctxfs/index/engines/embedders/sentence_model.py", "ctxfs/index/engines/model_build.py"),

@@ -2,7 +2,8 @@
 
 Syntax: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `author:`, `since:`, `until:`,
 `mode:words|meaning|hybrid|exact`, and the attributes `tag:`, `alias:`, `link:`, `confidence:>0.8`, `trust:`, `pinned:`, `frozen:`,
-`quarantined:`. Anything that does not parse as one of these is plain words. A query of filters alone matches every file
+`quarantined:`. A dash excludes only where no word of the query looks like an option of a command (`-r`, `--all`).
+Anything that does not parse as one of these is plain words. A query of filters alone matches every file
 that passes them.
 """
 
@@ -13,15 +14,21 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal
 
+from ctxfs.index.normal_form import UNSPACED, fold, fold_name, unspaced_pattern
+
 Mode = Literal["hybrid", "words", "meaning", "exact"]
 _MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning", "exact")
 _FILTER_NAMES = "kind|path|author|since|until|mode|tag|alias|link|confidence|trust|pinned|frozen|quarantined"
 _TERM = re.compile(rf'([+-]?)"([^"]*)"|((?:{_FILTER_NAMES}):"[^"]+"|\S+)')
 _FILTER = re.compile(rf'({_FILTER_NAMES}):(?:"([^"]+)"|(\S+))', re.DOTALL)
+# Options of commands, as people write them into questions: one or two small letters, a number, two dashes.
+_OPTION = re.compile(r"-(?:-\w.*|[^\W_]|\d[\d.,]*|[a-z]{2}|[^\W_]+=.*)", re.DOTALL)
 _CONFIDENCE = re.compile(r"(<=|>=|<|>|=)?(\d+(?:\.\d+)?|\.\d+)")
 _EPSILON = 1e-9
 _PUNCTUATION = "?!.,;:\"'()[]"
 _POSSESSIVE = ("'s", "\u2019s", "'", "\u2019")
+_SPACED_LETTER = rf"[^\W{UNSPACED}]"
+_BOUNDARY_BEFORE, _BOUNDARY_AFTER = f"(?<!{_SPACED_LETTER})", f"(?!{_SPACED_LETTER})"
 _AGE = re.compile(r"(\d{1,5})([smhdw])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -82,7 +89,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Keywords:
-    """Whole words and phrases, matched literally except for case.
+    """Whole words and phrases, matched in the normal form: regardless of case, accents and typographic variants.
 
     A file satisfies them if it contains all of `every` (if that is empty: at least one of `some`), and none of `none`.
     """
@@ -94,12 +101,18 @@ class Keywords:
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return the number of matches in each text of one file; all 0 if the file does not satisfy the keywords."""
         terms = self.every or self.some
-        counts_by_word = {word: [_count_matches(word, text) for text in texts] for word in (*terms, *self.none)}
+        folded = [fold_name(text) for text in texts]
+        counts_by_word = {word: [_count_matches(word, text) for text in folded] for word in (*terms, *self.none)}
         is_present = {word: any(counts) for word, counts in counts_by_word.items()}
         is_satisfied = all(is_present[w] for w in self.every) if self.every else any(is_present[w] for w in self.some)
         if not is_satisfied or any(is_present[word] for word in self.none):
             return [0] * len(texts)
         return [sum(counts_by_word[word][index] for word in terms) for index in range(len(texts))]
+
+    def count_accented(self, texts: Sequence[str]) -> int:
+        """Return the number of matches of words with accents that have the same accents; 0 if no word has any."""
+        accented = [word for word in self.every or self.some if fold(word) != fold_name(word)]
+        return sum(len(_compile_whole_word(fold(word)).findall(fold(text))) for word in accented for text in texts)
 
 
 def strip_word(word: str) -> str:
@@ -111,15 +124,23 @@ def strip_word(word: str) -> str:
 
 
 def _count_matches(word: str, text: str) -> int:
-    return len(_compile_whole_word(word).findall(text))
+    return len(_compile_whole_word(fold_name(word)).findall(text))
 
 
 @lru_cache(maxsize=256)
 def _compile_whole_word(word: str) -> re.Pattern[str]:
-    """Return a case-insensitive pattern that matches only whole words; a space matches any white space."""
+    """Return a pattern that matches a folded word only as a whole; a space matches any white space.
+
+    Scripts without spaces have no whole words: next to their characters, a match may begin and end anywhere.
+    """
     body = r"\s+".join(map(re.escape, word.split()))
-    lookbehind, lookahead = r"(?<!\w)" if word[:1].isalnum() else "", r"(?!\w)" if word[-1:].isalnum() else ""
-    return re.compile(lookbehind + body + lookahead, re.IGNORECASE)
+    return re.compile(
+        f"{_BOUNDARY_BEFORE if _is_spaced(word[:1]) else ''}{body}{_BOUNDARY_AFTER if _is_spaced(word[-1:]) else ''}"
+    )
+
+
+def _is_spaced(character: str) -> bool:
+    return character.isalnum() and unspaced_pattern().match(character) is None
 
 
 def parse_query(text: str, now: datetime | None = None) -> Query:
@@ -133,7 +154,9 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
     attributes: list[tuple[str, str]] = []
     confidence: tuple[float, float] | None = None
     mode: Mode = "hybrid"
-    for sign, phrase, word in _TERM.findall(text):
+    terms = _TERM.findall(text)
+    can_exclude = not any(_OPTION.fullmatch(word.rstrip(_PUNCTUATION)) for _, _, word in terms)
+    for sign, phrase, word in terms:
         if not word:
             if phrase.strip():
                 lists[{"+": "must", "-": "not"}.get(sign, "phrase")].append(phrase)
@@ -141,7 +164,7 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
         match = _FILTER.fullmatch(word)
         value = (match[2] or match[3]).strip('"') if match is not None else ""
         if match is None or not value:
-            _add_word(word, words, lists)
+            _add_word(word, words, lists, can_exclude=can_exclude)
             continue
         name = match[1]
         moment = parse_time(value, now or datetime.now(UTC)) if name in ("since", "until") else None
@@ -188,11 +211,11 @@ def _parse_confidence(text: str) -> tuple[float, float] | None:
     }.get(match[1], (value, 1.0))
 
 
-def _add_word(word: str, words: list[str], lists: dict[str, list[str]]) -> None:
+def _add_word(word: str, words: list[str], lists: dict[str, list[str]], *, can_exclude: bool) -> None:
     bare = word[1:]
     if word[0] == "+" and bare[:1].isalnum():
         lists["must"].append(bare)
-    elif word[0] == "-" and bare[:1].isalnum():
+    elif word[0] == "-" and bare[:1].isalnum() and can_exclude:
         lists["not"].append(bare)
     else:
         words.append(word)

@@ -1,4 +1,4 @@
-"""The full-text index. No other file imports tantivy.
+"""The full-text index. Only this file and `analyzers.py` import tantivy.
 
 A document is one chunk: its number, its file's number, the words of text, heading and path, and exact filter terms.
 `word_split.py` splits the text into words, and tantivy stems them.
@@ -13,8 +13,11 @@ from pathlib import Path as HostPath
 
 import tantivy
 
+from ctxfs.index.engines.analyzers import analyse_split, build_analyzer, build_gram_analyzer
 from ctxfs.index.engines.corruption import CorruptIndex, detect_corruption
-from ctxfs.index.engines.word_split import author_terms, content_words, split_words
+from ctxfs.index.engines.languages import detect_languages, remove_function_words, script_language
+from ctxfs.index.engines.word_split import author_terms, content_words, split_phrase, split_question_word, split_words
+from ctxfs.index.normal_form import fold_literal, fold_name, normalise
 from ctxfs.index.query import Query
 from ctxfs.model.path import Path, printable
 
@@ -30,6 +33,8 @@ FIELDS = (("text", 1.0), ("heading", 0.4), ("symbol", 1.2), ("path", 0.6))
 _AROUND = "around"
 _GRAMS = "grams"
 _GRAM_ANALYZER = "ctxfs-grams"
+# The terms of one word of a question, of which the best counts.
+Alternatives = tuple[str, ...]
 _CUT_MARK = "\x00\x01\x02"  # in the trigrams of a truncated chunk
 
 
@@ -71,32 +76,28 @@ def _build_schema() -> tantivy.Schema:
     return builder.build()
 
 
-def _build_analyzer() -> tantivy.TextAnalyzer:
-    return (
-        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
-        .filter(tantivy.Filter.lowercase())
-        .filter(tantivy.Filter.remove_long(80))
-        .filter(tantivy.Filter.stemmer("english"))
-        .build()
-    )
-
-
-@lru_cache(maxsize=1)
-def _get_shared_analyzer() -> tantivy.TextAnalyzer:
-    return _build_analyzer()
-
-
 def analyse(text: str) -> list[str]:
-    """Return the index terms of `text`."""
-    return list(_get_shared_analyzer().analyze(split_words(text)))
-
-
-def _build_gram_analyzer() -> tantivy.TextAnalyzer:
-    """Build an analyser for lower-case character trigrams, which index the literals of regular expressions."""
-    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.ngram(3, 3, False)).filter(tantivy.Filter.lowercase()).build()
+    """Return the index terms of the words of `text`, one a word, without their other forms."""
+    return analyse_split(split_phrase(text))
 
 
 _cached_split_words = lru_cache(maxsize=1024)(split_words)  # cached, because every chunk of a file has the same path
+
+
+def question_terms(words: Sequence[str]) -> list[Alternatives]:
+    """Return the distinct terms of the words of a question, without function words, each with its other forms.
+
+    The other forms are the accented word, and its stem in the language of the question.
+    """
+    languages = detect_languages(normalise(" ".join(words)), minimum=1)
+    scripts = {script_language(word[:1]) for word in words} - {""}
+    content = remove_function_words(content_words(words), (*languages, *scripts))
+    groups = (
+        tuple(dict.fromkeys(term for form in forms for term in analyse_split(form)))
+        for word in content
+        for forms in split_question_word(word, languages)
+    )
+    return [group for group in dict.fromkeys(groups) if group]
 
 
 class FullText:
@@ -120,7 +121,7 @@ class FullText:
             # Another schema or a damaged file: the index is derived data, so it is rebuilt.
             shutil.rmtree(folder)
             self._open(make)
-        self._grams = _build_gram_analyzer()
+        self._grams = build_gram_analyzer()
 
     def _open(self, make: bool) -> None:
         self._exists = make or (self.folder / "meta.json").exists()
@@ -128,8 +129,8 @@ class FullText:
             self.folder.mkdir(parents=True, exist_ok=True)
         with detect_corruption("words"):
             self._index = tantivy.Index(self._schema, path=str(self.folder) if self._exists else None)
-            self._index.register_tokenizer(_ANALYZER, _build_analyzer())
-            self._index.register_tokenizer(_GRAM_ANALYZER, _build_gram_analyzer())
+            self._index.register_tokenizer(_ANALYZER, build_analyzer())
+            self._index.register_tokenizer(_GRAM_ANALYZER, build_gram_analyzer())
             self._index.config_reader("manual")
             self._searcher = self._index.searcher()
 
@@ -197,7 +198,7 @@ class FullText:
     def files_with_literals(self, needed: Sequence[Collection[str]], below: Path) -> list[int]:
         """Return the sorted numbers of the files with a chunk that may contain a text of each set in `needed`.
 
-        Each text has three characters or more.
+        Each text has three characters or more in the form of `fold_literal`.
         """
         required = [
             tantivy.Query.boolean_query(
@@ -223,7 +224,7 @@ class FullText:
         return sorted({int(file) for file in files if file is not None})
 
     def _build_literal_query(self, text: str) -> tantivy.Query:
-        grams = dict.fromkeys(self._grams.analyze(text))
+        grams = dict.fromkeys(self._grams.analyze(fold_literal(text)))
         return tantivy.Query.boolean_query(
             [(tantivy.Occur.Must, self._build_term_query(_GRAMS, gram)) for gram in grams]
         )
@@ -232,9 +233,9 @@ class FullText:
         """Return the index terms of `text`."""
         return analyse(text)
 
-    def question_terms(self, query: Query) -> list[str]:
-        """Return the distinct terms of a query's words, without function words."""
-        return list(dict.fromkeys(term for word in content_words(query.words) for term in self.terms(word)))
+    def question_terms(self, query: Query) -> list[Alternatives]:
+        """Return the distinct terms of a query's words, without function words, each with its other forms."""
+        return question_terms(query.words)
 
     def required_terms(self, query: Query) -> list[str]:
         """Return the terms of the phrases and words that a query requires."""
@@ -274,10 +275,8 @@ class FullText:
         return [(int(chunk), float(score)) for chunk, (score, _) in zip(chunks, hits, strict=True) if chunk is not None]
 
     def _build_query(self, query: Query, below: Path, around: bool = False) -> tantivy.Query | None:
-        should = [
-            self._build_term_query(_AROUND, term) if around else self._build_any_field_query(term)
-            for term in self.question_terms(query)
-        ]
+        fields = ((_AROUND, 1.0),) if around else FIELDS
+        should = [self._build_alternatives_query(terms, fields) for terms in self.question_terms(query)]
         clauses: list[tuple[tantivy.Occur, tantivy.Query]] = [(tantivy.Occur.Should, part) for part in should]
         for required in (*query.phrases, *query.must):
             phrase = self._build_phrase_query(required)
@@ -303,8 +302,10 @@ class FullText:
         if query.kinds:
             groups.append([self._build_term_query("kind", kind) for kind in query.kinds])
         if query.authors:
-            groups.append([self._build_term_query("author", name.lower()) for name in query.authors])
-        groups.extend([self._build_term_query("attribute", f"{name}={value}")] for name, value in query.attributes)
+            groups.append([self._build_term_query("author", fold_name(name)) for name in query.authors])
+        groups.extend(
+            [self._build_term_query("attribute", f"{name}={fold_name(value)}")] for name, value in query.attributes
+        )
         if query.confidence is not None:
             low, high = query.confidence
             groups.append([tantivy.Query.range_query(self._schema, "confidence", tantivy.FieldType.Float, low, high)])
@@ -329,16 +330,23 @@ class FullText:
     def _build_term_query(self, field: str, value: str) -> tantivy.Query:
         return tantivy.Query.term_query(self._schema, field, value)
 
-    def _build_any_field_query(self, term: str) -> tantivy.Query:
-        parts = [tantivy.Query.boost_query(self._build_term_query(field, term), boost) for field, boost in FIELDS]
-        return tantivy.Query.disjunction_max_query(parts, 0.2)
+    def _build_alternatives_query(
+        self, terms: Sequence[str], fields: Sequence[tuple[str, float]] = FIELDS
+    ) -> tantivy.Query:
+        """Match any of the terms in any of the fields; the best match counts, and a fifth of the others."""
+        parts = [
+            tantivy.Query.boost_query(self._build_term_query(field, term), boost)
+            for term in terms
+            for field, boost in fields
+        ]
+        return parts[0] if len(parts) == 1 else tantivy.Query.disjunction_max_query(parts, 0.2)
 
     def _build_phrase_query(self, text: str) -> tantivy.Query | None:
         terms = self.terms(text)
         if not terms:
             return None
         if len(terms) == 1:
-            return self._build_any_field_query(terms[0])
+            return self._build_alternatives_query(terms[:1])
         return _combine_any([tantivy.Query.phrase_query(self._schema, field, list(terms)) for field, _ in FIELDS])
 
 
@@ -376,7 +384,7 @@ class FullTextWriter:
         out.add_unsigned("file", document.file)
         out.add_unsigned("mtime", max(0, document.mtime_ns))
         out.add_text("text", document.text)
-        out.add_text(_GRAMS, document.raw_text)
+        out.add_text(_GRAMS, fold_literal(document.raw_text))
         if document.is_truncated:
             out.add_text(_GRAMS, _CUT_MARK)
         if document.neighbourhood:
@@ -389,7 +397,7 @@ class FullTextWriter:
         out.add_text("path", _cached_split_words(path))
         out.add_text("kind", document.kind)
         for name, value in document.attributes:
-            out.add_text("attribute", f"{name}={printable(value)}")
+            out.add_text("attribute", f"{name}={fold_name(printable(value))}")
         if document.confidence is not None:
             out.add_float("confidence", document.confidence)
         parts = path.split("/")

@@ -1,17 +1,20 @@
 """Vectorised tokenizer: split many texts into words on byte arrays, because most words need not become objects. Pure.
 
 `getFile_name` splits into `get file name`. The words differ slightly from the terms of the full-text index: whole
-identifiers are left out, and runs of CJK stay as they are. They are the same for every index.
+identifiers are left out. They are the same for every index.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+
+from ctxfs.index.normal_form import fold_name, normalise
 
 Offsets = npt.NDArray[np.intp]
 
@@ -19,6 +22,11 @@ _KEY_BYTES = 2
 _BREAK = b"\x01"
 _NON_WORD = re.compile(r"[^\w]+")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]+")
+_MARKS = re.compile("[\u0300-\u036f]+")
+# Scripts other than Latin: their words are split by the full-text index's own rules.
+_OTHER_SCRIPTS = re.compile(
+    "[\u0370-\u1dff\u2c00-\ud7ff\uf900-\ufaff\ufb07-\ufdff\ufe70-\ufefc\uff66-\uffdc\U00010000-\U0003ffff]"
+)
 _SEPARATOR, _LOWER, _UPPER, _NON_ASCII_BYTE = range(4)
 
 
@@ -73,9 +81,13 @@ class SplitTexts:
         return [(text, self.lowered[begin:end].decode("utf-8", "replace")) for text, begin, end in spans]
 
 
-def split_texts(texts: Sequence[str]) -> SplitTexts:
-    """Split texts into words: runs of letters and digits, cut also before a capital after a small letter."""
-    plain_texts = (text if text.isascii() else _NON_WORD.sub(" ", _NON_ASCII.sub(_lower_match, text)) for text in texts)
+def split_texts(texts: Sequence[str], split: Callable[[str], str], *, should_split_all: bool = False) -> SplitTexts:
+    """Split texts into words: runs of letters and digits, cut also before a capital after a small letter.
+
+    `split` returns the words of a text as the full-text index has them. It splits texts in scripts other than Latin,
+    and all texts with `should_split_all`, which takes ten times as long.
+    """
+    plain_texts = (_split_plainly(text, split, should_split_all) for text in texts)
     joined = (
         _BREAK.join(text.encode("utf-8", "surrogatepass").translate(_BREAK_TO_SPACE) for text in plain_texts) + b" "
     )
@@ -89,5 +101,16 @@ def split_texts(texts: Sequence[str]) -> SplitTexts:
     return SplitTexts(len(texts), joined.lower(), begins, ends, np.searchsorted(breaks, begins))
 
 
-def _lower_match(match: re.Match[str]) -> str:
-    return match[0].lower()
+def _split_plainly(text: str, split: Callable[[str], str], should_split_all: bool) -> str:
+    if should_split_all or _OTHER_SCRIPTS.search(text):
+        return split(text).lower()
+    return text if text.isascii() else _NON_WORD.sub(" ", _NON_ASCII.sub(_fold_match, text))
+
+
+def _fold_match(match: re.Match[str]) -> str:
+    return _fold_run(match[0])
+
+
+@lru_cache(maxsize=4096)
+def _fold_run(run: str) -> str:
+    return fold_name(_MARKS.sub("", normalise(run)))

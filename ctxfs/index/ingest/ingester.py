@@ -13,7 +13,7 @@ from ctxfs.index.engines.catalog_schema import FileStat
 from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.engines.embedding_requests import EmbeddingRequests
 from ctxfs.index.engines.fulltext import FullText, FullTextDocument
-from ctxfs.index.engines.word_split import split_words
+from ctxfs.index.engines.word_split import WORDS_FORMAT, split_words
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.extract.file_reader import (
     LABEL_PREFIX,
@@ -90,14 +90,15 @@ class Ingester:
 
     def recover(self) -> None:
         """Complete the last run: index its pending files, or all files if the full-text index is empty or foreign."""
-        mark, catalog_id = self._words.folder / _CATALOG_MARK, self._catalog.identifier()
-        if not mark.exists() or rooted_fs.read_path(mark).decode("utf-8", "replace") != catalog_id:
-            # The full-text index belongs to another catalog, in which the same numbers denote other chunks.
+        mark, owner = self._words.folder / _CATALOG_MARK, f"{self._catalog.identifier()} {WORDS_FORMAT}"
+        if not mark.exists() or rooted_fs.read_path(mark).decode("utf-8", "replace") != owner:
+            # The full-text index belongs to another catalog, in which the same numbers denote other chunks,
+            # or its words were split by other rules.
             self._catalog.reset_words()
             self._writer.clear()
             self._writer.commit()
             self._words.refresh()
-            mark.write_text(catalog_id)
+            mark.write_text(owner)
         elif self._words.count == 0:
             self._catalog.reset_words()
         self.flush()

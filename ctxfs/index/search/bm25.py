@@ -33,6 +33,7 @@ _MAX_CACHED_WORDS = 200_000
 _MIN_STEM_CHARS = 2  # leading letters that stemming never changes
 
 Counts = npt.NDArray[np.float64]
+Alternatives = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,27 @@ class Statistics:
     document_frequency: Callable[[str, str], int]
 
 
+class _Terms:
+    """The distinct terms of a question, and the columns of those of which the best counts."""
+
+    def __init__(self, groups: Sequence[Alternatives]) -> None:
+        self.all = list(dict.fromkeys(term for group in groups for term in group))
+        columns = {term: column for column, term in enumerate(self.all)}
+        self._groups = [[columns[term] for term in group] for group in groups]
+        self.has_alternatives = len(groups) < len(self.all)
+
+    def combine(self, scores: Counts) -> Counts:
+        """Return the sums over groups of scores [unit, term]: of each group the best, and a fifth of the others."""
+        if not self.has_alternatives and len(self._groups) == len(self.all):
+            total: Counts = scores.sum(axis=1)
+            return total
+        total = np.zeros(len(scores))
+        for columns in self._groups:
+            best = scores[:, columns].max(axis=1)
+            total += best + _OTHER_FIELDS_WEIGHT * (scores[:, columns].sum(axis=1) - best)
+        return total
+
+
 class Bm25:
     """A BM25 scorer with a cache of the stems of words. One thread at a time uses it."""
 
@@ -62,10 +84,16 @@ class Bm25:
         self,
         fields: Mapping[str, float],
         analyse: Callable[[str], Sequence[str]],
+        split: Callable[[str], str],
     ) -> None:
-        """Take the boost of each field in `fields`; `text` is the chunk's own text, `symbol` the heading of code."""
+        """Take the boost of each field in `fields`; `text` is the chunk's own text, `symbol` the heading of code.
+
+        `split` returns the words of a text, `analyse` the terms of split words.
+        """
         self._fields = fields
         self._analyse = analyse
+        self._split = split
+        self._should_split_all = False
         self._cached_words: set[str] = set()
         self._words_by_stem: dict[str, list[str]] = {}
 
@@ -74,25 +102,27 @@ class Bm25:
         units: Units,
         own_chunks: Collection[int],
         near_chunks: Collection[int],
-        terms: Sequence[str],
+        groups: Sequence[Alternatives],
         statistics: Statistics,
     ) -> tuple[dict[int, float], dict[int, float]]:
-        """Return two maps from chunk to score.
+        """Return two maps from chunk to score by terms, of each of `groups` the best.
 
         The first scores the chunks in `own_chunks` by their own words,
         the second those in `near_chunks` together with their neighbours.
         `units` contains all these chunks and the neighbours of those in `near_chunks`, sorted by number.
         """
-        if not units.rows or not terms:
+        if not units.rows or not groups:
             return {}, {}
-        text = self._count_terms(split_texts([row.text for row in units.rows]), terms)
+        terms = _Terms(groups)
+        self._should_split_all = terms.has_alternatives
+        text = self._count_terms(self._split_texts([row.text for row in units.rows]), terms)
         scores = self._score_own(units, text, terms, statistics)
         by_own = {row.id: score for row, score in zip(units.rows, scores.tolist(), strict=True) if row.id in own_chunks}
         if not near_chunks:
             return by_own, {}
         return by_own, self._score_neighbourhoods(units, text, near_chunks, terms, statistics)
 
-    def _score_own(self, units: Units, text: Counts, terms: Sequence[str], statistics: Statistics) -> Counts:
+    def _score_own(self, units: Units, text: Counts, terms: _Terms, statistics: Statistics) -> Counts:
         headings, heading_lengths = self._count_names([row.heading for row in units.rows], terms)
         paths, path_lengths = self._count_names([printable(row.path) for row in units.rows], terms)
         is_code = np.array([row.kind == "code" for row in units.rows])[:, None]
@@ -109,12 +139,12 @@ class Bm25:
         ]
         best = np.maximum.reduce(parts)
         term_scores = best + _OTHER_FIELDS_WEIGHT * (np.add.reduce(parts) - best)
-        scores: Counts = np.round(term_scores.sum(axis=1), _SCORE_DECIMALS)
+        scores: Counts = np.round(terms.combine(term_scores), _SCORE_DECIMALS)
         return scores
 
-    def _count_names(self, texts: Sequence[str], terms: Sequence[str]) -> tuple[Counts, Counts]:
+    def _count_names(self, texts: Sequence[str], terms: _Terms) -> tuple[Counts, Counts]:
         """Return (count of each term in each text [text, term], number of words of each text [text])."""
-        split = split_texts(texts)
+        split = self._split_texts(texts)
         return self._count_terms(split, terms), split.lengths
 
     def _score_neighbourhoods(
@@ -122,14 +152,14 @@ class Bm25:
         units: Units,
         text: Counts,
         near_chunks: Collection[int],
-        terms: Sequence[str],
+        terms: _Terms,
         statistics: Statistics,
     ) -> dict[int, float]:
         large = [index for index, row in enumerate(units.rows) if len(row.text) > MAX_SMALL_CHUNK_CHARACTERS]
         counts, lengths = text.copy(), units.lengths.copy()
         if large:  # of a large neighbour only the start counts
             starts = [units.rows[index].text[:MAX_SMALL_CHUNK_CHARACTERS] for index in large]
-            counts[large] = self._count_terms(split_texts(starts), terms)
+            counts[large] = self._count_terms(self._split_texts(starts), terms)
             lengths[large] = [start.count(" ") + 1 for start in starts]
         numbers = np.array([row.id for row in units.rows], dtype=np.int64)
         files = units.files
@@ -141,7 +171,7 @@ class Bm25:
             length[is_neighbour] += lengths[index[is_neighbour]]
         mean = statistics.corpus.mean_words * statistics.corpus.neighbour_share * (2 * NEIGHBOUR_CHUNKS + 1)
         scores = np.round(
-            self._score_field("around", total, length, mean, terms, statistics).sum(axis=1), _SCORE_DECIMALS
+            terms.combine(self._score_field("around", total, length, mean, terms, statistics)), _SCORE_DECIMALS
         )
         is_small = np.ones(len(numbers), dtype=np.bool_)
         is_small[large] = False
@@ -152,11 +182,11 @@ class Bm25:
         }
 
     def _score_field(
-        self, field: str, counts: Counts, lengths: Counts, mean: float, terms: Sequence[str], statistics: Statistics
+        self, field: str, counts: Counts, lengths: Counts, mean: float, terms: _Terms, statistics: Statistics
     ) -> Counts:
         """Return the BM25 scores [unit, term] of a field, multiplied by the boost of the field."""
         document_frequencies = np.array(
-            [statistics.document_frequency(field, term) for term in terms], dtype=np.float64
+            [statistics.document_frequency(field, term) for term in terms.all], dtype=np.float64
         )
         idf = np.log1p(
             (np.maximum(statistics.corpus.units - document_frequencies, 0.0) + 0.5) / (document_frequencies + 0.5)
@@ -165,12 +195,15 @@ class Bm25:
         part: Counts = self._fields.get(field, 1.0) * idf * counts * (_K1 + 1) / (counts + saturation)
         return part
 
-    def _count_terms(self, texts: SplitTexts, terms: Sequence[str]) -> Counts:
+    def _split_texts(self, texts: Sequence[str]) -> SplitTexts:
+        return split_texts(texts, self._split, should_split_all=self._should_split_all)
+
+    def _count_terms(self, texts: SplitTexts, terms: _Terms) -> Counts:
         """Return the number of occurrences of each of `terms` in each text [text, term]."""
-        occurrences = texts.find_words_with_prefixes({term[:_MIN_STEM_CHARS] for term in terms})
-        self._cache_stems({word for _, word in occurrences}, terms)
-        columns = {word: column for column, term in enumerate(terms) for word in self._words_by_stem.get(term, ())}
-        counts = [[0.0] * len(terms) for _ in range(texts.count)]
+        occurrences = texts.find_words_with_prefixes({term[:_MIN_STEM_CHARS] for term in terms.all})
+        self._cache_stems({word for _, word in occurrences}, terms.all)
+        columns = {word: column for column, term in enumerate(terms.all) for word in self._words_by_stem.get(term, ())}
+        counts = [[0.0] * len(terms.all) for _ in range(texts.count)]
         for text, word in occurrences:
             if (column := columns.get(word)) is not None:
                 counts[text][column] += 1

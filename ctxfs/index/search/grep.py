@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from ctxfs.index.extract.text_decoding import read_text
+from ctxfs.index.normal_form import fold_literal
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.search.regex_literals import Needed, needed_literals
 from ctxfs.model.errors import invalid
@@ -54,9 +55,10 @@ class Matcher:
 
     def lines(self, text: str) -> Iterator[tuple[int, str]]:
         """Yield (number, line) of the lines that match."""
-        lowered = text.lower()
-        if not all(any(part in lowered for part in alternatives) for alternatives in self.needed):
-            return
+        if self.needed:
+            folded = fold_literal(text)
+            if not all(any(part in folded for part in alternatives) for alternatives in self.needed):
+                return
         search = self._regex.search
         lines = text.split("\n")
         if lines[-1] == "":

@@ -33,6 +33,7 @@ from ctxfs.index.extract.formats import UnreadableFile, is_slow
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.extract.noise_rules import NoiseRules
 from ctxfs.index.extract.text_features import count_words, detect_features
+from ctxfs.index.normal_form import fold_name
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.features import Candidates
@@ -87,12 +88,14 @@ class Overlay:
     def __init__(
         self,
         analyse: Analyse,
+        analyse_split: Analyse,
         split_words: Callable[[str], str],
         author_terms: Callable[[str], Sequence[str]],
         extractor: Extractor,
     ) -> None:
         self._extractor = extractor
         self._analyse = analyse
+        self._analyse_split = analyse_split
         self._split_words = split_words
         self._author_terms = author_terms
         self._files: OrderedDict[str, _OverlayFile] = OrderedDict()
@@ -228,7 +231,7 @@ class Overlay:
         attributes = filter_values([*attributes, *labels_of(pieces)])
         kind = detect_kind(path, attributes, data)
         digest = hashlib.sha256(data).hexdigest()
-        path_terms = self._analyse(printable(path))
+        path_terms = self._analyse_split(self._split_words(printable(path)))
         self._last -= 1
         file = self._last
         chunks = []
@@ -240,9 +243,10 @@ class Overlay:
                 self._last, path, chunk.first, chunk.last, chunk.heading, chunk.text, kind, stat[1], digest, chunk.author, chunk.day
             )  # fmt: skip
             features = (int(detect_features(chunk.text, chunk.author)), count_words(chunk.text))
-            fields = (self._analyse(chunk.text), self._analyse(chunk.heading), path_terms)
+            heading_terms = self._analyse_split(self._split_words(chunk.heading))
+            fields = (self._analyse_split(broken[index]), heading_terms, path_terms)
             counts = Counter(term for field in fields for term in field)
-            neighbourhood = Counter(self._analyse(join_neighbours(broken, index) if has_neighbours else ""))
+            neighbourhood = Counter(self._analyse_split(join_neighbours(broken, index) if has_neighbours else ""))
             chunks.append(
                 _OverlayChunk(row, file, *features, fields, counts, neighbourhood, self._author_terms(chunk.author))
             )
@@ -251,13 +255,13 @@ class Overlay:
     # queries
 
     def search(
-        self, query: Query, below: Path, terms: Sequence[str], idf: Idf
+        self, query: Query, below: Path, terms: Sequence[Sequence[str]], idf: Idf
     ) -> tuple[dict[int, float], dict[int, float]]:
         """Return two maps from chunk to score, by the words of the chunk, and by those of its neighbourhood.
 
         The scores have the scale of the full-text index.
         """
-        weights = {term: idf(term) for term in terms}
+        weights = [{term: idf(term) for term in alternatives} for alternatives in terms]
         required = [self._analyse(text) for text in (*query.phrases, *query.must)]
         excluded = [self._analyse(text) for text in query.must_not]
         extra = sum(map(idf, {term for phrase in required for term in phrase}))
@@ -269,7 +273,7 @@ class Overlay:
             if any(_has_phrase(chunk, phrase) for phrase in excluded if phrase):
                 continue
             for out, counts in ((own_scores, chunk.counts), (neighbour_scores, chunk.neighbourhood)):
-                if score := extra + _score_terms(weights, counts):
+                if score := extra + sum(_score_alternatives(terms, counts) for terms in weights):
                     out[chunk.row.id] = score
         # Operators apply to a chunk's own words.
         if required or excluded:
@@ -346,9 +350,9 @@ class Overlay:
                 continue
             if query.kinds and chunk.row.kind not in query.kinds:
                 continue
-            if query.authors and not {name.lower() for name in query.authors} & set(chunk.authors):
+            if query.authors and not set(map(fold_name, query.authors)) & set(chunk.authors):
                 continue
-            if not all(pair in file.attributes for pair in query.attributes):
+            if query.attributes and not _fold_values(query.attributes) <= _fold_values(file.attributes):
                 continue
             if query.confidence is not None and not _has_confidence_in(file.attributes, query.confidence):
                 continue
@@ -357,11 +361,20 @@ class Overlay:
             yield chunk
 
 
-def _score_terms(weights: Mapping[str, float], counts: Mapping[str, int]) -> float:
-    """Return BM25 without length normalisation, because the mean length is unknown here."""
-    return sum(
-        weight * count * (_K1 + 1) / (count + _K1) for term, weight in weights.items() if (count := counts.get(term, 0))
+def _score_alternatives(weights: Mapping[str, float], counts: Mapping[str, int]) -> float:
+    """Return the BM25 score of the best of some terms, without length normalisation: the mean length is unknown."""
+    return max(
+        (
+            weight * count * (_K1 + 1) / (count + _K1)
+            for term, weight in weights.items()
+            if (count := counts.get(term, 0))
+        ),
+        default=0.0,
     )
+
+
+def _fold_values(attributes: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    return {(name, fold_name(printable(value))) for name, value in attributes}
 
 
 def _is_under(path: str, folder: str) -> bool:

@@ -5,6 +5,7 @@ Every function takes the open view, under the lock of the searcher.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
@@ -13,6 +14,7 @@ from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING
 
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
+from ctxfs.index.normal_form import fold_literal
 from ctxfs.index.query import Query
 from ctxfs.index.search.query_hints import QueryHints
 from ctxfs.index.search.question_embedding import EmbeddedQuery
@@ -44,6 +46,7 @@ _MAX_OPERATOR_CHUNKS = 5000
 # Of the best chunks by words, so many of those without a vector are embedded within a query, if its time allows.
 _MAX_WAITING = 32
 _MAX_SEARCHED_WAITING = 64
+_WHITE_SPACE = re.compile(r"\s")
 
 
 def search_filters(view: IndexView, query: Query, below: Path, limit: int) -> list[Hit]:
@@ -61,13 +64,16 @@ def search_filters(view: IndexView, query: Query, below: Path, limit: int) -> li
 def search_exact(view: IndexView, query: Query, below: Path, limit: int) -> list[Hit]:
     """Return a hit for each file that matches the keywords: its chunk with the most occurrences.
 
-    The file with the most occurrences comes first.
+    The file with the most occurrences comes first, after those that have the accents of the query.
     """
     keywords = query.keywords
     keyword_sets = [{word} for word in keywords.every] or [set(keywords.some)]
     # Trigrams are looked up chunk by chunk, but the keywords of a file may be in different chunks.
+    literal_sets = [{fold_literal(word) for word in words} for words in keyword_sets]
     lookups = [
-        [words] for words in keyword_sets if all(len(word) >= MIN_LITERAL_CHARS and " " not in word for word in words)
+        [literals]
+        for literals in literal_sets
+        if all(len(literal) >= MIN_LITERAL_CHARS and not _WHITE_SPACE.search(literal) for literal in literals)
     ]
     file_sets = [set(view.full_text.files_with_literals(needed, below)) for needed in lookups or [[]]]
     files = sorted(set.intersection(*file_sets) - view.hidden)
@@ -75,17 +81,19 @@ def search_exact(view: IndexView, query: Query, below: Path, limit: int) -> list
     if query.has_filters:
         passing = set(view.full_text.chunks_passing(query, below, _MAX_FILTERED_CHUNKS))
         texts = (row for row in texts if row[1] in passing)
-    ranked: list[tuple[int, int]] = []
+    ranked: list[tuple[int, int, int]] = []
     for _, rows in groupby(chain(view.overlay.passing_texts(query, below), texts), key=lambda row: row[0]):
         chunks = list(rows)
-        counts = keywords.count([text for _, _, text in chunks])
+        chunk_texts = [text for _, _, text in chunks]
+        counts = keywords.count(chunk_texts)
         if any(counts):
-            ranked.append((sum(counts), chunks[counts.index(max(counts))][1]))
-    ranked.sort(key=lambda item: (-item[0], item[1]))
-    rows_by_chunk = view.rows([chunk for _, chunk in ranked[:limit]])
+            accented = keywords.count_accented(chunk_texts)
+            ranked.append((accented, sum(counts), chunks[counts.index(max(counts))][1]))
+    ranked.sort(key=lambda item: (-item[0], -item[1], item[2]))
+    rows_by_chunk = view.rows([chunk for _, _, chunk in ranked[:limit]])
     return [
         Hit(rows_by_chunk[chunk], float(n), {"exact": float(n)}, {"exact": float(n)})
-        for n, chunk in ranked[:limit]
+        for _, n, chunk in ranked[:limit]
         if chunk in rows_by_chunk
     ]
 
@@ -246,7 +254,8 @@ def _score_again(
     """
     if "words" not in scores_by_signal:
         return {}
-    terms = list(dict.fromkeys((*view.full_text.question_terms(query), *view.full_text.required_terms(query))))
+    required = ((term,) for term in view.full_text.required_terms(query))
+    terms = list(dict.fromkeys((*view.full_text.question_terms(query), *required)))
     has_turns = bool(view.columns.candidates(scores_by_signal["around"]).turns.any())
     max_candidates, pool_limit = (
         (len(scores_by_signal["words"]), _MAX_EXACT_POOL) if has_turns else (_MAX_EXACT_POOL, _MAX_EXACT_PROSE_POOL)

@@ -2,6 +2,7 @@
 
 The result is a list of sets. A line must contain one text of each set.
 For example, `(foo|bar)baz+` needs one of {foo, bar} and one of {ba}.
+Literals and lines are compared in the form of `fold_literal`, which equates more than the expression does.
 The condition may be weaker than the expression, never stronger.
 It is derived from the standard library's own parse of the expression.
 """
@@ -12,19 +13,21 @@ from re import _constants as sre  # type: ignore[attr-defined]  # no public pars
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
+from ctxfs.index.normal_form import fold_literal
+
 Needed = list[frozenset[str]]
 
 MIN_LITERAL_CHARS = 3  # the index consists of trigrams, and shorter literals are in every file
 
 
 def needed_literals(pattern: str, *, ignore_case: bool = False) -> Needed:
-    """Return the sets of lower-case literals, each of at least `MIN_LITERAL_CHARS` characters.
+    """Return the sets of folded literals, each of at least `MIN_LITERAL_CHARS` characters.
 
     Raise `re.error` for an invalid expression.
     """
     literals = _collect_from_sequence(parser.parse(pattern, re.IGNORECASE if ignore_case else 0))
-    lowered = (frozenset(text.lower() for text in alternatives) for alternatives in literals)
-    return list(dict.fromkeys(item for item in lowered if all(len(text) >= MIN_LITERAL_CHARS for text in item)))
+    folded = (frozenset(map(fold_literal, alternatives)) for alternatives in literals)
+    return list(dict.fromkeys(item for item in folded if all(len(text) >= MIN_LITERAL_CHARS for text in item)))
 
 
 def _collect_from_sequence(items: Iterable[tuple[Any, Any]]) -> Needed:

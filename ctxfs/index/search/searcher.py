@@ -243,11 +243,12 @@ class Searcher:
 
     def past_overlay(self, files: Iterable[PastFile]) -> Overlay:
         """Return an overlay with the content of files at another time, to be searched in place of the current one."""
+        from ctxfs.index.engines.analyzers import analyse_split
         from ctxfs.index.engines.fulltext import analyse
         from ctxfs.index.engines.word_split import author_terms, split_words
         from ctxfs.index.search.overlay import Overlay
 
-        overlay = Overlay(analyse, split_words, author_terms, self._extractor)
+        overlay = Overlay(analyse, analyse_split, split_words, author_terms, self._extractor)
         for file in files:
             overlay.add_past(*file)
         return overlay
@@ -268,6 +269,10 @@ class Searcher:
             )
         try:
             results = self._search_loosely(query, below, limit, past, exact)
+            if query.must_not:
+                excluded = ", ".join(f'"{text}"' for text in query.must_not)
+                remark = f"passages with {excluded} were left out, because a dash excludes: drop it to include them"
+                results = replace(results, remarks=(*results.remarks, remark))
             behind = self.coverage_note()
             if behind and (results.is_complete or results.hits):
                 return replace(results, notes=(*results.notes, behind), is_complete=False)

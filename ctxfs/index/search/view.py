@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ctxfs.index.engines.analyzers import analyse_split
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.catalog_schema import ChunkRow, FileStat
 from ctxfs.index.engines.corruption import CorruptIndex
@@ -94,7 +95,7 @@ class IndexView:
         self.columns = ChunkColumns()
         self.model: EmbeddingModel | None = None
         self.vectors: VectorTable | None = None
-        self.overlay = Overlay(self.full_text.terms, split_words, author_terms, extractor)
+        self.overlay = Overlay(self.full_text.terms, analyse_split, split_words, author_terms, extractor)
         self.hidden: frozenset[int] = frozenset()
         self.names: dict[str, list[str]] = {}
         self.behind = ""
@@ -107,7 +108,7 @@ class IndexView:
         self._corpus: CorpusCounts | None = None
         self._living_cache: OrderedDict[frozenset[int], npt.NDArray[np.int64]] = OrderedDict()
         self._row_cache: dict[int, ChunkRow] = {}  # rows read for the current query
-        self._scorer = Bm25(dict(FIELDS), self.full_text.terms)
+        self._scorer = Bm25(dict(FIELDS), analyse_split, split_words)
         self.load_commits(None)
 
     def close(self) -> None:
@@ -321,7 +322,7 @@ class IndexView:
         return self._living_cache[self.hidden]
 
     def score_candidates(
-        self, own_chunks: Collection[int], near_chunks: Collection[int], terms: Sequence[str]
+        self, own_chunks: Collection[int], near_chunks: Collection[int], terms: Sequence[Sequence[str]]
     ) -> tuple[dict[int, float], dict[int, float]]:
         """Return two maps from chunk to score, by its own words, and with its neighbours.
 

@@ -155,7 +155,8 @@ def test_keywords_find_the_files_that_a_scan_finds(
     )
 
     def holds(text: str, word: str) -> bool:
-        return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
+        whole_word = re.escape(word) if not word.isascii() else rf"(?<!\w){re.escape(word)}(?!\w)"
+        return re.search(whole_word, text, re.IGNORECASE) is not None
 
     single = [word for word in some if " " not in word]
     wanted = set()

@@ -211,7 +211,7 @@ def test_cjk_is_found_without_spaces(index: Index) -> None:
     (index.corpus / "zh.md").write_text("密钥轮换的方法如下")
     index.follower.index_changes([("knowledge/c", ("zh.md",))])
     assert index.paths("轮换") == ["zh.md"]
-    assert split_words("轮换密钥") == "轮换 换密 密钥"
+    assert split_words("轮换密钥") == "轮换 换密 密钥 轮 换 密 钥"
 
 
 def test_ignored_and_binary_files_are_not_found_and_the_reason_is_counted(index: Index) -> None:

@@ -79,3 +79,25 @@ def test_a_filter_s_value_may_be_quoted() -> None:
     assert asked.words == ("keys",)
     assert asked.phrases == ("a phrase",)
     assert parse_query('author:"').words == ('author:"',), "an invalid filter is words"
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "excluded"),
+    [
+        ("deploy -staging", ("deploy",), ("staging",)),
+        ("-staging deploy -tests", ("deploy",), ("staging", "tests")),
+        ("how does grep -r work", ("how", "does", "grep", "-r", "work"), ()),
+        ("how does grep -r -name work", ("how", "does", "grep", "-r", "-name", "work"), ()),
+        ("-2 ENOENT", ("-2", "ENOENT"), ()),
+        ("how is rm -rf?", ("how", "is", "rm", "-rf?"), ()),
+        ("ls --all -color", ("ls", "--all", "-color"), ()),
+        ("minus -5 degrees", ("minus", "-5", "degrees"), ()),
+        ("cut -d, -fields", ("cut", "-d,", "-fields"), ()),
+        ('grep -r -"a phrase"', ("grep", "-r"), ("a phrase",)),
+    ],
+)
+def test_dash_excludes_only_where_nothing_looks_like_an_option(
+    text: str, words: tuple[str, ...], excluded: tuple[str, ...]
+) -> None:
+    query = parse_query(text)
+    assert (query.words, query.must_not) == (words, excluded)
