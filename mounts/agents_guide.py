@@ -94,7 +94,7 @@ Everything is a file: ls, cat, grep and your editor work.
 | `history/<date>/<you>.jsonl` | what was said; add with `>>` |
 
 ## Ask
-- `ls 'search/how do we rotate keys'`: links to the files that answer, best first.
+- `ls 'search/how do we rotate keys'`: the passages that answer, best first; `files/` links to their files.
 - `cat 'search/how do we rotate keys/context.md'`: the packed answer; `context@2000.md` within 2000 tokens.
 - `results.jsonl` there: paths, lines, scores, what could not be searched.
 - `knowledge/x/.search/<question>`: below one directory.

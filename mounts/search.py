@@ -1,7 +1,8 @@
 """The mount search/<query>, whose paths are queries, and `.search/<query>` in every directory, limited to it.
 
-A query's directory contains `NN name` links to the matching files, best first; `results.jsonl`; `context.md` within the
-default budget. Reachable by name only are `context@TOKENS.md` and a link by its bare rank (`01`).
+A query's directory contains the passages `NN name:line heading` of the matching files, best first (`hit_files.py`);
+links to these files in `files/`; `results.jsonl`; `context.md` within the default budget. Reachable by name only are
+`context@TOKENS.md` and a hit by its bare rank (`01`).
 """
 
 import errno
@@ -23,19 +24,20 @@ from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, encode_name, printable
+from ctxfs.mounts.hit_files import HitFile, find_hit, name_hits
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.scope import CacheScope
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting_principal
 
 _BUDGETED = re.compile(r"context@(\d{1,9})\.md")
-_RANKED = re.compile(r"(\d{2,3})(?: .*)?", re.DOTALL)
 # Names that shells, editors and agents probe for in any directory: a lookup of them starts no search.
 _PROBED = frozenset(
     ("AGENTS.md", "CLAUDE.md", "GEMINI.md", "SKILL.md", "README", "README.md", "LICENSE", "Makefile", "Cargo.toml")
 ) | frozenset(
     ("package.json", "pyproject.toml", "node_modules", "autorun.inf", "desktop.ini", "Thumbs.db", "HEAD", "config")
 )
+_LINK_DIRECTORY = "files"
 _MAX_CACHED_RESULTS = 24  # of up to half a megabyte
 
 
@@ -72,7 +74,7 @@ class _Page:
     """Search results, rendered once; contexts are added by budget on demand."""
 
     answer: SearchResults
-    links: Sequence[tuple[str, Path]]
+    hits: Sequence[HitFile]
     results: bytes
     made_ns: int
     searched_at: float
@@ -87,7 +89,7 @@ class SearchView:
     of_directories = True
 
     def __init__(self, search: SearchService, scope: CacheScope, results: int, budget: int) -> None:
-        """Open the view; `results` limits the links of a query, `budget` the tokens of a plain context.md."""
+        """Open the view; `results` limits the hits of a query, `budget` the tokens of a plain context.md."""
         self._search = search
         self._scope = scope
         self._results = results
@@ -122,7 +124,7 @@ class SearchView:
             return page
         answer = await self._search.ask(question, below)
         page = _Page(
-            answer, name_links(answer.hits, self._results), render_results(answer), time.time_ns(), now, generation
+            answer, name_hits(answer.hits, self._results), render_results(answer), time.time_ns(), now, generation
         )
         self._pages[key] = page
         while len(self._pages) > _MAX_CACHED_RESULTS:
@@ -187,23 +189,27 @@ class SearchMount(Mount):
         if path.is_root:
             return directory("", mode=0o755 if self._folder else 0o555)
         page = await self._page(path)
-        if len(path.parts) == 1:
+        if len(path.parts) == 1 or _is_link_directory(page, path):
             return directory(path.name, mtime_ns=page.made_ns)
         return await self._entry(page, path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """Return the stored queries at the root, or the links, results and context of a query."""
+        """Return the stored queries at the root, or the passages, results and context of a query, and its links."""
         if path.is_root:
             if self._folder is None or self._questions is None:
                 return []
             stored = [entry for entry in await self._folder.list(ROOT) if entry.is_dir]
             return [entry for entry in stored if self._questions.is_shown(entry.name)]
         page = await self._page(path)
+        if _is_link_directory(page, path):
+            return [self._link(page, path / hit.link_name, hit) for hit in page.hits if hit.text is not None]
         if len(path.parts) > 1:
             raise path_error(errno.ENOTDIR, path)
         base = Path(path.parts)
-        names = (*(name for name, _ in page.links), "results.jsonl")
+        names = (*(hit.name for hit in page.hits), "results.jsonl")
         entries = [await self._entry(page, base / name) for name in names]
+        if _is_link_directory(page, base / _LINK_DIRECTORY):
+            entries.append(directory(_LINK_DIRECTORY, mtime_ns=page.made_ns))
         # Packing a context costs more than the search; a directory listing does not pay for its size.
         return [*entries, Entry("context.md", "file", version=f"{page.made_ns:x}", size=None, mtime_ns=page.made_ns)]
 
@@ -212,7 +218,7 @@ class SearchMount(Mount):
         if path.is_root:
             raise path_error(errno.EISDIR, path)
         page = await self._page(path)
-        if len(path.parts) == 1:
+        if len(path.parts) == 1 or _is_link_directory(page, path):
             raise path_error(errno.EISDIR, path)
         return await self._content(page, path)
 
@@ -249,12 +255,18 @@ class SearchMount(Mount):
         return await self._view.page(decode_query(name), self._below)
 
     async def _entry(self, page: _Page, path: Path) -> Entry:
-        target = _link_target(page, path.name)
-        if target is not None and len(path.parts) == 2:
-            text = target.seen_from(self._directory(path.parent))
-            return Entry(path.name, "link", size=len(encode_name(text)), mtime_ns=page.made_ns, mode=0o777, target=text)
+        if _is_link_directory(page, path.parent) and (hit := find_hit(page.hits, path.name, is_link=True)) is not None:
+            return self._link(page, path, hit)
+        hit = find_hit(page.hits, path.name) if len(path.parts) == 2 else None
+        if hit is not None and hit.text is None:
+            return self._link(page, path, hit)
         data = await self._content(page, path)
         return snapshot(path.name, data, mtime_ns=page.made_ns, version=f"{page.made_ns:x}")
+
+    def _link(self, page: _Page, path: Path, hit: HitFile) -> Entry:
+        """Return the link to the file of a hit."""
+        text = hit.target.seen_from(self._directory(path.parent))
+        return Entry(path.name, "link", size=len(encode_name(text)), mtime_ns=page.made_ns, mode=0o777, target=text)
 
     async def _content(self, page: _Page, path: Path) -> bytes:
         if len(path.parts) == 2:
@@ -264,6 +276,8 @@ class SearchMount(Mount):
                 return await self._view.context(page, self._view.budget)
             if match := _BUDGETED.fullmatch(path.name):
                 return await self._view.context(page, int(match[1]))
+            if (hit := find_hit(page.hits, path.name)) is not None and hit.text is not None:
+                return hit.text
         raise not_found(path)
 
     def _directory(self, question: Path) -> Path:
@@ -272,32 +286,10 @@ class SearchMount(Mount):
         return base.join(question)
 
 
-def _link_target(page: _Page, name: str) -> Path | None:
-    for link, target in page.links:
-        if link == name:
-            return target
-    match = _RANKED.fullmatch(name)
-    if match and name == match[1] and 0 < int(match[1]) <= len(page.links):
-        return page.links[int(match[1]) - 1][1]
-    return None
-
-
-def name_links(hits: Sequence[Hit], limit: int) -> list[tuple[str, Path]]:
-    """Return `NN name` and target of the best `limit` files, each once, in the order of their best hit."""
-    paths = list(dict.fromkeys(hit.path for hit in hits))[:limit]
-    width = max(2, len(str(len(paths))))
-    return [(_link_name(f"{rank:0{width}} ", path), Path(tuple(path.split("/")))) for rank, path in enumerate(paths, 1)]
-
-
-def _link_name(prefix: str, path: str) -> str:
-    """Return rank and file name, cut to 255 bytes in front of the extension."""
-    name = prefix + path.rsplit("/", 1)[-1]
-    if len(encode_name(name)) <= 255:
-        return name
-    stem, dot, extension = name.rpartition(".")
-    tail = dot + extension if dot and len(encode_name(extension)) < 20 else ""
-    head = encode_name(stem if tail else name)[: 255 - len(encode_name(tail))]
-    return head.decode("utf-8", "ignore") + tail
+def _is_link_directory(page: _Page, path: Path) -> bool:
+    """Return True for `files/` in the directory of a query with hits in files."""
+    is_named = len(path.parts) == 2 and path.name == _LINK_DIRECTORY
+    return is_named and any(hit.text is not None for hit in page.hits)
 
 
 def render_results(answer: SearchResults) -> bytes:

@@ -251,13 +251,21 @@ def test_statfs_describes_the_disk_of_the_store(pad: Path, live: Live) -> None:
 
 def test_sizes_of_synthetic_files_are_those_of_a_read(live: Live) -> None:
     folder = live.at / "search" / "how are keys rotated"
-    for name in os.listdir(folder):
-        attributes = os.lstat(folder / name)
+    for path in [*folder.iterdir(), *(folder / "files").iterdir()]:
+        attributes = os.lstat(path)
         if stat.S_ISLNK(attributes.st_mode):
-            assert attributes.st_size == len(os.fsencode(os.readlink(folder / name)))
-            assert (folder / name).exists()
-        else:
-            assert attributes.st_size == len((folder / name).read_bytes())
+            assert attributes.st_size == len(os.fsencode(os.readlink(path)))
+            assert path.exists()
+        elif path != folder / "files":
+            assert attributes.st_size == len(path.read_bytes())
+
+
+def test_programs_read_the_passages_of_a_query_as_files(live: Live, tmp_path: Path) -> None:
+    folder = live.at / "search" / "rotate signing keys"
+    found = subprocess.run(["grep", "-rl", "ninety days", folder], capture_output=True, text=True, check=True).stdout
+    (passage,) = (line for line in found.splitlines() if "/01 " in line)
+    subprocess.run(["cp", "-r", folder, tmp_path / "copy"], check=True)
+    assert (tmp_path / "copy" / Path(passage).name).read_bytes() == Path(passage).read_bytes()
 
 
 def test_a_hit_can_be_named_by_its_rank(live: Live) -> None:
@@ -265,7 +273,16 @@ def test_a_hit_can_be_named_by_its_rank(live: Live) -> None:
         "cat 'search/rotate signing keys/01'*", shell=True, cwd=live.at, capture_output=True, text=True, check=True
     )
     assert "ninety days" in done.stdout
-    assert "ninety days" in (live.at / "search" / "rotate signing keys" / "01").read_text()
+    assert done.stdout.startswith("knowledge/handbook/")
+    folder = live.at / "search" / "rotate signing keys"
+    passage = (folder / "01").read_text()
+    assert passage == done.stdout
+    path, _, lines = passage.split()[0].rpartition(":")
+    first, _, last = lines.partition("-")
+    source = (live.at / path).read_text().split("\n")
+    assert passage.split("\n", 2)[2] == "\n".join(source[int(first) - 1 : int(last or first)]) + "\n"
+    (link,) = (folder / "files").glob("01 *")
+    assert link.samefile(live.at / path)
 
 
 @pytest.mark.parametrize("budget", [1, 60, 500])

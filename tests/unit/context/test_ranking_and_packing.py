@@ -143,19 +143,6 @@ def test_the_bound_does_not_count_opaque_or_cjk_text_by_quarter_characters(text:
     assert upper_bound(text) >= least
 
 
-def test_a_link_to_a_file_with_a_name_of_255_bytes_keeps_its_extension() -> None:
-    from ctxfs.index.engines.catalog_schema import ChunkRow
-    from ctxfs.index.search.results import Hit
-    from ctxfs.mounts.search import name_links
-
-    hit = Hit(ChunkRow(1, "memory/" + "ä" * 126 + ".md", 1, 1, "", "x", "markdown", 0, "", "", None), 1.0)
-    ((name, target),) = name_links([hit, hit], 20)
-    assert name.startswith("01 ä")
-    assert name.endswith(".md")
-    assert len(name.encode()) <= 255
-    assert str(target) == hit.path
-
-
 def test_shared_text_of_sources_appears_once_and_single_lines_are_cited_by_number() -> None:
     day = date(2023, 5, 8).toordinal()
     turns = [
