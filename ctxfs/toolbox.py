@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path as HostPath
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from ctxfs.exec.runner import run_tool
 from ctxfs.exec.sandbox import BUILTIN_TOOLS, Sandbox, find_bubblewrap
 from ctxfs.exec.tool_search import ToolSearch
 from ctxfs.index.engines.catalog_schema import ChunkRow
+from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.query import Query
 from ctxfs.index.search.results import Hit, SearchResults
 from ctxfs.index.search.searcher import Searcher
@@ -155,6 +156,8 @@ class Toolbox:
         self, tool: Tool, arguments: Mapping[str, Any], inputs: Inputs, progress: Progress, request: CallRequest
     ) -> Outcome:
         """Run a tool: through its server, or as a program. A server gets file arguments as text."""
+        text_arguments = {argument.name for argument in tool.paths if argument.is_text or tool.server}
+        inputs = await blocking(_convert_texts, inputs, text_arguments)
         if tool.server:
             texts = {name: data.decode("utf-8", "replace") for name, data in inputs.items() if isinstance(data, bytes)}
             return await self._servers.run_tool(tool, {**arguments, **texts}, progress)
@@ -239,3 +242,15 @@ class Toolbox:
 def tool_path(name: str) -> Path:
     """Return the path of a tool in the tree."""
     return Path(("tools", *name.split("/")))
+
+
+def _convert_texts(inputs: Inputs, names: Collection[str]) -> Inputs:
+    """Return the inputs with those texts in UTF-8; binary files stay as they are."""
+    return {
+        name: _as_utf8(data) if name in names and isinstance(data, bytes) else data for name, data in inputs.items()
+    }
+
+
+def _as_utf8(data: bytes) -> bytes:
+    text = read_text(data, keeps_line_ends=True)
+    return data if text is None else text.encode("utf-8", "replace")

@@ -19,6 +19,7 @@ type = "string"
 x-ctx = "file"                                      # a path of the tree: the tool gets a copy that the caller may read;
                                                     # "folder": its host path; "version", of x-ctx-of = "file": the
                                                     # content of that file in a version
+x-ctx-text = true                                   # a text in any charset is converted to UTF-8
 ```
 """
 
@@ -48,12 +49,14 @@ class PathArgument:
     """An argument that is a path of the tree, or a version of one.
 
     For a `file` the tool gets the path of a copy, for a `version` the path of a copy of the file in the argument `of`
-    at that version. For a `folder`, all of which the caller may read, it gets the host path.
+    at that version. For a `folder`, all of which the caller may read, it gets the host path. If it `is_text`,
+    a copy of a text is in UTF-8.
     """
 
     name: str
     kind: str
     of: str = ""
+    is_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ def path_arguments(schema: Mapping[str, Any]) -> tuple[PathArgument, ...]:
     properties = schema.get("properties")
     items = properties.items() if isinstance(properties, dict) else ()
     return tuple(
-        PathArgument(name, subschema["x-ctx"], str(subschema.get("x-ctx-of", "")))
+        PathArgument(name, subschema["x-ctx"], str(subschema.get("x-ctx-of", "")), subschema.get("x-ctx-text") is True)
         for name, subschema in items
         if isinstance(subschema, dict) and subschema.get("x-ctx") in _PATH_KINDS
     )

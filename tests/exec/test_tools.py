@@ -367,6 +367,16 @@ def test_table_answers_sql_over_files_that_the_caller_may_read(live: Live) -> No
         call(live, "table", "agent:alice", file="../../etc/passwd")
 
 
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1", "utf-32"])
+def test_tools_read_a_text_in_any_charset(live: Live, codec: str) -> None:
+    table = live.store / "tree" / "pad" / f"{codec}.csv"
+    table.write_bytes("name;ort\r\nMüller;Köln\r\nGroß;Gießen\r\n".encode(codec))
+    done = call(live, "table", file=f"pad/{codec}.csv", sql="SELECT name, ort FROM data", format="csv")
+    assert done["text"] == "name,ort\nMüller,Köln\nGroß,Gießen\n"
+    (live.store / "tree" / "pad" / f"{codec}.txt").write_bytes("Größe: 5 kg\n".encode(codec))
+    assert "fact\tGröße: 5 kg" in call(live, "extract", file=f"pad/{codec}.txt", kinds=["fact"])["text"]
+
+
 def test_extract_finds_by_rules(live: Live) -> None:
     text = "On 2026-11-20 we met Ada Lovelace at https://example.org/x?a=1, see mail to bob@example.org.\nIt took 12.5 % longer.\n"
     lines = [line.split("\t") for line in call(live, "extract", text=text)["text"].splitlines()]
