@@ -10,6 +10,7 @@ from ctxfs.index.extract.formats import UnreadableFile
 from tests.trust.hostile_files import GOOD, mails, make_hostile_files, texts
 from tests.unit.index.test_formats import ENCODED, MAIL, PAGE, a_pdf
 from tests.unit.index.test_index import Index
+from tests.unit.index.test_office import book, paragraph, shape, slides, text_document, word, workbook
 
 SECONDS = float(os.environ.get("CTXFS_FUZZ_SECONDS", "2"))
 
@@ -66,6 +67,13 @@ def test_mutated_files_of_every_format_give_chunks_or_a_reason() -> None:
         ("a.md", b"---\nauthor: Ann\n---\n# A\n\ntext\n\nB\n===\n\n```\nx\n```\n"),
         ("a.jsonl", b'{"user": "Ann", "ts": 1700000000, "text": "hi \\ud83d\\ude00"}\n' * 3),
         ("a.txt", b"Ada: hello\nBob: you\n" * 6),
+        ("b.txt", "Größe — 署名鍵\n".encode("utf-16") * 9),
+        ("c.txt", "署名鍵は九十日ごとに\n".encode("cp932") * 9),
+        ("a.docx", word(paragraph("Rotation", "berschrift1") + paragraph("the keys"))),
+        ("a.xlsx", workbook({"Stock": "<row r='2'><c><v>1</v></c></row>"}, ("<t>Name</t>",))),
+        ("a.pptx", slides(shape("Rotation", "title"), notes="x")),
+        ("a.odt", text_document("<text:p>the keys</text:p>")),
+        ("a.epub", book({"a.html": b"<p>the keys</p>"})),
     ]
     for suffix, text in (
         ("py", b"class A:\n    def f(self):\n        return 1\n"),

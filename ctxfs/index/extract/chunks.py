@@ -26,7 +26,9 @@ _MAX_WHOLE_BLOCKS = 5000
 _HEAD_CHARACTERS = 4000
 NEIGHBOUR_CHUNKS = 2  # chunks before and after a small one that are ranked together with it
 
-TextKind = Literal["markdown", "code", "dialogue", "records", "text", "html", "mail", "pdf"]
+TextKind = Literal[
+    "markdown", "code", "dialogue", "records", "text", "html", "mail", "pdf", "document", "sheet", "slides", "book"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,10 @@ _CODE_SUFFIXES = frozenset(
     "svelte swift tcl tf toml ts tsx v vim vue xml yaml yml zig zsh".split()
 )
 _DOCUMENT_SUFFIXES: dict[str, TextKind] = {
-    "html": "html", "htm": "html", "xhtml": "html", "eml": "mail", "mbox": "mail", "pdf": "pdf",
+    "html": "html", "htm": "html", "xhtml": "html", "eml": "mail", "mbox": "mail", "pdf": "pdf", "epub": "book",
+    **dict.fromkeys(("docx", "docm", "dotx", "odt", "ott", "fodt"), "document"),
+    **dict.fromkeys(("xlsx", "xlsm", "xltx", "ods", "fods"), "sheet"),
+    **dict.fromkeys(("pptx", "pptm", "ppsx", "potx", "odp", "odg", "fodp"), "slides"),
 }  # fmt: skip
 _MARKDOWN_SUFFIXES = frozenset(
     ("md", "markdown", "mdown", "mkd", "mkdn", "mdx", "mdc", "qmd", "rmd", "rst", "adoc", "asciidoc")

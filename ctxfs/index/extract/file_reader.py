@@ -18,7 +18,7 @@ MAX_SMALL_CHUNK_CHARACTERS = 400  # characters
 _HEAD_BYTES = 2 * HEAD_CHARACTERS
 LABEL_PREFIX = "text."
 _LABEL_NAMES = frozenset(("tags", "alias", "link"))
-_STRUCTURED_KINDS = frozenset(("code", "markdown", "html", "pdf"))
+_STRUCTURED_KINDS = frozenset(("code", "markdown", "html", "pdf", "document", "sheet", "slides", "book"))
 
 
 def to_file_stat(stat: os.stat_result) -> FileStat:

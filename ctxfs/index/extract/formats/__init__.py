@@ -1,28 +1,33 @@
-"""File formats whose text must be extracted (HTML, mail, PDF).
+"""File formats whose text must be extracted: HTML, mail, PDF, office documents, books.
 
 The reader of a format yields passages in order; this module joins and splits them into chunks. Lines are those of the
-file (pages for a PDF), so that a reader of a hit can find it in the file. This code runs in the worker of an
+file (pages for a PDF, slides, rows …), so that a reader of a hit can find it in the file. This code runs in the worker of an
 `Extractor`: no other process parses untrusted files.
 """
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS, TARGET_CHARACTERS, is_title
 from ctxfs.index.extract.chunks import Chunk, split_into_chunks
 from ctxfs.index.extract.formats.mail_detection import is_mail, is_mailbox, may_be_mail
 from ctxfs.index.extract.pieces import split_text
+from ctxfs.index.extract.text_cleaning import clean
 from ctxfs.index.extract.text_decoding import read_text
 
-_PDF_SUFFIX = ".pdf"
 _FORMATS = {
-    ".html": "HTML", ".htm": "HTML", ".xhtml": "HTML", ".eml": "mail", ".mbox": "mail", _PDF_SUFFIX: "PDF", ".json": "JSON",
+    ".html": "HTML", ".htm": "HTML", ".xhtml": "HTML", ".eml": "mail", ".mbox": "mail", ".pdf": "PDF", ".json": "JSON",
     ".geojson": "JSON", ".har": "JSON", ".webmanifest": "JSON", ".jsonl": "JSON lines", ".ndjson": "JSON lines",
     ".ipynb": "notebook",
+    ".docx": "Word", ".docm": "Word", ".dotx": "Word", ".xlsx": "Excel", ".xlsm": "Excel", ".xltx": "Excel",
+    ".pptx": "PowerPoint", ".pptm": "PowerPoint", ".ppsx": "PowerPoint", ".potx": "PowerPoint", ".epub": "EPUB",
+    ".odt": "OpenDocument", ".ods": "OpenDocument", ".odp": "OpenDocument", ".odg": "OpenDocument", ".ott": "OpenDocument",
+    ".fodt": "OpenDocument", ".fods": "OpenDocument", ".fodp": "OpenDocument",
 }  # fmt: skip
-_PDF_SIZE_FACTOR = 10
+_SLOW_FORMATS = frozenset(("PDF", "Word", "Excel", "PowerPoint", "OpenDocument", "EPUB"))
+_SLOW_SIZE_FACTOR = 10
 MAX_CHUNKS = 20_000
 MAX_CHARACTERS = 16_000_000
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -43,7 +48,7 @@ def is_extracted(name: str) -> bool:
 
 def is_slow(name: str) -> bool:
     """Return True for a format that takes long to extract even from a small file."""
-    return _suffix_of(name) == _PDF_SUFFIX
+    return format_of(name) in _SLOW_FORMATS
 
 
 def format_of(name: str) -> str:
@@ -52,8 +57,8 @@ def format_of(name: str) -> str:
 
 
 def size_limit(name: str, max_file_bytes: int) -> int:
-    """Return the maximum size in bytes that is read: ten times as much of a PDF, because little of it is text."""
-    return max_file_bytes * _PDF_SIZE_FACTOR if _suffix_of(name) == _PDF_SUFFIX else max_file_bytes
+    """Return the maximum size in bytes that is read: ten times as much of a PDF or office file, because it has pictures."""
+    return max_file_bytes * _SLOW_SIZE_FACTOR if is_slow(name) else max_file_bytes
 
 
 def extract_chunks(name: str, data: bytes) -> list[Chunk]:
@@ -78,6 +83,8 @@ def _read_format(name: str, data: bytes) -> Iterable[Chunk]:
         from ctxfs.index.extract.formats.pdf import read_pdf
 
         return join_passages(read_pdf(data))
+    if file_format in _SLOW_FORMATS:
+        return join_passages(_read_archive(file_format, data))
     text = read_text(data)
     if text is None:
         raise UnreadableFile("binary")
@@ -111,6 +118,28 @@ def _read_json_format(name: str, file_format: str, text: str) -> Iterable[Chunk]
 
         passages = read_chat_export(text)
     return passages if passages is not None else read_json(name, text)
+
+
+def _read_archive(file_format: str, data: bytes) -> Iterator[Chunk]:
+    """Yield the passages of an office document or a book. Raise `UnreadableFile` without any."""
+    from ctxfs.index.extract.formats.epub import read_epub
+    from ctxfs.index.extract.formats.office import read_slides, read_word
+    from ctxfs.index.extract.formats.opendocument import read_opendocument
+    from ctxfs.index.extract.formats.workbook import read_workbook
+
+    readers: dict[str, Callable[[bytes], Iterator[Chunk]]] = {
+        "Word": read_word, "Excel": read_workbook, "PowerPoint": read_slides, "OpenDocument": read_opendocument,
+        "EPUB": read_epub,
+    }  # fmt: skip
+    is_empty = True
+    try:
+        for passage in readers[file_format](data):
+            is_empty = False
+            yield replace(passage, text=clean(passage.text))
+    except UnreadableFile as reason:
+        raise UnreadableFile(f"{file_format}: cannot be read ({reason})") from reason
+    if is_empty:
+        raise UnreadableFile(f"{file_format}: no text in it")
 
 
 def _replace_surrogates(chunk: Chunk) -> Chunk:

@@ -1,12 +1,11 @@
-"""Reader of HTML: the paragraphs of a page with their headings. The only module that imports lxml."""
+"""Reader of HTML: the paragraphs of a page with their headings."""
 
 import html.entities
 import re
 from collections.abc import Iterator
 
-from lxml import etree
-
 from ctxfs.index.extract.chunks import Chunk
+from ctxfs.index.extract.formats.markup import Element, parse_html, walk
 
 _HIDDEN_TAGS = frozenset(("script", "style", "noscript", "template", "svg", "head", "iframe", "object"))
 _HEADING_LEVELS = {f"h{level}": level for level in range(1, 7)}
@@ -39,14 +38,8 @@ _WINDOWS_CHARACTERS = {
 def read_html(text: str) -> Iterator[Chunk]:
     """Yield the visible paragraphs of a page in order."""
     text = _prepare(text)
-    parser = etree.HTMLParser(recover=True, remove_comments=True, remove_pis=True, huge_tree=True, encoding="utf-8")
-    try:
-        root = etree.fromstring(text.encode("utf-8", "surrogatepass"), parser)
-    except (etree.XMLSyntaxError, ValueError):
-        root = None
-    # Pages nested deeper than the parser's limit (thousands of levels) are read without their structure.
-    is_too_deep = any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log)
-    if root is None or is_too_deep:
+    root = parse_html(text)
+    if root is None:
         yield from _strip_tags(text)
     else:
         yield from _Reader(root).passages()
@@ -65,7 +58,7 @@ def _replace_entity(match: re.Match[str]) -> str:
     return match[0] if name in html.entities.name2codepoint else html.entities.html5.get(f"{name};", match[0])
 
 
-def _is_hidden(element: etree._Element) -> bool:
+def _is_hidden(element: Element) -> bool:
     return element.get("hidden") is not None or bool(_HIDDEN_STYLE.search(element.get("style") or ""))
 
 
@@ -78,7 +71,7 @@ def _strip_tags(text: str) -> Iterator[Chunk]:
 class _Reader:
     """An iterative walk of the element tree that collects text until a block element begins or ends."""
 
-    def __init__(self, root: etree._Element) -> None:
+    def __init__(self, root: Element) -> None:
         self._root = root
         title = root.find(".//title")
         self._title = _SPACES.sub(" ", title.text or "").strip() if title is not None else ""
@@ -89,12 +82,12 @@ class _Reader:
     def passages(self) -> Iterator[Chunk]:
         """Yield the paragraphs, each with the trail of headings above it."""
         heading = 0
-        walk = etree.iterwalk(self._root, events=("start", "end"))
-        for event, element in walk:
+        events = walk(self._root)
+        for event, element in events:
             name = element.tag if isinstance(element.tag, str) else ""
             if event == "start":
                 if name in _HIDDEN_TAGS or _is_hidden(element):
-                    walk.skip_subtree()
+                    events.skip_subtree()
                     continue
                 if name not in _INLINE_TAGS:
                     yield from self._flush_paragraph(heading)

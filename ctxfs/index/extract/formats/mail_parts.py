@@ -135,7 +135,7 @@ def _children_of(part: Message) -> list[Message] | None:
 
 
 def _choose_alternative(children: list[Message]) -> list[Message]:
-    """Return the plain form of a text that has several; another one if that is empty, or says much less."""
+    """Return the plain form of a text that has several; another one if that is empty, or is much shorter."""
     plain = [child for child in children if child.get_content_type() == "text/plain"]
     others = [child for child in children if child not in plain]
     if not plain or not others:
@@ -196,7 +196,7 @@ def _decode_header_text(value: str) -> str:
 
 
 def _decode_word(data: bytes, charset: str | None) -> str:
-    # The library encodes what precedes and follows encoded words by this codec.
+    # The library encodes the text around encoded words by this codec.
     return data.decode("raw_unicode_escape", "replace") if charset is None else _decode_body(data, charset)
 
 
