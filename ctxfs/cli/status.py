@@ -133,6 +133,8 @@ def _print_index(index: dict[str, Any]) -> None:
             print_line(f"           {fault}", fg="yellow")
     if index["damaged"]:
         print_line(f"damaged    {index['damaged']}", fg="red")
+    for name, count in index["ignored_folders"].items():
+        print_line(f"ignored    {count} {'folder' if count == 1 else 'folders'}: {name}")
     for reason, count in index["noise"].items():
         print_line(f"by words   {count} {'file' if count == 1 else 'files'}, never embedded: {reason}")
     for note, count in index["skipped"].items():

@@ -123,6 +123,7 @@ class Status:
                 "chunks": counts.chunks if counts else 0,
                 "embeddable": counts.embeddable if counts else 0,
                 "noise": dict(index.noise),
+                "ignored_folders": dict(index.ignored_folders),
                 "waiting_for_meaning": counts.waiting if counts else 0,
                 "vectors": index.vectors,
                 "meaning": index.meaning or "ok",

@@ -3,9 +3,10 @@
 Its tables and rows are those of `catalog_schema.py`.
 """
 
+import json
 import sqlite3
 import uuid
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path as HostPath
 from typing import Any
 
@@ -213,6 +214,14 @@ class Catalog(DerivedDatabase):
             "SELECT noise, count(*) FROM files WHERE noise!='' AND state IN ('words', 'pending') GROUP BY noise ORDER BY 2 DESC, 1"
         )
         return dict(rows.fetchall())
+
+    def set_ignored_folders(self, counts: Mapping[str, int]) -> None:
+        """Store the number of ignored folders of packages and caches, by name."""
+        self.set_fact("ignored", json.dumps(dict(sorted(counts.items()))))
+
+    def ignored_folders(self) -> dict[str, int]:
+        """Return the number of folders of packages and caches that are not indexed at all, by name."""
+        return {str(name): int(count) for name, count in json.loads(self.fact("ignored") or "{}").items()}
 
     def set_kind(self, file: int, kind: str) -> None:
         """Set the kind of a file, and mark it pending, so that the full-text index commits it again."""

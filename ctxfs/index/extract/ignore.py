@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections import Counter
 
 from ctxfs.index.extract.gitignore import MAX_FILE_BYTES, PatternFile, parse_pattern_file
 from ctxfs.policy.evaluate import is_repository
@@ -9,14 +10,20 @@ from ctxfs.store import rooted_fs
 
 _PATTERN_FILES = ((".git", "info", "exclude"), (".gitignore",))
 _ALWAYS_IGNORED = ("__pycache__", "node_modules", ".ctxfs")
+_MAX_COUNTED_FOLDERS = 10_000
 MAX_DEPTH = 256  # names of a path; deeper files are listed and not indexed
 
 
 class IgnoreRules:
-    """The ignore rules of one source, read lazily folder by folder. A deeper .gitignore overrides those above it."""
+    """The ignore rules of one source, read lazily folder by folder. A deeper .gitignore overrides those above it.
 
-    def __init__(self, root: str, exclude: tuple[str, ...], *, gitignore: bool) -> None:
+    With `gitignore`, installed packages and caches are ignored, too, except for folders that `include` matches.
+    """
+
+    def __init__(self, root: str, exclude: tuple[str, ...], *, gitignore: bool, include: tuple[str, ...] = ()) -> None:
         self._root = root
+        self._include = PatternFile(include) if include else None
+        self._ignored_packages: set[tuple[str, ...]] = set()
         self._exclude = PatternFile(exclude) if exclude else None
         self._gitignore = gitignore
         self._patterns_by_folder: dict[tuple[str, ...], tuple[tuple[int, PatternFile], ...]] = {}
@@ -24,10 +31,11 @@ class IgnoreRules:
     def clear_cache(self) -> None:
         """Drop the cached .gitignore files, because one of them changed; they are read again on demand."""
         self._patterns_by_folder.clear()
+        self._ignored_packages.clear()
 
     def ignores(self, parts: tuple[str, ...], *, is_directory: bool) -> bool:
         """Return True if a rule ignores the entry itself. The caller must check its ancestors."""
-        if is_repository(parts[-1]) or (parts[-1] in _ALWAYS_IGNORED and self._gitignore):
+        if is_repository(parts[-1]) or (self._gitignore and self._ignores_packages(parts, is_directory=is_directory)):
             return True
         if self._exclude is not None and self._exclude.decide(parts, is_directory=is_directory):
             return True
@@ -39,6 +47,19 @@ class IgnoreRules:
             if decision is not None:
                 is_ignored = decision
         return is_ignored
+
+    def _ignores_packages(self, parts: tuple[str, ...], *, is_directory: bool) -> bool:
+        if parts[-1] not in _ALWAYS_IGNORED:
+            return False
+        if self._include is not None and self._include.decide(parts, is_directory=is_directory):
+            return False
+        if is_directory and len(self._ignored_packages) < _MAX_COUNTED_FOLDERS:
+            self._ignored_packages.add(parts)
+        return True
+
+    def count_ignored_packages(self) -> Counter[str]:
+        """Return the number of ignored folders of packages and caches that were met, by name."""
+        return Counter(parts[-1] for parts in self._ignored_packages)
 
     def ignores_path(self, parts: tuple[str, ...]) -> bool:
         """Return True if the file or any folder above it is ignored, or if it lies deeper than `MAX_DEPTH`."""

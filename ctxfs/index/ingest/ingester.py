@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -69,7 +70,8 @@ class Ingester:
     def set_roots(self, roots: Iterable[IndexedRoot]) -> None:
         """Replace the list of sources, and drop the files of removed sources from the index."""
         self._roots = {
-            root.prefix: (root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore)) for root in roots
+            root.prefix: (root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore, include=root.include))
+            for root in roots
         }
         self._noise = {prefix: NoiseRules(root) for prefix, (root, _) in self._roots.items()}
         for source in self._catalog.sources() - set(self._roots):
@@ -132,6 +134,9 @@ class Ingester:
             self._noise[prefix].clear_cache()
             self.scan(prefix, ())
         if not self.stop.is_set():
+            self._catalog.set_ignored_folders(
+                sum((rules.count_ignored_packages() for _, rules in self._roots.values()), Counter())
+            )
             self._crash_records.reset_batch_size()
 
     def scan(self, prefix: str, below: tuple[str, ...]) -> None:

@@ -163,7 +163,9 @@ class Overlay:
         return [inner for inner, _ in files] if len(files) <= MAX_FOLDER_FILES else None
 
     def _get_rules(self, root: IndexedRoot) -> IgnoreRules:
-        return self._rules.setdefault(root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore))
+        return self._rules.setdefault(
+            root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore, include=root.include)
+        )
 
     def _find_noise(self, root: IndexedRoot, parts: tuple[str, ...], data: bytes) -> bool:
         """Return True if a file is noise."""

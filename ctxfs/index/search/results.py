@@ -48,7 +48,8 @@ class SearchResults:
 class IndexState:
     """The state of the index: totals (None without an index), skipped files by reason, and the vectors of the model.
 
-    `noise` is the number of files that are never embedded, by reason.
+    `noise` is the number of files that are never embedded, by reason. `ignored_folders` is the number of folders of
+    packages and caches that are not indexed, by name.
     `skipped_files` are (path, reason) of the first skipped files that may be texts.
     `meaning` is the reason why semantic search is unavailable, `damaged` why all search is; empty if available.
     """
@@ -61,6 +62,7 @@ class IndexState:
     damaged: str = ""
     skipped_files: Sequence[tuple[str, str]] = ()
     noise: Mapping[str, int] = field(default_factory=dict)
+    ignored_folders: Mapping[str, int] = field(default_factory=dict)
 
 
 class Generation(NamedTuple):

@@ -382,6 +382,7 @@ class Searcher:
                     fault,
                     skipped_files=view.catalog.skipped_files(_MAX_SKIPPED_LISTED),
                     noise=view.catalog.noise_counts(),
+                    ignored_folders=view.catalog.ignored_folders(),
                 )
         except CorruptIndex as error:
             return IndexState(meaning=fault, damaged=error.strerror or str(error))

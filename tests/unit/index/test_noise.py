@@ -82,6 +82,16 @@ def test_included_file_is_no_noise(noisy: Index) -> None:
     assert "uv.lock" not in files
 
 
+def test_ignored_packages_are_counted_and_can_be_included(noisy: Index) -> None:
+    assert noisy.catalog.ignored_folders() == {"node_modules": 1}
+    assert "web/node_modules/pad/index.js" not in noisy.paths("rotateKeys")
+    noisy.follower.set_roots([IndexedRoot("knowledge/c", str(noisy.corpus), include=("node_modules/",))])
+    noisy.follower.scan_all()
+    assert noisy.catalog.ignored_folders() == {}
+    assert "web/node_modules/pad/index.js" in noisy.paths("rotateKeys")
+    assert noisy.catalog.file("knowledge/c/web/node_modules/pad/index.js").noise == ""  # type: ignore[union-attr]
+
+
 def test_marker_written_later_decides_about_its_folder(noisy: Index) -> None:
     write(noisy.corpus, {"store/page.md": "otter days\n"})
     noisy.follower.index_changes([("knowledge/c", ("store", "page.md"))])
