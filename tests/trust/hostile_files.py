@@ -67,6 +67,16 @@ def texts() -> Iterator[tuple[str, bytes]]:
     yield "many.jsonl", b"{}\n" * (SIZE // 3)
     yield "deep.jsonl", b"[" * SIZE + b"\n" + b'{"a":' * (SIZE // 5)
     yield "numbers.jsonl", b'{"time": ' + b"9" * 5000 + b"}\n" + b'{"time": 1e400, "user": "x"}\n{"ts": NaN}\n'
+    yield "deep.ipynb", b'{"cells": [{"cell_type": "code", "source": ' + b"[" * 900 + b"]" * 900 + b"}]}"
+    yield "outputs.ipynb", b'{"cells": [{"outputs": [' + b'{"text": ["a"]},' * (SIZE // 16) + b"{}]}]}"
+    nodes = ",".join(f'"{n}": {{"parent": "{n - 1}", "children": ["{n + 1}", "0"]}}' for n in range(SIZE // 50))
+    yield "conversations.json", f'[{{"mapping": {{{nodes}}}}}]'.encode()
+    yield "messages.json", b'{"messages": ' * 900 + b'{"role": "a", "content": "b"}' + b"}" * 900
+    yield "roles.jsonl", b'{"role": "a", "content": [' * 400 + b'"b"' + b"]}" * 400 + b"\n"
+    yield "chat.log", b"[12:00] <a> b\n" * (SIZE // 14)
+    yield "stamps.txt", b"1/1/23, 1:00 - " * (SIZE // 15)
+    yield "wiki.md", b"[[" * (SIZE // 4) + b"#a " * (SIZE // 8) + b"`" * (SIZE // 8)
+    yield "toml.md", b"+++\na = " + b"[" * 9000 + b"\n+++\nx\n"
     yield "deep.html", b"<div>" * (SIZE // 5)
     yield "links.html", b"<a>" * (SIZE // 3)
     yield "comments.html", b"<!-- " * (SIZE // 5)

@@ -30,7 +30,7 @@ _IRC_ACTION = r"\*\s{1,2}(?P<actor>[^\s*<>]{1,40})\s"
 _IRC_NOTICE = r"(?:\*{2,3}|-!-|--?>|<--?|--)\s"
 _LEVELS = frozenset("critical debug error fatal info notice trace warn warning".split())
 _DAY_LINE = re.compile(
-    r"(?:--- |\*{2,4} |Session |-!- |=+ ?)?"
+    r"(?:--- |\*{2,4} |Session |-!- |={1,10} ?)?"
     r"(?:Log opened|Day changed|Session (?:Start|Time)|Start|Time|BEGIN LOGGING|Conversation with|(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)|"
     r"\d{4}[./-])",
     re.IGNORECASE,

@@ -23,7 +23,7 @@ _LINE_END = "\x0b"  # stands for the escape of a line end while the lines of the
 _MAX_WHOLE_RECORDS = 5_000
 _MAX_MESSAGES = 15_000
 _MAX_SAMPLE_RECORDS = 20
-_MAX_RECORD_CHARACTERS = 8_000_000
+_MAX_RECORD_CHARACTERS = 20_000_000
 _MAX_PIECE = 1_000  # the name of its author comes on top
 
 
