@@ -1,4 +1,4 @@
-"""What stays out of vectors, versions and the audit: `python -m benchmarks.noise [--tree DIR] [--files N]`.
+"""Noise that stays out of vectors, versions and the audit: `python -m benchmarks.noise [--tree DIR] [--files N]`.
 
 Index: the chunks to embed of a tree with and without the patterns of noise. DIR is a folder with code, for example a
 checkout with its `node_modules` and lock files; without one, a virtual environment with pip, lock files and packages

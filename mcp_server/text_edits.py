@@ -1,4 +1,4 @@
-"""Replacements in texts as models write them: with LF, whatever the line ends of the file are."""
+"""Replacements in texts as models write them: with LF, in files with any line ends."""
 
 _CRLF, _LF = "\r\n", "\n"
 MAX_POSITIONS = 20  # listed in an error

@@ -47,7 +47,7 @@ def find_hit(hits: Sequence[HitFile], name: str, *, is_link: bool = False) -> Hi
 
 
 def _tell_apart(paths: Sequence[str]) -> dict[str, str]:
-    """Return the name of each file, with as many of its folders in front as tell it apart from the others."""
+    """Return the name of each file, with as many of its folders in front as distinguish it from the others."""
     names = {path: path.rpartition("/")[2] for path in paths}
     for depth in range(1, _MAX_FOLDERS + 1):
         alike = {name for name, count in Counter(names.values()).items() if count > 1}

@@ -65,7 +65,7 @@ def test_with_and_without_a_daemon_the_same_question_has_the_same_answer(offline
 
 @pytest.mark.parametrize("served", [False, True], ids=["no daemon", "daemon"])
 def test_a_full_reindex_reads_what_a_stat_does_not_show(offline: Live, served: bool) -> None:
-    # The index is wrong and every file is as it was: only reading them tells.
+    # The index is wrong and every file is as it was: only a read shows it.
     offline.run("reindex")
     catalog = sqlite3.connect(offline.store / "index" / "catalog.db")
     with catalog:

@@ -1,4 +1,4 @@
-"""Contexts from scripts: what commands print, their exit codes, and the commands that people configure."""
+"""Contexts from scripts: output of commands, their exit codes, and the commands that people configure."""
 
 import json
 import shlex

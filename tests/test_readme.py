@@ -1,4 +1,4 @@
-"""The README's commands do what the README says: every line of its `sh` blocks is run, top to bottom, in one home."""
+"""Test the commands of the README: every line of its `sh` blocks is run, top to bottom, in one home."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_what_the_documents_of_mcp_and_tools_show_works(own_live: Live, tmp_path
 
 
 def run_blocks(document: str, environment: dict[str, str], folder: Path) -> None:
-    """Each `sh` block of a document, by a shell that stops at the first failure; each says something."""
+    """Each `sh` block of a document, by a shell that stops at the first failure; each prints something."""
     blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / document).read_text(), re.MULTILINE | re.DOTALL)
     assert blocks
     for block in blocks:

@@ -1,6 +1,6 @@
 """Approvals of tools by people: `<store>/tools.json`, name → {digest, definition}.
 
-`digest` is a sha256 over everything that decides what the tool does. `definition` is the definition that was shown for
+`digest` is a sha256 over everything that decides the behaviour of the tool. `definition` is the definition that was shown for
 the approval, so that later changes can be shown.
 """
 

@@ -1,4 +1,4 @@
-"""Whether a `supersedes` attribute takes effect: only if the principal that set it may change the superseded file."""
+"""The effect of a `supersedes` attribute: none unless the principal that set it may change the superseded file."""
 
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import Path

@@ -91,9 +91,7 @@ def test_client_cannot_subscribe_to_a_hidden_path(live: Live, path: str) -> None
             news = ResourceNotifications(Sight({"memory", "pad"}, {"pad"}), nursery)  # type: ignore[arg-type]  # as far as it is used here
             with pytest.raises(MCPError):
                 await news.subscribe(uri_of(TreePath.parse(path)), None)  # type: ignore[arg-type]  # it is refused before
-            await news._check_visible(
-                uri_of(TreePath.parse("pad/new.md"))
-            )  # what is not there yet, where it sees everything
+            await news._check_visible(uri_of(TreePath.parse("pad/new.md")))  # an absent name, where it sees everything
 
     trio.run(check)
 

@@ -104,12 +104,12 @@ _MONEY_BEFORE = re.compile(r"([$€£¥]|\b(?:USD|EUR|GBP|CHF|JPY))\s?$")
 _RATE = re.compile(
     r"\s*(?:[^\W\d_]+\s+){0,2}?(?:(?:per|an?|each|every)\s+|/\s?)(second|sec|s|minute|min|hour|h|day|d|week|month|year)\b"
 )
-_AT_MOST = re.compile(
+_UPPER = re.compile(
     r"(?:\b(?:at most|up to|(?:no|not) (?:more|longer|later) than|maximum(?: of)?|max\.?|less than|fewer than|shorter than|under|below|"
     r"within)|≤|<=|<)\s*$",
     re.IGNORECASE,
 )
-_AT_LEAST = re.compile(
+_LOWER = re.compile(
     r"(?:\b(?:at least|(?:no|not) (?:less|fewer|earlier) than|minimum(?: of)?|min\.?|more than|longer than|over|above|exceed(?:s|ing)?)"
     r"|≥|>=|>)\s*$",
     re.IGNORECASE,
@@ -117,11 +117,11 @@ _AT_LEAST = re.compile(
 _ABOUT = re.compile(
     r"(?:\b(?:about|around|approximately|approx\.?|roughly|nearly|almost|circa|ca\.?|some)|[~≈])\s*$", re.IGNORECASE
 )
-_AFTER_AT_LEAST = re.compile(r"\+(?!\w)|(?:\s+[^\W\d_]+){0,2}\s+or (?:more|longer|above|over|later)\b", re.IGNORECASE)
-_AFTER_AT_MOST = re.compile(r"(?:\s+[^\W\d_]+){0,2}\s+or (?:less|fewer|shorter|below|under|earlier)\b", re.IGNORECASE)
+_LOWER_AFTER = re.compile(r"\+(?!\w)|(?:\s+[^\W\d_]+){0,2}\s+or (?:more|longer|above|over|later)\b", re.IGNORECASE)
+_UPPER_AFTER = re.compile(r"(?:\s+[^\W\d_]+){0,2}\s+or (?:less|fewer|shorter|below|under|earlier)\b", re.IGNORECASE)
 _BOUNDS: tuple[tuple[Bound, re.Pattern[str], re.Pattern[str] | None], ...] = (
-    ("at most", _AT_MOST, _AFTER_AT_MOST),
-    ("at least", _AT_LEAST, _AFTER_AT_LEAST),
+    ("at most", _UPPER, _UPPER_AFTER),
+    ("at least", _LOWER, _LOWER_AFTER),
     ("about", _ABOUT, None),
 )
 _NEGATIVE_BEFORE = re.compile(r"\b(?:minus|negative)\s+$", re.IGNORECASE)

@@ -20,7 +20,7 @@ FALLBACK = "cp1252"
 _UNSAFE = frozenset(
     "idna mbcs oem palmos punycode raw_unicode_escape rot_13 undefined unicode_escape unicode_internal".split()
 )
-# Labels that programs write, and supersets that decode whatever the name promises, mostly as browsers take them.
+# Labels that programs write, and supersets that decode all that the name promises, mostly as browsers take them.
 _SUPERSETS = {
     "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
     "gb2312": "gb18030", "gbk": "gb18030", "euc_kr": "cp949", "shift_jis": "cp932", "big5": "big5hkscs",
