@@ -8,7 +8,7 @@ import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.options import json_option
-from ctxfs.cli.output import print_json, print_line, write_bytes
+from ctxfs.cli.output import print_json, print_line, write_content
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.path import encode_name, one_line, printable
 
@@ -64,7 +64,7 @@ def ls(store: str | None, path: str, long: bool, as_json: bool) -> None:
 def cat(store: str | None, paths: tuple[str, ...], join: bool) -> None:
     """Print files of the tree
 
-    The bytes are printed unchanged. Links are followed.
+    Links are followed. The bytes are unchanged; a terminal shows text in any charset.
     """
     failed = False
     with session(store) as opened:
@@ -73,7 +73,7 @@ def cat(store: str | None, paths: tuple[str, ...], join: bool) -> None:
                 data = _read_through_links(opened, path)
                 if join:
                     data = b"==> " + encode_name(path) + b" <==\n" + data + (b"" if data.endswith(b"\n") else b"\n")
-                write_bytes(data)
+                write_content(data)
             except BrokenPipeError:
                 raise
             except OSError as error:

@@ -38,6 +38,16 @@ def write_bytes(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def write_content(data: bytes) -> None:
+    """Write the content of a file to stdout: unchanged, but to a terminal as text in UTF-8 without escape sequences."""
+    if sys.stdout.isatty():
+        from ctxfs.index.extract.text_decoding import read_text
+
+        text = read_text(data)
+        data = data if text is None else text.encode("utf-8", "replace")
+    write_bytes(data)
+
+
 def fail(error: Exception) -> NoReturn:
     """Print the error and its remedy, and exit with its code."""
     if isinstance(error, CommandError):

@@ -11,7 +11,7 @@ import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.options import aliased_option, json_option, limit_option, principal_option, reason_option, yes_option
-from ctxfs.cli.output import print_json, print_line, warn, write_bytes
+from ctxfs.cli.output import print_json, print_line, warn, write_bytes, write_content
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
@@ -107,10 +107,10 @@ def _print_version(version: dict[str, Any]) -> None:
 def show(store: str | None, path: str, at: str) -> None:
     """Print a file from a version
 
-    The bytes are printed unchanged.
+    The bytes are printed unchanged; on a terminal, a text in any charset is readable.
     """
     with _joined_session(store) as opened:
-        write_bytes(opened.call("show", path=tree_path(opened, path), at=at))
+        write_content(opened.call("show", path=tree_path(opened, path), at=at))
 
 
 @click.command()

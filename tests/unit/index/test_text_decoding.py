@@ -1,10 +1,13 @@
 """Test that the text of a file is the same for every reader, whatever charset, line ends and control characters it has."""
 
+import io
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from ctxfs.cli.output import write_content
 from ctxfs.context.build.fit import fit
 from ctxfs.index.extract.charsets import declared_codec, find_codec
 from ctxfs.index.extract.formats import extract_chunks
@@ -247,3 +250,17 @@ def test_hostile_bytes_are_read_in_linear_time(data: bytes) -> None:
 
 def test_long_head_declares_nothing() -> None:
     assert declared_codec(b"x" * 100_000 + b"<meta charset=gb2312>" + b"x" * 100_000) is None
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "written"), [(True, "Größe quokka\n".encode()), (False, b"Gr\xf6\xdfe \x1b[1mquokka\n")]
+)
+def test_terminal_shows_text_and_a_pipe_gets_the_bytes(
+    is_terminal: bool, written: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(stdout, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    write_content(b"Gr\xf6\xdfe \x1b[1mquokka\n")
+    stdout.seek(0)
+    assert stdout.buffer.read() == written
