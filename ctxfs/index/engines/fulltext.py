@@ -6,6 +6,7 @@ A document is one chunk: its number, its file's number, the words of text, headi
 
 import math
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ import tantivy
 from ctxfs.index.engines.analyzers import analyse_split, build_analyzer, build_gram_analyzer
 from ctxfs.index.engines.corruption import CorruptIndex, detect_corruption
 from ctxfs.index.engines.languages import detect_languages, remove_function_words, script_language
+from ctxfs.index.engines.repetition import saturate_count
 from ctxfs.index.engines.word_split import author_terms, content_words, split_phrase, split_question_word, split_words
 from ctxfs.index.normal_form import fold_literal, fold_name, normalise
 from ctxfs.index.query import Query
@@ -84,8 +86,8 @@ def analyse(text: str) -> list[str]:
 _cached_split_words = lru_cache(maxsize=1024)(split_words)  # cached, because every chunk of a file has the same path
 
 
-def question_terms(words: Sequence[str]) -> list[Alternatives]:
-    """Return the distinct terms of the words of a question, without function words, each with its other forms.
+def count_question_terms(words: Sequence[str]) -> Counter[Alternatives]:
+    """Count the terms of the words of a question, without function words, each with its other forms.
 
     The other forms are the accented word, and its stem in the language of the question.
     """
@@ -97,7 +99,12 @@ def question_terms(words: Sequence[str]) -> list[Alternatives]:
         for word in content
         for forms in split_question_word(word, languages)
     )
-    return [group for group in dict.fromkeys(groups) if group]
+    return Counter(group for group in groups if group)
+
+
+def question_terms(words: Sequence[str]) -> list[Alternatives]:
+    """Return the distinct terms of the words of a question, without function words, each with its other forms."""
+    return list(count_question_terms(words))
 
 
 class FullText:
@@ -237,6 +244,11 @@ class FullText:
         """Return the distinct terms of a query's words, without function words, each with its other forms."""
         return question_terms(query.words)
 
+    def repetitions(self, query: Query) -> dict[str, float]:
+        """Return the weights of the terms that a query repeats; all others weigh 1."""
+        repeated = {terms: count for terms, count in count_question_terms(query.words).items() if count > 1}
+        return {term: saturate_count(count) for terms, count in repeated.items() for term in terms}
+
     def required_terms(self, query: Query) -> list[str]:
         """Return the terms of the phrases and words that a query requires."""
         return [term for text in (*query.phrases, *query.must) for term in self.terms(text)]
@@ -276,7 +288,10 @@ class FullText:
 
     def _build_query(self, query: Query, below: Path, around: bool = False) -> tantivy.Query | None:
         fields = ((_AROUND, 1.0),) if around else FIELDS
-        should = [self._build_alternatives_query(terms, fields) for terms in self.question_terms(query)]
+        should = [
+            tantivy.Query.boost_query(self._build_alternatives_query(terms, fields), saturate_count(count))
+            for terms, count in count_question_terms(query.words).items()
+        ]
         clauses: list[tuple[tantivy.Occur, tantivy.Query]] = [(tantivy.Occur.Should, part) for part in should]
         for required in (*query.phrases, *query.must):
             phrase = self._build_phrase_query(required)

@@ -11,7 +11,7 @@ A term scores with its best field, plus a fifth of the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -50,10 +50,12 @@ class Statistics:
     """Corpus statistics of the living chunks.
 
     `document_frequency` returns the number of chunks with a term in a field: `document_frequency(field, term)`.
+    `weights` are those of the terms that the question repeats; all others weigh 1.
     """
 
     corpus: CorpusCounts
     document_frequency: Callable[[str, str], int]
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 class _Terms:
@@ -192,6 +194,7 @@ class Bm25:
             (np.maximum(statistics.corpus.units - document_frequencies, 0.0) + 0.5) / (document_frequencies + 0.5)
         )
         saturation = _K1 * (1 - _B + _B * lengths / max(mean, 0.1))[:, None]
+        idf *= np.array([statistics.weights.get(term, 1.0) for term in terms.all], dtype=np.float64)
         part: Counts = self._fields.get(field, 1.0) * idf * counts * (_K1 + 1) / (counts + saturation)
         return part
 

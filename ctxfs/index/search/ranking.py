@@ -191,7 +191,12 @@ def _collect_candidates(
     candidates = view.columns.candidates(chunks, view.hidden)
     if not view.overlay or query.mode == "meaning":
         return candidates
-    own_scores, neighbour_scores = view.overlay.search(query, below, view.full_text.question_terms(query), view.idf)
+    repeated = view.full_text.repetitions(query)
+
+    def weigh_term(term: str) -> float:
+        return view.idf(term) * repeated.get(term, 1.0)
+
+    own_scores, neighbour_scores = view.overlay.search(query, below, view.full_text.question_terms(query), weigh_term)
     scores_by_signal["words"].update(own_scores)
     scores_by_signal["around"].update(neighbour_scores)
     unindexed = view.overlay.candidates(
@@ -264,7 +269,9 @@ def _score_again(
     words = dict(islice(scores_by_signal["words"].items(), max_candidates))
     if len(words) < len(scores_by_signal["words"]):
         full_signals.add("words")
-    own_scores, neighbour_scores = view.score_candidates(words, scores_by_signal["around"] if has_turns else {}, terms)
+    own_scores, neighbour_scores = view.score_candidates(
+        words, scores_by_signal["around"] if has_turns else {}, terms, view.full_text.repetitions(query)
+    )
     scored = {"words": own_scores, "around": neighbour_scores}
     return {
         name: _select_best(scores, pool_limit) if name in full_signals else scores for name, scores in scored.items()

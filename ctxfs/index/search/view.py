@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path as HostPath
 from typing import Protocol
@@ -322,11 +322,15 @@ class IndexView:
         return self._living_cache[self.hidden]
 
     def score_candidates(
-        self, own_chunks: Collection[int], near_chunks: Collection[int], terms: Sequence[Sequence[str]]
+        self,
+        own_chunks: Collection[int],
+        near_chunks: Collection[int],
+        terms: Sequence[Sequence[str]],
+        weights: Mapping[str, float],
     ) -> tuple[dict[int, float], dict[int, float]]:
         """Return two maps from chunk to score, by its own words, and with its neighbours.
 
-        Any index of the same files gives the same scores.
+        `weights` are those of repeated terms. Any index of the same files gives the same scores.
         """
         around = {chunk + step for chunk in near_chunks for step in range(-NEIGHBOUR_CHUNKS, NEIGHBOUR_CHUNKS + 1)}
         living = self.columns.candidates({*own_chunks, *around}, self.hidden)
@@ -334,7 +338,8 @@ class IndexView:
         exists = np.array([chunk in self._row_cache for chunk in living.chunks.tolist()], dtype=np.bool_)
         rows = [self._row_cache[chunk] for chunk in living.chunks[exists].tolist()]
         units = Units(rows, living.files[exists], living.words[exists].astype(np.float64))
-        return self._scorer.score(units, own_chunks, near_chunks, terms, self._build_statistics())
+        statistics = replace(self._build_statistics(), weights=weights)
+        return self._scorer.score(units, own_chunks, near_chunks, terms, statistics)
 
     def rows(self, chunks: Collection[int]) -> dict[int, ChunkRow]:
         """Return the rows of these chunks for hits, as far as they still exist."""

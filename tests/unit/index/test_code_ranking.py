@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctxfs.index.engines.repetition import saturate_count
+from ctxfs.index.options import IndexedRoot
+from ctxfs.index.query import parse_query
 from ctxfs.index.search.file_roles import FileRole, role_of
 from ctxfs.index.search.query_hints import read_hints
 from ctxfs.index.search.rank_fusion import WEIGHTS, fuse
-from tests.unit.index.test_index import Index, parse_query
+from ctxfs.model.path import Path as TreePath
+from tests.unit.index.test_index import Index
 
 
 @pytest.fixture
@@ -118,6 +122,31 @@ def test_definition_that_shares_its_chunk_is_found_first(index: Index) -> None:
 )
 def test_single_word_is_read_as_an_identifier(question: str, identifier: str) -> None:
     assert read_hints(parse_query(question), {}).identifier == identifier
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_word_that_a_long_question_repeats_counts_more(index: Index, exact: bool, is_indexed: bool) -> None:
+    (index.corpus / "kettle.md").write_text("# Kettles\n\nA kettle is filled, and then a kettle boils.\n")
+    (index.corpus / "garden.md").write_text("# Gardens\n\nA garden is sown, and then a garden grows.\n")
+    if is_indexed:
+        index.follower.scan_all()
+    else:
+        root = IndexedRoot("knowledge/c", str(index.corpus))
+        index.searcher.report_changes(root, [("kettle.md",), ("garden.md",)])
+
+    def first_path(question: str) -> str:
+        index.searcher.refresh()
+        query = parse_query(f"mode:words {question}")
+        return index.searcher.search(query, TreePath.parse(""), 5, exact=exact).hits[0].path
+
+    assert first_path("the kettle stands in the garden: fill the kettle") == "knowledge/c/kettle.md"
+    assert first_path("the garden is behind the kettle: sow the garden") == "knowledge/c/garden.md"
+
+
+def test_weight_of_repetition_saturates() -> None:
+    assert saturate_count(1) == 1
+    assert 1 < saturate_count(2) < 2 < saturate_count(1000) < 9
 
 
 def test_signed_document_is_no_dialogue(index: Index) -> None:
