@@ -126,6 +126,8 @@ def cli(ctx: click.Context, store: str | None) -> None:
     Memory, tools and knowledge are one tree of files.
     """
     ctx.obj = store
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
 @click.command(name="help")

@@ -5,6 +5,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from ctxfs.cli.hit_output import FORMATS, host_path, paged, print_plain, question_words, show_hit
 from ctxfs.cli.options import below_option, json_option, limit_option
 from ctxfs.cli.output import print_json, print_line, warn, write_bytes
 from ctxfs.daemon.session import session
@@ -35,6 +36,10 @@ def read_question(words: tuple[str, ...]) -> str:
 @limit_option("hits", default=10, maximum=200)
 @click.option("--explain", is_flag=True, help="Show each signal and its part of the score")
 @click.option("--group-by", type=click.Choice(_GROUPS), help="Group the hits; the group of the best hit comes first")
+@click.option("-l", "--files-with-matches", "files_only", is_flag=True, help="Print only the paths of the files")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", help="Form of the output [default: text]")
+@click.option("--real-paths", is_flag=True, help="Print host paths of files in sources")
+@click.option("--no-pager", is_flag=True, help="Print to the terminal without $PAGER")
 @json_option("Print text, lines, score and signals as JSON")
 @click.pass_obj
 def search(
@@ -44,29 +49,42 @@ def search(
     limit: int,
     explain: bool,
     group_by: str | None,
+    files_only: bool,
+    form: str,
+    real_paths: bool,
+    no_pager: bool,
     as_json: bool,
 ) -> None:
     """Search the tree
 
-    Hits come best first. `-` reads the question from standard input.
+    Hits come best first, with the lines that match best. `-` reads the question from standard input.
 
     Operators: "a phrase", +must, -not, kind:code, path:docs, author:ada, since:7d, mode:words|meaning. Put `--`
     before a question that begins with a dash. Exit code 3 when nothing was found, 7 when nothing was found yet: the
     index is behind.
     """
+    question = read_question(words)
     with session(store) as opened:
-        answer = opened.call("search", question=read_question(words), below=below, limit=limit)
+        answer = opened.call("search", question=question, below=below, limit=limit)
+        sources = opened.call("status")["sources"] if real_paths else []
+    paths, terms = [host_path(hit["path"], sources) for hit in answer["hits"]], question_words(question)
     for note in (*answer["notes"], *answer["remarks"]):
         warn(note)
     groups = _group_hits(answer["hits"], group_by)
+    as_json = as_json or form == "json"
     if as_json:
         print_json({**answer, "groups": groups} if group_by else answer)
+    elif files_only or form != "text":
+        print_plain(answer["hits"], paths, terms, "path" if files_only else form)
     else:
-        for name, ranks in groups.items():
-            if group_by:
-                print_line(f"{name or '(none)'}  {len(ranks)}", bold=True)
-            for rank in ranks:
-                _show_hit(rank, answer["hits"][rank - 1], explain)
+        with paged(not no_pager and bool(answer["hits"])):
+            for name, ranks in groups.items():
+                if group_by:
+                    print_line(f"{name or '(none)'}  {len(ranks)}", bold=True)
+                for rank in ranks:
+                    show_hit(rank, answer["hits"][rank - 1], paths[rank - 1], terms)
+                    if explain:
+                        _explain_hit(answer["hits"][rank - 1])
     if not answer["hits"]:
         if not as_json:
             warn("nothing found" if answer["complete"] else "not known: not everything could be looked at")
@@ -82,17 +100,10 @@ def _group_hits(hits: list[dict[str, Any]], by: str | None) -> dict[str, list[in
     return groups
 
 
-def _show_hit(rank: int, hit: dict[str, Any], explain: bool) -> None:
-    details = f"  {hit['heading']}" if hit["heading"] else ""
-    details += f"  {hit['date']}" if hit["date"] else ""
-    click.echo(f"{rank:2} ", nl=False)
-    print_line(f"{hit['path']}:{hit['first']}-{hit['last']}", fg="cyan", nl=False)
-    print_line(f"  {hit['score']:.2f}{details}")
-    print_line(f"     {hit['snippet']}", dim=True)
-    if explain:
-        for name, share in sorted(hit["shares"].items(), key=lambda item: -abs(item[1])):
-            measured = hit["signals"].get(name)
-            print_line(f"     {share:+7.2f}  {name} {'not found' if measured is None else f'{measured:.3g}'}")
+def _explain_hit(hit: dict[str, Any]) -> None:
+    for name, share in sorted(hit["shares"].items(), key=lambda item: -abs(item[1])):
+        measured = hit["signals"].get(name)
+        print_line(f"     {share:+7.2f}  {name} {'not found' if measured is None else f'{measured:.3g}'}")
 
 
 @click.command()

@@ -1,0 +1,157 @@
+"""Output of hits: paths, one line for each, or passages with the matched words, as wide as the terminal."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import click
+
+from ctxfs.cli.output import print_line
+from ctxfs.index.query import parse_query
+from ctxfs.model.path import one_line
+
+FORMATS = ("text", "path", "line", "json")
+_MAX_SHOWN_LINES = 3
+_INDENT = 5
+_PLAIN_WIDTH = 160  # columns of a line that is not for a terminal
+_MIN_WIDTH = 20
+_MIN_STEM = 4
+_WORD = re.compile(r"\w+")
+_COMMON_WORDS = frozenset(
+    "a an and are as at be by do does for from how i in is it of on or our that the this to was we what when where which "
+    "who why will with you".split()
+)
+
+
+def question_words(question: str) -> list[str]:
+    """Return the words of a question that its hits are searched for, without those that most texts contain."""
+    query = parse_query(question)
+    words = _WORD.findall(" ".join((*query.words, *query.phrases, *query.must)).casefold())
+    return [word for word in dict.fromkeys(words) if word not in _COMMON_WORDS] or list(dict.fromkeys(words))
+
+
+def matches_word(word: str, term: str) -> bool:
+    """Return True if two words are equal or forms of each other, such as `rotate` and `rotating`."""
+    if word == term:
+        return True
+    short, long = sorted((word, term), key=len)
+    if len(long) - len(short) <= 2 and len(short) >= _MIN_STEM - 1 and long.startswith(short):
+        return True
+    shared = next((n for n, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    return shared >= max(_MIN_STEM, len(short) - 2, len(long) - 4)
+
+
+def find_matches(line: str, terms: Sequence[str]) -> list[tuple[int, int]]:
+    """Return (start, end) of the words of a line that match a term."""
+    return [
+        match.span()
+        for match in _WORD.finditer(line)
+        if any(matches_word(word, term) for word in (match[0].casefold(),) for term in terms)
+    ]
+
+
+def select_lines(text: str, terms: Sequence[str], limit: int = _MAX_SHOWN_LINES) -> tuple[int, list[str]]:
+    """Return (index of the first line, lines): the run of lines that contains the most of the terms."""
+    lines = text.split("\n")
+    words = [{word.casefold() for word in _WORD.findall(line)} for line in lines]
+    terms_of = [{term for term in terms if any(matches_word(word, term) for word in bag)} for bag in words]
+    best, best_worth = 0, 0
+    for start in range(len(lines)):
+        worth = 2 * len(set().union(*terms_of[start : start + limit])) + bool(terms_of[start])
+        if worth > best_worth and lines[start].strip():
+            best, best_worth = start, worth
+    best = best or next((index for index, line in enumerate(lines) if line.strip()), 0)
+    return best, lines[best : best + limit]
+
+
+def fit_line(line: str, terms: Sequence[str], width: int) -> str:
+    """Return as much of a line as a width allows, around its first match."""
+    if len(line) <= width:
+        return line
+    first = next((start for start, _ in find_matches(line, terms)), 0)
+    start = 0 if first < width * 2 // 3 else first - width // 3
+    cut = ("…" if start else "") + line[start:]
+    return cut if len(cut) <= width else cut[: width - 1] + "…"
+
+
+def highlight(line: str, terms: Sequence[str]) -> str:
+    """Return a line, escaped, with its matches in bold."""
+    out, position = "", 0
+    for start, end in find_matches(line, terms):
+        out += one_line(line[position:start]) + click.style(line[start:end], bold=True, fg="red")
+        position = end
+    return out + one_line(line[position:])
+
+
+def show_hit(rank: int, hit: Mapping[str, Any], path: str, terms: Sequence[str]) -> None:
+    """Print a hit as text: its place, and the lines that match best, with their indentation."""
+    details = f"  {hit['heading']}" if hit["heading"] else ""
+    details += f"  {hit['date']}" if hit["date"] else ""
+    click.echo(f"{rank:2} ", nl=False)
+    print_line(f"{path}:{hit['first']}-{hit['last']}", fg="cyan", nl=False)
+    print_line(f"  {hit['score']:.2f}{details}")
+    width = max(_MIN_WIDTH, _line_width() - _INDENT)
+    _, lines = select_lines(hit["text"].expandtabs(4), terms)
+    for line in textwrap.dedent("\n".join(lines)).rstrip().split("\n"):
+        click.echo(" " * _INDENT + highlight(fit_line(line.rstrip(), terms, width), terms))
+
+
+def print_plain(hits: Sequence[Mapping[str, Any]], paths: Sequence[str], terms: Sequence[str], form: str) -> None:
+    """Print each path once (`path`), or path, line and text of the best line of each hit (`line`)."""
+    if form == "path":
+        for path in dict.fromkeys(paths):
+            click.echo(one_line(path))
+        return
+    for hit, path in zip(hits, paths, strict=True):
+        offset, lines = select_lines(hit["text"], terms, 1)
+        click.echo(one_line(f"{path}:{hit['first'] + offset}:{lines[0]}"))
+
+
+def host_path(path: str, sources: Sequence[Mapping[str, Any]]) -> str:
+    """Return the host path of a file in a source; other paths are unchanged."""
+    for source in sources:
+        if path.startswith(f"{source['at']}/"):
+            return os.path.join(source["path"], path[len(source["at"]) + 1 :])
+    return path
+
+
+def _line_width() -> int:
+    is_terminal = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    return shutil.get_terminal_size().columns if is_terminal else _PLAIN_WIDTH
+
+
+@contextmanager
+def paged(is_wanted: bool) -> Iterator[None]:
+    """Send the output through $PAGER if it is for a terminal; a pager that quits early is no error."""
+    if not is_wanted or not sys.stdout.isatty() or not sys.stdin.isatty():
+        yield
+        return
+    command = shlex.split(os.environ.get("PAGER", "less"))
+    try:
+        pager = subprocess.Popen(
+            command, stdin=subprocess.PIPE, text=True, errors="replace", env={"LESS": "FRX", **os.environ}
+        )
+    except (OSError, IndexError, ValueError):
+        yield
+        return
+    context, terminal = click.get_current_context(), sys.stdout
+    os.environ["COLUMNS"] = str(shutil.get_terminal_size().columns)
+    context.color = context.color if context.color is not None else True
+    assert pager.stdin is not None
+    sys.stdout = pager.stdin
+    try:
+        yield
+    except BrokenPipeError:
+        pass
+    finally:
+        sys.stdout = terminal
+        with suppress(BrokenPipeError):
+            pager.stdin.close()
+        pager.wait()
