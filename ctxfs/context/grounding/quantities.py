@@ -117,15 +117,15 @@ _LOWER = re.compile(
 _ABOUT = re.compile(
     r"(?:\b(?:about|around|approximately|approx\.?|roughly|nearly|almost|circa|ca\.?|some)|[~≈])\s*$", re.IGNORECASE
 )
-_LOWER_AFTER = re.compile(r"\+(?!\w)|(?:\s+[^\W\d_]+){0,2}\s+or (?:more|longer|above|over|later)\b", re.IGNORECASE)
-_UPPER_AFTER = re.compile(r"(?:\s+[^\W\d_]+){0,2}\s+or (?:less|fewer|shorter|below|under|earlier)\b", re.IGNORECASE)
+_LOWER_AFTER = re.compile(r"\+(?!\w)|(?:\s{1,4}[^\W\d_]+){0,2}\s{1,4}or (?:more|longer|above|over|later)\b", re.IGNORECASE)
+_UPPER_AFTER = re.compile(r"(?:\s{1,4}[^\W\d_]+){0,2}\s{1,4}or (?:less|fewer|shorter|below|under|earlier)\b", re.IGNORECASE)
 _BOUNDS: tuple[tuple[Bound, re.Pattern[str], re.Pattern[str] | None], ...] = (
     ("at most", _UPPER, _UPPER_AFTER),
     ("at least", _LOWER, _LOWER_AFTER),
     ("about", _ABOUT, None),
 )
 _NEGATIVE_BEFORE = re.compile(r"\b(?:minus|negative)\s+$", re.IGNORECASE)
-_NEGATIVE_AFTER = re.compile(r"(?:\s+[^\W\d_]+){0,2}\s+below zero\b", re.IGNORECASE)
+_NEGATIVE_AFTER = re.compile(r"(?:\s{1,4}[^\W\d_]+){0,2}\s{1,4}below zero\b", re.IGNORECASE)
 _MAX_DIGITS = 100
 _BOUND_CHARS = 24  # characters before a number in which a bound is searched
 _RATE_CHARS = 48
