@@ -15,6 +15,7 @@ import re
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import numpy as np
 from benchmarks.corpus import real_files
 from benchmarks.harness import make_store, memory_mb, report
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.embedders import Embedder, Vectors, normalise
+from ctxfs.index.engines.embedders import Embedder, Stage, Vectors, normalise
 from ctxfs.index.engines.embedding_requests import EmbeddingRequests
 from ctxfs.index.engines.vectors import build_graph, pack_vector
 from ctxfs.index.ingest.embed_worker import EmbeddingQueue
@@ -49,13 +50,14 @@ class WordProjection:
     """A stand-in for a model: the sum of a random direction for each word, weighted by rarity."""
 
     dimensions = _DIMENSIONS
+    device = "cpu"
     spec = EmbedderSpec(folder="(words in a random projection)")
 
     def __init__(self) -> None:
         self._directions = np.random.default_rng(1).normal(size=(1 << 15, _DIMENSIONS)).astype(np.float32)
         self._counts: dict[str, int] = {}
 
-    def embed(self, texts: list[str]) -> Vectors:
+    def embed(self, texts: Sequence[str]) -> Vectors:
         out = np.zeros((len(texts), _DIMENSIONS), dtype=np.float32)
         for row, text in zip(out, texts, strict=True):
             for word in _WORD.findall(text.lower()):
@@ -64,6 +66,11 @@ class WordProjection:
                 row += self._directions[int.from_bytes(digest) % len(self._directions)] / (1 + count**0.5)
             row[0] += 1e-3
         return normalise(out)
+
+    def embed_stage(
+        self, texts: Sequence[str], stage: Stage, earlier: Vectors | None = None
+    ) -> tuple[Vectors, Sequence[bool]]:
+        return self.embed(texts), [False] * len(texts)
 
     def embed_query(self, text: str) -> Vectors:
         row: Vectors = self.embed([text])[0]
@@ -88,7 +95,7 @@ class StandInSearcher(Searcher):
     def __init__(self, folder: Path, embedder: WordProjection) -> None:
         super().__init__(folder, embedder.spec)
         self._stand_in = embedder
-        self._question_embedder = _StandInEmbedder(self, embedder.spec, self._candidate_embedder)
+        self._question_embedder = _StandInEmbedder(embedder, embedder.spec, self._candidate_embedder)
         self.vector_seconds = 0.0
 
     @property
@@ -152,7 +159,7 @@ def store_vectors(index: Path, embedder: WordProjection) -> None:
     model = stored.register("words in a random projection", _DIMENSIONS, embedder.spec)
     queue = EmbeddingQueue(stored, EmbeddingRequests(index))
     while waiting := queue.take(_BATCH):
-        vectors = embedder.embed([text for _, _, text, _ in waiting])
+        vectors = embedder.embed([chunk.text for chunk in waiting])
         with catalog.transaction():
             pairs = [
                 (stored.add(model.id, str(row[0]).encode(), pack_vector(vector)), row[0])

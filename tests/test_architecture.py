@@ -25,7 +25,12 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "email": "ctxfs/index/extract/formats/mail_parts.py",
     "tree_sitter": "ctxfs/index/extract/syntax.py",
     "tiktoken": "ctxfs/context/build/tokens.py",
-    "sqlite3": ("ctxfs/store/derived_db.py", "ctxfs/index/engines/catalog.py", "ctxfs/index/engines/embeddings.py"),
+    "sqlite3": (
+        "ctxfs/store/derived_db.py",
+        "ctxfs/index/engines/catalog.py",
+        "ctxfs/index/engines/embeddings.py",
+        "ctxfs/index/engines/embedding_requests.py",
+    ),
     "git": "ctxfs/versions/objects/git.py",
     "gitdb": "ctxfs/versions/objects/git.py",
     "msgpack": "ctxfs/rpc/wire.py",

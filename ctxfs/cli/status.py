@@ -13,7 +13,7 @@ from ctxfs import __version__
 from ctxfs.cli.options import json_option
 from ctxfs.cli.output import print_json, print_line
 from ctxfs.daemon.session import session
-from ctxfs.index.indexer_status import parse_indexer_status
+from ctxfs.index.indexer_status import format_remaining, parse_indexer_status
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
 from ctxfs.store.layout import find_store
 from ctxfs.store.lost_and_found import list_stray_files
@@ -121,9 +121,11 @@ def _print_index(index: dict[str, Any]) -> None:
         print_line(f"           {index['behind']}", fg="yellow")
     embedded = index["embeddable"] - index["waiting_for_meaning"]
     print_line(f"words      {index['searchable']} of {index['files']} files, {index['chunks']} chunks")
-    print_line(f"meaning    {embedded} chunks embedded, {index['waiting_for_meaning']} waiting")
+    remaining = format_remaining(index["waiting_for_meaning"], index.get("chunks_per_second", 0.0))
+    print_line(f"meaning    {embedded} chunks embedded, {index['waiting_for_meaning']} waiting{remaining}")
     if index.get("model"):
-        print_line(f"           by {index['model']}")
+        device = f", on {index['device']}" if index.get("device") else ""
+        print_line(f"           by {index['model']}{device}")
     if index.get("anew"):
         print_line(
             f"           {index['anew']} chunks embedded anew, by the model of ctxfs.toml; until then that one answers"

@@ -102,6 +102,7 @@ class LocalSession:
         from ctxfs.index.engines.catalog import Catalog
         from ctxfs.index.engines.fulltext import FullText
         from ctxfs.index.engines.vectors import drop_graph
+        from ctxfs.index.ingest.embed_worker import embed_few
         from ctxfs.index.ingest.ingester import Ingester
         from ctxfs.store.lock import StoreLock
 
@@ -125,6 +126,7 @@ class LocalSession:
             else:
                 ingester.scan_all()
             ingester.close()
+            embed_few(options)
         finally:
             lock.release()
 

@@ -49,6 +49,16 @@ class IndexerStatus:
         return self.state in (IndexerState.EMBEDDING, IndexerState.IDLE)
 
 
+def format_remaining(chunks: int, chunks_per_second: float) -> str:
+    """Return the remaining time of embedding as ", about 3 min left"; empty if the speed is unknown."""
+    if not chunks or not chunks_per_second:
+        return ""
+    seconds = chunks / chunks_per_second
+    if seconds < 90:
+        return f", about {max(1, round(seconds))} s left"
+    return f", about {round(seconds / 60)} min left" if seconds < 5400 else f", about {round(seconds / 3600)} h left"
+
+
 def render_indexer_status(status: IndexerStatus) -> str:
     """Return the string in the response of `status`: the state, for a failure followed by `: ` and the reason."""
     return f"{status.state}: {status.reason}" if status.has_failed else str(status.state)

@@ -22,13 +22,15 @@ class IndexedRoot:
 class EmbedderSpec:
     """The source of vectors: a model in `folder`, or `model` of the server at `url`.
 
-    `key_env` is the environment variable with the server's API key.
+    `key_env` is the environment variable with the server's API key. `device` is where a model in a folder runs: "cpu",
+    "cuda", or "auto" for CUDA where ONNX Runtime has it.
     """
 
     folder: str = ""
     url: str = ""
     model: str = ""
     key_env: str = ""
+    device: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

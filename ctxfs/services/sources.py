@@ -156,7 +156,8 @@ def embedder_of(settings: Settings) -> EmbedderSpec | None:
     endpoint, model = settings.endpoint, settings.index.model
     if endpoint.url:
         return EmbedderSpec(url=endpoint.url, model=endpoint.model, key_env=endpoint.key_env)
-    return EmbedderSpec(folder=str(HostPath(model).expanduser() if model else default_model_folder()))
+    folder = HostPath(model).expanduser() if model else default_model_folder()
+    return EmbedderSpec(folder=str(folder), device=settings.index.device)
 
 
 def opaque_below(root: str, opaque: Iterable[str]) -> frozenset[tuple[str, ...]]:

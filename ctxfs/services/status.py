@@ -125,6 +125,8 @@ class Status:
                 "noise": dict(index.noise),
                 "ignored_folders": dict(index.ignored_folders),
                 "waiting_for_meaning": counts.waiting if counts else 0,
+                "chunks_per_second": index.chunks_per_second,
+                "device": index.device,
                 "vectors": index.vectors,
                 "meaning": index.meaning or "ok",
                 "model": index.model,

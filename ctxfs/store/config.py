@@ -80,6 +80,7 @@ class IndexSettings:
     meaning: bool = field(default=True, metadata={"doc": "embed chunks, so that meaning is searched, not only words"})
     model: str = field(default="", metadata={"doc": "folder of the embedding model; empty: the user's data folder"})
     threads: int = field(default=2, metadata={"doc": "threads that the embedder may use"})
+    device: str = field(default="auto", metadata={"doc": "where the indexer embeds: cpu, cuda, or auto"})
     max_file_bytes: int = field(
         default=4_000_000, metadata={"doc": "larger files are listed and readable, not indexed"}
     )
@@ -304,6 +305,8 @@ def _check_value(config: HostPath, name: str, default: object, value: object) ->
         raise CommandError(f"'{config}': {name} = {value} is too small", "")
     if name == "versions.large_bytes" and isinstance(value, int) and value < MIN_LARGE_BYTES:
         raise CommandError(f"'{config}': versions.large_bytes = {value} is below {MIN_LARGE_BYTES}", "")
+    if name == "index.device" and value not in ("auto", "cpu", "cuda"):
+        raise CommandError(f"'{config}': index.device is 'auto', 'cpu' or 'cuda', not {value!r}", "")
     if name == "mount.loop" and value not in ("direct", "trio"):
         raise CommandError(f"'{config}': mount.loop is 'direct' or 'trio', not {value!r}", "")
 

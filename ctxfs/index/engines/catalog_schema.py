@@ -10,6 +10,8 @@ Semantic search does not find a chunk whose `vector` is NULL. A chunk number is 
 `files.noise` is the reason why a file is noise (`ctxfs/model/noise.py`), empty for other files. The chunks of noise are
 not `embeddable`: they never get a vector, and do not wait for one.
 `attributes` has the attributes `user.ctx.*` of a file, and with the prefix `text.` the labels that its text gives it.
+`vectors.next_stage` is the next `Stage` of a vector that does not contain its whole text yet; 0 if it does.
+A refined vector is a new row, because the numbers of vectors identify their content.
 `changes` lists, in order, the files whose columns search has to reload (0: all files).
 A reader remembers its position in that list.
 """
@@ -17,7 +19,7 @@ A reader remembers its position in that list.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 SCHEMA = """
 CREATE TABLE files(
   id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
@@ -41,7 +43,9 @@ CREATE INDEX chunks_vector ON chunks(vector);
 CREATE INDEX chunks_waiting ON chunks(id) WHERE vector IS NULL AND embeddable;
 CREATE TABLE models(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, dimensions INTEGER NOT NULL, spec TEXT NOT NULL);
 CREATE TABLE vectors(
-  id INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL, digest BLOB NOT NULL, vector BLOB NOT NULL, UNIQUE(model, digest));
+  id INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL, digest BLOB NOT NULL, vector BLOB NOT NULL,
+  next_stage INTEGER NOT NULL DEFAULT 0, UNIQUE(model, digest));
+CREATE INDEX vectors_unfinished ON vectors(next_stage) WHERE next_stage>0;
 CREATE TABLE coming(chunk INTEGER PRIMARY KEY REFERENCES chunks(id) ON DELETE CASCADE, vector INTEGER NOT NULL);
 CREATE TABLE changes(id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL);
 CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);

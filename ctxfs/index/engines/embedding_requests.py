@@ -15,11 +15,12 @@ from ctxfs.store.derived_db import is_sound, open_derived
 log = logging.getLogger(__name__)
 
 _FILE_NAME = "requests.db"
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE chunks(id INTEGER PRIMARY KEY);
 CREATE TABLE vectors(
-  id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, digest BLOB NOT NULL, vector BLOB NOT NULL, UNIQUE(model, digest))
+  id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, digest BLOB NOT NULL, vector BLOB NOT NULL,
+  next_stage INTEGER NOT NULL, UNIQUE(model, digest))
 """
 _MAX_VECTORS = 20_000
 _MAX_CHUNKS = 5000
@@ -59,28 +60,28 @@ class EmbeddingRequests:
                 db.execute(f"DELETE FROM chunks WHERE id<={chunks[-1]}")
         return chunks
 
-    def add_vectors(self, model: str, vectors: Mapping[bytes, bytes]) -> None:
-        """Store vectors (digest of the text → little-endian float16), so that the indexer does not compute them again."""
+    def add_vectors(self, model: str, vectors: Mapping[bytes, tuple[bytes, int]]) -> None:
+        """Store vectors by the digest of their text, so that the indexer does not compute them again.
+
+        A vector is (little-endian float16, next stage as in the catalog).
+        """
         with self._guarded() as db:
             db.executemany(
-                "INSERT OR IGNORE INTO vectors(model, digest, vector) VALUES(?,?,?)",
-                [(model, digest, vector) for digest, vector in vectors.items()],
+                "INSERT OR IGNORE INTO vectors(model, digest, vector, next_stage) VALUES(?,?,?,?)",
+                [(model, digest, *vector) for digest, vector in vectors.items()],
             )
             db.execute(f"DELETE FROM vectors WHERE id<=(SELECT max(id) FROM vectors)-{_MAX_VECTORS}")
 
-    def vectors(self, model: str, digests: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return those of the vectors that are stored, by digest."""
-        found: dict[bytes, bytes] = {}
+    def vectors(self, model: str, digests: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]]:
+        """Return those of the vectors that are stored, each (little-endian float16, next stage), by digest."""
+        stored: dict[bytes, tuple[bytes, int]] = {}
         with self._guarded(writes=False) as db:
             for start in range(0, len(digests), _MAX_SQL_VALUES):
                 part = digests[start : start + _MAX_SQL_VALUES]
                 marks = ",".join("?" * len(part))
-                found |= dict(
-                    db.execute(
-                        f"SELECT digest, vector FROM vectors WHERE model=? AND digest IN ({marks})", (model, *part)
-                    )
-                )
-        return found
+                sql = f"SELECT digest, vector, next_stage FROM vectors WHERE model=? AND digest IN ({marks})"
+                stored |= {row[0]: (row[1], row[2]) for row in db.execute(sql, (model, *part))}
+        return stored
 
     def remove_vectors(self, model: str, digests: Iterable[bytes]) -> None:
         """Remove vectors that the catalog contains."""

@@ -10,14 +10,35 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ctxfs.index.options import EmbedderSpec
 
 SelectAmong = Callable[[str, Iterable[int | bytes]], Iterator[tuple[Any, ...]]]  # Catalog.select_among
-WaitingChunk = tuple[int, str, str, str]  # number, heading, text and author of a chunk
+
+
+class WaitingChunk(NamedTuple):
+    """A chunk to embed; `path` is that of its file."""
+
+    number: int
+    path: str
+    heading: str
+    text: str
+    author: str
+
+
+class UnfinishedVector(NamedTuple):
+    """A vector that lacks a part of its text, with the next stage, and one of the chunks with that text."""
+
+    number: int
+    digest: bytes
+    vector: bytes
+    next_stage: int
+    chunk: WaitingChunk
+
 
 RATE_FACT = "chunks embedded a second"
+DEVICE_FACT = "embedding device"
 _RECENT_NS = 3_600_000_000_000
 _DAY_NS = 86_400_000_000_000
 _IS_OWN_WRITING = """(files.path >= CAST('memory/' AS BLOB) AND files.path < CAST('memory0' AS BLOB)
@@ -38,7 +59,18 @@ SELECT chunks.id FROM chunks JOIN files ON files.id=chunks.file
 WHERE chunks.vector IS NULL AND chunks.embeddable AND chunks.id>?
 ORDER BY {_IS_OWN_WRITING} DESC, files.mtime_ns DESC, {_SPREAD}
 """
-_SELECT_CHUNKS = "SELECT id, heading, text, author FROM chunks WHERE "
+_CHUNK_COLUMNS = "chunks.id, files.path, chunks.heading, chunks.text, chunks.author"
+_SELECT_CHUNKS = f"SELECT {_CHUNK_COLUMNS} FROM chunks JOIN files ON files.id=chunks.file WHERE "
+_SELECT_UNFINISHED = f"""
+SELECT vectors.id, vectors.digest, vectors.vector, vectors.next_stage, {_CHUNK_COLUMNS}
+FROM (
+  SELECT id FROM vectors AS unfinished
+  WHERE next_stage=? AND model=? AND EXISTS(SELECT 1 FROM chunks WHERE vector=unfinished.id) ORDER BY id DESC LIMIT ?
+) AS selected
+JOIN vectors ON vectors.id=selected.id
+JOIN chunks ON chunks.id=(SELECT min(id) FROM chunks WHERE vector=selected.id)
+JOIN files ON files.id=chunks.file
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +132,19 @@ class Embeddings:
         """
         self._db.execute("DELETE FROM coming")
 
+    @property
+    def device(self) -> str:
+        """The device that embedded last; empty before the first chunk."""
+        row = self._db.execute("SELECT value FROM facts WHERE name=?", (DEVICE_FACT,)).fetchone()
+        return str(row[0]) if row else ""
+
     # chunks and their vectors
+
+    @property
+    def chunks_per_second(self) -> float:
+        """The measured speed of embedding; 0 before the first measurement."""
+        row = self._db.execute("SELECT value FROM facts WHERE name=?", (RATE_FACT,)).fetchone()
+        return float(row[0]) if row else 0.0
 
     @property
     def has_waiting(self) -> bool:
@@ -125,15 +169,28 @@ class Embeddings:
     def waiting_chunks(self, numbers: Iterable[int]) -> list[WaitingChunk]:
         """Return those of the chunks `numbers` that still have no vector, in that order."""
         order = {number: position for position, number in enumerate(numbers)}
-        rows = self._select_among(_SELECT_CHUNKS + "vector IS NULL AND embeddable AND id IN ({})", order)
-        return sorted(
-            ((int(row[0]), str(row[1]), str(row[2]), str(row[3])) for row in rows), key=lambda row: order[row[0]]
-        )
+        condition = "chunks.vector IS NULL AND chunks.embeddable AND chunks.id IN ({})"
+        rows = map(_make_waiting, self._select_among(_SELECT_CHUNKS + condition, order))
+        return sorted(rows, key=lambda row: order[row.number])
 
     def chunks_for_next_model(self, after: int, limit: int) -> list[WaitingChunk]:
         """Return at most `limit` chunks above `after` that the next model has not embedded, sorted by number."""
-        condition = "id>? AND embeddable AND id NOT IN (SELECT chunk FROM coming) ORDER BY id LIMIT ?"
-        return list(self._db.execute(_SELECT_CHUNKS + condition, (after, limit)))
+        condition = (
+            "chunks.id>? AND embeddable AND chunks.id NOT IN (SELECT chunk FROM coming) ORDER BY chunks.id LIMIT ?"
+        )
+        return list(map(_make_waiting, self._db.execute(_SELECT_CHUNKS + condition, (after, limit))))
+
+    def unfinished_vectors(self, model: int, stage: int, limit: int) -> list[UnfinishedVector]:
+        """Return at most `limit` vectors that chunks use and that have this next stage, the latest first."""
+        rows = self._db.execute(_SELECT_UNFINISHED, (stage, model, limit))
+        return [UnfinishedVector(row[0], row[1], row[2], row[3], _make_waiting(row[4:])) for row in rows]
+
+    def refine(self, model: int, old: UnfinishedVector, vector: bytes, next_stage: int) -> None:
+        """Replace a vector by one with more of its text, in all of its chunks."""
+        self._db.execute("DELETE FROM vectors WHERE id=?", (old.number,))
+        new = self.add(model, old.digest, vector, next_stage)
+        self._record_change("SELECT DISTINCT file FROM chunks WHERE vector=?", (old.number,))
+        self._db.execute("UPDATE chunks SET vector=? WHERE vector=?", (new, old.number))
 
     def stored_vectors(self, model: int, digests: Iterable[bytes]) -> dict[bytes, int]:
         """Return the numbers of the stored vectors of a model, by the digest of their text."""
@@ -141,10 +198,10 @@ class Embeddings:
             self._select_among(f"SELECT digest, id FROM vectors WHERE model={model:d} AND digest IN ({{}})", digests)
         )
 
-    def add(self, model: int, digest: bytes, vector: bytes) -> int:
-        """Store a vector (little-endian float16) and return its number."""
-        sql = "INSERT INTO vectors(model, digest, vector) VALUES(?,?,?)"
-        return int(self._db.execute(sql, (model, digest, vector)).lastrowid or 0)
+    def add(self, model: int, digest: bytes, vector: bytes, next_stage: int = 0) -> int:
+        """Store a vector (little-endian float16) and return its number; `next_stage` is 0 if it is complete."""
+        sql = "INSERT INTO vectors(model, digest, vector, next_stage) VALUES(?,?,?,?)"
+        return int(self._db.execute(sql, (model, digest, vector, next_stage)).lastrowid or 0)
 
     def assign(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Assign (vector, chunk) pairs; ignore chunks that have been replaced in the meantime."""
@@ -168,6 +225,11 @@ class Embeddings:
         used = self._db.execute("SELECT count(DISTINCT vector) FROM chunks WHERE vector IS NOT NULL").fetchone()[0]
         return int(total), int(used)
 
+    def count_until(self, model: int, number: int) -> int:
+        """Return the number of vectors of a model up to a number."""
+        sql = "SELECT count(*) FROM vectors WHERE model=? AND id<=?"
+        return int(self._db.execute(sql, (model, number)).fetchone()[0])
+
     def count_next(self) -> int:
         """Return the number of chunks that the next model has embedded."""
         return int(self._db.execute("SELECT count(*) FROM coming").fetchone()[0])
@@ -177,3 +239,7 @@ class Embeddings:
         return self._db.execute(
             "DELETE FROM vectors WHERE id NOT IN (SELECT vector FROM chunks WHERE vector IS NOT NULL UNION SELECT vector FROM coming)"
         ).rowcount
+
+
+def _make_waiting(row: tuple[Any, ...]) -> WaitingChunk:
+    return WaitingChunk(int(row[0]), row[1].decode("utf-8", "surrogateescape"), *row[2:])

@@ -99,7 +99,7 @@ class VectorTable:
 
     def __init__(self, model: int, dimensions: int) -> None:
         self.model = model
-        self._dimensions = dimensions
+        self.dimensions = self._dimensions = dimensions
         self._lock = threading.Lock()
         self._graph: Graph | None = None
         self._numbers = np.empty(_SPARE_ROWS, dtype=np.int64)

@@ -5,6 +5,10 @@ import re
 from enum import IntFlag
 
 from ctxfs.index.extract.dialogue import strip_marker
+from ctxfs.model.path import printable
+
+_MAX_PATH_NAMES = 3
+_MAX_PATH_CHARS = 120
 
 _TIME_WORDS = re.compile(
     r"\b(yesterday|today|tonight|tomorrow|last|next|ago|week(?:end)?s?|months?|years?|days?|morning|evening|night|recently|"
@@ -42,16 +46,25 @@ def count_words(text: str) -> int:
     return len(text.split())
 
 
-def build_embedding_text(text: str, heading: str, author: str) -> str:
-    """Return the text to embed: the heading and the text.
+def build_embedding_text(text: str, heading: str, author: str, path: str = "") -> str:
+    """Return the text to embed: the end of the path, the heading and the text. The path is one in the tree.
 
+    The name of a file is often the only place that contains its subject; it does not count for a dialogue turn.
     A dialogue turn loses the name before it, which queries mention and which carries no meaning. A JSON record is
     reduced to its longest string value.
     """
     body = text
     if author:
         body = _longest_value(text) if text.startswith("{") else strip_marker(text, author)
-    return f"{heading}\n{body}" if heading else body
+    parts = ("" if author else _end_of_path(path), heading, body)
+    return "\n".join(part for part in parts if part)
+
+
+def _end_of_path(path: str) -> str:
+    """Return the last names of a path, without the area of the tree and the name of the source."""
+    names = printable(path).split("/")
+    inside = names[2:] if names[0] == "knowledge" else names[1:]
+    return "/".join(inside[-_MAX_PATH_NAMES:])[-_MAX_PATH_CHARS:]
 
 
 def _longest_value(text: str) -> str:

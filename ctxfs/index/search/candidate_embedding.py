@@ -64,7 +64,7 @@ class CandidateEmbedder:
         texts: dict[bytes, str] = {}
         chunks: dict[int, bytes] = {}
         for row in rows:
-            text = build_embedding_text(row.text, row.heading, row.author)
+            text = build_embedding_text(row.text, row.heading, row.author, row.path)
             digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
             chunks[row.id] = digest
             texts[digest] = text
@@ -98,7 +98,9 @@ class CandidateEmbedder:
 
     def _run(self, job: _Job) -> None:
         """Embed the texts of a job, a few at a time, until its caller stops waiting."""
-        new: dict[bytes, Vectors] = {}
+        from ctxfs.index.engines.embedders import Stage
+
+        new: dict[bytes, tuple[Vectors, int]] = {}
         try:
             self._keep(job.model, self._load_requested(job))
             missing = [digest for digest in job.texts if (job.model, digest) not in self._cache]
@@ -106,9 +108,10 @@ class CandidateEmbedder:
                 if job.stop.is_set():
                     break
                 group = missing[start : start + EMBED_THREADS]
-                computed = dict(zip(group, job.embedder.embed([job.texts[digest] for digest in group]), strict=True))
-                new |= computed
-                self._keep(job.model, computed)
+                rows, has_more = job.embedder.embed_stage([job.texts[digest] for digest in group], Stage.WINDOW)
+                stages = [int(Stage.WHOLE) if more else 0 for more in has_more]
+                new |= dict(zip(group, zip(rows, stages, strict=True), strict=True))
+                self._keep(job.model, dict(zip(group, rows, strict=True)))
         except CommandError as error:
             log.debug("candidates are not embedded: %s", error.message)
         except Exception:
@@ -122,15 +125,16 @@ class CandidateEmbedder:
         from ctxfs.index.engines.vectors import unpack_vectors
 
         stored = self._requests.vectors(job.model, list(job.texts))
-        rows = unpack_vectors(list(stored.values())) if stored else ()
+        rows = unpack_vectors([vector for vector, _ in stored.values()]) if stored else ()
         return dict(zip(stored, rows, strict=True))
 
-    def _pass_on(self, job: _Job, new: Mapping[bytes, Vectors]) -> None:
+    def _pass_on(self, job: _Job, new: Mapping[bytes, tuple[Vectors, int]]) -> None:
         """Store the new vectors for the indexer, and request the chunks, because some still have no vector."""
         from ctxfs.index.engines.vectors import pack_vector
 
         if new:
-            self._requests.add_vectors(job.model, {digest: pack_vector(vector) for digest, vector in new.items()})
+            packed = {digest: (pack_vector(vector), stage) for digest, (vector, stage) in new.items()}
+            self._requests.add_vectors(job.model, packed)
         # Chunks of the overlay have negative numbers, which the catalog does not have.
         if indexed := [chunk for chunk in job.chunks if chunk > 0]:
             self._requests.request_chunks(indexed)

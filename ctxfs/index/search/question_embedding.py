@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ctxfs.index.engines.catalog_schema import ChunkRow
@@ -148,7 +148,8 @@ class QuestionEmbedder:
 
             self._opened_spec, self._embedder, self._fault = spec, None, ""
             try:
-                self._embedder = open_embedder(spec, EMBED_THREADS)
+                # On the CPU: a daemon must not hold the memory of a GPU for questions.
+                self._embedder = open_embedder(replace(spec, device="cpu"), EMBED_THREADS)
             except CommandError as error:
                 self._fault = f"{error.message}: words only. {error.remedy}"
                 self._fault_until = time.monotonic() + _RETRY_SECONDS

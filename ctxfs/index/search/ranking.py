@@ -305,7 +305,7 @@ def _find_nearest(
         assert view.vectors is not None
         if exact:
             return _map_to_chunks(view, view.vectors.search_among(vector, view.living_vectors(), limit))
-        return _map_to_chunks(view, view.vectors.search(vector, limit))
+        return _map_to_chunks(view, view.vectors.search(vector, round(limit * view.vectors_per_chunk)))
 
     passing = view.filtered_chunks(query, below)
     if passing is None:

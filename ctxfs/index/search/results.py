@@ -50,6 +50,7 @@ class IndexState:
 
     `noise` is the number of files that are never embedded, by reason. `ignored_folders` is the number of folders of
     packages and caches that are not indexed, by name.
+    `chunks_per_second` is the measured speed of embedding (0: unknown), `device` where it happened.
     `skipped_files` are (path, reason) of the first skipped files that may be texts.
     `meaning` is the reason why semantic search is unavailable, `damaged` why all search is; empty if available.
     """
@@ -63,6 +64,8 @@ class IndexState:
     skipped_files: Sequence[tuple[str, str]] = ()
     noise: Mapping[str, int] = field(default_factory=dict)
     ignored_folders: Mapping[str, int] = field(default_factory=dict)
+    chunks_per_second: float = 0.0
+    device: str = ""
 
 
 class Generation(NamedTuple):

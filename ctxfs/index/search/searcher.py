@@ -383,6 +383,8 @@ class Searcher:
                     skipped_files=view.catalog.skipped_files(_MAX_SKIPPED_LISTED),
                     noise=view.catalog.noise_counts(),
                     ignored_folders=view.catalog.ignored_folders(),
+                    chunks_per_second=view.catalog.embeddings.chunks_per_second,
+                    device=view.catalog.embeddings.device,
                 )
         except CorruptIndex as error:
             return IndexState(meaning=fault, damaged=error.strerror or str(error))

@@ -24,6 +24,7 @@ from ctxfs.index.engines.vectors import Graph, VectorTable, read_graph, read_sid
 from ctxfs.index.engines.word_split import author_terms, split_words
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
 from ctxfs.index.extract.extractor import Extractor
+from ctxfs.index.indexer_status import format_remaining
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.bm25 import Bm25, Statistics, Units
@@ -35,6 +36,7 @@ from ctxfs.index.search.query_hints import names_of_authors
 from ctxfs.model.path import Path
 
 _MAX_IGNORED_WAITING = 50
+_MIN_REPLACED = 4096
 _MAX_LISTED_CHUNKS = 100_000
 _MAX_CACHED_FILTERS = 32
 _MAX_CACHED_READERS = 16
@@ -158,11 +160,29 @@ class IndexView:
                 self.vectors.use_graph(graph)
             self.vectors.load(partial(self.catalog.embeddings.vectors_after, self.vectors.model))
         self._waiting, self._embeddable = self.columns.waiting, self.columns.embeddable
-        self.behind = _format_behind_note(self._waiting, self._embeddable)
+        self._drop_replaced_vectors()
+        rate = self.catalog.embeddings.chunks_per_second if self._waiting else 0.0
+        self.behind = _format_behind_note(self._waiting, self._embeddable, rate)
         self._authors = self.catalog.authors()
         if self.overlay:
             self.overlay.drop_indexed(settled_stats.__getitem__)
         self._refresh_derived()
+
+    def _drop_replaced_vectors(self) -> None:
+        """Load the vectors again if most of them have been replaced by refined ones, which have other numbers."""
+        used = self._embeddable - self._waiting
+        if self.vectors is not None and self.vectors.count > _MIN_REPLACED + 1.5 * used:
+            graph = self.newer_graph()
+            self.vectors = VectorTable(self.vectors.model, self.vectors.dimensions)
+            if graph is not None and self.vectors.is_newer(graph.metadata):
+                self.vectors.use_graph(graph)
+            self.vectors.load(partial(self.catalog.embeddings.vectors_after, self.vectors.model))
+
+    @property
+    def vectors_per_chunk(self) -> float:
+        """The number of loaded vectors for each embedded chunk, at least 1: more while vectors are refined."""
+        used = self._embeddable - self._waiting
+        return max(1.0, self.vectors.count / used) if self.vectors is not None and used else 1.0
 
     def apply_changes(
         self, root: IndexedRoot, paths: Sequence[tuple[str, ...]], maybe_deleted: Sequence[tuple[str, ...]] = ()
@@ -391,8 +411,9 @@ def inode_of(folder: HostPath) -> int:
         return 0
 
 
-def _format_behind_note(waiting: int, total: int) -> str:
+def _format_behind_note(waiting: int, total: int, chunks_per_second: float) -> str:
     """Return a note that semantic search is behind; empty if all but a few chunks are embedded."""
     if waiting <= max(_MAX_IGNORED_WAITING, total // 10):
         return ""
-    return f"meaning covers {total - waiting} of {total} chunks so far; words cover all"
+    remaining = format_remaining(waiting, chunks_per_second)
+    return f"meaning covers {total - waiting} of {total} chunks so far{remaining}; words cover all"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.embedders import Vectors
+from ctxfs.index.engines.embedders import Stage, Vectors, open_embedder
 from ctxfs.index.engines.embedding_requests import EmbeddingRequests
 from ctxfs.index.engines.fulltext import FullText
 from ctxfs.index.engines.model_files import default_model_folder
@@ -138,30 +138,30 @@ def _record_embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from ctxfs.index.engines.embedders.sentence_model import SentenceModel
 
     texts: list[str] = []
-    embed = SentenceModel.embed
+    embed = SentenceModel.embed_stage
 
-    def recording(self: SentenceModel, batch: Sequence[str]) -> Vectors:
+    def recording(
+        self: SentenceModel, batch: Sequence[str], stage: Stage, earlier: Vectors | None = None
+    ) -> tuple[Vectors, Sequence[bool]]:
         texts.extend(batch)
-        return embed(self, batch)
+        return embed(self, batch, stage, earlier)
 
-    monkeypatch.setattr(SentenceModel, "embed", recording)
+    monkeypatch.setattr(SentenceModel, "embed_stage", recording)
     return texts
 
 
-def test_question_waits_no_longer_than_its_time_and_says_what_waits(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_question_waits_no_longer_than_its_time(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     from ctxfs.index.engines.embedders.sentence_model import SentenceModel
 
     tree.write("zebra.md", _ANSWER)
     tree.index()
     release = threading.Event()
 
-    def stuck(self: SentenceModel, texts: Sequence[str]) -> Vectors:
+    def stuck(self: SentenceModel, texts: Sequence[str], stage: Stage) -> tuple[Vectors, Sequence[bool]]:
         assert release.wait(_AMPLE_SECONDS)
-        return np.zeros((len(texts), 384), dtype=np.float32)
+        return np.zeros((len(texts), 384), dtype=np.float32), [False] * len(texts)
 
-    monkeypatch.setattr(SentenceModel, "embed", stuck)
+    monkeypatch.setattr(SentenceModel, "embed_stage", stuck)
     searcher = tree.searcher(0.01)
     try:
         results = ask(searcher)  # answers although the embedder does not
@@ -181,7 +181,7 @@ def test_question_says_that_its_candidates_wait_although_nearly_everything_is_em
     assert ask(tree.searcher(0), "colour").notes == (), "the passage that waits is no candidate"
 
 
-def test_indexer_embeds_first_what_a_question_asked_for(tree: Tree) -> None:
+def test_indexer_embeds_the_candidates_of_a_question_first(tree: Tree) -> None:
     tree.write("zebra.md", _ANSWER)
     os.utime(tree.corpus / "zebra.md", (1, 1))
     tree.index()
@@ -255,6 +255,52 @@ def test_erasure_removes_the_vectors_of_questions(tree: Tree) -> None:
     requests = EmbeddingRequests(tree.folder)
     assert requests.take_chunks() == []
     requests.close()
+
+
+_LONG = "# Ledger\n\n" + " ".join(f"Entry {n} of the ledger is a sum of money." for n in range(60)) + "\n\n"
+
+
+def test_long_text_is_embedded_by_its_beginning_and_refined_to_its_end(tree: Tree) -> None:
+    """The first vectors are replaced, and the last ones contain the ends of the texts."""
+    for name, end in (("gulls.md", "Gulls nest on the cliff."), ("trains.md", "Trains leave at noon.")):
+        tree.write(name, _LONG.replace("\n\n", "\n") + end + "\n")
+    tree.index()
+    worker = tree.worker()
+    worker.run_pending(yield_to=lambda: tree.catalog.count_waiting()[0] == 0)
+    unfinished = "SELECT count(*) FROM vectors WHERE next_stage>0"
+    assert tree.catalog._db.execute(unfinished).fetchone()[0] > 0
+    searcher = tree.searcher()
+    assert ask(searcher, "Entry 3 of the ledger").hits
+    worker.run_pending()
+    worker.close()
+    assert tree.catalog._db.execute(unfinished).fetchone()[0] == 0
+    used = tree.catalog._db.execute("SELECT count(*) FROM vectors WHERE id NOT IN (SELECT vector FROM chunks)")
+    assert used.fetchone()[0] == 0, "the first vectors are gone"
+    assert ask(searcher, "mode:meaning seabirds").hits
+
+
+def test_vector_does_not_depend_on_the_way_to_it(tree: Tree) -> None:
+    """The stages give the same vector as the indexer's batches, alone and in any company."""
+    texts = [_LONG * 3, "Gulls nest on the cliff.", _LONG]
+    embedder = open_embedder(tree.spec, 2)
+    together, has_more = embedder.embed_stage(texts, Stage.WINDOW)
+    assert list(has_more) == [True, False, True]
+    for text, row in zip(texts, together, strict=True):
+        assert (embedder.embed([text])[0] == row).all()
+    beginning, has_more = embedder.embed_stage(texts, Stage.BEGINNING)
+    assert list(has_more) == [True, False, True]
+    assert (beginning[1] == together[1]).all()
+    whole, _ = embedder.embed_stage(texts, Stage.WHOLE, together)
+    alone, _ = embedder.embed_stage(texts[:1], Stage.WHOLE, together[:1])
+    assert (whole[0] == alone[0]).all()
+    assert not (whole[0] == together[0]).all(), "no part of a text is in no vector"
+
+
+def test_name_of_a_file_counts_for_its_meaning(tree: Tree) -> None:
+    tree.write("submarine.md", "# Part 99\n\nThe box has colour 99.\n")
+    tree.index()
+    tree.embed()
+    assert first_path(ask(tree.searcher(), "mode:meaning vessel below the sea")) == "knowledge/c/submarine.md"
 
 
 def test_damaged_requests_cost_only_time(tree: Tree) -> None:

@@ -408,11 +408,15 @@ def test_speaker_and_neighbouring_turns_rank_a_dialogue(index: Index) -> None:
     assert "Ada: Along the canal, every morning." in [hit.chunk.text for hit in index.ask("ride").hits]
 
 
-def test_the_same_text_is_embedded_once_and_keeps_its_vector_through_a_rename(embedded: Index, corpus: Path) -> None:
+def test_the_same_text_at_the_same_end_of_a_path_is_embedded_once(embedded: Index, corpus: Path) -> None:
+    """The end of the path is embedded with the text; the folders above it are not."""
+    (corpus / "a" / "b" / "c").mkdir(parents=True)
+    (corpus / "a" / "b" / "c" / "note.md").write_text("# Note\n\nthe text of the note\n")
+    embedded.follower.scan_all()
     embedded.embed()
     before = embedded.catalog.embeddings.count(1)[0]
-    (corpus / "copy.md").write_text((corpus / "rotation.md").read_text())
-    (corpus / "deploy.md").rename(corpus / "shipping.md")
+    (corpus / "z").mkdir()
+    (corpus / "a").rename(corpus / "z" / "a")
     embedded.follower.scan_all()
     embedded.embed()
     assert embedded.catalog.embeddings.count(1)[0] == before

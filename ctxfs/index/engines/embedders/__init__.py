@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from enum import IntEnum
 from pathlib import Path as HostPath
 from typing import Protocol
 
@@ -17,8 +18,21 @@ Vectors = npt.NDArray[np.float32]
 _FILE_END_BYTES = 1 << 20
 
 
+# Counts the ways in which a chunk becomes a vector (its text, the windows). A change of them also has to change
+# `catalog_schema.SCHEMA_VERSION`, so that vectors of different recipes are never compared.
+_RECIPE = 2
+
+
+class Stage(IntEnum):
+    """How much of a text its vector contains. The value 0 is left for "nothing more to do"."""
+
+    BEGINNING = 1
+    WINDOW = 2
+    WHOLE = 3
+
+
 class Embedder(Protocol):
-    """An embedding model with unit vectors.
+    """An embedding model with unit vectors. The same text gives the same vector in any batch.
 
     Methods block, may run in several threads, and raise CommandError on failure.
     """
@@ -28,8 +42,22 @@ class Embedder(Protocol):
         """The number of components of a vector."""
         ...
 
+    @property
+    def device(self) -> str:
+        """Where the model runs: "cpu", "cuda", "server", or "cpu" with the reason why it is not the wanted one."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed documents: float32 [len(texts), dimensions], rows of length one."""
+        ...
+
+    def embed_stage(
+        self, texts: Sequence[str], stage: Stage, earlier: Vectors | None = None
+    ) -> tuple[Vectors, Sequence[bool]]:
+        """Embed documents up to a stage: float32 [len(texts), dimensions], and True for each text that has more.
+
+        `earlier` are the vectors of the stage WINDOW, which WHOLE needs. `embed` is the stage WINDOW.
+        """
         ...
 
     def embed_query(self, text: str) -> Vectors:
@@ -45,7 +73,7 @@ def open_embedder(spec: EmbedderSpec, threads: int) -> Embedder:
         return EndpointEmbedder(spec)
     from ctxfs.index.engines.embedders.sentence_model import SentenceModel
 
-    return SentenceModel(HostPath(spec.folder), threads)
+    return SentenceModel(HostPath(spec.folder), threads, spec.device)
 
 
 def model_name(spec: EmbedderSpec) -> str:
@@ -55,7 +83,7 @@ def model_name(spec: EmbedderSpec) -> str:
     For local weights it depends on their size and on both ends of the file, because training changes all of it.
     """
     if spec.url:
-        return f"{spec.model} at {spec.url}"
+        return f"{spec.model} at {spec.url} ({_RECIPE})"
     weights = weights_of(HostPath(spec.folder))
     if weights is None:
         raise CommandError(f"no embedding model in '{spec.folder}'", "install it: ctxfs model install")
@@ -64,7 +92,7 @@ def model_name(spec: EmbedderSpec) -> str:
         digest.update(file.read(_FILE_END_BYTES))
         file.seek(max(0, weights.stat().st_size - _FILE_END_BYTES))
         digest.update(file.read(_FILE_END_BYTES))
-    return f"{HostPath(spec.folder).name} {digest.hexdigest()[:12]}"
+    return f"{HostPath(spec.folder).name} {digest.hexdigest()[:12]} ({_RECIPE})"
 
 
 def normalise(vectors: Vectors) -> Vectors:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import numpy as np
 
-from ctxfs.index.engines.embedders import Vectors, normalise
+from ctxfs.index.engines.embedders import Stage, Vectors, normalise
 from ctxfs.index.options import EmbedderSpec
 from ctxfs.model.errors import CommandError
 
@@ -48,6 +48,11 @@ class EndpointEmbedder:
             self.embed(["How many numbers are there in a vector?"])
         return self._dimensions
 
+    @property
+    def device(self) -> str:
+        """The server."""
+        return "server"
+
     def embed_query(self, text: str) -> Vectors:
         """Embed a query in a single attempt with a short timeout, because the caller waits for it."""
         row: Vectors = self._request_vectors([text], attempts=1, timeout_seconds=_QUESTION_TIMEOUT_SECONDS)[0]
@@ -62,6 +67,12 @@ class EndpointEmbedder:
                 for part in parts
             ]
         )
+
+    def embed_stage(
+        self, texts: Sequence[str], stage: Stage, earlier: Vectors | None = None
+    ) -> tuple[Vectors, Sequence[bool]]:
+        """Embed texts as a whole, because a server is paid by the request."""
+        return self.embed(texts), [False] * len(texts)
 
     def _request_vectors(self, texts: Sequence[str], attempts: int, timeout_seconds: float) -> Vectors:
         # Some servers refuse an empty text.
