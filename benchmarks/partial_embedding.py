@@ -106,7 +106,7 @@ class Measurement:
         requests.close()
 
     def clear_requests(self) -> None:
-        """Forget what queries have computed."""
+        """Remove the vectors that queries have computed."""
         requests = EmbeddingRequests(self.index)
         requests.clear()
         requests.close()

@@ -126,6 +126,8 @@ def build(store: str | None, /, words: tuple[str, ...], request_file: BinaryIO |
     else:
         write_bytes(data)
     if not built["found"] and not request.get("pins"):
+        if not built["notes"]:
+            warn("nothing found")
         sys.exit(EXIT_NOTHING_FOUND)
 
 
