@@ -167,6 +167,8 @@ def make_store(folder: Path, sources: dict[str, Path], *, meaning: bool = True, 
 
 
 def show(title: str, outcomes: list[Outcome]) -> None:
-    """Print a row of figures."""
+    """Print a row of figures; nothing without outcomes."""
+    if not outcomes:
+        return
     figures = summarise(outcomes)
     print(f"{title:<20}" + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
