@@ -81,7 +81,9 @@ class ContextMount(Mount):
         if not _is_derived(path):
             return await self._requests.stat(path)
         data = await self._read_derived(path, deliver=False)
-        return snapshot(path.name, data, mtime_ns=(await self._tasks.build_if_changed(path.parts[0])).made_ns)
+        # Writable by its mode, so that `rm -r` on a terminal does not ask for each file; a write is refused.
+        made_ns = (await self._tasks.build_if_changed(path.parts[0])).made_ns
+        return snapshot(path.name, data, mtime_ns=made_ns, mode=0o644)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Return the tasks at the root; in a task its files, derived files and records."""
@@ -99,7 +101,9 @@ class ContextMount(Mount):
             if RESPONSE in entries and await self._tasks.has_response(path.name):
                 # Judging takes longer than listing: a directory listing does not pay for the size.
                 version = f"{entries[RESPONSE].version}-{built.made_ns:x}"
-                entries[EVALUATION] = Entry(EVALUATION, "file", version=version, size=None, mtime_ns=built.made_ns)
+                entries[EVALUATION] = Entry(
+                    EVALUATION, "file", version=version, size=None, mtime_ns=built.made_ns, mode=0o644
+                )
         return [entries[name] for name in sorted(entries)]
 
     async def read(self, path: Path) -> bytes:

@@ -11,7 +11,7 @@ import click
 from ctxfs.cli import completion_values
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.options import aliased_option, json_option
-from ctxfs.cli.output import print_json, print_line, warn, write_bytes
+from ctxfs.cli.output import count_noun, print_json, print_line, warn, write_bytes
 from ctxfs.cli.search import read_question
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_UNHEALTHY, EXIT_USAGE, CommandError
@@ -306,7 +306,8 @@ def show(store: str | None, manifest: str, as_json: bool) -> None:
         print_json({"context": body["context"], "sources": sources, "excluded": reasons})
         return
     print_line(
-        f"{total} of {budget} tokens ({total / budget:.0%}), {len(body['items'])} pieces of {len(sources)} sources",
+        f"{total} of {budget} tokens ({total / budget:.0%}), {count_noun(len(body['items']), 'piece')} of "
+        f"{count_noun(len(sources), 'source')}",
         bold=True,
     )
     framing = max(0, total - sum(source["tokens"] for source in sources.values()))

@@ -11,7 +11,7 @@ import click
 from ctxfs.cli import completion_values
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.options import json_option, limit_option, principal_option, yes_option
-from ctxfs.cli.output import print_json, print_line, print_lines, warn, write_bytes
+from ctxfs.cli.output import count_noun, print_json, print_line, print_lines, warn, write_bytes
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.eventlog.record_schema import KINDS
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
@@ -243,7 +243,7 @@ def pack(store: str | None, days: int) -> None:
     Nothing is deleted, and all records stay readable.
     """
     with opened_session(store) as opened:
-        print_line(f"{opened.call('pack_history', days=days)} files packed")
+        print_line(f"{count_noun(opened.call('pack_history', days=days), 'file')} packed")
 
 
 def _fetch_records(

@@ -15,6 +15,11 @@ def print_line(text: str = "", **style: Any) -> None:
     click.secho(one_line(text), **style)
 
 
+def count_noun(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1: `1 file`, `2 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def print_lines(text: str, **style: Any) -> None:
     """Print lines on stdout, with the styles and escapes of `print_line`."""
     click.secho(lines_of(text), **style)

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ctxfs.cli.output import count_noun
 from ctxfs.index.indexer_status import IndexerState, parse_indexer_status
 from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_UNHEALTHY, CommandError
 from ctxfs.store.layout import Layout
@@ -76,7 +77,7 @@ class IndexBar:
         elif is_last or time.monotonic() - self._last_line_at > _LINE_INTERVAL_SECONDS:
             self._last_line_at = time.monotonic()
             print(
-                f"{index['searchable']} files by words, {embedded} of {embeddable} chunks by meaning",
+                f"{count_noun(index['searchable'], 'file')} by words, {embedded} of {count_noun(embeddable, 'chunk')} by meaning",
                 file=sys.stderr,
             )
 

@@ -7,7 +7,7 @@ import click
 from ctxfs.cli import completion_values
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.options import json_option
-from ctxfs.cli.output import print_json, print_line, warn
+from ctxfs.cli.output import count_noun, print_json, print_line, warn
 from ctxfs.cli.progress import spinner
 from ctxfs.daemon.session import session
 from ctxfs.model.credentials import without_passwords
@@ -112,6 +112,9 @@ def pull(store: str | None, name: str, as_json: bool) -> None:
         print_json(pulled)
         return
     words = {"current": "nothing new", "forward": "followed", "merged": "merged"}
-    print_line(f"{words[pulled['state']]}: {pulled['versions']} versions, {len(pulled['changes'])} paths changed here")
+    print_line(
+        f"{words[pulled['state']]}: {count_noun(pulled['versions'], 'version')}, "
+        f"{count_noun(len(pulled['changes']), 'path')} changed here"
+    )
     for path in pulled["conflicts"]:
         warn(f"both sides changed {path}: theirs is beside it as *.conflict-*")

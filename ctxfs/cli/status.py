@@ -11,7 +11,7 @@ import click
 
 from ctxfs import __version__
 from ctxfs.cli.options import json_option
-from ctxfs.cli.output import print_json, print_line
+from ctxfs.cli.output import count_noun, print_json, print_line
 from ctxfs.daemon.session import session
 from ctxfs.index.indexer_status import format_remaining, parse_indexer_status
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
@@ -75,7 +75,7 @@ def _print_status(report: dict[str, Any]) -> None:
     if versions["state"] == "ok":
         print_line(
             f"versions   {versions['commits']}, the newest {versions['newest'][:8]} of {versions['at']}; "
-            f"{versions['snapshots']} snapshots"
+            f"{count_noun(versions['snapshots'], 'snapshot')}"
         )
     elif versions["state"] != "closed":
         print_line(f"versions   {versions['state']}", fg="yellow")
@@ -120,9 +120,13 @@ def _print_index(index: dict[str, Any]) -> None:
     if index.get("behind") and not _index_fault(index):
         print_line(f"           {index['behind']}", fg="yellow")
     embedded = index["embeddable"] - index["waiting_for_meaning"]
-    print_line(f"words      {index['searchable']} of {index['files']} files, {index['chunks']} chunks")
+    print_line(
+        f"words      {index['searchable']} of {count_noun(index['files'], 'file')}, {count_noun(index['chunks'], 'chunk')}"
+    )
     remaining = format_remaining(index["waiting_for_meaning"], index.get("chunks_per_second", 0.0))
-    print_line(f"meaning    {embedded} chunks embedded, {index['waiting_for_meaning']} waiting{remaining}")
+    print_line(
+        f"meaning    {count_noun(embedded, 'chunk')} embedded, {index['waiting_for_meaning']} waiting{remaining}"
+    )
     if index.get("model"):
         device = f", on {index['device']}" if index.get("device") else ""
         print_line(f"           by {index['model']}{device}")
@@ -240,7 +244,7 @@ def _check_store(store: str | None) -> str:
                 f"the folder of knowledge/{source.name} is gone: {source.path}",
                 f"bring it back, or: ctxfs remove {source.name}",
             )
-    return f"{layout.root}, {len(settings.sources)} sources"
+    return f"{layout.root}, {count_noun(len(settings.sources), 'source')}"
 
 
 def _check_index(store: str | None) -> str:
@@ -252,7 +256,7 @@ def _check_index(store: str | None) -> str:
             "mend the cause (a full disk, permissions below <store>/index); it goes on by itself. See <store>/run/daemon.log",
         )
     behind = f"; {index['behind']}" if index.get("behind") else ""
-    return f"{index['searchable']} of {index['files']} files are found by words{behind}"
+    return f"{index['searchable']} of {count_noun(index['files'], 'file')} found by words{behind}"
 
 
 def _check_disk(store: str | None) -> str:
@@ -325,7 +329,7 @@ def _check_policy(store: str | None) -> str:
         raise CommandError(
             policy["fault"], "mend it: ctxfs policy edit, or ctxfs.toml; until then the last good rules hold"
         )
-    return f"{len(policy['rules'])} rules"
+    return f"{count_noun(len(policy['rules']), 'rule')}"
 
 
 _CHECKS: dict[str, Callable[[str | None], str]] = {

@@ -7,7 +7,7 @@ import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.options import yes_option
-from ctxfs.cli.output import print_line, warn
+from ctxfs.cli.output import count_noun, print_line, warn
 from ctxfs.cli.progress import follow_index
 from ctxfs.daemon.session import LocalSession, connect
 from ctxfs.model.errors import EXIT_NO_STORE, CommandError
@@ -195,8 +195,9 @@ def _reindex_locally(opened: LocalSession, full: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def print_summary(index: dict[str, object]) -> None:
+def print_summary(index: dict[str, int]) -> None:
     """Print one line on the searchable content."""
     print_line(
-        f"{index['searchable']} of {index['files']} files searchable, {index['chunks']} chunks, {index['vectors']} vectors"
+        f"{index['searchable']} of {count_noun(index['files'], 'file')} searchable, "
+        f"{count_noun(index['chunks'], 'chunk')}, {count_noun(index['vectors'], 'vector')}"
     )

@@ -11,7 +11,7 @@ import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.options import aliased_option, json_option, limit_option, principal_option, reason_option, yes_option
-from ctxfs.cli.output import print_json, print_line, warn, write_bytes, write_content
+from ctxfs.cli.output import count_noun, print_json, print_line, warn, write_bytes, write_content
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
@@ -276,7 +276,7 @@ def forget(
         erasure = opened.call("forget", dry_run=True, **target)
         if not dry_run:
             paths = "\n  ".join(change["path"] for change in erasure["changes"][:20])
-            summary = f"{erasure['blobs']} contents at {len(erasure['changes'])} paths:\n  {paths}"
+            summary = f"{count_noun(erasure['blobs'], 'content')} at {count_noun(len(erasure['changes']), 'path')}:\n  {paths}"
             if not yes:
                 remote_copies = _remotes_notice(erasure)
                 click.confirm(
@@ -289,10 +289,10 @@ def forget(
         return
     for change in erasure["changes"] if dry_run else ():
         print_line(change["path"])
-    verb = "would be" if dry_run else "are"
+    verb = "would be" if dry_run else "is" if erasure["blobs"] == 1 else "are"
     print_line(
-        f"{erasure['blobs']} contents {verb} erased"
-        + ("" if dry_run else f"; {erasure['versions']} versions written again")
+        f"{count_noun(erasure['blobs'], 'content')} {verb} erased"
+        + ("" if dry_run else f"; {count_noun(erasure['versions'], 'version')} written again")
     )
     for path_with_copy in erasure["elsewhere"]:
         warn(f"the same content is still kept at {path_with_copy}; forget it there too if it is meant")
@@ -329,13 +329,13 @@ def _print_outcome(outcome: dict[str, Any], dry_run: bool, as_json: bool, verb: 
         print_json(outcome)
     elif dry_run:
         _print_diff(outcome["diff"])
-        print_line(f"{len(outcome['changes'])} paths would change")
+        print_line(f"{count_noun(len(outcome['changes']), 'path')} would change")
     elif outcome["version"] is None:
         print_line("nothing to do: it is like that already")
     else:
         version = outcome["version"]
         revision = version["revision"][:_SHORT_REVISION_CHARS]
-        print_line(f"{verb} {len(outcome['changes'])} paths: {version['subject']} ({revision})")
+        print_line(f"{verb} {count_noun(len(outcome['changes']), 'path')}: {version['subject']} ({revision})")
     for path, reason in zip(outcome["kept"], outcome["reasons"], strict=True):
         warn(f"left: '{path}': {reason}")
 

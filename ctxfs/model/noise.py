@@ -90,7 +90,9 @@ _MANIFEST_NAMES = frozenset(
     "cargo.toml cmakelists.txt composer.json configure go.mod makefile meson.build package.json pyproject.toml setup.cfg "
     "setup.py".split()
 )
-_COMMENT = re.compile(r"(?<!\s)\s*+(?://+!?|/\*+!?|\*|#+|--+|;+|%+|<!--+|\"\"\"|'''|\{-|\(\*|@?rem\b|dnl\b)(.*)", re.IGNORECASE)
+_COMMENT = re.compile(
+    r"(?<!\s)\s*+(?://+!?|/\*+!?|\*|#+|--+|;+|%+|<!--+|\"\"\"|'''|\{-|\(\*|@?rem\b|dnl\b)(.*)", re.IGNORECASE
+)
 _BLOCK_COMMENTS = (("/*", "*/"), ("<!--", "-->"), ('"""', '"""'), ("'''", "'''"), ("{-", "-}"), ("(*", "*)"))
 _MARKUP_COMMENT = re.compile(r"(?<!\s)\s*+<!--+(.*)")
 _GENERATED_TAG = re.compile(r"(?<![\w@.])@generated(?![\w-])")

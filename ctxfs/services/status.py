@@ -127,7 +127,8 @@ class Status:
                 "waiting_for_meaning": counts.waiting if counts else 0,
                 "chunks_per_second": index.chunks_per_second,
                 "device": index.device,
-                "vectors": index.vectors,
+                # Without those that no chunk uses any more, which stay until the next cleaning.
+                "vectors": min(index.vectors, counts.embeddable - counts.waiting) if counts else 0,
                 "meaning": index.meaning or "ok",
                 "model": index.model,
                 "damaged": index.damaged,

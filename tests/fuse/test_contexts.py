@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -294,3 +296,18 @@ def test_expired_or_superseded_file_is_excluded_and_named(live: Live, task: Path
     assert "pear" in text
     assert "apple" not in text
     assert "plum" not in text
+
+
+def test_derived_files_refuse_writes_and_are_removed_with_their_task(live: Live) -> None:
+    task = live.at / "context" / "derived-modes"
+    task.mkdir()
+    (task / "request.toml").write_text('query = "rotate keys"\n')
+    for name in ("context.md", "manifest.json"):
+        # rm asks on a terminal for each file that its owner may not write.
+        assert stat.S_IMODE((task / name).stat().st_mode) == 0o644
+        before = (task / name).read_bytes()
+        with pytest.raises(PermissionError):
+            (task / name).write_text("x")
+        assert (task / name).read_bytes() == before
+    subprocess.run(["rm", "-r", task], check=True, stdin=subprocess.DEVNULL)
+    assert not task.exists()

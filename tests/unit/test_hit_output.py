@@ -10,6 +10,7 @@ from ctxfs.cli.hit_output import (
     question_words,
     select_lines,
 )
+from ctxfs.cli.output import count_noun
 
 CODE = "def open_all(paths):\n    for path in paths:\n        with open(path) as file:\n            rotate(file)\n    return None"
 
@@ -58,3 +59,7 @@ def test_host_path_of_a_source_is_below_its_folder() -> None:
     sources = [{"at": "knowledge/s", "path": "/home/ada/s"}, {"at": "memory", "path": "/store/memory"}]
     assert host_path("knowledge/s/a/b.md", sources) == "/home/ada/s/a/b.md"
     assert host_path("knowledge/sub/b.md", sources) == "knowledge/sub/b.md"
+
+
+def test_number_and_noun_agree() -> None:
+    assert [count_noun(count, "file") for count in (0, 1, 2)] == ["0 files", "1 file", "2 files"]

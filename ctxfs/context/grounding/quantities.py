@@ -117,8 +117,12 @@ _LOWER = re.compile(
 _ABOUT = re.compile(
     r"(?:\b(?:about|around|approximately|approx\.?|roughly|nearly|almost|circa|ca\.?|some)|[~≈])\s*$", re.IGNORECASE
 )
-_LOWER_AFTER = re.compile(r"\+(?!\w)|(?:\s{1,4}[^\W\d_]+){0,2}\s{1,4}or (?:more|longer|above|over|later)\b", re.IGNORECASE)
-_UPPER_AFTER = re.compile(r"(?:\s{1,4}[^\W\d_]+){0,2}\s{1,4}or (?:less|fewer|shorter|below|under|earlier)\b", re.IGNORECASE)
+_LOWER_AFTER = re.compile(
+    r"\+(?!\w)|(?:\s{1,4}[^\W\d_]+){0,2}\s{1,4}or (?:more|longer|above|over|later)\b", re.IGNORECASE
+)
+_UPPER_AFTER = re.compile(
+    r"(?:\s{1,4}[^\W\d_]+){0,2}\s{1,4}or (?:less|fewer|shorter|below|under|earlier)\b", re.IGNORECASE
+)
 _BOUNDS: tuple[tuple[Bound, re.Pattern[str], re.Pattern[str] | None], ...] = (
     ("at most", _UPPER, _UPPER_AFTER),
     ("at least", _LOWER, _LOWER_AFTER),
