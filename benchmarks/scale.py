@@ -76,6 +76,9 @@ class WordProjection:
         row: Vectors = self.embed([text])[0]
         return row
 
+    def trust(self, text: str) -> float:
+        return 1.0
+
 
 class _StandInEmbedder(QuestionEmbedder):
     """A question embedder that opens one given embedder."""
@@ -107,6 +110,9 @@ class StandInSearcher(Searcher):
         vector = self._stand_in.embed_query(text)
         self.vector_seconds = time.perf_counter() - start
         return vector
+
+    def trust(self, text: str) -> float:
+        return 1.0
 
 
 def passages(limit: int) -> list[str]:

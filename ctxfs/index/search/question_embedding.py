@@ -33,6 +33,7 @@ class EmbeddedQuery:
     `model` is the model whose vectors it may be compared with.
     The model is 0 while the catalog has none: then only `candidate_vectors` can be compared.
     `candidate_vectors` are vectors of chunks that have none in the index, by number.
+    `trust` is the factor of the weights of vectors, from the share of the query that the model's vocabulary covers.
     `exact`: compare it with all vectors instead of the graph, so that every index gives the same result.
     """
 
@@ -42,6 +43,7 @@ class EmbeddedQuery:
     note: str = ""
     exact: bool = False
     candidate_vectors: Mapping[int, Vectors] = field(default_factory=dict)
+    trust: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,14 @@ class QuestionEmbedder:
         if not hinted.has_vectors and not vectors:
             return EmbeddedQuery(hints, note=_NOTHING_NOTE)
         note = _format_waiting_note(len(hinted.waiting) - len(vectors))
-        return EmbeddedQuery(hints, vector, model.id if model is not None else 0, note, candidate_vectors=vectors)
+        return EmbeddedQuery(
+            hints,
+            vector,
+            model.id if model is not None else 0,
+            note,
+            candidate_vectors=vectors,
+            trust=embedder.trust(hints.query.plain_text),
+        )
 
     def _configured_name(self, spec: EmbedderSpec) -> str:
         if not self._name:

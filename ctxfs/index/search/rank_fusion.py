@@ -36,6 +36,8 @@ _MAX_FOLDER_CHUNKS = 5
 # The share of vectors among this many best candidates by words is one estimate of the confidence.
 _CONFIDENCE_CHUNKS = 32
 _PASSAGE_WEIGHTS = (0.3, 0.3, 0.3)  # of the second to fourth best chunk of a file
+# Lengths are compared with those of the other candidates: of few candidates they mean little.
+_LENGTH_CANDIDATES = 16
 _RANK_STEP = 1e-5
 _NOISE_FACTOR = 5
 WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
@@ -83,13 +85,17 @@ def standardise(column: Column) -> Column:
     return (column - column.mean()) / deviation if deviation > 1e-12 else np.zeros_like(column)
 
 
-def mixed_weights(profiles: Mapping[Profile, int]) -> dict[str, float]:
-    """Return the weights of all profiles, averaged by the number of candidates of each profile."""
+def mixed_weights(profiles: Mapping[Profile, int], trust: float = 1.0) -> dict[str, float]:
+    """Return the weights of all profiles, averaged by the number of candidates of each profile.
+
+    Those of vectors are multiplied by `trust`.
+    """
     total = max(sum(profiles.values()), 1)
     mixed: dict[str, float] = {}
     for profile, count in profiles.items():
         for name, weight in WEIGHTS[profile].items():
-            mixed[name] = mixed.get(name, 0.0) + weight * count / total
+            factor = trust if name in _VECTOR_SIGNALS else 1.0
+            mixed[name] = mixed.get(name, 0.0) + factor * weight * count / total
     return mixed
 
 
@@ -190,7 +196,8 @@ def _weigh_signals(
     shares: dict[str, Column] = {}
     for name, column in fill_and_standardise(signals, partial, numbers < 0).items():
         if weights.get(name):
-            shares[name] = weights[name] * column
+            certainty = len(numbers) / (len(numbers) + _LENGTH_CANDIDATES) if name == "length" else 1.0
+            shares[name] = certainty * weights[name] * column
             totals += shares[name]
     if groups.files is not None and weights.get("passages") and len(numbers):
         shares["passages"] = weights["passages"] * _sum_passages(totals, groups.files)

@@ -230,7 +230,7 @@ def _fuse_signals(
         waiting[indices] = False
         signals["meaning"][indices] = cosines
         signals |= _compute_cosines(view, vector, candidates, signals["meaning"], indices)
-    weights: Mapping[str, float] = mixed_weights(candidates.profiles())
+    weights: Mapping[str, float] = mixed_weights(candidates.profiles(), embedded.trust)
     identifier = embedded.hints.identifier
     if identifier and (definitions := score_definitions(view, identifier, scores_by_signal.get("words", {}))):
         signals["definition"] = align_scores(candidates.chunks, definitions, 0.0)

@@ -64,6 +64,10 @@ class Embedder(Protocol):
         """Embed a query: float32 [dimensions]. Some models use a different prompt for queries."""
         ...
 
+    def trust(self, text: str) -> float:
+        """Return the share, 0 to 1, by which the vector of a query counts: 1 if the vocabulary covers its words."""
+        ...
+
 
 def open_embedder(spec: EmbedderSpec, threads: int) -> Embedder:
     """Open the embedder that `spec` names. Raise CommandError with the remedy on failure."""

@@ -58,6 +58,10 @@ class EndpointEmbedder:
         row: Vectors = self._request_vectors([text], attempts=1, timeout_seconds=_QUESTION_TIMEOUT_SECONDS)[0]
         return row
 
+    def trust(self, text: str) -> float:
+        """Return 1: the vocabulary of a server is unknown."""
+        return 1.0
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed texts in batches, and retry with exponential backoff while the server is overloaded."""
         parts = [texts[start : start + _MAX_BATCH_TEXTS] for start in range(0, len(texts), _MAX_BATCH_TEXTS)]

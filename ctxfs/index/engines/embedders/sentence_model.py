@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ctxfs.index.engines.embedders import Stage, Vectors, normalise
+from ctxfs.index.engines.embedders.vocabulary import Token, trust_in
 from ctxfs.index.engines.model_files import weights_of
 from ctxfs.model.errors import CommandError
 
@@ -27,6 +28,7 @@ _TAIL_WEIGHT = 0.25
 _CPU_PROVIDER = "CPUExecutionProvider"
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 _PADDING_NAMES = ("[PAD]", "<pad>")
+_UNKNOWN_NAMES = ("[UNK]", "<unk>")
 _REMEDY = "export it again (tokenizer.json and model.onnx), or: ctxfs model install"
 
 
@@ -68,6 +70,9 @@ class SentenceModel:
         self._padding_id = next(
             (n for name in _PADDING_NAMES if (n := self._tokenizer.token_to_id(name)) is not None), 0
         )
+        self._unknown_id = next(
+            (n for name in _UNKNOWN_NAMES if (n := self._tokenizer.token_to_id(name)) is not None), None
+        )
         limit = _read_settings(folder / "sentence_bert_config.json").get("max_seq_length") or _DEFAULT_MAX_TOKENS
         max_tokens = min(int(limit), _MAX_TOKENS)
         self._beginning, self._window = _copy_tokenizer(self._tokenizer), _copy_tokenizer(self._tokenizer)
@@ -93,6 +98,16 @@ class SentenceModel:
     def embed_query(self, text: str) -> Vectors:
         """Embed a query."""
         return self._run_model(self._tokenizer.encode(self._query_prompt + text).ids)
+
+    def trust(self, text: str) -> float:
+        """Return the share by which the vector of a query counts, from the tokens of its words."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return trust_in(
+            [
+                Token(text[start:end], word, token != self._unknown_id)
+                for token, (start, end), word in zip(encoding.ids, encoding.offsets, encoding.word_ids, strict=True)
+            ]
+        )
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed the first window of texts."""
