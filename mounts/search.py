@@ -45,7 +45,9 @@ def is_query(name: str) -> bool:
     """Return True unless programs probe for `name`, or it contains no search terms."""
     if name.startswith((".", "~")) or name.endswith("~") or name in _PROBED:
         return False
-    return not parse_query(decode_query(name)).is_empty
+    query = decode_query(name)
+    # An unmatched pattern of a shell (`search/*`) has no search terms.
+    return any(character.isalnum() or ord(character) > 127 for character in query) and not parse_query(query).is_empty
 
 
 def decode_query(name: str) -> str:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.query_hints import names_of_authors, read_hints
+from ctxfs.mounts.search import is_query
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -101,3 +102,10 @@ def test_dash_excludes_only_where_nothing_looks_like_an_option(
 ) -> None:
     query = parse_query(text)
     assert (query.words, query.must_not) == (words, excluded)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("*", False), ("?", False), ("---", False), ("C++", True), ("🦘", True)]
+)
+def test_name_without_search_terms_is_no_query(name: str, expected: bool) -> None:
+    assert is_query(name) is expected
