@@ -139,8 +139,8 @@ def _slowest(expression: str | bytes, flags: int, place: str) -> str:
     pattern, matched = re.compile(expression, flags), _is_only_matched(place)
     for seed in SEEDS:
         large = seconds(pattern, seed, LARGE, matched=matched)
-        if large < MIN_SECONDS:
-            continue
+        if large < MIN_SECONDS or (large := min(large, seconds(pattern, seed, LARGE, matched=matched))) < MIN_SECONDS:
+            continue  # the second measurement leaves out a pause of the process
         small = max(min(seconds(pattern, seed, SMALL, matched=matched) for _ in range(3)), 1e-5)
         if large >= MAX_SECONDS or large / small > MAX_GROWTH:
             return f"{place}: {expression[:90]!r} over {seed!r}: {small:.4f} s, then {large:.4f} s"
