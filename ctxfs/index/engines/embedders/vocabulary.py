@@ -1,4 +1,4 @@
-"""How much of a question the vocabulary of a model covers. Pure.
+"""Coverage of a question by the vocabulary of a model. Pure.
 
 A model cuts a word that it does not know into pieces, down to single characters, and replaces the rest by one token.
 The vector of such a question means little: MiniLM covers .07 of the characters of Russian questions with whole words,
