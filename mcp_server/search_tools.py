@@ -20,6 +20,7 @@ _DEFAULT_HITS = 20
 _MAX_HITS = 200
 _HANDLE = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _MAX_LINE_CHARS = 400
+_MAX_UNKNOWN_HITS = 3  # shown of an unknown answer, because a few such verdicts are wrong
 _DEFAULT_BUDGET_TOKENS = 4000  # default for the check of the request here
 
 
@@ -29,12 +30,19 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
     below = str(parse_path(arguments.get("below", "")))
     count = start + limit + 1
     notes: list[str] = []
+    verdict: list[str] = []
     if kind == "semantic":
         results = await call.tree.call("search", question=query, below=below, limit=count, labels=True)
         notes = [f"note: {one_line(note)}" for note in (*results["notes"], *results["remarks"])]
         if not results["hits"] and not results["complete"]:
             notes.append("nothing found so far: the search is incomplete")
-        lines = [(str(hit["path"]), _format_hit(hit)) for hit in results["hits"]]
+        answer, hits = results["answer"], results["hits"]
+        if answer["verdict"] == "unknown":
+            hits = hits[:_MAX_UNKNOWN_HITS]
+            notes.append(_format_unknown(answer, bool(hits)))
+        else:
+            verdict = [_format_verdict(answer)]
+        lines = [(str(hit["path"]), _format_hit(hit)) for hit in hits]
     elif kind == "grep":
         results = await call.tree.call("grep", pattern=query, below=below, limit=count, ignore_case=False, labels=True)
         notes = [f"note: {one_line(fault)}" for fault in results["faults"]]
@@ -49,7 +57,17 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
         return _format_page(notes, page, start + limit if len(paths) > start + limit else 0)
     labels = results["labels"]
     page = [f"{line}  {labels[path]}" if path in labels else line for path, line in lines[start : start + limit]]
-    return _format_page(notes, page, start + limit if len(lines) > start + limit else 0)
+    return _format_page(notes, [*page, *verdict], start + limit if len(lines) > start + limit else 0)
+
+
+def _format_verdict(answer: Mapping[str, Any]) -> str:
+    p = "" if answer["p"] is None else f" (p {answer['p']:.2f})"
+    return f"answer: {answer['verdict']}{p}"
+
+
+def _format_unknown(answer: Mapping[str, Any], has_hits: bool) -> str:
+    nearest = "; the nearest, which probably do not answer:" if has_hits else ""
+    return f"{_format_verdict(answer)}: nothing found that answers this{nearest}"
 
 
 def _format_page(notes: Sequence[str], page: Sequence[str], cursor: int) -> str:
@@ -124,7 +142,9 @@ async def _deliver(tree: TreeSession, handle: str, mode: str) -> Sequence[TextCo
     content = await read(tree, directory / NAMES[document["request"].get("format", "markdown")])
     excluded = len(document["excluded"])
     context = document["context"]
-    summary = f"{context['tokens']} tokens of {context['budget']}; {len(document['items'])} pieces, {excluded} left out"
+    answer = document.get("answer", {})
+    verdict = f"answer: {answer['verdict']}; " if answer else ""
+    summary = f"{verdict}{context['tokens']} tokens of {context['budget']}; {len(document['items'])} pieces, {excluded} left out"
     hint = (
         f"to have an answer checked against it, write it to context/{handle}/response.md and read evaluation.json there"
     )

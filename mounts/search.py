@@ -3,6 +3,7 @@
 A query's directory contains the passages `NN name:line heading` of the matching files, best first (`hit_files.py`);
 links to these files in `files/`; `results.jsonl`; `context.md` within the default budget. Reachable by name only are
 `context@TOKENS.md` and a hit by its bare rank (`01`).
+If the searched files do not answer the question, the directory contains only `unknown.txt`.
 """
 
 import errno
@@ -23,7 +24,7 @@ from ctxfs.model.change import Change, MakeDir, Remove
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
 from ctxfs.model.mount import Mount
-from ctxfs.model.path import ROOT, Path, encode_name, printable
+from ctxfs.model.path import ROOT, Path, encode_name, one_line, printable
 from ctxfs.mounts.hit_files import HitFile, find_hit, name_hits
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.scope import CacheScope
@@ -38,6 +39,7 @@ _PROBED = frozenset(
     ("package.json", "pyproject.toml", "node_modules", "autorun.inf", "desktop.ini", "Thumbs.db", "HEAD", "config")
 )
 _LINK_DIRECTORY = "files"
+_UNKNOWN_FILE = "unknown.txt"
 _MAX_CACHED_RESULTS = 24  # of up to half a megabyte
 
 
@@ -208,6 +210,8 @@ class SearchMount(Mount):
         if len(path.parts) > 1:
             raise path_error(errno.ENOTDIR, path)
         base = Path(path.parts)
+        if page.answer.is_unknown:
+            return [await self._entry(page, base / _UNKNOWN_FILE)]
         names = (*(hit.name for hit in page.hits), "results.jsonl")
         entries = [await self._entry(page, base / name) for name in names]
         if _is_link_directory(page, base / _LINK_DIRECTORY):
@@ -274,6 +278,8 @@ class SearchMount(Mount):
         if len(path.parts) == 2:
             if path.name == "results.jsonl":
                 return page.results
+            if path.name == _UNKNOWN_FILE and page.answer.is_unknown:
+                return _explain_unknown(page.answer, self._below)
             if path.name == "context.md":
                 return await self._view.context(page, self._view.budget)
             if match := _BUDGETED.fullmatch(path.name):
@@ -294,6 +300,25 @@ def _is_link_directory(page: _Page, path: Path) -> bool:
     return is_named and any(hit.text is not None for hit in page.hits)
 
 
+def _explain_unknown(answer: SearchResults, below: Path) -> bytes:
+    """Return the text of unknown.txt: the searched files, the reasons for the verdict, and remedies."""
+    searched = "all files" if below.is_root else f"the files below '{printable(str(below))}'"
+    p = answer.answer.p
+    lines = [
+        "Unknown: the searched files do not seem to answer this question.",
+        "",
+        f"question: {one_line(answer.query.text)}",
+        f"searched: {searched} that you may read",
+        *([f"probability of an answer: {p:.2f}"] if p is not None else []),
+        *(f"reason: {reason}" for reason in answer.answer.reasons),
+        *(f"remark: {one_line(remark)}" for remark in answer.remarks),
+        "",
+        "To continue: use words that the files use, ask in a directory above, or add the missing files (ctxfs add).",
+        f"The {len(answer.hits)} nearest passages are in results.jsonl in this directory, each with its probability p.",
+    ]
+    return ("\n".join(lines) + "\n").encode("utf-8", "replace")
+
+
 def render_results(answer: SearchResults) -> bytes:
     """Return JSON lines: the status with notes on unsearched parts, then one line for each hit."""
     head = {
@@ -301,6 +326,7 @@ def render_results(answer: SearchResults) -> bytes:
         "notes": list(answer.notes),
         "remarks": list(answer.remarks),
         "complete": answer.is_complete,
+        "answer": answer.answer.as_record(),
         "question": printable(answer.query.text),
         "hits": len(answer.hits),
     }
@@ -325,12 +351,8 @@ def hit_record(hit: Hit) -> dict[str, object]:
         "score": round(hit.score, 4),
         "signals": {name: round(value, 4) for name, value in hit.signals.items()},
         "shares": {name: round(value, 4) for name, value in hit.shares.items()},
-        "why": _positive_signals(hit),
+        "p": None if hit.p is None else round(hit.p, 4),
+        "relevant": hit.is_relevant,
+        "why": hit.why,
         "snippet": printable(" ".join(chunk.text[:480].split())[:160]),
     }
-
-
-def _positive_signals(hit: Hit) -> str:
-    """Return the signals with a positive share, the strongest first."""
-    names = sorted((name for name, share in hit.shares.items() if share > 0), key=lambda name: -hit.shares[name])
-    return ", ".join(names or sorted(hit.signals))

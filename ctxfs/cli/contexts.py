@@ -14,7 +14,7 @@ from ctxfs.cli.options import aliased_option, json_option
 from ctxfs.cli.output import count_noun, print_json, print_line, warn, write_bytes
 from ctxfs.cli.search import read_question
 from ctxfs.daemon.session import StoreSession, session
-from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_UNHEALTHY, EXIT_USAGE, CommandError
+from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_UNHEALTHY, EXIT_USAGE, CommandError
 
 _json_option = json_option()
 _manifest_argument = click.argument("manifest", shell_complete=completion_values.tasks)
@@ -78,7 +78,8 @@ def context() -> None:
     shell_complete=completion_values.revisions,
     help="Use memory and pads of a revision, snapshot or time",
 )
-@click.option("--min-score", type=float, help="Exclude hits with a lower score")
+@click.option("--min-score", type=click.FloatRange(0, 1), metavar="P", help="Exclude hits with a smaller probability")
+@click.option("--fill", is_flag=True, help="Fill the budget, also with weak hits")
 @click.option("--format", "form", type=click.Choice(list(_FORMATS)), help="Output format [default: markdown]")
 @click.option("--order", type=click.Choice(["rank", "edges", "time"]), help="Order of the sources [default: rank]")
 @click.option("--compress", is_flag=True, help="Keep only the relevant sentences of long texts")
@@ -101,8 +102,8 @@ def context() -> None:
 def build(store: str | None, /, words: tuple[str, ...], request_file: BinaryIO | None, **options: Any) -> None:
     """Build a context for a question
 
-    The context fits the token budget. `-` reads the question from standard input. Exit code 3 when nothing was found
-    and nothing is pinned.
+    The context fits the token budget. `-` reads the question from standard input. Exit code 3 when the searched files
+    do not answer and nothing is pinned, 1 when the budget is too small for any passage.
 
     \b
     { cat task.md; ctxfs context "$(cat task.md)" --budget 4000; } | some-llm
@@ -125,10 +126,13 @@ def build(store: str | None, /, words: tuple[str, ...], request_file: BinaryIO |
         _replace_file(options["output"], data)
     else:
         write_bytes(data)
-    if not built["found"] and not request.get("pins"):
+    is_unknown = built["answer"]["verdict"] == "unknown" and not options["fill"] and not request.get("recent")
+    if (is_unknown or not built["found"]) and not request.get("pins"):
         if not built["notes"]:
             warn("nothing found")
         sys.exit(EXIT_NOTHING_FOUND)
+    if built["found"] and not built["pieces"]:
+        sys.exit(EXIT_FAILURE)
 
 
 def _build_request(words: tuple[str, ...], file: BinaryIO | None, options: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +159,7 @@ def _build_request(words: tuple[str, ...], file: BinaryIO | None, options: dict[
             request[key] = dict(_parse_share(text) for text in options[key])
     if options["form"]:
         request["format"] = _FORMATS[options["form"]]
-    return request | {key: True for key in ("compress", "summarise", "secrets") if options[key]}
+    return request | {key: True for key in ("compress", "summarise", "secrets", "fill") if options[key]}
 
 
 def _parse_share(text: str) -> tuple[str, object]:

@@ -11,6 +11,7 @@ from ctxfs.cli.output import print_json, print_line, warn, write_bytes
 from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 
+_WEAK_LINE = "── weak: these may not answer ──"
 _GROUPS = ("kind", "author", "dir")
 _tokenizer_option = click.option(
     "--tokenizer",
@@ -40,6 +41,7 @@ def read_question(words: tuple[str, ...]) -> str:
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", help="Form of the output [default: text]")
 @click.option("--real-paths", is_flag=True, help="Print host paths of files in sources")
 @click.option("--no-pager", is_flag=True, help="Print to the terminal without $PAGER")
+@click.option("--weak", is_flag=True, help="Show the nearest hits of an unknown answer")
 @json_option("Print text, lines, score and signals as JSON")
 @click.pass_obj
 def search(
@@ -53,15 +55,17 @@ def search(
     form: str,
     real_paths: bool,
     no_pager: bool,
+    weak: bool,
     as_json: bool,
 ) -> None:
     """Search the tree
 
-    Hits come best first, with the lines that match best. `-` reads the question from standard input.
+    Hits come best first, with the lines that match best, and those that may not answer below a line. `-` reads the
+    question from standard input.
 
     Operators: "a phrase", +must, -not, kind:code, path:docs, author:ada, since:7d, mode:words|meaning. Put `--`
-    before a question that begins with a dash. Exit code 3 when nothing was found, 7 when nothing was found yet: the
-    index is behind.
+    before a question that begins with a dash. Exit code 3 when the searched files do not answer, 7 when nothing was
+    found yet: the index is behind.
     """
     question = read_question(words)
     with session(store) as opened:
@@ -70,25 +74,61 @@ def search(
     paths, terms = [host_path(hit["path"], sources) for hit in answer["hits"]], question_words(question)
     for note in (*answer["notes"], *answer["remarks"]):
         warn(note)
+    is_unknown = answer["answer"]["verdict"] == "unknown"
     groups = _group_hits(answer["hits"], group_by)
     as_json = as_json or form == "json"
     if as_json:
         print_json({**answer, "groups": groups} if group_by else answer)
-    elif files_only or form != "text":
-        print_plain(answer["hits"], paths, terms, "path" if files_only else form)
-    else:
-        with paged(not no_pager and bool(answer["hits"])):
-            for name, ranks in groups.items():
-                if group_by:
-                    print_line(f"{name or '(none)'}  {len(ranks)}", bold=True)
-                for rank in ranks:
-                    show_hit(rank, answer["hits"][rank - 1], paths[rank - 1], terms)
-                    if explain:
-                        _explain_hit(answer["hits"][rank - 1])
-    if not answer["hits"]:
+    elif weak or not is_unknown:
+        if files_only or form != "text":
+            print_plain(answer["hits"], paths, terms, "path" if files_only else form)
+        else:
+            with paged(not no_pager and bool(answer["hits"])):
+                _show_groups(answer, groups, paths, terms, has_names=bool(group_by), explain=explain)
+    if is_unknown or not answer["hits"]:
         if not as_json:
-            warn("nothing found" if answer["complete"] else "not known: not everything could be looked at")
+            warn(_explain_nothing(answer))
         sys.exit(EXIT_NOTHING_FOUND if answer["complete"] else EXIT_NOT_KNOWN)
+
+
+def _show_groups(
+    answer: dict[str, Any],
+    groups: dict[str, list[int]],
+    paths: list[str],
+    terms: list[str],
+    *,
+    has_names: bool,
+    explain: bool,
+) -> None:
+    # A group shows its hits in order, so that the line is drawn in a plain list only.
+    strong = len(answer["hits"]) if has_names else _count_strong(answer)
+    for name, ranks in groups.items():
+        if has_names:
+            print_line(f"{name or '(none)'}  {len(ranks)}", bold=True)
+        for rank in ranks:
+            if rank == strong + 1:
+                print_line(_WEAK_LINE, dim=True)
+            show_hit(rank, answer["hits"][rank - 1], paths[rank - 1], terms)
+            if explain:
+                _explain_hit(answer["hits"][rank - 1])
+
+
+def _count_strong(answer: dict[str, Any]) -> int:
+    """Return the number of leading hits above the line: none of a weak answer, else up to the last relevant hit."""
+    if answer["answer"]["p"] is None:  # the hits of tools are not judged
+        return len(answer["hits"])
+    if answer["answer"]["verdict"] != "known":
+        return 0
+    ranks = [rank for rank, hit in enumerate(answer["hits"], 1) if hit["relevant"]]
+    return max(ranks, default=0)
+
+
+def _explain_nothing(answer: dict[str, Any]) -> str:
+    if not answer["complete"]:
+        return "not known: not everything could be looked at"
+    if not answer["hits"]:
+        return "nothing found"
+    return f"unknown: nothing here seems to answer this (p {answer['answer']['p']:.2f}) → --weak shows the nearest hits"
 
 
 def _group_hits(hits: list[dict[str, Any]], by: str | None) -> dict[str, list[int]]:

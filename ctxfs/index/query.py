@@ -8,7 +8,7 @@ that passes them.
 """
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -30,12 +30,25 @@ _POSSESSIVE = ("'s", "\u2019s", "'", "\u2019")
 _SPACED_LETTER = rf"[^\W{UNSPACED}]"
 _BOUNDARY_BEFORE, _BOUNDARY_AFTER = f"(?<!{_SPACED_LETTER})", f"(?!{_SPACED_LETTER})"
 _AGE = re.compile(r"(\d{1,5})([smhdw])")
+_FLAGS = ("pinned", "frozen", "quarantined")
+# The values that a filter takes. Those of other filters are free.
+_FILTER_VALUES: Mapping[str, str] = {
+    "since": "an age such as 7d, or a date such as 2026-11-01",
+    "until": "an age such as 7d, or a date such as 2026-11-01",
+    "mode": f"one of {', '.join(_MODES)}",
+    "confidence": "a number such as 0.8, >0.8 or <=0.5",
+    **dict.fromkeys(_FLAGS, "true or false"),
+}
+_MAX_QUOTED_CHARS = 60
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A parsed query. `since` and `until` are nanoseconds since the epoch; `confidence` is an inclusive range."""
+    """A parsed query. `since` and `until` are nanoseconds since the epoch; `confidence` is an inclusive range.
+
+    `remarks` name each filter whose value is none, and which is therefore searched as a word.
+    """
 
     text: str
     words: tuple[str, ...] = ()
@@ -50,6 +63,7 @@ class Query:
     attributes: tuple[tuple[str, str], ...] = ()
     confidence: tuple[float, float] | None = None
     authors: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def has_words(self) -> bool:
@@ -154,6 +168,7 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
     attributes: list[tuple[str, str]] = []
     confidence: tuple[float, float] | None = None
     mode: Mode = "hybrid"
+    remarks: list[str] = []
     terms = _TERM.findall(text)
     can_exclude = not any(_OPTION.fullmatch(word.rstrip(_PUNCTUATION)) for _, _, word in terms)
     for sign, phrase, word in terms:
@@ -176,10 +191,11 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
             lists[name].append(value.strip("/"))
         elif name == "confidence" and (limits := _parse_confidence(value)) is not None:
             confidence = limits
-        elif name in ("tag", "alias", "link", "trust", "pinned", "frozen", "quarantined"):
+        elif name in ("tag", "alias", "link", "trust") or (name in _FLAGS and value in ("true", "false")):
             attributes.append(("tags" if name == "tag" else name, value))
         else:
             words.append(word)
+            remarks.append(_describe_bad_filter(name, value))
     return Query(
         text=text,
         words=tuple(words),
@@ -194,7 +210,13 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
         attributes=tuple(attributes),
         confidence=confidence,
         authors=tuple(lists["author"]),
+        remarks=tuple(dict.fromkeys(remarks)),
     )
+
+
+def _describe_bad_filter(name: str, value: str) -> str:
+    quoted = value if len(value) <= _MAX_QUOTED_CHARS else f"{value[:_MAX_QUOTED_CHARS]}…"
+    return f"'{name}:{quoted}' is no filter, so it was searched as a word → {name}: takes {_FILTER_VALUES[name]}"
 
 
 def _parse_confidence(text: str) -> tuple[float, float] | None:

@@ -98,7 +98,7 @@ def test_context_fits_its_budget_and_lists_its_pieces(shell: Shell, place: str) 
     assert 0 < manifest["context"]["tokens"] <= 120
     assert manifest["items"][0]["path"].endswith("rotation.md")
     assert manifest["excluded"]
-    assert all(out["reason"] in ("budget", "duplicate", "recalled") for out in manifest["excluded"])
+    assert all(out["reason"] in ("budget", "duplicate", "recalled", "low-score") for out in manifest["excluded"])
     assert "ninety days" in shell.read(f"context/{place}/context.md")
 
 

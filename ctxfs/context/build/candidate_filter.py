@@ -10,13 +10,17 @@ from ctxfs.index.search.file_status import FileStatus
 
 @dataclass(frozen=True, slots=True)
 class FilterCriteria:
-    """The exclusion criteria of a request; `now_ns` decides on expiry, `since_ns` (0: no limit) on staleness."""
+    """The exclusion criteria of a request; `now_ns` decides on expiry, `since_ns` (0: no limit) on staleness.
+
+    `min_score` is a probability. `should_fill` accepts hits that are not relevant.
+    """
 
     now_ns: int
     since_ns: int = 0
     min_score: float | None = None
     statuses: Mapping[str, FileStatus] = field(default_factory=dict)
     should_drop_untrusted: bool = False
+    should_fill: bool = False
 
 
 def filter_candidates(
@@ -68,6 +72,13 @@ def _refusal_of(piece: Piece, status: FileStatus | None, rules: FilterCriteria) 
             return "superseded", status.superseded_by
     if piece.mtime_ns < rules.since_ns:
         return "stale", ""
-    if rules.min_score is not None and piece.why == "search" and piece.score < rules.min_score:
+    if piece.why == "search" and _is_too_weak(piece, rules):
         return "low-score", ""
     return None, ""
+
+
+def _is_too_weak(piece: Piece, rules: FilterCriteria) -> bool:
+    if rules.min_score is not None:
+        # The score of a piece without a probability is 1 or more if it passes a filter or has exact words.
+        return (piece.score if piece.p is None else piece.p) < rules.min_score
+    return not piece.is_relevant and not rules.should_fill

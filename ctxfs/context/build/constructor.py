@@ -19,12 +19,16 @@ from ctxfs.context.build.tokens import Tokenizer, open_tokenizer
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.query import Query, parse_query, parse_time
 from ctxfs.index.search.file_status import FileStatus
-from ctxfs.index.search.results import Hit, SearchResults
+from ctxfs.index.search.results import NOT_JUDGED, Answer, Hit, SearchResults, Verdict
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.threads import blocking
 
 MAX_CANDIDATES = 400
+_MAX_COUNTED_PIECES = 20
+# A context is empty below this probability of an answer. Above it, an unknown answer costs a context only its note:
+# 3 % of the answerable questions of dialogues are unknown, but 1 % are below this limit.
+_EMPTY_BELOW = 0.1
 _SUMMARY_SHARE = 0.15  # share of the budget reserved for the summary
 
 
@@ -35,6 +39,10 @@ class TreeView(Protocol):
 
     async def search(self, query: Query, below: Path, limit: int) -> SearchResults:
         """Return the best `limit` chunks below a directory."""
+        ...
+
+    async def require(self, path: Path) -> None:
+        """Return if the path exists; raise OSError ENOENT otherwise."""
         ...
 
     async def read(self, path: Path) -> bytes:
@@ -82,6 +90,7 @@ class Context:
     notes: tuple[str, ...]
     candidate_count: int
     provenance: Provenance = field(default_factory=Provenance)
+    answer: Answer = NOT_JUDGED
 
     @property
     def tokens(self) -> int:
@@ -96,7 +105,7 @@ class Context:
     @property
     def manifest(self) -> bytes:
         """Return the content of manifest.json."""
-        return render_manifest(self.request, self.plan, self.notes, self.sha256, self.provenance)
+        return render_manifest(self.request, self.plan, self.notes, self.sha256, self.provenance, self.answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,7 @@ class Candidates:
     excluded: Sequence[Exclusion] = ()
     notes: tuple[str, ...] = ()
     candidate_count: int = 0
+    answer: Answer = NOT_JUDGED
 
 
 class Constructor:
@@ -142,27 +152,38 @@ class Constructor:
         return replace(built, provenance=provenance)
 
     async def _gather_candidates(self, request: Request, view: TreeView) -> Candidates:
+        for path in request.paths:
+            await view.require(path)
         pins = [await _read_pin(view, pin) for pin in request.pins]
         results = [await view.search(query, below, MAX_CANDIDATES) for query, below in _queries_of(request)]
         notes = tuple(dict.fromkeys((*view.notes, *(n for item in results for n in (*item.notes, *item.remarks)))))
         best: dict[tuple[str, int, int, str], Piece] = {}
-        for piece in (piece for result in results for piece in _pieces_of(result.hits, "search")):
+        for piece in (piece for result in results for piece in _judged_pieces(result)):
             key = (piece.path, piece.first, piece.last, piece.text)
-            if key not in best or best[key].score < piece.score:
+            if key not in best or _merit(best[key]) < _merit(piece):
                 best[key] = piece
         for piece in await self._newest_pieces(request, view):
-            best.setdefault((piece.path, piece.first, piece.last, piece.text), piece)
+            key = (piece.path, piece.first, piece.last, piece.text)
+            if key not in best or not best[key].is_relevant:
+                best[key] = piece
         ordered = sorted(best.values(), key=lambda piece: (-round(piece.score, 6), piece.path, piece.first, piece.last))
         statuses = await view.statuses({piece.path for piece in (*pins, *ordered)})
         pins = [replace(pin, untrusted=_is_untrusted(statuses, pin)) for pin in pins]
         now = time.time_ns()
         rules = FilterCriteria(
-            now, _parse_fresh(request.fresh, now), request.min_score, statuses, request.untrusted == "drop"
+            now,
+            _parse_fresh(request.fresh, now),
+            request.min_score,
+            statuses,
+            request.untrusted == "drop",
+            request.fill,
         )
         accepted, excluded = filter_candidates(pins, ordered, rules)
         if request.untrusted == "keep":
             pins, accepted = ([replace(piece, untrusted=False) for piece in item] for item in (pins, accepted))
-        return Candidates(pins, accepted, excluded, (*notes, *_supersession_notes(accepted, statuses)), len(best))
+        answer = _best_answer(results)
+        notes = (*notes, *_unknown_notes(answer, accepted), *_supersession_notes(accepted, statuses))
+        return Candidates(pins, accepted, excluded, notes, len(accepted), answer)
 
     async def _newest_pieces(self, request: Request, view: TreeView) -> list[Piece]:
         """Return chunks of the newest files, with score 0, the mean of the search scores."""
@@ -197,8 +218,10 @@ class Constructor:
 def assemble(request: Request, candidates: Candidates, tokenizer: Tokenizer) -> Context:
     """Pack and render the candidates. Pure except for the tokenizer; blocks for some milliseconds."""
 
+    notes = candidates.notes
+
     def rendered(pieces: Sequence[Piece]) -> str:
-        return render(request.title, candidates.notes, pieces, request.format, request.order)
+        return render(request.title, notes, pieces, request.format, request.order)
 
     show = _unchanged if request.secrets else without_secrets
     pins = list(map(show, candidates.pins))
@@ -211,12 +234,27 @@ def assemble(request: Request, candidates: Candidates, tokenizer: Tokenizer) -> 
     limits = Limits(request.budget, request.quotas, request.reserves)
     plan = pack([*pins, *candidates.pieces], limits, rendered, tokenizer.count, show)
     plan.excluded[:0] = candidates.excluded
+    if not plan.chosen and candidates.pieces:
+        notes = (*notes, _describe_small_budget(candidates.pieces, rendered, request, tokenizer))
     text = rendered(plan.chosen)
     plan.tokens = tokenizer.count(text)
     if not plan.chosen and plan.tokens > request.budget:
         text = _truncate_heading(text, request, tokenizer)
         plan.tokens = tokenizer.count(text)
-    return Context(request, text, plan, candidates.notes, candidates.candidate_count)
+    return Context(request, text, plan, notes, candidates.candidate_count, answer=candidates.answer)
+
+
+def _describe_small_budget(
+    pieces: Sequence[Piece], rendered: Callable[[Sequence[Piece]], str], request: Request, tokenizer: Tokenizer
+) -> str:
+    """Return a note that passages were found, but that the budget is too small for any."""
+    shortest = sorted(pieces, key=lambda piece: len(piece.text))[:_MAX_COUNTED_PIECES]
+    needed = min(tokenizer.count(rendered([piece])) for piece in shortest)
+    count = len(pieces)
+    return (
+        f"{count} passage{'s' * (count > 1)} found, but {request.budget} tokens are too few for any "
+        f"→ the shortest needs a budget of {needed}"
+    )
 
 
 def _unchanged(piece: Piece) -> Piece:
@@ -348,14 +386,42 @@ def _piece_of(hit: Hit, why: Why, above: int) -> Piece:
         kind=chunk.kind,
         mtime_ns=chunk.mtime_ns,
         above=above,
+        p=hit.p,
+        is_relevant=hit.is_relevant,
     )
+
+
+def _judged_pieces(results: SearchResults) -> list[Piece]:
+    """Return the pieces of all hits. None is relevant if the searched files surely do not answer the question."""
+    pieces = _pieces_of(results.hits, "search")
+    is_empty = results.is_unknown and (results.answer.p or 0.0) < _EMPTY_BELOW
+    return [replace(piece, is_relevant=False) for piece in pieces] if is_empty else pieces
+
+
+def _merit(piece: Piece) -> tuple[bool, float]:
+    return piece.is_relevant, piece.score
+
+
+def _best_answer(results: Sequence[SearchResults]) -> Answer:
+    """Return the most probable of the answers to several questions."""
+    answers = [result.answer for result in results]
+    return max(answers, key=lambda answer: (answer.verdict is not Verdict.UNKNOWN, answer.p or 0.0), default=NOT_JUDGED)
+
+
+def _unknown_notes(answer: Answer, accepted: Sequence[Piece]) -> list[str]:
+    """Return a note if the files that were searched do not answer the request."""
+    if answer.verdict is not Verdict.UNKNOWN:
+        return []
+    reasons = "".join(f"; {reason}" for reason in answer.reasons[:1])
+    remedy = "" if accepted else " → fill = true takes the nearest passages"
+    return [f"unknown: the searched files do not seem to answer this{reasons}{remedy}"]
 
 
 def context_of_results(
     request: Request, answer: SearchResults, tokenizer: Tokenizer, statuses: Mapping[str, FileStatus]
 ) -> Context:
     """Build the context of existing search results, without another search."""
-    hits = _pieces_of(answer.hits, "search")
+    hits = _judged_pieces(answer)
     accepted, excluded = filter_candidates((), hits, FilterCriteria(time.time_ns(), statuses=statuses))
     notes = (*answer.notes, *_supersession_notes(accepted, statuses))
-    return assemble(request, Candidates((), accepted, excluded, notes, len(hits)), tokenizer)
+    return assemble(request, Candidates((), accepted, excluded, notes, len(hits), answer.answer), tokenizer)

@@ -11,6 +11,7 @@ from ctxfs import __version__
 from ctxfs.context.build.pack import Plan
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.request import Request, make_request
+from ctxfs.index.search.results import Answer
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import encode_name, printable
 
@@ -29,7 +30,9 @@ class Provenance:
     tokens: Mapping[int, int] = field(default_factory=dict)  # index in `chosen` → tokens of the piece alone
 
 
-def render_manifest(request: Request, plan: Plan, notes: tuple[str, ...], sha256: str, provenance: Provenance) -> bytes:
+def render_manifest(
+    request: Request, plan: Plan, notes: tuple[str, ...], sha256: str, provenance: Provenance, answer: Answer
+) -> bytes:
     """Return the manifest as UTF-8 JSON with sorted keys, so that equal contexts have equal manifests."""
     body = {
         "format": FORMAT,
@@ -45,6 +48,7 @@ def render_manifest(request: Request, plan: Plan, notes: tuple[str, ...], sha256
             "format": request.format,
             "sha256": sha256,
         },
+        "answer": answer.as_record(),
         "notes": list(notes),
         "items": [_item_record(piece, provenance, index) for index, piece in enumerate(plan.chosen)],
         "excluded": [
@@ -120,6 +124,7 @@ def _piece_record(piece: Piece) -> dict[str, object]:
         "last": piece.last,
         "sha256": piece.sha256,
         "score": round(piece.score, 4),
+        **({"p": round(piece.p, 4)} if piece.p is not None else {}),
     }
 
 
@@ -170,6 +175,7 @@ def _parse_item(item: Mapping[str, Any]) -> Piece:
         str(item.get("text", "")),
         heading=str(item.get("heading", "")),
         score=float(item["score"]),
+        p=float(item["p"]) if "p" in item else None,
         signals={str(name): float(value) for name, value in item["signals"].items()},
         shares={str(name): float(value) for name, value in item["shares"].items()},
         sha256=str(item["sha256"]),

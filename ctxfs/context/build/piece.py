@@ -27,8 +27,10 @@ class Piece:
 
     `signals` are the measurements of each engine, `shares` the contribution of each to the score. `sha256` is of the
     whole file. `cut` means that `text` is not all of these lines. A derived piece has no lines of a file: it is a
-    summary of `origin`. `untrusted`: its source is marked as untrusted. `withheld` are the kinds of secrets that were
-    removed from `text`. `above` is the last line of the chunk directly above if that is a candidate, too; else 0.
+    summary of `origin`. `p` is the probability that the piece helps to answer the question; None if not measured.
+    `is_relevant` is False if `p` is too small beside that of the best piece. `untrusted`: its source is marked as
+    untrusted. `withheld` are the kinds of secrets that were removed from `text`. `above` is the last
+    line of the chunk directly above if that is a candidate, too; else 0.
     """
 
     path: str
@@ -49,6 +51,8 @@ class Piece:
     withheld: tuple[str, ...] = ()
     untrusted: bool = False
     above: int = 0
+    p: float | None = None
+    is_relevant: bool = True
 
     @property
     def is_pinned(self) -> bool:

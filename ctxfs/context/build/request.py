@@ -41,8 +41,8 @@ class Request:
 
     `budget`, `quotas` (maximum by kind), `reserves` (minimum by kind, if available) and `piece` (of a stream) are in
     tokens of `tokenizer`; the budget limits the rendered whole. `as_of` is a version, a snapshot or a time, `fresh` an
-    age or a time (empty: no limit), `min_score` is on the scale of `ctxfs search --explain`. `recent` adds the chunks
-    of that many newest files.
+    age or a time (empty: no limit), `min_score` is a probability, `p` of `ctxfs search --json`. `fill` uses the whole
+    budget, also for hits that do not seem to answer. `recent` adds the chunks of that many newest files.
     """
 
     queries: tuple[str, ...]
@@ -56,6 +56,7 @@ class Request:
     as_of: str = ""
     fresh: str = ""
     min_score: float | None = None
+    fill: bool = False
     recent: int = 0
     format: Format = "markdown"
     order: Order = "rank"
@@ -88,7 +89,8 @@ class Request:
 _SIMPLE_KEYS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "as_of": (str, 'a version, a snapshot or a time, as "2026-11-01" or "2h"'),
     "fresh": (str, 'an age or a time, as "7d" or "2026-11-01"'),
-    "min_score": ((int, float), "a number"),
+    "min_score": ((int, float), "a number from 0 to 1, a probability"),
+    "fill": (bool, "true or false"),
     "recent": (int, f"a whole number from 0 to {_MAX_RECENT}"),
     "format": (str, ", ".join(get_args(Format))),
     "order": (str, ", ".join(get_args(Order))),
@@ -157,7 +159,7 @@ def _check_simple(name: str, value: object) -> Any:
     elif name == "piece":
         fits = fits and isinstance(value, int) and 0 <= value <= MAX_BUDGET
     elif name == "min_score":
-        fits = fits and value == value
+        fits = fits and isinstance(value, int | float) and 0 <= value <= 1
     if not fits:
         raise invalid("request", f"{name} = {value!r}: {expected} is needed")
     return value
@@ -229,7 +231,8 @@ def default_request(query: str, budget: int) -> str:
         "# recent = 0                 # the newest files too, so many, whatever they say\n"
         '# fresh = "30d"              # nothing older\n'
         '# as_of = "2026-11-01"       # memory and pads as they were then\n'
-        "# min_score = 0.0            # nothing that answers worse (ctxfs search --explain shows scores)\n"
+        "# min_score = 0.1            # nothing that answers with a smaller probability (p of ctxfs search --json)\n"
+        "# fill = false               # true: use the whole budget, also for what does not seem to answer\n"
         '# format = "markdown"        # markdown, xml, json, messages\n'
         '# order = "rank"             # rank, edges (the best first and last), time\n'
         "# compress = false           # of long texts only the sentences that answer\n"

@@ -51,6 +51,10 @@ class CurrentTree:
         """Return the best `limit` chunks below a directory."""
         return await blocking(partial(self._searcher.search, exact=True), query, below, limit)
 
+    async def require(self, path: Path) -> None:
+        """Return if a directory or file exists for the calling principal; raise OSError ENOENT otherwise."""
+        await self._tree.stat(path)
+
     async def read(self, path: Path) -> bytes:
         """Return the content of a file."""
         return await self._tree.read(path)
@@ -123,6 +127,11 @@ class TreeAsOf(CurrentTree):
 
     def _was_visible(self, path: str) -> bool:
         return self._scope.readable_since(_parse_path(path)) <= self._commit.time_ns
+
+    async def require(self, path: Path) -> None:
+        """Return if a path exists or has versions: it may have existed as of the version."""
+        if not self._scope.has_versions(path):
+            await super().require(path)
 
     async def read(self, path: Path) -> bytes:
         """Return the content of a file as of the version; ENOENT if it has no versions."""

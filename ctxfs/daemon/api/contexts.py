@@ -72,6 +72,8 @@ async def _context(app: App, caller: Session, params: ContextParams) -> Any:
         "tokens": context.tokens,
         "notes": list(context.notes),
         "found": context.candidate_count,
+        "pieces": len(context.plan.chosen),
+        "answer": context.answer.as_record(),
     }
 
 

@@ -30,11 +30,12 @@ def as_plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult(Result):
-    """Hits, with notes on unsearched parts and the labels of the files that have one."""
+    """Hits, with the verdict, notes on unsearched parts and the labels of the files that have one."""
 
     notes: list[str]
     remarks: list[str]
     complete: bool
+    answer: dict[str, object]
     hits: list[dict[str, object]]
     labels: dict[str, str]
 

@@ -71,6 +71,8 @@ class GlobParams:
 )
 async def _search(app: App, caller: Session, params: SearchParams) -> SearchResult:
     limit = app.settings.search.results if params.limit is None else params.limit
+    # A directory that is missing, or hidden from the caller, is an error: "nothing found" would be untrue.
+    await caller.tree.stat(params.below)
     answer = await app.search.ask(params.question, params.below)
     if answer.query.is_empty:
         raise invalid(params.question[:80], "the question has no words to look for")
@@ -80,6 +82,7 @@ async def _search(app: App, caller: Session, params: SearchParams) -> SearchResu
         notes=list(answer.notes),
         remarks=list(answer.remarks),
         complete=answer.is_complete,
+        answer=answer.answer.as_record(),
         hits=[{**hit_record(hit), "text": printable(hit.chunk.text)} for hit in hits],
         labels={printable(path): label for path, label in labels.items()},
     )
@@ -93,6 +96,7 @@ async def _search(app: App, caller: Session, params: SearchParams) -> SearchResu
     effects=Effect.CANCELLABLE,
 )
 async def _find(app: App, caller: Session, params: FindParams) -> object:
+    await caller.tree.stat(params.below)
     return await app.search.find(params.filters, params.below, max(1, min(params.limit, _MAX_FOUND_PATHS)))
 
 

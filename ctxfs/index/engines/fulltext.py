@@ -258,6 +258,10 @@ class FullText:
         searcher = self._searcher
         return inverse_document_frequency(searcher.num_docs, searcher.doc_freq("text", term))
 
+    def count_chunks_with(self, term: str) -> tuple[int, int]:
+        """Return (number of chunks with a term in their text, number of chunks); deleted chunks may still count."""
+        return int(self._searcher.doc_freq("text", term)), int(self._searcher.num_docs)
+
     def document_frequency(self, field: str, term: str) -> int:
         """Return the number of living chunks with a term in a field, as of the last refresh.
 

@@ -78,6 +78,11 @@ class _Terms:
             total += best + _OTHER_FIELDS_WEIGHT * (scores[:, columns].sum(axis=1) - best)
         return total
 
+    def find(self, counts: Counts) -> npt.NDArray[np.bool_]:
+        """Return True for each text that contains a term of a group [text, group]."""
+        is_present = [(counts[:, columns] > 0).any(axis=1) for columns in self._groups]
+        return np.stack(is_present, axis=1)
+
 
 class Bm25:
     """A BM25 scorer with a cache of the stems of words. One thread at a time uses it."""
@@ -123,6 +128,14 @@ class Bm25:
         if not near_chunks:
             return by_own, {}
         return by_own, self._score_neighbourhoods(units, text, near_chunks, terms, statistics)
+
+    def find_terms(self, texts: Sequence[str], groups: Sequence[Alternatives]) -> npt.NDArray[np.bool_]:
+        """Return True for each text that contains a term of a group [text, group]."""
+        if not texts or not groups:
+            return np.zeros((len(texts), len(groups)), dtype=np.bool_)
+        terms = _Terms(groups)
+        self._should_split_all = terms.has_alternatives
+        return terms.find(self._count_terms(self._split_texts(texts), terms))
 
     def _score_own(self, units: Units, text: Counts, terms: _Terms, statistics: Statistics) -> Counts:
         headings, heading_lengths = self._count_names([row.heading for row in units.rows], terms)

@@ -371,9 +371,3 @@ def _compute_cosines(
         all_cosines = np.concatenate([meaning[waiting], indexed_cosines(vectors)])[order]
         out["nearby"] = nearby_means(candidates, numbers[order], all_files, all_cosines, NEIGHBOUR_CHUNKS)
     return out
-
-
-def build_hits(view: IndexView, scored: Sequence[Scored]) -> list[Hit]:
-    """Return the hits of ranked candidates, without chunks that no longer exist."""
-    rows = view.rows([item.chunk for item in scored])
-    return [Hit(rows[item.chunk], item.score, item.signals, item.shares) for item in scored if item.chunk in rows]

@@ -23,7 +23,7 @@ from ctxfs.index.search.candidate_embedding import DEFAULT_QUESTION_SECONDS, Can
 from ctxfs.index.search.file_status import FileStatus
 from ctxfs.index.search.index_monitor import IndexMonitor, NoIndexMonitor
 from ctxfs.index.search.question_embedding import QuestionEmbedder, read_query
-from ctxfs.index.search.results import Generation, IndexState, SearchResults
+from ctxfs.index.search.results import Answer, Generation, IndexState, SearchResults, Verdict
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path
 
@@ -42,7 +42,12 @@ PastFile = tuple[str, bytes | None, Mapping[str, bytes], int]
 MAX_QUESTION_CHARS = 20_000
 _MAX_SKIPPED_LISTED = 1000
 _MAX_UNCOVERED = 1000
+_MAX_JUDGED_HITS = 400
 _BEHIND_NOTE = "the index is behind: files may be missing"
+_EMPTY_KIND_REMARK = (
+    "'kind:{}': no file is of this kind → "
+    "markdown, code, dialogue, records, text, html, mail, pdf, or a kind of memory such as fact"
+)
 _UNCOVERED_NOTE = "what was just written is still being indexed by words: some of it may be missing"
 
 
@@ -269,13 +274,17 @@ class Searcher:
             )
         try:
             results = self._search_loosely(query, below, limit, past, exact)
+            results = replace(results, remarks=(*query.remarks, *self._find_empty_kinds(query), *results.remarks))
             if query.must_not:
                 excluded = ", ".join(f'"{text}"' for text in query.must_not)
                 remark = f"passages with {excluded} were left out, because a dash excludes: drop it to include them"
                 results = replace(results, remarks=(*results.remarks, remark))
             behind = self.coverage_note()
             if behind and (results.is_complete or results.hits):
-                return replace(results, notes=(*results.notes, behind), is_complete=False)
+                # A part of the files was not searched, so that they may answer the question.
+                verdict = Verdict.WEAK if results.is_unknown else results.answer.verdict
+                answer = replace(results.answer, verdict=verdict, reasons=())
+                return replace(results, notes=(*results.notes, behind), is_complete=False, answer=answer)
             return results
         except CorruptIndex as error:
             return SearchResults(query, (), (error.strerror or str(error),), is_complete=False)
@@ -312,21 +321,39 @@ class Searcher:
             if past is not None:
                 view = view.with_overlay(past)
             view = view.for_reader(reader)
-            if not query.has_words:
-                return SearchResults(query, ranking.search_filters(view, query, below, limit))
-            if query.mode == "exact":
-                return SearchResults(query, ranking.search_exact(view, query, below, limit))
-            scored, notes = ranking.search_ranked(view, embedded, below, limit, self._vector_executor)
-            return SearchResults(query, ranking.build_hits(view, scored), tuple(notes))
+            if not query.has_words or query.mode == "exact":
+                search = ranking.search_exact if query.has_words else ranking.search_filters
+                hits = search(view, query, below, limit)
+                return SearchResults(query, hits, answer=Answer.of_filters(bool(hits)))
+            from ctxfs.index.search.evidence import judge_candidates  # imports an engine
+
+            # The verdict depends on all candidates, however few hits are wanted.
+            scored, notes = ranking.search_ranked(
+                view, embedded, below, max(limit, _MAX_JUDGED_HITS), self._vector_executor
+            )
+            answer, hits = judge_candidates(view, embedded, below, scored, limit, has_failed=bool(notes))
+            return SearchResults(query, hits, tuple(notes), answer=answer)
 
     def _can_embed(self, query: Query) -> bool:
         return self._question_embedder.is_enabled and query.mode == "hybrid" and query.has_words
+
+    def _find_empty_kinds(self, query: Query) -> list[str]:
+        """Return a remark for each kind in a query that no visible file has."""
+        if not query.kinds:
+            return []
+        with self._locked_view() as view:
+            if view is None:
+                return []
+            view = view.for_reader(self._reader())
+            return [_EMPTY_KIND_REMARK.format(kind) for kind in query.kinds if not view.has_kind(kind)]
 
     def find_by_filters(self, query: Query, below: Path, limit: int) -> list[str]:
         """Return the paths of the files that pass the filters of a query, newest first.
 
         Raise OSError EINVAL if the query has words, or no filters.
         """
+        if query.remarks:
+            raise invalid(query.text[:80], query.remarks[0].replace(", so it was searched as a word", ""))
         if query.has_words or not query.has_filters:
             examples = "kind:fact, tag:deploy, confidence:>0.8, pinned:true, trust:trusted, path:, since:"
             raise invalid(query.text[:80], f"only filters can be asked for here: {examples}")

@@ -20,20 +20,20 @@ from ctxfs.index.engines.catalog_schema import ChunkRow, FileStat
 from ctxfs.index.engines.corruption import CorruptIndex
 from ctxfs.index.engines.embeddings import EmbeddingModel
 from ctxfs.index.engines.fulltext import FIELDS, FullText, inverse_document_frequency
-from ctxfs.index.engines.vectors import Graph, VectorTable, read_graph, read_side_car
+from ctxfs.index.engines.vectors import Graph, Vectors, VectorTable, read_graph, read_side_car
 from ctxfs.index.engines.word_split import author_terms, split_words
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.indexer_status import format_remaining
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
-from ctxfs.index.search.bm25 import Bm25, Statistics, Units
+from ctxfs.index.search.bm25 import Alternatives, Bm25, Statistics, Units
 from ctxfs.index.search.chunk_columns import ChunkColumns, CorpusCounts
 from ctxfs.index.search.file_status import FileStatus, status_of, superseded_paths
 from ctxfs.index.search.host_lookup import find_missing, is_file
 from ctxfs.index.search.overlay import MAX_FILES, Overlay
 from ctxfs.index.search.query_hints import names_of_authors
-from ctxfs.model.path import Path
+from ctxfs.model.path import Path, printable
 
 _MAX_IGNORED_WAITING = 50
 _MIN_REPLACED = 4096
@@ -283,6 +283,32 @@ class IndexView:
         if self._visibility is None:
             return self.full_text.idf(term)
         return inverse_document_frequency(self._visibility.corpus.units, self._count_visible("text", term))
+
+    def count_chunks_with(self, term: str, exact: bool) -> tuple[int, int]:
+        """Return (number of visible chunks with a term in their text, number of visible chunks).
+
+        With `exact` deleted chunks do not count, so that any index of the same files gives the same numbers.
+        """
+        if exact or self._visibility is not None:
+            statistics = self._build_statistics()
+            return statistics.document_frequency("text", term), statistics.corpus.units
+        return self.full_text.count_chunks_with(term)
+
+    def find_terms(self, rows: Sequence[ChunkRow], groups: Sequence[Alternatives]) -> npt.NDArray[np.bool_]:
+        """Return True for each chunk that contains a term of a group in its text, heading or path [chunk, group]."""
+        texts = [f"{row.text}\n{row.heading}\n{printable(row.path)}" for row in rows]
+        return self._scorer.find_terms(texts, groups)
+
+    def sample_cosines(self, vector: Vectors, count: int) -> npt.NDArray[np.float64]:
+        """Return the cosines of a vector to about `count` visible chunks, spread over the index."""
+        assert self.vectors is not None
+        living = self.living_vectors()
+        return self.vectors.cosines(vector, living[:: max(1, len(living) // count)])
+
+    def has_kind(self, kind: str) -> bool:
+        """Return True if a visible file is of a kind."""
+        in_overlay = any(row.kind == kind for row in self.overlay.rows().values()) if self.overlay else False
+        return in_overlay or self._build_statistics().document_frequency("kind", kind) > 0
 
     def _refresh_derived(self) -> None:
         """Hide the indexed chunks of files in the overlay, and collect the names of all authors."""

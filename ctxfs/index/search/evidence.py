@@ -1,0 +1,159 @@
+"""Evidence for the verdict on a question: the raw signals of its hits and of its words.
+
+The functions take the open view, under the lock of the searcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ctxfs.index.engines.model_files import MODEL_NAME
+from ctxfs.index.query import Query, strip_word
+from ctxfs.index.search.question_embedding import EmbeddedQuery
+from ctxfs.index.search.results import Answer, Evidence, Hit
+from ctxfs.index.search.verdict import (
+    estimate_hits,
+    flag_relevant,
+    judge,
+    measure_author_margin,
+    scale_cosine,
+)
+from ctxfs.model.path import Path, one_line
+
+if TYPE_CHECKING:
+    # Imported by the view: see `searcher`.
+    from ctxfs.index.engines.catalog_schema import ChunkRow
+    from ctxfs.index.engines.vectors import Vectors
+    from ctxfs.index.search.rank_fusion import Scored
+    from ctxfs.index.search.view import IndexView
+
+# The words of a question are looked for in this many best hits, and in this many characters of them.
+# Half as many change no verdict in the benchmark by more than one in a hundred.
+_MAX_COVERED_HITS = 8
+_MAX_COVERED_CHARS = 6000
+# If a smaller share of the searched chunks has a vector, the meaning of the rest is not measured.
+_MIN_EMBEDDED_SHARE = 0.9
+_NO_VECTOR_YET = -1
+_MAX_TURN_WORDS = 200
+_MAX_NAMED_WORDS = 5
+_BACKGROUND_CHUNKS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """The terms of a question: their IDF, and which of them the best hits contain."""
+
+    ideal: float
+    coverage: float
+    missing: float
+    missing_words: tuple[str, ...]
+
+
+def judge_candidates(
+    view: IndexView, embedded: EmbeddedQuery, below: Path, scored: Sequence[Scored], limit: int, *, has_failed: bool
+) -> tuple[Answer, list[Hit]]:
+    """Return the verdict on a question, and its best `limit` hits with their probabilities.
+
+    `scored` are all ranked candidates; those that no longer exist are dropped.
+    `has_failed`: an engine could not be searched.
+    """
+    query = embedded.hints.query
+    rows = view.rows([item.chunk for item in scored[: max(limit, _MAX_COVERED_HITS)]])
+    vector = embedded.vector if view.vectors is not None and view.vectors.model == embedded.model else None
+    signals = _rescale([item.signals for item in scored], view, vector)
+    best_rows = [rows[item.chunk] for item in scored[:_MAX_COVERED_HITS] if item.chunk in rows]
+    words = _measure_words(view, embedded, _limit_characters(best_rows))
+    cosines = [row["meaning"] for row in signals if "meaning" in row]
+    evidence = Evidence(
+        max(cosines) if cosines else None,
+        words.coverage,
+        words.missing,
+        words.missing_words,
+        measure_author_margin(signals, words.ideal),
+        bool(query.phrases or query.must),
+    )
+    is_complete = not has_failed and (
+        vector is None or (not _is_waiting(view, scored) and view.share_embedded(query, below) >= _MIN_EMBEDDED_SHARE)
+    )
+    answer = judge(evidence, bool(best_rows), is_complete)
+    shown = [
+        (item, row, rows[item.chunk]) for item, row in zip(scored[:limit], signals, strict=False) if item.chunk in rows
+    ]
+    turns = [bool(row.author) and row.text.count(" ") < _MAX_TURN_WORDS for _, _, row in shown]
+    probabilities = estimate_hits([row for _, row, _ in shown], turns, words.ideal)
+    relevant = flag_relevant(probabilities, turns)
+    hits = [
+        Hit(row, item.score, item.signals, item.shares, p, is_relevant)
+        for (item, _, row), p, is_relevant in zip(shown, probabilities, relevant, strict=True)
+    ]
+    return answer, hits
+
+
+def _limit_characters(rows: Sequence[ChunkRow]) -> list[ChunkRow]:
+    """Return the first rows within a number of characters, at least one."""
+    out: list[ChunkRow] = []
+    characters = 0
+    for row in rows:
+        characters += len(row.text)
+        if out and characters > _MAX_COVERED_CHARS:
+            break
+        out.append(row)
+    return out
+
+
+def _is_waiting(view: IndexView, scored: Sequence[Scored]) -> bool:
+    """Return True if one of the best candidates waits for its vector, so that its meaning is not measured."""
+    chunks = [item.chunk for item in scored[:_MAX_COVERED_HITS] if "meaning" not in item.signals]
+    # Chunks that never get a vector do not wait. Those of the overlay have negative numbers and no row.
+    indexed = view.columns.candidates([chunk for chunk in chunks if chunk > 0])
+    return any(chunk <= 0 for chunk in chunks) or bool((indexed.vectors == _NO_VECTOR_YET).any())
+
+
+def _measure_words(view: IndexView, embedded: EmbeddedQuery, rows: Sequence[ChunkRow]) -> _Words:
+    from ctxfs.index.engines.fulltext import inverse_document_frequency
+
+    query = embedded.hints.query
+    required = [(term,) for term in view.full_text.required_terms(query)]
+    groups = list(dict.fromkeys([*view.full_text.question_terms(query), *required]))
+    # The forms of a word are counted as its most frequent one.
+    counts = [max(view.count_chunks_with(term, embedded.exact) for term in group) for group in groups]
+    idfs = [inverse_document_frequency(total, count) for count, total in counts]
+    ideal = sum(idfs)
+    if not ideal:
+        return _Words(0.0, 0.0, 0.0, ())
+    is_present = view.find_terms(rows, groups)
+    # A word that only headings, paths or unindexed files contain is not missing.
+    found = {group for group, column in zip(groups, is_present.T, strict=True) if column.any()}
+    missing = [not count and group not in found for group, (count, _) in zip(groups, counts, strict=True)]
+    coverage = float((is_present @ idfs).max(initial=0.0)) / ideal
+    share = sum(idf for idf, is_missing in zip(idfs, missing, strict=True) if is_missing) / ideal
+    names = _spell(view, query, {group[0] for group, is_missing in zip(groups, missing, strict=True) if is_missing})
+    return _Words(ideal, coverage, share, tuple(names[:_MAX_NAMED_WORDS]))
+
+
+def _spell(view: IndexView, query: Query, terms: AbstractSet[str]) -> list[str]:
+    """Return the words of a query that were indexed under `terms`, as the query spells them."""
+    if not terms:
+        return []
+    words = [strip_word(word) for text in (*query.words, *query.phrases, *query.must) for word in text.split()]
+    return [one_line(word) for word in dict.fromkeys(words) if not terms.isdisjoint(view.full_text.terms(word))]
+
+
+def _rescale(
+    signals: Sequence[Mapping[str, float]], view: IndexView, vector: Vectors | None
+) -> Sequence[Mapping[str, float]]:
+    """Return the signals with the cosines on the scale of the built-in model."""
+    if vector is None or view.model is None or view.model.name.startswith(MODEL_NAME):
+        return signals
+    background = view.sample_cosines(vector, _BACKGROUND_CHUNKS)
+    mean, deviation = float(background.mean()), float(background.std())
+    return [
+        {
+            name: scale_cosine(value, mean, deviation) if name in ("meaning", "nearby") else value
+            for name, value in row.items()
+        }
+        for row in signals
+    ]

@@ -1,0 +1,187 @@
+"""The verdict on a question: the probability that the searched files answer it, and that a hit helps. Pure.
+
+Both are logistic regressions on raw signals, which do not depend on the weights of the ranking.
+`python -m benchmarks.abstention --fit` fits them and prints the tables below.
+
+Source of the weights of a question (cosine, coverage, missing words):
+LoCoMo's conversations with an even number, with their own questions, those of other conversations and of other topics;
+Python's library, docstrings without their functions, manual pages and the documentation of ctxfs, half of each.
+With one collection left out, at most 3.3 % of the answerable questions are below the threshold, and 88 % or more of
+the others.
+
+Source of the weights of a hit: `dialogue` is fitted on the evidence of LoCoMo's conversations with an even number,
+`text` on the functions of docstrings, manual pages and files of Python's library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ctxfs.index.search.results import Answer, Evidence, Verdict
+
+# Below the first threshold a question is unknown, from the second on it is known.
+UNKNOWN_BELOW = 0.30
+KNOWN_FROM = 0.70
+# Without cosines the probabilities are less certain, so that fewer questions are refused.
+_UNKNOWN_BELOW_BY_WORDS = 0.15
+_QUESTION_WEIGHTS = {"cosine": 16.6, "coverage": 7.2, "missing": -2.5, "bias": -8.9}
+_WORD_QUESTION_WEIGHTS = {"cosine": 0.0, "coverage": 11.3, "missing": -4.0, "bias": -3.5}
+# The probability that a named author is the right one, from the margin of the author's statements.
+# It lowers the probability of an answer by half at most: a neighbour's question may be the evidence.
+_AUTHOR_SLOPE, _AUTHOR_BIAS, _MAX_AUTHOR_LOSS = 7.6, 1.1, 0.5
+_QUESTION_PENALTY = 0.6  # a turn that is a question is no statement
+_AUTHOR_COSINE_WEIGHT = 0.5
+_AUTHOR_STATEMENTS = 2
+# A hit's own signals; `…_gap` is the signal less the largest of the question.
+_TEXT_WEIGHTS = {"meaning": 9.83, "words": 1.42, "meaning_gap": 9.04, "words_gap": 2.49, "bias": -7.47}
+_WORD_TEXT_WEIGHTS = {"words": 3.58, "words_gap": 2.17, "bias": -6.63}
+_DIALOGUE_WEIGHTS = {
+    "meaning": 6.42, "words": -0.10, "meaning_gap": 0.18, "words_gap": 1.45,
+    "nearby": -3.31, "around": 3.66, "nearby_gap": 7.15, "around_gap": 2.40,
+    "author": 3.64, "date": 1.22, "says_when": 0.77, "asks": -1.07, "bias": -7.28,
+}  # fmt: skip
+_WORD_DIALOGUE_WEIGHTS = {
+    "words": 1.26, "words_gap": 2.22, "around": 5.17, "around_gap": 3.56,
+    "author": 3.77, "date": 1.24, "says_when": 0.98, "asks": -0.96, "bias": -7.72,
+}  # fmt: skip
+_MAX_WORDS_RATIO = 1.5
+# A context ends at hits whose probability is this share of the best one's. A question about a dialogue needs several
+# turns, each with a small probability. Measured by `benchmarks.abstention --contexts`.
+_RELEVANT_SHARE, _RELEVANT_TURN_SHARE = 0.02, 0.001
+_MIN_RELEVANT, _MIN_RELEVANT_TURN = 0.001, 0.0002
+# The cosines of the built-in model between questions and random chunks: mean and standard deviation.
+_REFERENCE_MEAN, _REFERENCE_DEVIATION = 0.05, 0.075
+
+_HIT_SIGNALS = frozenset(("meaning", "nearby", "words", "around", "author", "date", "says_when", "asks"))
+
+Column = npt.NDArray[np.float64]
+
+
+def estimate_answer(evidence: Evidence) -> float:
+    """Return the probability (0 to 1) that the searched files answer a question."""
+    p = _estimate_topic(evidence)
+    if evidence.author_margin is None:
+        return p
+    is_right = _logistic(_AUTHOR_BIAS + _AUTHOR_SLOPE * evidence.author_margin)
+    return p * (1 - _MAX_AUTHOR_LOSS + _MAX_AUTHOR_LOSS * is_right)
+
+
+def _estimate_topic(evidence: Evidence) -> float:
+    """Return the probability of an answer by any author."""
+    weights = _QUESTION_WEIGHTS if evidence.cosine is not None else _WORD_QUESTION_WEIGHTS
+    return _logistic(
+        weights["bias"]
+        + weights["cosine"] * (evidence.cosine or 0.0)
+        + weights["coverage"] * evidence.coverage
+        + weights["missing"] * evidence.missing
+    )
+
+
+def judge(evidence: Evidence, has_hits: bool, is_complete: bool) -> Answer:
+    """Return the verdict. It is unknown only if everything was searched, and no required word was found.
+
+    Doubts about the author alone do not make an answer unknown.
+    """
+    p = estimate_answer(evidence) if has_hits else 0.0
+    topic = _estimate_topic(evidence) if has_hits else 0.0
+    threshold = UNKNOWN_BELOW if evidence.cosine is not None else _UNKNOWN_BELOW_BY_WORDS
+    if p >= KNOWN_FROM:
+        return Answer(Verdict.KNOWN, p, evidence=evidence)
+    if topic >= threshold or (has_hits and evidence.is_literal) or not is_complete:
+        return Answer(Verdict.WEAK, p, evidence=evidence)
+    return Answer(Verdict.UNKNOWN, p, tuple(_explain(evidence, has_hits)), evidence)
+
+
+def _explain(evidence: Evidence, has_hits: bool) -> list[str]:
+    if not has_hits:
+        return ["no file contains any of its words"]
+    reasons = [f"at most {evidence.coverage:.0%} of its words, by weight, are in one passage"]
+    if evidence.missing_words:
+        reasons.insert(0, f"no file contains {', '.join(evidence.missing_words)}")
+    if evidence.cosine is not None:
+        reasons.append(f"the nearest passage is far in meaning (cosine {evidence.cosine:.2f})")
+    return reasons
+
+
+def estimate_hits(signals: Sequence[Mapping[str, float]], turns: Sequence[bool], ideal_words: float) -> list[float]:
+    """Return the probability (0 to 1) of each hit, best first, that it helps to answer the question.
+
+    `turns` is True for dialogue turns, `ideal_words` the sum of the IDF of the question's words.
+    A hit without a cosine is judged by words alone: a missing measurement is not a low one.
+    """
+    if not signals:
+        return []
+    columns: dict[str, Column] = {}
+    for name in set().union(*signals) & _HIT_SIGNALS:
+        column = np.nan_to_num(np.array([row.get(name, 0.0) for row in signals], dtype=np.float64))
+        if name in ("words", "around"):
+            column = np.minimum(column / max(ideal_words, 1e-9), _MAX_WORDS_RATIO)
+        columns[name], columns[f"{name}_gap"] = column, column - column.max()
+    is_turn = np.asarray(turns, dtype=np.bool_)
+    has_cosine = np.array(["meaning" in row for row in signals])
+    logits = np.select(
+        [is_turn & has_cosine, is_turn, has_cosine],
+        [
+            _weigh(columns, weights, len(signals))
+            for weights in (_DIALOGUE_WEIGHTS, _WORD_DIALOGUE_WEIGHTS, _TEXT_WEIGHTS)
+        ],
+        _weigh(columns, _WORD_TEXT_WEIGHTS, len(signals)),
+    )
+    probabilities: list[float] = (1 / (1 + np.exp(-np.clip(logits, -30, 30)))).tolist()
+    return probabilities
+
+
+def flag_relevant(probabilities: Sequence[float], turns: Sequence[bool]) -> list[bool]:
+    """Return for each hit of a question whether a context should contain it, if there is room."""
+    best = max(probabilities, default=0.0)
+    thresholds = {
+        False: max(_MIN_RELEVANT, _RELEVANT_SHARE * best),
+        True: max(_MIN_RELEVANT_TURN, _RELEVANT_TURN_SHARE * best),
+    }
+    return [p >= thresholds[is_turn] for p, is_turn in zip(probabilities, turns, strict=True)]
+
+
+def _weigh(columns: Mapping[str, Column], weights: Mapping[str, float], count: int) -> Column:
+    logits: Column = np.full(count, weights["bias"])
+    for name, weight in weights.items():
+        if name in columns:
+            logits = logits + weight * columns[name]
+    return logits
+
+
+def measure_author_margin(signals: Sequence[Mapping[str, float]], ideal_words: float) -> float | None:
+    """Return the excess of the best statements of the named authors over those of others; None if none is named.
+
+    Only turns have the signal `author`. A question is no statement.
+    """
+    own: list[float] = []
+    other: list[float] = []
+    for row in signals:
+        if "author" in row:
+            strength = row.get("words", 0.0) / max(ideal_words, 1e-9)
+            strength += _AUTHOR_COSINE_WEIGHT * row.get("meaning", 0.0)
+            strength -= _QUESTION_PENALTY * row.get("asks", 0.0)
+            (own if row["author"] else other).append(strength)
+    if not own or not other:
+        return None
+    return _mean_of_best(own) - _mean_of_best(other)
+
+
+def _mean_of_best(values: list[float]) -> float:
+    best = sorted(values, reverse=True)[:_AUTHOR_STATEMENTS]
+    return sum(best) / len(best)
+
+
+def scale_cosine(cosine: float, mean: float, deviation: float) -> float:
+    """Return a cosine of another model on the scale of the built-in one.
+
+    `mean` and `deviation` are those of the question's cosines to random chunks.
+    """
+    return _REFERENCE_MEAN + _REFERENCE_DEVIATION * (cosine - mean) / max(deviation, 1e-6)
+
+
+def _logistic(value: float) -> float:
+    return float(1 / (1 + np.exp(-np.clip(value, -30, 30))))

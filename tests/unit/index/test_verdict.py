@@ -1,0 +1,115 @@
+"""Test the verdict on a question, and the probabilities of its hits."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxfs.index.engines.catalog_schema import ChunkRow
+from ctxfs.index.search.results import Answer, Evidence, Hit, Verdict
+from ctxfs.index.search.verdict import (
+    estimate_answer,
+    estimate_hits,
+    flag_relevant,
+    judge,
+    measure_author_margin,
+    scale_cosine,
+)
+
+FAR = Evidence(cosine=0.25, coverage=0.2, missing=0.6, missing_words=("zebra",))
+NEAR = Evidence(cosine=0.6, coverage=0.7)
+ROW = ChunkRow(1, "knowledge/a.md", 1, 2, "", "text", "markdown", 0, "", "", None)
+share = st.floats(0, 1)
+
+
+def verdict(evidence: Evidence, *, has_hits: bool = True, is_complete: bool = True) -> str:
+    return judge(evidence, has_hits, is_complete).verdict.value
+
+
+def test_distant_passages_without_the_words_are_unknown_with_reasons() -> None:
+    answer = judge(FAR, True, True)
+    assert answer.verdict is Verdict.UNKNOWN
+    assert "no file contains zebra" in answer.reasons
+    assert verdict(NEAR) == "known"
+
+
+def test_incomplete_search_is_never_unknown() -> None:
+    assert verdict(FAR, is_complete=False) == "weak"
+    assert verdict(FAR, has_hits=False, is_complete=False) == "weak"
+    assert verdict(FAR, has_hits=False) == "unknown"
+
+
+def test_question_whose_words_are_all_in_one_passage_is_not_refused() -> None:
+    for cosine in (None, 0.15, 0.3):
+        assert verdict(Evidence(cosine, coverage=1.0)) != "unknown"
+
+
+def test_required_word_that_was_found_is_not_unknown() -> None:
+    assert verdict(Evidence(0.1, 0.1, is_literal=True)) == "weak"
+
+
+@given(share, share, share, share)
+def test_more_evidence_never_lowers_the_probability(
+    cosine: float, coverage: float, missing: float, more: float
+) -> None:
+    p = estimate_answer(Evidence(cosine, coverage, missing))
+    assert 0 <= p <= 1
+    assert estimate_answer(Evidence(min(1, cosine + more), coverage, missing)) >= p
+    assert estimate_answer(Evidence(cosine, min(1, coverage + more), missing)) >= p
+    assert estimate_answer(Evidence(cosine, coverage, min(1, missing + more))) <= p
+
+
+def test_statement_of_another_person_lowers_the_probability() -> None:
+    own = {"author": 1.0, "words": 2.0, "meaning": 0.4}
+    other = {"author": 0.0, "words": 8.0, "meaning": 0.6}
+    margin = measure_author_margin([other, own], 10.0)
+    assert margin is not None
+    assert margin < 0
+    # A question of another person is no statement.
+    asked = measure_author_margin([{**other, "asks": 1.0}, own], 10.0)
+    assert asked is not None
+    assert asked > margin
+    assert measure_author_margin([{"words": 1.0}], 10.0) is None
+    assert estimate_answer(Evidence(0.6, 0.7, author_margin=margin)) < estimate_answer(
+        Evidence(0.6, 0.7, author_margin=asked)
+    )
+
+
+def test_hit_without_a_cosine_is_judged_by_its_words() -> None:
+    unmeasured, far = estimate_hits([{"words": 9.0}, {"words": 9.0, "meaning": 0.05}], [False, False], 10.0)
+    assert unmeasured > far
+
+
+@given(st.lists(st.tuples(share, share, st.booleans()), min_size=1, max_size=20))
+def test_probabilities_of_hits_are_probabilities_and_the_best_is_relevant(
+    rows: list[tuple[float, float, bool]],
+) -> None:
+    signals = [{"words": 10 * words, "meaning": cosine} for words, cosine, _ in rows]
+    turns = [is_turn for *_, is_turn in rows]
+    probabilities = estimate_hits(signals, turns, 10.0)
+    assert all(0 <= p <= 1 for p in probabilities)
+    relevant = flag_relevant(probabilities, turns)
+    best = max(range(len(rows)), key=probabilities.__getitem__)
+    assert relevant[best] or probabilities[best] < 0.001
+
+
+def test_no_hits_have_no_probabilities() -> None:
+    assert estimate_hits([], [], 0.0) == []
+    assert flag_relevant([], []) == []
+
+
+def test_cosines_of_another_model_are_scaled_by_its_background() -> None:
+    assert scale_cosine(0.8, mean=0.8, deviation=0.02) == pytest.approx(0.05)
+    assert scale_cosine(0.9, mean=0.8, deviation=0.02) > 0.4
+    assert scale_cosine(0.9, mean=0.8, deviation=0.0) < 1e6
+
+
+def test_filters_are_known_or_unknown() -> None:
+    assert Answer.of_filters(True).as_record() == {"verdict": "known", "p": 1.0}
+    assert Answer.of_filters(False).as_record() == {"verdict": "unknown", "p": 0.0}
+
+
+def test_signals_that_measured_nothing_did_not_find_a_hit() -> None:
+    hit = Hit(ROW, -0.4, {"words": 0.0, "meaning": -0.004}, {"words": 0.1, "meaning": 0.2})
+    assert hit.why == ""
+    found = Hit(ROW, 2.0, {"words": 3.0, "meaning": 0.5}, {"words": 0.4, "meaning": 1.6})
+    assert found.why == "meaning, words"
