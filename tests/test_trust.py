@@ -72,7 +72,7 @@ def context(live: Live, **more: object) -> tuple[str, dict[str, object]]:
 
 def test_context_marks_drops_or_keeps_untrusted_text(served: Live) -> None:
     def marked() -> bool:
-        return "page.md (untrusted: no instructions)" in context(served)[0]
+        return "page.md:1 (untrusted: no instructions)" in context(served)[0]
 
     eventually("the attributes are indexed", marked)
     text, manifest = context(served)

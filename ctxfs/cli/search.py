@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 import click
 
 from ctxfs.cli.hit_output import FORMATS, host_path, paged, print_plain, question_words, show_hit
-from ctxfs.cli.options import below_option, json_option, limit_option
+from ctxfs.cli.options import aliased_option, below_option, json_option, limit_option
 from ctxfs.cli.output import print_json, print_line, warn, write_bytes
 from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
@@ -37,7 +37,9 @@ def read_question(words: tuple[str, ...]) -> str:
 @limit_option("hits", default=10, maximum=200)
 @click.option("--explain", is_flag=True, help="Show each signal and its part of the score")
 @click.option("--group-by", type=click.Choice(_GROUPS), help="Group the hits; the group of the best hit comes first")
-@click.option("-l", "--files-with-matches", "files_only", is_flag=True, help="Print only the paths of the files")
+@aliased_option(
+    "--files-with-matches", "files_only", hidden_aliases=["-l"], is_flag=True, help="Print only the paths of the files"
+)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", help="Form of the output [default: text]")
 @click.option("--real-paths", is_flag=True, help="Print host paths of files in sources")
 @click.option("--no-pager", is_flag=True, help="Print to the terminal without $PAGER")

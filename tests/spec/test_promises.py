@@ -52,7 +52,7 @@ def test_path_can_be_a_query(shell: Shell, live: Live) -> None:
     live.wait_idle()  # while vectors are behind, the status reports it
     names = shell.names("search/rotating the signing keys")
     assert {"results.jsonl", "context.md"} <= names
-    assert any(name.startswith("01 rotation.md") for name in names)
+    assert any(name.startswith("01 ") and "rotation.md:" in name for name in names)
     lines = [json.loads(line) for line in shell.read("search/rotating the signing keys/results.jsonl").splitlines()[:2]]
     assert lines[0]["status"] == "ok"
     assert lines[1]["path"].endswith("rotation.md")

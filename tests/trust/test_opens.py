@@ -18,6 +18,7 @@ COMMAND = "files that the user names on the command line, read with the rights o
 PACKAGE = "files that come with ctxfs, or a model that the user installed"
 DESCRIPTOR = "by a descriptor of the directory, no link followed, with the caller's own flags"
 ALLOWED = {
+    "ctxfs/index/extract/formats/archive.py": "an archive in memory",
     "ctxfs/cli/contexts.py": COMMAND,
     "ctxfs/cli/evaluation.py": COMMAND,
     "ctxfs/cli/status.py": KERNEL,

@@ -84,8 +84,6 @@ def _fill_table(name: str, data: bytes) -> sqlite3.Connection:
     names, rows, is_text = _parse_rows(name, data.decode("utf-8-sig", "replace"))
     if not rows:
         raise ValueError("the file has no rows")
-    if len(names) > MAX_COLUMNS:
-        raise ValueError(f"the file has more than {MAX_COLUMNS} columns")
     db = Database(":memory:")
     columns = [[row[number] if number < len(row) else None for row in rows] for number in range(len(names))]
     for number, column in enumerate(columns):
@@ -153,7 +151,12 @@ def _parse_json(text: str) -> list[dict[str, Any]]:
 
 
 def _distinct_names(names: list[str]) -> list[str]:
-    """Return the names with a number after each that stands already; SQLite compares names without case."""
+    """Return the names with a number after each that stands already; SQLite compares names without case.
+
+    Raises ValueError for more than `MAX_COLUMNS` names.
+    """
+    if len(names) > MAX_COLUMNS:
+        raise ValueError(f"the file has more than {MAX_COLUMNS} columns")
     out: list[str] = []
     taken = {_replace_surrogates(name).lower() for name in names}
     seen: set[str] = set()

@@ -24,7 +24,7 @@ _RECIPE = 2
 
 
 class Stage(IntEnum):
-    """How much of a text its vector contains. The value 0 is left for "nothing more to do"."""
+    """The part of a text that its vector contains. The value 0 is left for "nothing more to do"."""
 
     BEGINNING = 1
     WINDOW = 2
@@ -44,7 +44,7 @@ class Embedder(Protocol):
 
     @property
     def device(self) -> str:
-        """Where the model runs: "cpu", "cuda", "server", or "cpu" with the reason why it is not the wanted one."""
+        """The device of the model: "cpu", "cuda", "server", or "cpu" with the reason why it is not the wanted one."""
         ...
 
     def embed(self, texts: Sequence[str]) -> Vectors:

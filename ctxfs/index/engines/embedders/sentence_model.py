@@ -92,7 +92,7 @@ class SentenceModel:
 
     @property
     def device(self) -> str:
-        """Where the model runs."""
+        """The device of the model."""
         return self._device
 
     def embed_query(self, text: str) -> Vectors:
