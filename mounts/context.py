@@ -77,13 +77,12 @@ class ContextMount(Mount):
             entry = await self._tasks.record_entry(*path.parts)
             if path.name == LOADS and not self._scope.sees_all():
                 entry = snapshot(LOADS, await self.read(path), mtime_ns=entry.mtime_ns)
-            return replace(entry, mode=0o644)
+            return _as_derived(entry)
         if not _is_derived(path):
             return await self._requests.stat(path)
         data = await self._read_derived(path, deliver=False)
-        # Writable by its mode, so that `rm -r` on a terminal does not ask for each file; a write is refused.
         made_ns = (await self._tasks.build_if_changed(path.parts[0])).made_ns
-        return snapshot(path.name, data, mtime_ns=made_ns, mode=0o644)
+        return _as_derived(snapshot(path.name, data, mtime_ns=made_ns))
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Return the tasks at the root; in a task its files, derived files and records."""
@@ -101,9 +100,8 @@ class ContextMount(Mount):
             if RESPONSE in entries and await self._tasks.has_response(path.name):
                 # Judging takes longer than listing: a directory listing does not pay for the size.
                 version = f"{entries[RESPONSE].version}-{built.made_ns:x}"
-                entries[EVALUATION] = Entry(
-                    EVALUATION, "file", version=version, size=None, mtime_ns=built.made_ns, mode=0o644
-                )
+                evaluation = Entry(EVALUATION, "file", version=version, size=None, mtime_ns=built.made_ns)
+                entries[EVALUATION] = _as_derived(evaluation)
         return [entries[name] for name in sorted(entries)]
 
     async def read(self, path: Path) -> bytes:
@@ -245,6 +243,10 @@ def _in_tree(path: Path) -> Path:
 
 def _is_record(path: Path) -> bool:
     return len(path.parts) == 2 and is_record(path.name)
+
+
+def _as_derived(entry: Entry) -> Entry:
+    return replace(entry, mode=0o644, derived=True)
 
 
 def _is_derived(path: Path) -> bool:

@@ -164,7 +164,7 @@ class SyntheticFiles:
             entry = await self._stat(path)
             if not entry.answers and self._mount_table.is_sealed(path):
                 raise read_only(path)
-            if not entry.mode & 0o222:
+            if entry.derived or not entry.mode & 0o222:
                 raise path_error(errno.EACCES, path)
             if entry.answers and not may_call:
                 raise path_error(errno.EACCES, path, "tools run as the user that has mounted")

@@ -18,6 +18,8 @@ class Entry:
     - `target` is the text of a link.
     - `answers` marks a transaction file: the same handle accepts a request and returns the response.
       Its mode shows whether the principal may call it.
+    - `derived` marks a computed file that is removed with its directory. Its mode has write permission, so that `rm -r` on
+      a terminal does not ask for it, but a write is refused.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Entry:
     mode: int = 0o444
     target: str = ""
     answers: bool = False
+    derived: bool = False
 
     @property
     def is_dir(self) -> bool:

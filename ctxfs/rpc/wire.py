@@ -85,7 +85,8 @@ def error_from_wire(value: dict[str, Any]) -> Exception:
 
 def entry_to_wire(entry: Entry) -> list[Any]:
     """Return an entry as an array of its fields."""
-    return [entry.name, entry.kind, entry.version, entry.size, entry.mtime_ns, entry.mode, entry.target, entry.answers]
+    flags = [entry.answers, entry.derived]
+    return [entry.name, entry.kind, entry.version, entry.size, entry.mtime_ns, entry.mode, entry.target, *flags]
 
 
 def entry_from_wire(value: list[Any]) -> Entry:

@@ -291,7 +291,8 @@ def test_expired_or_superseded_file_is_excluded_and_named(live: Live, task: Path
             for out in json.loads((task / "manifest.json").read_text())["excluded"]
         }
 
-    eventually("attributes are seen", lambda: reasons() == {"wifi-old.md": "superseded", "wifi-gone.md": "expired"})
+    expected = {"wifi-old.md": "superseded", "wifi-gone.md": "expired"}
+    eventually("attributes are seen", lambda: reasons().items() >= expected.items())  # others have a low score
     text = (task / "context.md").read_text()
     assert "pear" in text
     assert "apple" not in text
