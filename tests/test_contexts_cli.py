@@ -170,8 +170,8 @@ def test_a_judge_and_a_summariser_that_people_configure(offline: Live, tmp_path:
     assert claim["verdict"] == "unsupported"
     assert claim["judge"]["why"].startswith("I say so: Rotate")
 
-    built = json.loads(offline.run("context", QUESTION, "--budget", "200", "--summarise", "--json"))
-    assert built["tokens"] <= 200
+    built = json.loads(offline.run("context", QUESTION, "--budget", "150", "--summarise", "--json"))
+    assert built["tokens"] <= 150
     assert "In short: " in built["text"]
     derived = built["manifest"]["items"][-1]
     assert (derived["why"], derived["path"], derived["cut"]) == ("derived", "", True)
