@@ -157,7 +157,7 @@ def fuse(
     `signals` maps each name to one value a candidate, NaN if the signal did not find it.
     A gap counts as the lowest value of the signal.
     If the signal is `partial` (it does not cover every chunk yet), it counts as the mean, because the value is unknown.
-    The same holds for chunks below zero, which no engine has seen yet (`overlay`).
+    The same holds for chunks below zero, which no engine has seen yet (`overlay`), and for noise, which has no vector.
     `folders` and `files` number the folder and the file of each candidate, for the signals `folder` and `passages`,
     which aggregate the totals of the others.
 
@@ -167,10 +167,11 @@ def fuse(
     """
     numbers = np.asarray(chunks, dtype=np.int64)
     groups = Groups(*(None if group is None else np.asarray(group, dtype=np.int64) for group in (folders, files)))
+    unseen: Flags = numbers < 0 if noise is None else (numbers < 0) | noise
     if waiting is not None and waiting.any() and any(weights.get(name) and name in signals for name in _VECTOR_SIGNALS):
-        totals, shares = _merge_ranks(numbers, signals, weights, partial, groups, waiting, share)
+        totals, shares = _merge_ranks(numbers, signals, weights, partial, groups, waiting, unseen, share)
     else:
-        totals, shares = _weigh_signals(numbers, signals, weights, partial, groups)
+        totals, shares = _weigh_signals(numbers, signals, weights, partial, groups, unseen)
     if noise is not None and noise.any():
         ranked = _rank_behind(totals, numbers, noise)
         shares["noise"], totals = np.where(noise, ranked - totals, np.nan), ranked
@@ -190,11 +191,12 @@ def _weigh_signals(
     weights: Mapping[str, float],
     partial: Container[str],
     groups: Groups,
+    unseen: Flags,
 ) -> tuple[Column, dict[str, Column]]:
     """Return (total of each candidate, contribution of each signal to it)."""
     totals = np.zeros(len(numbers))
     shares: dict[str, Column] = {}
-    for name, column in fill_and_standardise(signals, partial, numbers < 0).items():
+    for name, column in fill_and_standardise(signals, partial, unseen).items():
         if weights.get(name):
             certainty = len(numbers) / (len(numbers) + _LENGTH_CANDIDATES) if name == "length" else 1.0
             shares[name] = certainty * weights[name] * column
@@ -215,6 +217,7 @@ def _merge_ranks(
     partial: Container[str],
     groups: Groups,
     waiting: Flags,
+    unseen: Flags,
     share: float,
 ) -> tuple[Column, dict[str, Column]]:
     """Return `_weigh_signals`'s columns for candidates of which some have no vector.
@@ -235,6 +238,7 @@ def _merge_ranks(
         weights,
         partial,
         groups,
+        unseen,
     )
     hybrid, hybrid_shares = _weigh_signals(
         numbers[has_vector],
@@ -242,6 +246,7 @@ def _merge_ranks(
         weights,
         partial,
         groups.among(has_vector),
+        unseen[has_vector],
     )
     word_ranks = _rank_totals(by_words)
     best = np.lexsort((numbers, word_ranks))[:_CONFIDENCE_CHUNKS]

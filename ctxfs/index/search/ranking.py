@@ -224,7 +224,7 @@ def _fuse_signals(
     # A chunk that is absent from all matches has none of the words; absent from a full pool, it may have some.
     complete = {name for name in ("words", "around") if name in scores_by_signal and name not in full_signals}
     signals = signal_columns(candidates, scores_by_signal, embedded.hints, complete)
-    waiting = candidates.vectors < 0
+    waiting = candidates.is_waiting.copy()
     if vector is not None and (scores_by_signal["meaning"] or embedded.candidate_vectors):
         indices, cosines = _compare_waiting(candidates, vector, embedded.candidate_vectors)
         waiting[indices] = False

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ctxfs.index.ingest.ingester import Ingester
 from ctxfs.index.options import IndexedRoot
+from ctxfs.index.search.rank_fusion import fuse
 from tests.unit.index.test_embedders import make_model
 from tests.unit.index.test_index import Index
 
@@ -140,3 +142,17 @@ def test_changed_noise_keeps_no_vector_and_loses_its_mark(noisy: Index) -> None:
     noisy.embed()
     assert "app.py" not in embedded_files(noisy)
     assert noisy.catalog.count_waiting()[0] == 0
+
+
+def test_noise_changes_no_order_of_other_results() -> None:
+    """Noise has no vector, which is no reason to trust the vectors of the others less."""
+    chunks = [1, 2, 3, 4, 5]
+    words = np.array([1.0, 2.0, 3.0, 4.0, 9.0])
+    meaning = np.array([0.9, 0.7, 0.5, 0.3, np.nan])
+    is_noise = np.array([False, False, False, False, True])
+    signals = {"words": words, "meaning": meaning}
+    with_noise = fuse(chunks, signals, waiting=np.zeros(5, bool), noise=is_noise)
+    without = fuse(chunks[:4], {name: column[:4] for name, column in signals.items()})
+    assert [scored.chunk for scored in with_noise if scored.chunk != 5] == [scored.chunk for scored in without]
+    assert with_noise[-1].chunk == 5
+    assert all("rank_merge" not in scored.shares for scored in with_noise)
