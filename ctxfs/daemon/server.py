@@ -281,12 +281,8 @@ class Daemon:
         await blocking(self._app.tools.calls.registry.approve, list(state.tools))
         await self._sources_changed()
         tools = [{"name": tool.name, **tool.record} for tool in state.tools.values() if not tool.is_note]
-        return {
-            "status": status.to_wire(),
-            "instructions": state.instructions,
-            "tools": tools,
-            "faults": dict(state.faults),
-        }
+        faults = dict(state.faults)
+        return {"status": status.to_wire(), "instructions": state.instructions, "tools": tools, "faults": faults}
 
     @method("remove_server", NameParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("server", "name"))
     async def _remove_server(self, peer: Peer, params: NameParams) -> Any:

@@ -9,7 +9,7 @@ that passes them.
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal
@@ -157,61 +157,81 @@ def _is_spaced(character: str) -> bool:
     return character.isalnum() and unspaced_pattern().match(character) is None
 
 
+@dataclass(slots=True)
+class _Parts:
+    """The parts of a query while it is parsed."""
+
+    words: list[str] = field(default_factory=list)
+    lists: dict[str, list[str]] = field(
+        default_factory=lambda: {name: [] for name in ("phrase", "must", "not", "kind", "path", "author")}
+    )
+    times: dict[str, int] = field(default_factory=dict)
+    attributes: list[tuple[str, str]] = field(default_factory=list)
+    confidence: tuple[float, float] | None = None
+    mode: Mode = "hybrid"
+    remarks: list[str] = field(default_factory=list)
+
+
 def parse_query(text: str, now: datetime | None = None) -> Query:
     """Parse a query string. Unknown filters and broken operators become plain words; no input raises an error.
 
     `now` is the reference time for ages such as `since:7d` [default: the current time].
     """
-    words: list[str] = []
-    lists: dict[str, list[str]] = {name: [] for name in ("phrase", "must", "not", "kind", "path", "author")}
-    times: dict[str, int] = {}
-    attributes: list[tuple[str, str]] = []
-    confidence: tuple[float, float] | None = None
-    mode: Mode = "hybrid"
-    remarks: list[str] = []
+    parts = _Parts()
     terms = _TERM.findall(text)
     can_exclude = not any(_OPTION.fullmatch(word.rstrip(_PUNCTUATION)) for _, _, word in terms)
     for sign, phrase, word in terms:
         if not word:
             if phrase.strip():
-                lists[{"+": "must", "-": "not"}.get(sign, "phrase")].append(phrase)
+                parts.lists[{"+": "must", "-": "not"}.get(sign, "phrase")].append(phrase)
             continue
         match = _FILTER.fullmatch(word)
         value = (match[2] or match[3]).strip('"') if match is not None else ""
         if match is None or not value:
-            _add_word(word, words, lists, can_exclude=can_exclude)
-            continue
-        name = match[1]
-        moment = parse_time(value, now or datetime.now(UTC)) if name in ("since", "until") else None
-        if moment is not None:
-            times[name] = moment
-        elif name == "mode" and value in _MODES:
-            mode = next(candidate for candidate in _MODES if candidate == value)
-        elif name in ("kind", "path", "author"):
-            lists[name].append(value.strip("/"))
-        elif name == "confidence" and (limits := _parse_confidence(value)) is not None:
-            confidence = limits
-        elif name in ("tag", "alias", "link", "trust") or (name in _FLAGS and value in ("true", "false")):
-            attributes.append(("tags" if name == "tag" else name, value))
-        else:
-            words.append(word)
-            remarks.append(_describe_bad_filter(name, value))
+            _add_word(word, parts.words, parts.lists, can_exclude=can_exclude)
+        elif not _add_filter(parts, match[1], value, now):
+            parts.words.append(word)
+            parts.remarks.append(_describe_bad_filter(match[1], value))
+    lists = parts.lists
+    if lists["not"]:
+        excluded = ", ".join(f'"{text}"' for text in lists["not"])
+        parts.remarks.append(
+            f"passages with {excluded} were left out, because a dash excludes: drop it to include them"
+        )
     return Query(
         text=text,
-        words=tuple(words),
+        words=tuple(parts.words),
         phrases=tuple(lists["phrase"]),
         must=tuple(lists["must"]),
         must_not=tuple(lists["not"]),
         kinds=tuple(lists["kind"]),
         paths=tuple(lists["path"]),
-        since=times.get("since"),
-        until=times.get("until"),
-        mode=mode,
-        attributes=tuple(attributes),
-        confidence=confidence,
+        since=parts.times.get("since"),
+        until=parts.times.get("until"),
+        mode=parts.mode,
+        attributes=tuple(parts.attributes),
+        confidence=parts.confidence,
         authors=tuple(lists["author"]),
-        remarks=tuple(dict.fromkeys(remarks)),
+        remarks=tuple(dict.fromkeys(parts.remarks)),
     )
+
+
+def _add_filter(parts: _Parts, name: str, value: str, now: datetime | None) -> bool:
+    """Add a filter to the parts; return False for a value that the filter does not take."""
+    moment = parse_time(value, now or datetime.now(UTC)) if name in ("since", "until") else None
+    if moment is not None:
+        parts.times[name] = moment
+    elif name == "mode" and value in _MODES:
+        parts.mode = next(candidate for candidate in _MODES if candidate == value)
+    elif name in ("kind", "path", "author"):
+        parts.lists[name].append(value.strip("/"))
+    elif name == "confidence" and (limits := _parse_confidence(value)) is not None:
+        parts.confidence = limits
+    elif name in ("tag", "alias", "link", "trust") or (name in _FLAGS and value in ("true", "false")):
+        parts.attributes.append(("tags" if name == "tag" else name, value))
+    else:
+        return False
+    return True
 
 
 def _describe_bad_filter(name: str, value: str) -> str:

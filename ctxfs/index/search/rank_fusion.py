@@ -232,14 +232,8 @@ def _merge_ranks(
     The totals are reassigned in that order, so that they decrease with it; the difference is the share `rank_merge`.
     """
     has_vector = ~waiting
-    by_words, word_shares = _weigh_signals(
-        numbers,
-        {name: column for name, column in signals.items() if name not in _VECTOR_SIGNALS},
-        weights,
-        partial,
-        groups,
-        unseen,
-    )
+    word_signals = {name: column for name, column in signals.items() if name not in _VECTOR_SIGNALS}
+    by_words, word_shares = _weigh_signals(numbers, word_signals, weights, partial, groups, unseen)
     hybrid, hybrid_shares = _weigh_signals(
         numbers[has_vector],
         {name: column[has_vector] for name, column in signals.items()},
@@ -258,9 +252,7 @@ def _merge_ranks(
     shares = {name: np.where(waiting, column, np.nan) for name, column in word_shares.items()}
     for name, column in hybrid_shares.items():
         shares.setdefault(name, np.full(len(numbers), np.nan))[has_vector] = column
-    merged = np.empty_like(totals)
-    # The step keeps equal totals in the merged order, even if they are rounded later.
-    merged[np.lexsort((numbers, keys))] = np.sort(totals)[::-1] - _RANK_STEP * np.arange(len(totals))
+    merged = _reassign(totals, keys, numbers)
     shares["rank_merge"] = merged - totals
     return merged, shares
 
@@ -273,9 +265,14 @@ def _rank_behind(totals: Column, numbers: npt.NDArray[np.int64], noise: Flags) -
     order = np.lexsort((numbers, -totals))
     ranks = np.empty(len(totals))
     ranks[order] = np.arange(1, len(totals) + 1)
-    keys = np.where(noise, _NOISE_FACTOR * (ranks + 1) - 0.5, ranks)
+    return _reassign(totals, np.where(noise, _NOISE_FACTOR * (ranks + 1) - 0.5, ranks), numbers)
+
+
+def _reassign(totals: Column, keys: Column, numbers: npt.NDArray[np.int64]) -> Column:
+    """Return the totals in the order of `keys`, the largest for the smallest key; ties go to the lower number."""
     reassigned = np.empty_like(totals)
-    reassigned[np.lexsort((numbers, keys))] = totals[order] - _RANK_STEP * np.arange(len(totals))
+    # The step keeps equal totals in the new order, even if they are rounded later.
+    reassigned[np.lexsort((numbers, keys))] = np.sort(totals)[::-1] - _RANK_STEP * np.arange(len(totals))
     return reassigned
 
 

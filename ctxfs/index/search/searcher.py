@@ -44,6 +44,7 @@ _MAX_SKIPPED_LISTED = 1000
 _MAX_UNCOVERED = 1000
 _MAX_JUDGED_HITS = 400
 _BEHIND_NOTE = "the index is behind: files may be missing"
+_EMPTY_NOTE = "the index is empty: nothing has been indexed yet"
 _EMPTY_KIND_REMARK = (
     "'kind:{}': no file is of this kind → "
     "markdown, code, dialogue, records, text, html, mail, pdf, or a kind of memory such as fact"
@@ -269,16 +270,11 @@ class Searcher:
         Raise OSError EINVAL for an overlong query.
         """
         if len(query.text) > MAX_QUESTION_CHARS:
-            raise invalid(
-                f"{query.text[:40]}…", f"a question has {MAX_QUESTION_CHARS} characters at most: ask for its point"
-            )
+            limits = f"a question has {MAX_QUESTION_CHARS} characters at most: ask for its point"
+            raise invalid(f"{query.text[:40]}…", limits)
         try:
             results = self._search_loosely(query, below, limit, past, exact)
             results = replace(results, remarks=(*query.remarks, *self._find_empty_kinds(query), *results.remarks))
-            if query.must_not:
-                excluded = ", ".join(f'"{text}"' for text in query.must_not)
-                remark = f"passages with {excluded} were left out, because a dash excludes: drop it to include them"
-                results = replace(results, remarks=(*results.remarks, remark))
             behind = self.coverage_note()
             if behind and (results.is_complete or results.hits):
                 # A part of the files was not searched, so that they may answer the question.
@@ -315,9 +311,7 @@ class Searcher:
         embedded = replace(self._question_embedder.embed_query(hinted), exact=exact or reader is not None)
         with self._locked_view() as view:
             if view is None:
-                return SearchResults(
-                    query, (), ("the index is empty: nothing has been indexed yet",), is_complete=False
-                )
+                return SearchResults(query, (), (_EMPTY_NOTE,), is_complete=False)
             if past is not None:
                 view = view.with_overlay(past)
             view = view.for_reader(reader)
@@ -328,9 +322,8 @@ class Searcher:
             from ctxfs.index.search.evidence import judge_candidates  # imports an engine
 
             # The verdict depends on all candidates, however few hits are wanted.
-            scored, notes = ranking.search_ranked(
-                view, embedded, below, max(limit, _MAX_JUDGED_HITS), self._vector_executor
-            )
+            count = max(limit, _MAX_JUDGED_HITS)
+            scored, notes = ranking.search_ranked(view, embedded, below, count, self._vector_executor)
             answer, hits = judge_candidates(view, embedded, below, scored, limit, has_failed=bool(notes))
             return SearchResults(query, hits, tuple(notes), answer=answer)
 
@@ -339,10 +332,8 @@ class Searcher:
 
     def _find_empty_kinds(self, query: Query) -> list[str]:
         """Return a remark for each kind in a query that no visible file has."""
-        if not query.kinds:
-            return []
         with self._locked_view() as view:
-            if view is None:
+            if view is None or not query.kinds:
                 return []
             view = view.for_reader(self._reader())
             return [_EMPTY_KIND_REMARK.format(kind) for kind in query.kinds if not view.has_kind(kind)]
