@@ -83,7 +83,7 @@ def test_fio_verifies_its_own_writes(place: Path, engine: str) -> None:
 
 
 def test_git_clones_commits_and_finds_its_objects_whole(place: Path) -> None:
-    done(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), "clone"], place)
+    done(["git", "clone", "--quiet", "--no-local", str(ROOT), "clone"], place)
     clone = place / "clone"
     identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
     for number in range(200):
