@@ -82,20 +82,20 @@ def render_guide(sources: Sequence[tuple[str, bool]]) -> str:
 
 Everything is a file: ls, cat, grep and your editor work.
 
-| place | what it is |
+| path | content |
 |---|---|
 | `knowledge/<source>/` | folders to read: {", ".join(shown) or "none yet"}{more} |
-| `memory/<you>/<kind>/` | what you keep; kind: fact, episodic, procedural, experiential, user |
-| `memory/shared/` | what everybody keeps |
+| `memory/<you>/<kind>/` | your memory; kind: fact, episodic, procedural, experiential, user |
+| `memory/shared/` | shared memory |
 | `pad/<task>/` | scratch space |
-| `search/<question>/` | a path that is a question |
+| `search/<question>/` | a question as a path |
 | `context/<task>/` | a context built to a token budget |
 | `tools/index.md` | programs to call |
 | `history/<date>/<you>.jsonl` | what was said; add with `>>` |
 
 ## Ask
-- `ls 'search/how do we rotate keys'`: the passages that answer, best first; `files/` links to their files.
-- `cat 'search/how do we rotate keys/context.md'`: the packed answer; `context@2000.md` within 2000 tokens.
+- `ls 'search/how do we rotate keys'`: passages that answer, best first, or only `unknown.txt`; `files/`: their files.
+- `cat 'search/how do we rotate keys/context.md'`: the packed answer; `context@2000.md`: within 2000 tokens.
 - `results.jsonl` there: paths, lines, scores, what could not be searched.
 - `knowledge/x/.search/<question>`: below one directory.
 - `"a phrase"` `+must` `-not` `kind:fact` `path:docs` `author:ada` `since:7d` `mode:words`; `%2F` stands for a slash.
