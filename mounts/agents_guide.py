@@ -80,7 +80,7 @@ def render_guide(sources: Sequence[tuple[str, bool]]) -> str:
     more = f" and {len(sources) - _MAX_SOURCES} more" if len(sources) > _MAX_SOURCES else ""
     return f"""# How to use this tree
 
-Everything is a file: ls, cat, grep and your editor work.
+Use ls, cat, grep and editors.
 
 | path | content |
 |---|---|
@@ -91,7 +91,7 @@ Everything is a file: ls, cat, grep and your editor work.
 | `search/<question>/` | a question as a path |
 | `context/<task>/` | a context built to a token budget |
 | `tools/index.md` | programs to call |
-| `history/<date>/<you>.jsonl` | what was said; add with `>>` |
+| `history/<date>/<you>.jsonl` | records; add with `>>` |
 
 ## Ask
 - `ls 'search/how do we rotate keys'`: passages that answer, best first, or only `unknown.txt`; `files/`: their files.
