@@ -14,6 +14,7 @@ from ctxfs.cli.options import json_option
 from ctxfs.cli.output import count_noun, print_json, print_line
 from ctxfs.daemon.session import session
 from ctxfs.index.indexer_status import format_remaining, parse_indexer_status
+from ctxfs.mcp_client.server_status import CONNECTING, READY, server_status_from_wire
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
 from ctxfs.store.layout import find_store
 from ctxfs.store.lost_and_found import list_stray_files
@@ -89,9 +90,9 @@ def _print_status(report: dict[str, Any]) -> None:
         print_line(f"policy     the last good rules stay: {report['policy']['fault']}", fg="red")
     if report["review"]["waiting"]:
         print_line(f"review     {report['review']['waiting']} doubts wait for you: ctxfs review", fg="yellow")
-    for name, status in report["tools"]["servers"].items():
-        colour = None if status["phase"] in ("ready", "connecting") else "red"
-        print_line(f"server     tools/{name}: {': '.join(filter(None, status.values()))}", fg=colour)
+    for name, value in report["tools"]["servers"].items():
+        status = server_status_from_wire(value)
+        print_line(f"server     tools/{name}: {status.text}", fg=None if status in (READY, CONNECTING) else "red")
     if not report["tools"]["shut_in"]:
         print_line(
             "tools      they see this machine as you do: bubblewrap is not there, does not work here, or walls are off",

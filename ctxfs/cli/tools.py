@@ -15,6 +15,7 @@ from ctxfs.cli.options import aliased_option, json_option, yes_option
 from ctxfs.cli.output import print_json, print_line, warn, write_bytes
 from ctxfs.daemon.session import LocalSession, StoreSession
 from ctxfs.daemon.session import session as opened_session
+from ctxfs.mcp_client.server_status import READY, server_status_from_wire
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 from ctxfs.model.path import lines_of
 from ctxfs.rpc.client import Client
@@ -167,10 +168,10 @@ def add(store: str | None, /, name: str, command: tuple[str, ...], yes: bool, **
     for tool in server["tools"]:
         marks = "  [cannot be taken back]" if tool["annotations"]["destructiveHint"] else ""
         print_line(f"{tool['name']:<40} {' '.join(tool['description'].split())[:70]}{marks}")
-    is_ready = server["status"]["phase"] == "ready"
-    colour, status = "green" if is_ready else "yellow", ": ".join(filter(None, server["status"].values()))
-    print_line(f"tools/{name}: {status}, {len(server['tools'])} tools and prompts", fg=colour)
-    if not is_ready:
+    status = server_status_from_wire(server["status"])
+    colour = "green" if status == READY else "yellow"
+    print_line(f"tools/{name}: {status.text}, {len(server['tools'])} tools and prompts", fg=colour)
+    if status != READY:
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 from ctxfs.context.grounding.quantities import Quantity, find_quantities, find_versions
 from ctxfs.index.extract.dates import DateMention, find_dates
@@ -34,11 +33,6 @@ class SentenceValues:
     dates: tuple[DateMention, ...]
     names: frozenset[str]
     denies: bool
-
-    @property
-    def numbers(self) -> frozenset[Fraction]:
-        """The numbers of the quantities, as written."""
-        return frozenset(quantity.number for quantity in self.quantities)
 
 
 def extract_values(text: str, *, starts_sentence: bool = True) -> SentenceValues:

@@ -36,7 +36,6 @@ _MAX_COVERED_HITS = 8
 _MAX_COVERED_CHARS = 6000
 # If a smaller share of the searched chunks has a vector, the meaning of the rest is not measured.
 _MIN_EMBEDDED_SHARE = 0.9
-_NO_VECTOR_YET = -1
 _MAX_TURN_WORDS = 200
 _MAX_NAMED_WORDS = 5
 _BACKGROUND_CHUNKS = 256
@@ -109,7 +108,7 @@ def _is_waiting(view: IndexView, scored: Sequence[Scored]) -> bool:
     chunks = [item.chunk for item in scored[:_MAX_COVERED_HITS] if "meaning" not in item.signals]
     # Chunks that never get a vector do not wait. Those of the overlay have negative numbers and no row.
     indexed = view.columns.candidates([chunk for chunk in chunks if chunk > 0])
-    return any(chunk <= 0 for chunk in chunks) or bool((indexed.vectors == _NO_VECTOR_YET).any())
+    return any(chunk <= 0 for chunk in chunks) or bool(indexed.is_waiting.any())
 
 
 def _measure_words(view: IndexView, embedded: EmbeddedQuery, rows: Sequence[ChunkRow]) -> _Words:

@@ -101,7 +101,7 @@ def test_groundedness_counts_checkable_claims() -> None:
     ],
 )
 def test_numbers_are_values(text: str, numbers: set[object]) -> None:
-    assert extract_values(text).numbers == numbers
+    assert {quantity.number for quantity in extract_values(text).quantities} == numbers
 
 
 def test_names_do_not_include_how_a_sentence_begins() -> None:
