@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -205,8 +206,12 @@ def audited(live: Live, *options: str) -> list[dict[str, Any]]:
 
 
 def done_to(live: Live, path: str, *options: str) -> list[tuple[str, str]]:
-    """Return (op, outcome) of every operation on a path."""
-    return [(record["op"], record["outcome"]) for record in audited(live, path, *options)]
+    """Return (op, outcome) of every operation on a path.
+
+    Equal operations that follow each other are one: they are one record or several, depending on when the process
+    writes its spool.
+    """
+    return [key for key, _ in groupby((record["op"], record["outcome"]) for record in audited(live, path, *options))]
 
 
 @pytest.mark.fuse
@@ -219,11 +224,12 @@ def test_operations_through_the_mount_are_audited(served: Live) -> None:
     file.rename(file.with_name("b.md"))
     os.truncate(file.with_name("b.md"), 0)
     file.with_name("b.md").unlink()
-    wanted = ["create", "write", "read", "meta", "rename"]  # two labels in a row are one record
+    wanted = ["create", "write", "read", "meta", "rename"]
     ops = eventually(
         "everything is there", lambda: (operations := [op for op, _ in done_to(served, "pad/a.md")])[4:] and operations
     )
     assert ops == wanted
+    assert sum(record.get("times", 1) for record in audited(served, "pad/a.md") if record["op"] == "meta") == 2
     assert [op for op, _ in done_to(served, "pad/b.md")] == ["rename", "write", "delete"]
     assert {record["principal"] for record in audited(served, "pad/a.md")} == {
         f"human:{os.environ.get('USER', 'root')}"
