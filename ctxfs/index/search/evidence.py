@@ -10,6 +10,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ctxfs.index.engines.model_files import MODEL_NAME
 from ctxfs.index.query import Query, strip_word
 from ctxfs.index.search.question_embedding import EmbeddedQuery
@@ -19,7 +21,7 @@ from ctxfs.index.search.verdict import (
     flag_relevant,
     judge,
     measure_author_margin,
-    scale_cosine,
+    scale_cosines,
 )
 from ctxfs.model.path import Path, one_line
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     # Imported by the view: see `searcher`.
     from ctxfs.index.engines.catalog_schema import ChunkRow
     from ctxfs.index.engines.vectors import Vectors
-    from ctxfs.index.search.rank_fusion import Scored
+    from ctxfs.index.search.rank_fusion import Column, Ranking
     from ctxfs.index.search.view import IndexView
 
 # The words of a question are looked for in this many best hits, and in this many characters of them.
@@ -52,7 +54,7 @@ class _Words:
 
 
 def judge_candidates(
-    view: IndexView, embedded: EmbeddedQuery, below: Path, scored: Sequence[Scored], limit: int, *, has_failed: bool
+    view: IndexView, embedded: EmbeddedQuery, below: Path, scored: Ranking, limit: int, *, has_failed: bool
 ) -> tuple[Answer, list[Hit]]:
     """Return the verdict on a question, and its best `limit` hits with their probabilities.
 
@@ -60,14 +62,13 @@ def judge_candidates(
     `has_failed`: an engine could not be searched.
     """
     query = embedded.hints.query
-    rows = view.rows([item.chunk for item in scored[: max(limit, _MAX_COVERED_HITS)]])
+    rows = view.rows(scored.chunks[: max(limit, _MAX_COVERED_HITS)].tolist())
     vector = embedded.vector if view.vectors is not None and view.vectors.model == embedded.model else None
-    signals = _rescale([item.signals for item in scored], view, vector)
-    best_rows = [rows[item.chunk] for item in scored[:_MAX_COVERED_HITS] if item.chunk in rows]
+    signals = _rescale(scored.signals, view, vector)
+    best_rows = [rows[chunk] for chunk in scored.chunks[:_MAX_COVERED_HITS].tolist() if chunk in rows]
     words = _measure_words(view, embedded, _limit_characters(best_rows))
-    cosines = [row["meaning"] for row in signals if "meaning" in row]
     evidence = Evidence(
-        max(cosines) if cosines else None,
+        _find_largest(signals.get("meaning")),
         words.coverage,
         words.missing,
         words.missing_words,
@@ -78,17 +79,31 @@ def judge_candidates(
         vector is None or (not _is_waiting(view, scored) and view.share_embedded(query, below) >= _MIN_EMBEDDED_SHARE)
     )
     answer = judge(evidence, bool(best_rows), is_complete)
-    shown = [
-        (item, row, rows[item.chunk]) for item, row in zip(scored[:limit], signals, strict=False) if item.chunk in rows
-    ]
-    turns = [bool(row.author) and row.text.count(" ") < _MAX_TURN_WORDS for _, _, row in shown]
-    probabilities = estimate_hits([row for _, row, _ in shown], turns, words.ideal)
-    relevant = flag_relevant(probabilities, turns)
-    hits = [
+    return answer, _estimate_hits(scored, signals, rows, limit, words.ideal)
+
+
+def _estimate_hits(
+    scored: Ranking, signals: Mapping[str, Column], rows: Mapping[int, ChunkRow], limit: int, ideal: float
+) -> list[Hit]:
+    """Return the best `limit` hits that exist, with their probabilities by the rescaled `signals`."""
+    shown = [(index, item) for index, item in enumerate(scored[:limit]) if item.chunk in rows]
+    indices = [index for index, _ in shown]
+    existing = [rows[item.chunk] for _, item in shown]
+    turns = [bool(row.author) and row.text.count(" ") < _MAX_TURN_WORDS for row in existing]
+    probabilities = estimate_hits({name: column[indices] for name, column in signals.items()}, turns, ideal)
+    return [
         Hit(row, item.score, item.signals, item.shares, p, is_relevant)
-        for (item, _, row), p, is_relevant in zip(shown, probabilities, relevant, strict=True)
+        for row, (_, item), p, is_relevant in zip(
+            existing, shown, probabilities, flag_relevant(probabilities, turns), strict=True
+        )
     ]
-    return answer, hits
+
+
+def _find_largest(column: Column | None) -> float | None:
+    """Return the largest measured value; None without one."""
+    if column is None or (is_missing := np.isnan(column)).all():
+        return None
+    return float(column[~is_missing].max())
 
 
 def _limit_characters(rows: Sequence[ChunkRow]) -> list[ChunkRow]:
@@ -103,7 +118,7 @@ def _limit_characters(rows: Sequence[ChunkRow]) -> list[ChunkRow]:
     return out
 
 
-def _is_waiting(view: IndexView, scored: Sequence[Scored]) -> bool:
+def _is_waiting(view: IndexView, scored: Ranking) -> bool:
     """Return True if one of the best candidates waits for its vector, so that its meaning is not measured."""
     chunks = [item.chunk for item in scored[:_MAX_COVERED_HITS] if "meaning" not in item.signals]
     # Chunks that never get a vector do not wait. Those of the overlay have negative numbers and no row.
@@ -141,18 +156,13 @@ def _spell(view: IndexView, query: Query, terms: AbstractSet[str]) -> list[str]:
     return [one_line(word) for word in dict.fromkeys(words) if not terms.isdisjoint(view.full_text.terms(word))]
 
 
-def _rescale(
-    signals: Sequence[Mapping[str, float]], view: IndexView, vector: Vectors | None
-) -> Sequence[Mapping[str, float]]:
+def _rescale(signals: Mapping[str, Column], view: IndexView, vector: Vectors | None) -> Mapping[str, Column]:
     """Return the signals with the cosines on the scale of the built-in model."""
     if vector is None or view.model is None or view.model.name.startswith(MODEL_NAME):
         return signals
     background = view.sample_cosines(vector, _BACKGROUND_CHUNKS)
     mean, deviation = float(background.mean()), float(background.std())
-    return [
-        {
-            name: scale_cosine(value, mean, deviation) if name in ("meaning", "nearby") else value
-            for name, value in row.items()
-        }
-        for row in signals
-    ]
+    return {
+        name: scale_cosines(column, mean, deviation) if name in ("meaning", "nearby") else column
+        for name, column in signals.items()
+    }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ctxfs.index.engines.catalog_schema import ChunkRow
     from ctxfs.index.engines.vectors import Neighbours, Vectors
     from ctxfs.index.search.features import Candidates, Numbers
-    from ctxfs.index.search.rank_fusion import Column, Scored
+    from ctxfs.index.search.rank_fusion import Column, Ranking
     from ctxfs.index.search.view import IndexView
 
 DEFAULT_POOL_CHUNKS = 400
@@ -100,7 +100,7 @@ def search_exact(view: IndexView, query: Query, below: Path, limit: int) -> list
 
 def search_ranked(
     view: IndexView, embedded: EmbeddedQuery, below: Path, limit: int, executor: Executor
-) -> tuple[list[Scored], list[str]]:
+) -> tuple[Ranking, list[str]]:
     """Return the best `limit` candidates of all engines, and the reasons why engines could not be searched."""
     hints, notes = embedded.hints, [embedded.note] if embedded.note else []
     query = hints.query
@@ -140,7 +140,7 @@ def find_waiting(view: IndexView, hints: QueryHints, below: Path, executor: Exec
     If there are fewer, the chunks that were written last follow, because their words may differ from the query's.
     """
     scored, _ = search_ranked(view, EmbeddedQuery(hints), below, _MAX_SEARCHED_WAITING, executor)
-    chunks = dict.fromkeys(item.chunk for item in scored)
+    chunks = dict.fromkeys(scored.chunks.tolist())
     if not (hints.query.must or hints.query.phrases or hints.query.must_not):
         chunks |= dict.fromkeys(view.overlay.newest_passing(hints.query, below, _MAX_WAITING))
     unindexed = view.overlay.candidates((chunk for chunk in chunks if chunk < 0), view.columns.folder_number)
@@ -215,7 +215,7 @@ def _fuse_signals(
     full_signals: AbstractSet[str],
     limit: int,
     share: float,
-) -> list[Scored]:
+) -> Ranking:
     """Return the best `limit` candidates by the fusion of their signals; `full_signals` are cut off at the pool."""
     from ctxfs.index.search.definitions import score_definitions
     from ctxfs.index.search.features import align_scores, signal_columns

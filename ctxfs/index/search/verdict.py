@@ -106,29 +106,30 @@ def _explain(evidence: Evidence, has_hits: bool) -> list[str]:
     return reasons
 
 
-def estimate_hits(signals: Sequence[Mapping[str, float]], turns: Sequence[bool], ideal_words: float) -> list[float]:
-    """Return the probability (0 to 1) of each hit, best first, that it helps to answer the question.
+def estimate_hits(signals: Mapping[str, Column], turns: Sequence[bool], ideal_words: float) -> list[float]:
+    """Return the probability (0 to 1) of each hit [n], best first, that it helps to answer the question.
 
-    `turns` is True for dialogue turns, `ideal_words` the sum of the IDF of the question's words.
+    `signals` are columns [n], NaN where a signal was not measured. `turns` [n] is True for dialogue turns,
+    `ideal_words` the sum of the IDF of the question's words.
     A hit without a cosine is judged by words alone: a missing measurement is not a low one.
     """
-    if not signals:
+    if not turns:
         return []
     columns: dict[str, Column] = {}
-    for name in set().union(*signals) & _HIT_SIGNALS:
-        column = np.nan_to_num(np.array([row.get(name, 0.0) for row in signals], dtype=np.float64))
+    for name in signals.keys() & _HIT_SIGNALS:
+        column = np.nan_to_num(signals[name])
         if name in ("words", "around"):
             column = np.minimum(column / max(ideal_words, 1e-9), _MAX_WORDS_RATIO)
         columns[name], columns[f"{name}_gap"] = column, column - column.max()
     is_turn = np.asarray(turns, dtype=np.bool_)
-    has_cosine = np.array(["meaning" in row for row in signals])
+    has_cosine = ~np.isnan(signals["meaning"]) if "meaning" in signals else np.zeros(len(turns), dtype=np.bool_)
     logits = np.select(
         [is_turn & has_cosine, is_turn, has_cosine],
         [
-            _weigh(columns, weights, len(signals))
+            _weigh(columns, weights, len(turns))
             for weights in (_DIALOGUE_WEIGHTS, _WORD_DIALOGUE_WEIGHTS, _TEXT_WEIGHTS)
         ],
-        _weigh(columns, _WORD_TEXT_WEIGHTS, len(signals)),
+        _weigh(columns, _WORD_TEXT_WEIGHTS, len(turns)),
     )
     probabilities: list[float] = (1 / (1 + np.exp(-np.clip(logits, -30, 30)))).tolist()
     return probabilities
@@ -152,35 +153,37 @@ def _weigh(columns: Mapping[str, Column], weights: Mapping[str, float], count: i
     return logits
 
 
-def measure_author_margin(signals: Sequence[Mapping[str, float]], ideal_words: float) -> float | None:
+def measure_author_margin(signals: Mapping[str, Column], ideal_words: float) -> float | None:
     """Return the excess of the best statements of the named authors over those of others; None if none is named.
 
-    Only turns have the signal `author`. A question is no statement.
+    `signals` are columns, NaN where a signal was not measured. Only turns have the signal `author`.
+    A question is no statement.
     """
-    own: list[float] = []
-    other: list[float] = []
-    for row in signals:
-        if "author" in row:
-            strength = row.get("words", 0.0) / max(ideal_words, 1e-9)
-            strength += _AUTHOR_COSINE_WEIGHT * row.get("meaning", 0.0)
-            strength -= _QUESTION_PENALTY * row.get("asks", 0.0)
-            (own if row["author"] else other).append(strength)
-    if not own or not other:
+    if "author" not in signals:
+        return None
+    strengths: Column = np.zeros(len(signals["author"]))
+    for name, weight in (
+        ("words", 1 / max(ideal_words, 1e-9)), ("meaning", _AUTHOR_COSINE_WEIGHT), ("asks", -_QUESTION_PENALTY)
+    ):  # fmt: skip
+        if name in signals:
+            strengths += weight * np.nan_to_num(signals[name])
+    own = strengths[signals["author"] > 0]
+    other = strengths[signals["author"] == 0]
+    if not len(own) or not len(other):
         return None
     return _mean_of_best(own) - _mean_of_best(other)
 
 
-def _mean_of_best(values: list[float]) -> float:
-    best = sorted(values, reverse=True)[:_AUTHOR_STATEMENTS]
-    return sum(best) / len(best)
+def _mean_of_best(values: Column) -> float:
+    return float(np.sort(values)[-_AUTHOR_STATEMENTS:].mean())
 
 
-def scale_cosine(cosine: float, mean: float, deviation: float) -> float:
-    """Return a cosine of another model on the scale of the built-in one.
+def scale_cosines(cosines: Column, mean: float, deviation: float) -> Column:
+    """Return cosines of another model on the scale of the built-in one.
 
     `mean` and `deviation` are those of the question's cosines to random chunks.
     """
-    return _REFERENCE_MEAN + _REFERENCE_DEVIATION * (cosine - mean) / max(deviation, 1e-6)
+    return _REFERENCE_MEAN + _REFERENCE_DEVIATION * (cosines - mean) / max(deviation, 1e-6)
 
 
 def _logistic(value: float) -> float:

@@ -1,10 +1,12 @@
 """Test the verdict on a question, and the probabilities of its hits."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxfs.index.engines.catalog_schema import ChunkRow
+from ctxfs.index.search.rank_fusion import Column
 from ctxfs.index.search.results import Answer, Evidence, Hit, Verdict
 from ctxfs.index.search.verdict import (
     estimate_answer,
@@ -12,13 +14,18 @@ from ctxfs.index.search.verdict import (
     flag_relevant,
     judge,
     measure_author_margin,
-    scale_cosine,
+    scale_cosines,
 )
 
 FAR = Evidence(cosine=0.25, coverage=0.2, missing=0.6, missing_words=("zebra",))
 NEAR = Evidence(cosine=0.6, coverage=0.7)
 ROW = ChunkRow(1, "knowledge/a.md", 1, 2, "", "text", "markdown", 0, "", "", None)
 share = st.floats(0, 1)
+
+
+def columns(*rows: dict[str, float]) -> dict[str, Column]:
+    """Return the signals of hits as columns."""
+    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in set().union(*rows)}
 
 
 def verdict(evidence: Evidence, *, has_hits: bool = True, is_complete: bool = True) -> str:
@@ -61,21 +68,21 @@ def test_more_evidence_never_lowers_the_probability(
 def test_statement_of_another_person_lowers_the_probability() -> None:
     own = {"author": 1.0, "words": 2.0, "meaning": 0.4}
     other = {"author": 0.0, "words": 8.0, "meaning": 0.6}
-    margin = measure_author_margin([other, own], 10.0)
+    margin = measure_author_margin(columns(other, own), 10.0)
     assert margin is not None
     assert margin < 0
     # A question of another person is no statement.
-    asked = measure_author_margin([{**other, "asks": 1.0}, own], 10.0)
+    asked = measure_author_margin(columns({**other, "asks": 1.0}, own), 10.0)
     assert asked is not None
     assert asked > margin
-    assert measure_author_margin([{"words": 1.0}], 10.0) is None
+    assert measure_author_margin(columns({"words": 1.0}), 10.0) is None
     assert estimate_answer(Evidence(0.6, 0.7, author_margin=margin)) < estimate_answer(
         Evidence(0.6, 0.7, author_margin=asked)
     )
 
 
 def test_hit_without_a_cosine_is_judged_by_its_words() -> None:
-    unmeasured, far = estimate_hits([{"words": 9.0}, {"words": 9.0, "meaning": 0.05}], [False, False], 10.0)
+    unmeasured, far = estimate_hits(columns({"words": 9.0}, {"words": 9.0, "meaning": 0.05}), [False, False], 10.0)
     assert unmeasured > far
 
 
@@ -83,7 +90,7 @@ def test_hit_without_a_cosine_is_judged_by_its_words() -> None:
 def test_probabilities_of_hits_are_probabilities_and_the_best_is_relevant(
     rows: list[tuple[float, float, bool]],
 ) -> None:
-    signals = [{"words": 10 * words, "meaning": cosine} for words, cosine, _ in rows]
+    signals = columns(*({"words": 10 * words, "meaning": cosine} for words, cosine, _ in rows))
     turns = [is_turn for *_, is_turn in rows]
     probabilities = estimate_hits(signals, turns, 10.0)
     assert all(0 <= p <= 1 for p in probabilities)
@@ -93,14 +100,15 @@ def test_probabilities_of_hits_are_probabilities_and_the_best_is_relevant(
 
 
 def test_no_hits_have_no_probabilities() -> None:
-    assert estimate_hits([], [], 0.0) == []
+    assert estimate_hits({}, [], 0.0) == []
     assert flag_relevant([], []) == []
 
 
 def test_cosines_of_another_model_are_scaled_by_its_background() -> None:
-    assert scale_cosine(0.8, mean=0.8, deviation=0.02) == pytest.approx(0.05)
-    assert scale_cosine(0.9, mean=0.8, deviation=0.02) > 0.4
-    assert scale_cosine(0.9, mean=0.8, deviation=0.0) < 1e6
+    cosines = np.array([0.8, 0.9])
+    assert scale_cosines(cosines, mean=0.8, deviation=0.02)[0] == pytest.approx(0.05)
+    assert scale_cosines(cosines, mean=0.8, deviation=0.02)[1] > 0.4
+    assert scale_cosines(cosines, mean=0.8, deviation=0.0)[1] < 1e6
 
 
 def test_filters_are_known_or_unknown() -> None:
