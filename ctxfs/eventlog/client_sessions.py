@@ -1,0 +1,88 @@
+"""Names of the sessions of clients of others in the event log: the same for captured and imported messages. Pure.
+
+The records of a session of client C with the id S are in the session `C-S`. A record has the members `client`,
+`client_session` (the id, unchanged) and, if the client names its messages, `message_id`. (client, client_session,
+message_id) identifies a message.
+
+Hooks of clients name no messages. So a captured message (`origin` is `CAPTURE_ORIGIN`) and the same message in a
+transcript are matched by session, kind and text.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ctxfs.eventlog.private_text import strip_private
+
+CAPTURE_ORIGIN = "capture"
+
+_ALIASES = {"claude": "claude-code", "gemini-cli": "gemini", "codex-cli": "codex", "cursor-agent": "cursor"}
+_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
+_CLIENT = re.compile(r"[^a-z0-9-]+")
+_MAX_CLIENT_CHARS = 32
+_MAX_SESSION_CHARS = 128  # as the event log permits
+_DIGEST_CHARS = 12
+
+
+class MessageKey(NamedTuple):
+    """The identity of a message of a client."""
+
+    client: str
+    client_session: str
+    message_id: str
+
+
+def client_name(client: str) -> str:
+    """Return the one name of a client that has several, such as `gemini` for `gemini-cli`."""
+    name = _CLIENT.sub("-", client.lower()).strip("-")[:_MAX_CLIENT_CHARS] or "client"
+    return _ALIASES.get(name, name)
+
+
+def session_of_client(client: str, client_session: str) -> str:
+    """Return the session of the event log for a session of a client.
+
+    An id with other characters than a session permits, or too long, is shortened and completed by its digest, so that
+    two ids never share a session.
+    """
+    prefix = f"{client_name(client)}-"
+    name = _CHARACTERS.sub("-", client_session)
+    if name == client_session and name and len(prefix) + len(name) <= _MAX_SESSION_CHARS:
+        return prefix + name
+    digest = hashlib.sha256(client_session.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARS]
+    room = _MAX_SESSION_CHARS - len(prefix) - len(digest) - 1
+    return f"{prefix}{name[:room].strip('-')}-{digest}" if name.strip("-") else f"{prefix}{digest}"
+
+
+def message_key(record: Mapping[str, Any]) -> MessageKey | None:
+    """Return the identity of the message in a record; None if its client does not name messages."""
+    members = (record.get("client"), record.get("client_session"), record.get("message_id"))
+    client, session, message = (member if isinstance(member, str) else "" for member in members)
+    return MessageKey(client_name(client), session, message) if client and message else None
+
+
+class CapturedMessages:
+    """The captured messages of one session, by which an import leaves out messages that are in the log already."""
+
+    def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Take the captured ones of the records of a session."""
+        self._counts = Counter(
+            _message_digest(str(record.get("kind", "")), record["text"])
+            for record in records
+            if record.get("origin") == CAPTURE_ORIGIN and isinstance(record.get("text"), str)
+        )
+
+    def take(self, kind: str, text: str) -> bool:
+        """Return True if a captured message has this kind and text; each captured message counts once."""
+        digest = _message_digest(kind, text)
+        if not self._counts[digest]:
+            return False
+        self._counts[digest] -= 1
+        return True
+
+
+def _message_digest(kind: str, text: str) -> bytes:
+    """Return a digest that ignores white space and private parts, which clients and capture may change."""
+    words = " ".join(strip_private(text).split())
+    return hashlib.sha256(f"{kind}\n{words}".encode("utf-8", "surrogatepass")).digest()
