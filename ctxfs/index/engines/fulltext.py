@@ -7,10 +7,11 @@ A document is one chunk: its number, its file's number, the words of text, headi
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path as HostPath
+from types import MappingProxyType
 
 import tantivy
 
@@ -86,11 +87,16 @@ def analyse(text: str) -> list[str]:
 _cached_split_words = lru_cache(maxsize=1024)(split_words)  # cached, because every chunk of a file has the same path
 
 
-def count_question_terms(words: Sequence[str]) -> Counter[Alternatives]:
+def count_question_terms(words: Sequence[str]) -> Mapping[Alternatives, int]:
     """Count the terms of the words of a question, without function words, each with its other forms.
 
     The other forms are the accented word, and its stem in the language of the question.
     """
+    return _cached_question_terms(tuple(words))
+
+
+@lru_cache(maxsize=64)  # cached, because each engine and the verdict ask for the terms of the same question
+def _cached_question_terms(words: tuple[str, ...]) -> Mapping[Alternatives, int]:
     languages = detect_languages(normalise(" ".join(words)), minimum=1)
     scripts = {script_language(word[:1]) for word in words} - {""}
     content = remove_function_words(content_words(words), (*languages, *scripts))
@@ -99,7 +105,7 @@ def count_question_terms(words: Sequence[str]) -> Counter[Alternatives]:
         for word in content
         for forms in split_question_word(word, languages)
     )
-    return Counter(group for group in groups if group)
+    return MappingProxyType(Counter(group for group in groups if group))
 
 
 def question_terms(words: Sequence[str]) -> list[Alternatives]:

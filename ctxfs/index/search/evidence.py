@@ -120,10 +120,13 @@ def _limit_characters(rows: Sequence[ChunkRow]) -> list[ChunkRow]:
 
 def _is_waiting(view: IndexView, scored: Ranking) -> bool:
     """Return True if one of the best candidates waits for its vector, so that its meaning is not measured."""
-    chunks = [item.chunk for item in scored[:_MAX_COVERED_HITS] if "meaning" not in item.signals]
-    # Chunks that never get a vector do not wait. Those of the overlay have negative numbers and no row.
-    indexed = view.columns.candidates([chunk for chunk in chunks if chunk > 0])
-    return any(chunk <= 0 for chunk in chunks) or bool(indexed.is_waiting.any())
+    cosines = scored.signals.get("meaning")
+    chunks = scored.chunks[:_MAX_COVERED_HITS]
+    chunks = chunks if cosines is None else chunks[np.isnan(cosines[:_MAX_COVERED_HITS])]
+    if (chunks <= 0).any():
+        return True  # chunks of the overlay have negative numbers and no row
+    # Chunks that never get a vector do not wait.
+    return len(chunks) > 0 and bool(view.columns.candidates(chunks.tolist()).is_waiting.any())
 
 
 def _measure_words(view: IndexView, embedded: EmbeddedQuery, rows: Sequence[ChunkRow]) -> _Words:
