@@ -1,0 +1,139 @@
+"""The message in a record of the event log: its speaker, its time and its text. Pure.
+
+A message is what a person, an agent or a tool said. Records without a text have none: tombstones, and records of
+ctxfs's own actions (`ACTION_KINDS`). The time is that of saying (`said_at`), which differs from the time of the record
+(`at`) if the record was imported.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ctxfs.eventlog.chain import FORGOTTEN
+from ctxfs.model.path import one_line, printable_text
+
+ACTION_KINDS = frozenset(("load", "forget"))
+TOOL_KINDS = frozenset(("tool_call", "tool_result"))
+MAX_TEXT_CHARACTERS = 64_000
+MAX_TOOL_CHARACTERS = 16_000
+MAX_WHOLE_RECORD_BYTES = 1 << 20  # of a longer record, only the head is parsed
+_HEAD_BYTES = 1 << 18
+_MAX_NAME_CHARACTERS = 80
+_SPEAKERS = {"input": "user", "output": "assistant", "reasoning": "assistant", **dict.fromkeys(TOOL_KINDS, "tool")}
+_CONTENT_MEMBERS = ("text", "data")
+_CALL_MEMBERS = ("arguments", "input")
+_MEMBER = re.compile(r'\s*+,?\s*+("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*+:\s*+')
+_STRING_HEAD = re.compile(r'(?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A text with its speaker and time of saying (None: unknown). `is_cut`: the record contains more text."""
+
+    kind: str
+    speaker: str
+    said_at: datetime | None
+    text: str
+    is_cut: bool = False
+
+    @property
+    def is_from_tool(self) -> bool:
+        """True for the call of a tool, and for its result."""
+        return self.kind in TOOL_KINDS
+
+
+def message_of(record: Mapping[str, Any]) -> Message | None:
+    """Return the message in a record; None if nothing was said in it."""
+    kind = record.get("kind", "note")
+    if FORGOTTEN in record or not isinstance(kind, str) or kind in ACTION_KINDS:
+        return None
+    text, is_cut = _text_of(record, kind)
+    return Message(kind, speaker_of(record), said_at_of(record), text, is_cut) if text.strip() else None
+
+
+def speaker_of(record: Mapping[str, Any]) -> str:
+    """Return the name of the speaker: the member `speaker`, else the role by the kind, else the name of the principal."""
+    name = record.get("speaker")
+    if not isinstance(name, str) or not name.strip():
+        name = _SPEAKERS.get(str(record.get("kind", "note"))) or str(record.get("principal", "")).partition(":")[2]
+    return one_line(name.strip()[:_MAX_NAME_CHARACTERS])
+
+
+def said_at_of(record: Mapping[str, Any]) -> datetime | None:
+    """Return the time of saying: `said_at`, else `at`. A time without an offset is UTC. None if neither is a time."""
+    return next((time for name in ("said_at", "at") if (time := _parse_time(record.get(name))) is not None), None)
+
+
+def parse_line(line: bytes, *, is_head: bool = False) -> dict[str, Any] | None:
+    """Return the members of a record's line; None if the line is not a JSON object.
+
+    Of a line of more than MAX_WHOLE_RECORD_BYTES, return the members in its head, the last one cut. With `is_head`,
+    the line is such a head already. Time and memory are linear in the size.
+    """
+    if not is_head and len(line) <= MAX_WHOLE_RECORD_BYTES:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+        return record if isinstance(record, dict) else None
+    return _parse_head(line[:_HEAD_BYTES].decode("utf-8", "replace")) or None
+
+
+def _text_of(record: Mapping[str, Any], kind: str) -> tuple[str, bool]:
+    """Return (text, is cut) of a record. The text of a tool's record begins with the name of the tool."""
+    values = [record[name] for name in _CONTENT_MEMBERS if record.get(name) not in (None, "", [], {})][:1]
+    if kind == "tool_call":
+        values = values or [record[name] for name in _CALL_MEMBERS if name in record][:1]
+    texts = [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values]
+    tool = record.get("tool")
+    if texts and kind in TOOL_KINDS and isinstance(tool, str) and tool not in texts[0][: 2 * _MAX_NAME_CHARACTERS]:
+        texts = [f"{tool[:_MAX_NAME_CHARACTERS]}: {texts[0]}"]
+    text = "".join(texts)
+    limit = MAX_TOOL_CHARACTERS if kind in TOOL_KINDS else MAX_TEXT_CHARACTERS
+    return printable_text(text[:limit]), len(text) > limit or _is_head(record)
+
+
+def _is_head(record: Mapping[str, Any]) -> bool:
+    """Return True if a record was read from the head of its line: its last member, the hash, is missing."""
+    return "seq" in record and "hash" not in record
+
+
+def _parse_time(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _parse_head(text: str) -> dict[str, Any]:
+    """Return the members of an object of which only the head is given; the last value may be cut."""
+    decoder, members = json.JSONDecoder(), dict[str, Any]()
+    start = len(text) - len(text.lstrip())
+    position = start + 1
+    if text[start:position] != "{":
+        return members
+    while match := _MEMBER.match(text, position):
+        try:
+            name = str(json.loads(match[1]))
+        except ValueError:
+            break
+        try:
+            members[name], position = decoder.raw_decode(text, match.end())
+        except (ValueError, RecursionError):
+            members[name] = _decode_cut_value(text[match.end() :])
+            break
+    return members
+
+
+def _decode_cut_value(text: str) -> str:
+    """Return a string that may have no end, decoded; another value as it stands."""
+    if text[:1] != '"':
+        return text
+    match = _STRING_HEAD.match(text, 1)
+    return str(json.loads(f'"{match[0]}"', strict=False)) if match else ""
