@@ -1,5 +1,6 @@
 """Configuration files of MCP clients: the entry of this server, its location, and its installation and removal."""
 
+import codecs
 import copy
 import json
 import os
@@ -14,6 +15,7 @@ import tomlkit
 import tomlkit.exceptions
 
 from ctxfs.model.errors import CommandError
+from ctxfs.model.line_ends import convert_line_ends, line_end_of
 from ctxfs.store.config import replace_file
 
 Form = Literal["json", "toml"]
@@ -101,7 +103,7 @@ def uninstall(client: Client, file: HostPath, name: str) -> bool:
 
 def _read_document(client: Client, file: HostPath, name: str, entry: Mapping[str, Any]) -> MutableMapping[str, Any]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         text = ""
     except (OSError, UnicodeDecodeError) as error:
@@ -137,10 +139,14 @@ def _write_document(client: Client, file: HostPath, document: MutableMapping[str
         file.parent.mkdir(parents=True, exist_ok=True)
         backup = file.with_name(file.name + _BACKUP_SUFFIX)
         mode = 0o644
+        mark = b""
         if file.exists():
+            before = file.read_bytes()
+            mark = codecs.BOM_UTF8 if before.startswith(codecs.BOM_UTF8) else b""
+            text = convert_line_ends(text, line_end_of(before.decode("utf-8", "replace")))
             mode = file.stat().st_mode & 0o777
             if not backup.exists():
                 shutil.copy2(file, backup)
-        replace_file(file, text.encode("utf-8"), mode)
+        replace_file(file, mark + text.encode("utf-8"), mode)
     except OSError as error:
         raise CommandError(f"'{file}' cannot be written: {error.strerror}", "check its permissions") from error

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ctxfs.index.extract.text_decoding import decode, read_text
 from ctxfs.mcp_server.tool_registry import ADDS, CHANGES, Answer, Call, Entry
 from ctxfs.mcp_server.uris import parse_path, printable_path
 from ctxfs.model.errors import invalid
@@ -25,11 +26,12 @@ async def _history(call: Call, arguments: Mapping[str, Any]) -> Answer:
         return f"snapshot {arguments['name']} of {snapshot['revision'][:12]}"
     if mode == "show":
         data: bytes = await call.tree.call("show", path=str(path), at=_require(arguments, "at"))
-        return data.decode("utf-8", "replace")
+        text = read_text(data, keeps_line_ends=True)
+        return data.decode("utf-8", "replace") if text is None else text
     if mode == "diff":
         old, new = _require(arguments, "at"), arguments.get("to", "latest")
         patch: bytes = await call.tree.call("diff", path=str(path), old=old, new=new)
-        return patch.decode("utf-8", "replace") or "no difference"
+        return decode(patch) or "no difference"
     is_dry_run = arguments.get("dry_run", True)
     restored = await call.tree.call("restore", path=str(path), to=_require(arguments, "at"), dry_run=is_dry_run)
     changes = [f"{change['what']} {change['path']}" for change in restored["changes"]]
@@ -44,7 +46,7 @@ async def _history(call: Call, arguments: Mapping[str, Any]) -> Answer:
         if is_dry_run
         else f"restored {printable_path(path)}; it can be undone"
     )
-    diff = restored["diff"].decode("utf-8", "replace")
+    diff = decode(restored["diff"])
     return "\n".join([head, *changes, *skipped, *([diff] if is_dry_run and diff else [])])
 
 

@@ -9,19 +9,16 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from ctxfs.index.extract.editable_text import CharsetConflict, EditableText, insert_lines, parse_editable_text
+from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.mcp_server.sessions import TreeSession
-from ctxfs.mcp_server.text_edits import (
-    convert_line_ends,
-    describe_lines,
-    find_positions,
-    has_crlf,
-    match_line_ends,
-)
+from ctxfs.mcp_server.text_edits import describe_lines, find_positions, line_of, match_line_ends
 from ctxfs.mcp_server.tool_registry import CHANGES, Answer, Call, Entry, failure
 from ctxfs.mcp_server.tree_ops import apply, delete_tree, encode_text, entries, make_parents, read, read_labelled, stat
 from ctxfs.mcp_server.uris import parse_path, printable_uri
 from ctxfs.model.change import ABSENT, Move, Put, Remove
 from ctxfs.model.entry import Entry as TreeEntry
+from ctxfs.model.line_ends import convert_line_ends, split_lines
 from ctxfs.model.path import Path
 
 _ROOT = "/memories"
@@ -91,14 +88,22 @@ class _Memories:
             raise _Refused(f"The path {client_path} is not a file.")
         return path, await read(self.tree, path)
 
-    async def replace_file(self, path: Path, before: bytes | None, content: str) -> None:
+    async def read_editable(self, client_path: str) -> tuple[Path, EditableText, bytes]:
+        """Return the path, text and content of a file. Raises _Refused for one that cannot be edited."""
+        path, data = await self.read_file(client_path)
+        try:
+            return path, parse_editable_text(data), data
+        except CharsetConflict as reason:
+            raise _Refused(f"The file {client_path} cannot be edited: {reason}") from reason
+
+    async def replace_file(self, path: Path, before: bytes | None, content: bytes) -> None:
         """Replace the content that was read, or create the file if `before` is None.
 
         Raises ESTALE or EEXIST if another writer was faster.
         """
         base = ABSENT if before is None else hashlib.sha256(before).hexdigest()
         await make_parents(self.tree, path)
-        await apply(self.tree, Put(path, encode_text(content), {}, base))
+        await apply(self.tree, Put(path, content, {}, base))
 
 
 async def _view(memories: _Memories, arguments: Mapping[str, Any]) -> str:
@@ -117,7 +122,8 @@ async def _view(memories: _Memories, arguments: Mapping[str, Any]) -> str:
     if kind != "file":
         raise _Refused(f"Unsupported file type for {client_path}")
     data, label = await read_labelled(memories.tree, path)
-    lines = data.decode("utf-8", "replace").split("\n")
+    content = read_text(data)
+    lines = (data.decode("utf-8", "replace") if content is None else content).split("\n")
     if len(lines) > _MAX_FILE_LINES:
         raise _Refused(f"File {client_path} exceeds maximum line limit of {_MAX_FILE_LINES:,} lines.")
     first, last = 0, len(lines)
@@ -152,7 +158,7 @@ async def _create(memories: _Memories, arguments: Mapping[str, Any]) -> str:
     if await memories.kind(path):
         raise _Refused(f"File {client_path} already exists")
     try:
-        await memories.replace_file(path, None, arguments["file_text"])
+        await memories.replace_file(path, None, encode_text(arguments["file_text"]))
     except FileExistsError as error:
         raise _Refused(f"File {client_path} already exists") from error
     return f"File created successfully at: {client_path}"
@@ -167,8 +173,9 @@ async def _str_replace_locked(memories: _Memories, arguments: Mapping[str, Any])
     client_path, old, new = arguments["path"], arguments["old_str"], arguments["new_str"]
     if not old:
         raise _Refused("No replacement was performed, old_str is empty. Use insert to add text.")
-    path, before = await memories.read_file(client_path)
-    content = before.decode("utf-8", "surrogateescape")
+    path, editable, before = await memories.read_editable(client_path)
+    content = editable.text
+    encode_text(new)
     old, new = match_line_ends(content, old, new)
     offsets = find_positions(content, old)
     if not offsets:
@@ -179,9 +186,9 @@ async def _str_replace_locked(memories: _Memories, arguments: Mapping[str, Any])
             f"No replacement was performed. Multiple occurrences of old_str `{old}` in lines: {lines}. Please ensure it is unique"
         )
     after = content.replace(old, new)
-    await memories.replace_file(path, before, after)
-    changed_line = content.count("\n", 0, offsets[0])
-    lines_now = after.split("\n")
+    await memories.replace_file(path, before, _encode_edit(client_path, editable, after))
+    changed_line = line_of(content, offsets[0]) - 1
+    lines_now = convert_line_ends(after, "\n").split("\n")
     first = max(0, changed_line - _SNIPPET_LINES)
     snippet = _number_lines(lines_now[first : changed_line + _SNIPPET_LINES + 1], first + 1)
     head = "The memory file has been edited. Here is the snippet showing the change (with line numbers):"
@@ -195,18 +202,23 @@ async def _insert(memories: _Memories, arguments: Mapping[str, Any]) -> str:
 
 async def _insert_locked(memories: _Memories, arguments: Mapping[str, Any]) -> str:
     client_path, number = arguments["path"], arguments["insert_line"]
-    path, before = await memories.read_file(client_path)
-    text = before.decode("utf-8", "surrogateescape")
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    if not 0 <= number <= len(lines):
-        raise _Refused(f"Invalid `insert_line` parameter: {number}. It should be within the range [0, {len(lines)}].")
+    path, editable, before = await memories.read_editable(client_path)
+    line_count = len(split_lines(editable.text))
+    if not 0 <= number <= line_count:
+        raise _Refused(f"Invalid `insert_line` parameter: {number}. It should be within the range [0, {line_count}].")
     inserted = arguments["insert_text"].rstrip("\r\n")
-    lines.insert(number, convert_line_ends(f"{inserted}\n", "\r\n")[:-1] if has_crlf(text) else inserted)
-    content = "\n".join(lines)
-    await memories.replace_file(path, before, content if content.endswith("\n") else f"{content}\n")
+    encode_text(inserted)
+    content = insert_lines(editable.text, number, inserted)
+    await memories.replace_file(path, before, _encode_edit(client_path, editable, content))
     return f"The file {client_path} has been edited."
+
+
+def _encode_edit(client_path: str, editable: EditableText, content: str) -> bytes:
+    """Return the bytes of an edited file. Raises _Refused if its charset lacks a character."""
+    try:
+        return editable.encode(content)
+    except CharsetConflict as reason:
+        raise _Refused(f"The file {client_path} cannot be edited: {reason}") from reason
 
 
 async def _delete(memories: _Memories, arguments: Mapping[str, Any]) -> str:

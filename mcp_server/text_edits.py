@@ -1,28 +1,20 @@
 """Replacements in texts as models write them: with LF, in files with any line ends."""
 
-_CRLF, _LF = "\r\n", "\n"
+from ctxfs.model.line_ends import CR, CRLF, LF, convert_line_ends, line_end_of
+
 MAX_POSITIONS = 20  # listed in an error
 
 
 def match_line_ends(content: str, old: str, new: str) -> tuple[str, str]:
     """Return `old` and `new` with the line ends that the content has at the place of `old`, if it contains `old` so."""
     if old in content:
-        ends = _CRLF if _CRLF in old or (_LF not in old and has_crlf(content)) else _LF
-        return old, convert_line_ends(new, ends) if ends == _CRLF else new
-    for ends in (_CRLF, _LF):
+        has_ends = LF in old or CR in old
+        ends = (CRLF if CRLF in old else CR if LF not in old else LF) if has_ends else line_end_of(content)
+        return old, new if ends == LF else convert_line_ends(new, ends)
+    for ends in (CRLF, LF, CR):
         if (converted := convert_line_ends(old, ends)) in content:
             return converted, convert_line_ends(new, ends)
     return old, new
-
-
-def has_crlf(content: str) -> bool:
-    """Return True if most lines of the content end with CRLF."""
-    return 2 * content.count(_CRLF) > content.count(_LF)
-
-
-def convert_line_ends(text: str, ends: str) -> str:
-    """Return the text with each line end replaced by `ends`."""
-    return text.replace(_CRLF, _LF).replace(_LF, ends)
 
 
 def find_positions(content: str, old: str) -> list[int]:
@@ -37,5 +29,10 @@ def find_positions(content: str, old: str) -> list[int]:
 
 def describe_lines(content: str, offsets: list[int]) -> str:
     """Return the line numbers of offsets, as `3, 7, 12`; with an ellipsis if there may be more."""
-    numbers = ", ".join(str(content.count(_LF, 0, offset) + 1) for offset in offsets)
+    numbers = ", ".join(str(line_of(content, offset)) for offset in offsets)
     return f"{numbers}, …" if len(offsets) == MAX_POSITIONS else numbers
+
+
+def line_of(content: str, offset: int) -> int:
+    """Return the number of the line that contains an offset, from 1."""
+    return content.count(CR if line_end_of(content) == CR else LF, 0, offset) + 1

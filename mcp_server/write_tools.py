@@ -9,6 +9,8 @@ from typing import Any
 
 import trio
 
+from ctxfs.index.extract.editable_text import CharsetConflict, append_text, parse_editable_text
+from ctxfs.index.extract.text_decoding import decode
 from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.mcp_server.text_edits import describe_lines, find_positions, match_line_ends
 from ctxfs.mcp_server.tool_registry import CHANGES, PATH, Answer, Call, Entry
@@ -26,6 +28,7 @@ from ctxfs.mcp_server.tree_ops import (
 from ctxfs.mcp_server.uris import parse_path, printable_path
 from ctxfs.model.change import ABSENT, Move, Put, Remove
 from ctxfs.model.errors import invalid, path_error
+from ctxfs.model.line_ends import split_lines
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import Path
 
@@ -67,7 +70,7 @@ async def _write(call: Call, arguments: Mapping[str, Any]) -> Answer:
     expects = ABSENT if mode == "create" else arguments.get("if_revision", "")
     await make_parents(call.tree, path)
     if mode == "append":
-        content, warnings = await _append(call.tree, path, data, attributes, expects)
+        content, warnings = await _append(call.tree, path, arguments["content"], attributes, expects)
     else:
         content = data
         try:
@@ -79,7 +82,7 @@ async def _write(call: Call, arguments: Mapping[str, Any]) -> Answer:
 
 
 async def _append(
-    tree: TreeSession, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
+    tree: TreeSession, path: Path, added: str, attributes: Mapping[str, bytes], expects: str
 ) -> tuple[bytes, list[str]]:
     """Append to the current end of a file; return (new content, warnings).
 
@@ -87,12 +90,12 @@ async def _append(
     """
     async with tree.path_locks.at(path):
         with trio.move_on_after(_APPEND_SECONDS):
-            return await _append_with_retries(tree, path, data, attributes, expects)
+            return await _append_with_retries(tree, path, added, attributes, expects)
     raise path_error(errno.EAGAIN, path, "others go on writing to it")
 
 
 async def _append_with_retries(
-    tree: TreeSession, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
+    tree: TreeSession, path: Path, added: str, attributes: Mapping[str, bytes], expects: str
 ) -> tuple[bytes, list[str]]:
     attempts = 0
     while True:
@@ -104,14 +107,23 @@ async def _append_with_retries(
             base = hashlib.sha256(before).hexdigest()
         if expects and not base.startswith(expects):
             raise await _describe_conflict(tree, path, path_error(errno.ESTALE, path), expects)
+        after = _append_to(path, before, added)
         try:
-            return before + data, await apply(tree, Put(path, before + data, attributes, base))
+            return after, await apply(tree, Put(path, after, attributes, base))
         except OSError as error:
             if error.errno not in (errno.ESTALE, errno.EEXIST):
                 raise
         attempts += 1
         # Backoff with jitter: processes must not retry at the same moment.
         await trio.sleep(random.uniform(0, min(_MAX_PAUSE_SECONDS, 0.005 * 2**attempts)))  # noqa: S311 - no secret
+
+
+def _append_to(path: Path, before: bytes, added: str) -> bytes:
+    """Return the content with a text at its end, in the charset and with the line ends of the file."""
+    try:
+        return append_text(before, added)
+    except CharsetConflict as reason:
+        raise invalid(path, str(reason)) from reason
 
 
 async def _describe_conflict(tree: TreeSession, path: Path, error: OSError, expects: str) -> OSError:
@@ -143,10 +155,14 @@ async def _edit_locked(tree: TreeSession, path: Path, arguments: Mapping[str, An
     base = hashlib.sha256(before).hexdigest()
     if expects and not base.startswith(expects):
         raise await _describe_conflict(tree, path, path_error(errno.ESTALE, path), expects)
-    content = before.decode("utf-8", "surrogateescape")
-    for number, edit in enumerate(arguments["edits"], 1):
-        content = _replace_text(path, content, edit, f"edit {number}: " if len(arguments["edits"]) > 1 else "")
-    after = content.encode("utf-8", "surrogateescape")
+    try:
+        editable = parse_editable_text(before)
+        content = editable.text
+        for number, edit in enumerate(arguments["edits"], 1):
+            content = _replace_text(path, content, edit, f"edit {number}: " if len(arguments["edits"]) > 1 else "")
+        after = editable.encode(content)
+    except CharsetConflict as reason:
+        raise invalid(path, str(reason)) from reason
     if arguments.get("dry_run"):
         return f"{_format_diff(before, after, path)}\n[nothing was written]"
     try:
@@ -162,21 +178,20 @@ def _replace_text(path: Path, content: str, edit: Mapping[str, Any], prefix: str
     encode_text(new)
     count = content.count(old)
     if count == 0:
-        matches = difflib.get_close_matches(
-            old.split("\n")[0].strip(), [line.strip() for line in content.split("\n")], 1
-        )
+        lines = [line.strip() for line in split_lines(content)]
+        matches = difflib.get_close_matches(old.split("\n")[0].strip(), lines, 1)
         hint = f"; the nearest line is: {matches[0][:200]}" if matches else ""
         raise invalid(path, f"{prefix}'old' is not in it{hint}. Copy it exactly, spaces too; nothing was written")
     if count > 1 and not edit.get("all"):
-        lines = describe_lines(content, find_positions(content, old))
+        numbers = describe_lines(content, find_positions(content, old))
         raise invalid(
-            path, f"{prefix}'old' is there {count} times, in lines {lines}: take in more around it, or set all"
+            path, f"{prefix}'old' is there {count} times, in lines {numbers}: take in more around it, or set all"
         )
     return content.replace(old, new)
 
 
 def _format_diff(before: bytes, after: bytes, path: Path) -> str:
-    before_lines, after_lines = (data.decode("utf-8", "replace").splitlines() for data in (before, after))
+    before_lines, after_lines = (decode(data).splitlines() for data in (before, after))
     lines = list(
         difflib.unified_diff(
             before_lines, after_lines, f"a/{printable_path(path)}", f"b/{printable_path(path)}", lineterm="", n=2
@@ -231,7 +246,7 @@ def tools() -> Sequence[Entry]:
         ),
         Entry(
             "ctx_edit",
-            "Replace pieces of a text file, each of which must be in it exactly once.",
+            "Replace pieces of a text file, each of which must be in it exactly once. Its charset and line ends stay.",
             CHANGES,
             _edit,
             {

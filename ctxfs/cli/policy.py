@@ -8,6 +8,7 @@ from ctxfs.cli.options import json_option
 from ctxfs.cli.output import print_json, print_line
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_FAILURE, CommandError
+from ctxfs.model.line_ends import LF, convert_line_ends, line_end_of
 
 _RULES = ".ctxfs/policy.toml"
 _FAULT = "there is a mistake in the rules, the last good ones stay"
@@ -98,12 +99,16 @@ def edit(store: str | None) -> None:
     It is also a file of the tree: .ctxfs/policy.toml.
     """
     with opened_session(store) as opened:
-        text = opened.call("read", path=_RULES).decode("utf-8", "replace")
-        edited = click.edit(text, extension=".toml")
-        if edited is None or edited == text:
+        data = opened.call("read", path=_RULES)
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise CommandError(f"{_RULES} is not UTF-8: {error}", f"replace the file {_RULES} of the tree") from error
+        edited = click.edit(convert_line_ends(text, LF), extension=".toml")
+        if edited is None or edited == convert_line_ends(text, LF):
             print_line("nothing was changed")
             return
-        opened.call("apply", change=["put", _RULES, edited.encode(), {}])
+        opened.call("apply", change=["put", _RULES, convert_line_ends(edited, line_end_of(text)).encode(), {}])
         policy_state = opened.call("policy")
     if policy_state["fault"]:
         raise CommandError(f"{_FAULT}: {policy_state['fault']}", "mend it: ctxfs policy edit")

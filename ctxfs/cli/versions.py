@@ -147,8 +147,10 @@ def _print_diff(data: bytes) -> None:
     if not sys.stdout.isatty():
         write_bytes(data)
         return
+    from ctxfs.index.extract.text_decoding import decode
+
     colours = {"+": "green", "-": "red", "@": "cyan"}
-    for line in data.decode("utf-8", "replace").splitlines():
+    for line in decode(data).splitlines():
         head = line.startswith(("+++", "---", "diff ", "index "))
         print_line(line, fg=None if head else colours.get(line[:1]), bold=head)
 
@@ -165,11 +167,13 @@ def blame(store: str | None, path: str, at: str, as_json: bool) -> None:
     if as_json:
         print_json(lines)
         return
+    from ctxfs.index.extract.text_decoding import decode
+
     width = max((len(line["principal"]) for line in lines), default=0)
     for line in lines:
         click.secho(line["revision"][:_SHORT_REVISION_CHARS], fg="yellow", nl=False)
         click.secho(f" {line['principal']:<{width}} ", fg="cyan", nl=False)
-        print_line(f"{line['line']:>5}  {line['text'].decode('utf-8', 'replace')}")
+        print_line(f"{line['line']:>5}  {decode(line['text'])}")
 
 
 @click.command()

@@ -17,6 +17,7 @@ from ctxfs.context.build.copied_text import CopiedText, find_copied_text, inheri
 from ctxfs.context.build.request import Request
 from ctxfs.context.build.tokens import open_tokenizer
 from ctxfs.context.build.tree_view import CurrentTree, TreeAsOf
+from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.glob import glob_matcher
 from ctxfs.index.search.grep import GrepOutput, GrepResult, Matcher, split_paths
@@ -125,7 +126,7 @@ class ContextBuilder:
         principal = acting_principal()
         if principal is None or principal.is_person or change.path.parts[:1] not in (("memory",), ("pad",)):
             return (), {}
-        text = change.data.decode("utf-8", "replace")
+        text = read_text(change.data) or ""
         try:
             copies = await blocking(find_copied_text, self._searcher, str(change.path), text)
         except OSError as error:

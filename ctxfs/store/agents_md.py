@@ -6,11 +6,16 @@ import re
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError
+from ctxfs.model.line_ends import convert_line_ends, line_end_of
 from ctxfs.store import rooted_fs
 from ctxfs.store.config import replace_file
 
 _BEGIN, _END = "<!-- ctxfs: begin -->", "<!-- ctxfs: end -->"
-_BLOCK = re.compile(rf"(?:\n\n)?{re.escape(_BEGIN)}(?:(?!{re.escape(_BEGIN)}).)*?{re.escape(_END)}\n?", re.DOTALL)
+_BLOCK = re.compile(
+    rf"(?:\n\n|\r\n\r\n|\r\r)?{re.escape(_BEGIN)}(?:(?!{re.escape(_BEGIN)}).)*?{re.escape(_END)}(?:\r?\n|\r)?",
+    re.DOTALL,
+)
+_BLANKS = "\ufeff \t\r\n"  # with the byte order mark, which stays at the begin of the file
 _RECORDS_NAME = "announced.json"
 _MAX_BYTES = 4_000_000
 
@@ -25,12 +30,14 @@ class AgentsMdFiles:
         """Add or replace the block for a mount point; raise CommandError if the file cannot be written."""
         try:
             before = _read(file) if file.exists() else ""
+            line_end = line_end_of(before)
             block = (
                 f"{_BEGIN}\nContext (knowledge, memory, search as paths) is mounted at `{mount_point}`; "
                 f"read `{mount_point}/AGENTS.md` before you search or remember.\n{_END}\n"
             )
             rest = _BLOCK.sub("", before)
-            _write(file, f"{rest.rstrip()}\n\n{block}" if rest.strip() else block)
+            after = f"{rest.rstrip()}{2 * line_end}" if rest.strip(_BLANKS) else rest.strip()
+            _write(file, after + convert_line_ends(block, line_end))
             records = self._read_records()
             records[mount_point] = str(file.resolve())
             replace_file(self._file, json.dumps(records).encode())
@@ -49,7 +56,7 @@ class AgentsMdFiles:
                 after = _BLOCK.sub("", before)
                 if after != before:
                     changed.append(name)
-                    _write(file, f"{after.rstrip()}\n") if after.strip() else file.unlink()
+                    _write(file, after.rstrip() + line_end_of(before)) if after.strip(_BLANKS) else file.unlink()
             del records[recorded]
         if records or self._file.exists():
             replace_file(self._file, json.dumps(records).encode())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ctxfs.store.agents_md import AgentsMdFiles
 from tests.live import Live
 
 pytestmark = pytest.mark.fuse
@@ -49,3 +50,17 @@ def test_guide_lists_the_areas_that_its_reader_may_see(tmp_path: Path) -> None:
             assert "closed" not in told
     finally:
         live.close()
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_block_has_the_line_ends_of_the_file(mark: bytes, tmp_path: Path) -> None:
+    file, records = tmp_path / "AGENTS.md", AgentsMdFiles(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    file.write_bytes(mark + b"# Mine\r\n\r\nUse tabs.\r\n")
+    records.add_block(file, "/mnt")
+    block = file.read_bytes()
+    assert block.count(b"\n") == block.count(b"\r\n") > 5
+    records.add_block(file, "/mnt")
+    assert file.read_bytes() == block
+    records.remove_blocks()
+    assert file.read_bytes() == mark + b"# Mine\r\n\r\nUse tabs.\r\n"

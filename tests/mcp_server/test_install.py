@@ -98,3 +98,18 @@ def test_installed_entry_starts_a_server(project: Live) -> None:
         [entry["command"], *entry["args"]], input=asked, capture_output=True, text=True, timeout=60, cwd="/"
     )
     assert json.loads(done.stdout)["result"]["serverInfo"]["name"] == "ctxfs", done.stderr
+
+
+@pytest.mark.parametrize(("client", "place"), [("claude-code", ".mcp.json"), ("codex", ".codex/config.toml")])
+def test_entry_keeps_the_mark_and_line_ends_of_a_file(client: str, place: str, project: Live) -> None:
+    file = Path(place)
+    file.parent.mkdir(exist_ok=True)
+    before = (
+        b'{\r\n  "theme": "d\xc3\xa4mmrig"\r\n}\r\n' if client == "claude-code" else b'theme = "d\xc3\xa4mmrig"\r\n'
+    )
+    file.write_bytes(b"\xef\xbb\xbf" + before)
+    project.run("mcp", "install", client, "--write")
+    data = file.read_bytes()
+    assert data.startswith(b"\xef\xbb\xbf" + before[:20])
+    assert b"ctxfs" in data
+    assert data.count(b"\n") == data.count(b"\r\n")

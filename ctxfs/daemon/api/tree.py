@@ -11,6 +11,7 @@ from ctxfs.context.build.secrets import find_secrets
 from ctxfs.daemon.api.labels import label_of
 from ctxfs.daemon.api.params import PathParams
 from ctxfs.daemon.api.registry import AuditEvent, ChangeEvent, Check, Effect, method
+from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.model.change import Append, Put, SetMeta
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.path import Path
@@ -99,7 +100,7 @@ async def _apply(app: App, caller: Session, params: ApplyParams) -> Any:
     for name, value in marks.items():  # a caller with permission to write, but not `meta`, cannot remove a mark
         await app.namespace.apply(SetMeta(change.path, name, value))
     data = change.data if isinstance(change, Put | Append) else b""
-    secrets = await blocking(find_secrets, data.decode("utf-8", "replace")) if data else []
+    secrets = await blocking(lambda: find_secrets(read_text(data) or "")) if data else []
     warnings = [f"line {secret.line} looks like a secret ({secret.kind})" for secret in secrets]
     return {"warnings": [*warnings, *map(str, recalled)]}
 

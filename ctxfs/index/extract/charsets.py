@@ -4,7 +4,9 @@ Time is bounded: declarations are sought in the first and last kilobytes, and st
 """
 
 import codecs
+import itertools
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 _HEAD_BYTES = 4096
@@ -14,6 +16,7 @@ MAX_SAMPLE_BYTES = 8192
 _MIN_SURE_RUNS = 6
 _MIN_SCORE_RATIO = 1.3
 _MIN_ACCENT_SHARE = 0.5
+_LATIN_END = 0x250  # the code point after the letters of Latin script
 FALLBACK = "cp1252"
 
 # Python lists these as text encodings. No text uses them, and some take quadratic time.
@@ -42,6 +45,7 @@ _CSS = re.compile(rb"^@charset \"([\w.:-]{1,40})\"")
 _LATEX = re.compile(rb"\\usepackage\s{0,9}\[([\w-]{1,40})\]\s{0,9}\{inputenc\}")
 _TEX = re.compile(rb"^%\s{0,9}!TEX encoding\s{0,9}=\s{0,9}([\w.:-]{1,40})", re.MULTILINE | re.IGNORECASE)
 _EDITOR = re.compile(rb"\b(?:file)?(?:en)?coding\s{0,9}[:=]\s{0,9}[\"']?([\w.:-]{1,40})|\bfenc=([\w.:-]{1,40})")
+_OWN_HEAD = re.compile(rb"\s*(?:<|@charset|%|\\|[\w-]{1,40}:\s)")  # markup, CSS, TeX, or the headers of a mail
 _HEAD_DECLARATIONS = (_XML, _META, _MIME, _CSS, _LATEX, _TEX)
 _LATIN_NUMBER = re.compile(r"^latin[-_](?=\d)")
 _LINE_END_SUFFIX = re.compile(r"[-_](?:unix|dos|mac)$")
@@ -71,17 +75,38 @@ def find_codec(label: str) -> str | None:
 
 def declared_codec(data: bytes) -> str | None:
     """Return the codec of the charset that the head of a file declares, or a mode line of an editor."""
+    return next((name for label in _declared_labels(data) if (name := find_codec(label))), None)
+
+
+def own_declared_codec(data: bytes) -> str | None:
+    """Return the codec that a file declares for itself; None for a declaration in a text about charsets."""
+    is_own = _OWN_HEAD.match(data[:_HEAD_BYTES]) is not None or any(_find_mode_labels(data))
+    return declared_codec(data) if is_own else None
+
+
+def declared_plain_codec(data: bytes) -> str | None:
+    """Return the codec of the declared charset itself, where `declared_codec` returns a superset; None if unknown."""
+    label = next((label for label in _declared_labels(data) if find_codec(label)), None)
+    try:
+        return codecs.lookup(label.strip()).name if label is not None else None
+    except (LookupError, ValueError):
+        return None
+
+
+def _declared_labels(data: bytes) -> Iterator[str]:
     head = data[:_HEAD_BYTES]
     for expression in _HEAD_DECLARATIONS:
-        if (match := expression.search(head)) and (name := find_codec(match[1].decode("ascii", "replace"))):
-            return name
-    lines = [*head.split(b"\n")[:_MODE_LINES], *data[-_TAIL_BYTES:].split(b"\n")[-_MODE_LINES:]]
-    for line in lines:
+        if match := expression.search(head):
+            yield match[1].decode("ascii", "replace")
+    yield from _find_mode_labels(data)
+
+
+def _find_mode_labels(data: bytes) -> Iterator[str]:
+    """Yield the charsets of the mode lines of editors, at the begin and the end of a file."""
+    head = data[:_HEAD_BYTES]
+    for line in (*head.split(b"\n")[:_MODE_LINES], *data[-_TAIL_BYTES:].split(b"\n")[-_MODE_LINES:]):
         if match := _EDITOR.search(line[:400]):
-            label = next(group for group in match.groups() if group)
-            if name := find_codec(label.decode("ascii", "replace")):
-                return name
-    return None
+            yield next(group for group in match.groups() if group).decode("ascii", "replace")
 
 
 def detect_codec(sample: bytes) -> str:
@@ -89,14 +114,31 @@ def detect_codec(sample: bytes) -> str:
 
     Single bytes above 127 beside ASCII letters are accents of Latin script: those of other scripts come in runs.
     """
+    return _rank_codecs(sample[:MAX_SAMPLE_BYTES])[0]
+
+
+def rival_codecs(sample: bytes, codec: str) -> list[str]:
+    """Return the codecs that fit a sample of bytes about as well as the detected one, which may be wrong therefore.
+
+    A codec is no rival if it reads signs where the detected one reads letters, or mixes scripts or cases in words.
+    """
+    sample = sample[:MAX_SAMPLE_BYTES]
+    best, scores = _rank_codecs(sample)
+    least = scores.get(codec, 0) / _MIN_SCORE_RATIO
+    limit = _count_odd_letters(sample, codec)
+    names = {best, *(name for name, score in scores.items() if score >= least)} - {codec}
+    return [name for name in sorted(names) if _count_odd_letters(sample, name) <= limit]
+
+
+def _rank_codecs(sample: bytes) -> tuple[str, dict[str, float]]:
+    """Return the best codec, and the scores of all that are possible."""
     from chardet import EncodingEra, detect_all  # late: its import takes a tenth of a second
 
-    sample = sample[:MAX_SAMPLE_BYTES]
     runs = len(_LETTER_RUN.findall(sample))
     other_letters = len(_C1_LETTER.findall(sample))
     is_latin = len(_ACCENT.findall(sample)) >= _MIN_ACCENT_SHARE * (runs + other_letters)
     if not runs and not other_letters and not _is_misread(sample, FALLBACK):
-        return FALLBACK  # signs alone: quotes, currencies, degrees
+        return FALLBACK, dict.fromkeys(_LATIN, 0.0)  # signs alone: quotes, currencies, degrees
     candidates = detect_all(
         sample,
         ignore_threshold=True,
@@ -116,8 +158,20 @@ def detect_codec(sample: bytes) -> str:
         scores = {name: score for name, score in scores.items() if not _is_misread(sample, name)} or scores
     best = next(iter(scores), FALLBACK)
     is_sure = runs >= _MIN_SURE_RUNS or scores.get(best, 0) > _MIN_SCORE_RATIO * scores.get(FALLBACK, 0)
-    return best if is_sure or not is_latin else FALLBACK
+    return best if is_sure or not is_latin else FALLBACK, scores
 
 
 def _is_misread(sample: bytes, codec: str) -> bool:
     return _MISREAD_SIGN.search(sample.decode(codec, "replace")) is not None
+
+
+def _count_odd_letters(sample: bytes, codec: str) -> int:
+    """Return the number of signs among the characters beyond ASCII, and of letters that do not fit the letter before them."""
+    text = sample.decode(codec, "replace")
+    count = sum(not character.isascii() and not character.isalpha() for character in text)
+    for before, character in itertools.pairwise(text):
+        if (before.isascii() and character.isascii()) or not (before.isalpha() and character.isalpha()):
+            continue
+        is_other_script = (ord(before) < _LATIN_END) != (ord(character) < _LATIN_END)
+        count += is_other_script or (before.islower() and character.isupper())
+    return count

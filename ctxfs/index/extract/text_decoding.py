@@ -5,6 +5,8 @@ UTF-8 is decoded at once. All else costs a look at a sample of the file, within 
 
 import codecs
 import re
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from ctxfs.index.extract.charsets import FALLBACK, MAX_SAMPLE_BYTES, declared_codec, detect_codec
 from ctxfs.index.extract.text_cleaning import clean, has_controls
@@ -76,40 +78,74 @@ def _is_utf8(head: bytes) -> bool:
     return True
 
 
+class CharsetOrigin(Enum):
+    """The evidence for a charset."""
+
+    MARK = "mark"
+    BYTES = "bytes"  # valid in a charset in which hardly any other text is
+    DECLARATION = "declaration"
+    STATISTICS = "statistics"
+
+
+@dataclass(frozen=True, slots=True)
+class Charset:
+    """The charset of a file: its codec, empty for lines of several charsets, and its byte order mark."""
+
+    codec: str
+    origin: CharsetOrigin = CharsetOrigin.BYTES
+    mark: bytes = b""
+
+
 def decode(data: bytes) -> str:
     """Return the text of bytes, without a byte order mark.
 
     The charset is that of the mark, else UTF-8 if they are valid, else the declared one, else the most probable one.
-    Lines end with `\n` or `\r\n`, those of old Macintosh files with `\n`.
+    Lines end with `\\n` or `\\r\\n`, those of old Macintosh files with `\\n`.
     """
+    text = decode_with_charset(data)[0]
+    return text.replace("\r", "\n") if "\r" in text and "\n" not in text else text
+
+
+def decode_with_charset(data: bytes) -> tuple[str, Charset]:
+    """Return the text of bytes as `decode` does, but with the line ends of the file; and its charset."""
+    text, charset = _decode_any(data)
+    mark = next((mark for mark, codec in _BOMS if codec == charset.codec and data.startswith(mark)), b"")
+    if mark:
+        charset = replace(charset, mark=mark, origin=CharsetOrigin.MARK)
+    return text.removeprefix("\ufeff"), charset
+
+
+def _decode_any(data: bytes) -> tuple[str, Charset]:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         is_cut = (
             error.end == len(data) and error.start > len(data) - _MAX_UTF8_BYTES and not data[: error.start].isascii()
         )
-        text = data.decode("utf-8", "replace") if is_cut and not data.startswith(_BOM_HEADS) else _decode_other(data)
-    else:
-        if codec := _wide_codec(data) if b"\0" in data[:_HEAD_BYTES] else None:
-            text = data.decode(codec, "replace")
-        elif b"\x1b" in data and _ISO_2022_MARKS.search(data):
-            text = _decode_iso_2022(data)
-    text = text.removeprefix("\ufeff")
-    return text.replace("\r", "\n") if "\r" in text and "\n" not in text else text
+        if is_cut and not data.startswith(_BOM_HEADS):
+            return data.decode("utf-8", "replace"), Charset("utf-8")
+        return _decode_other(data)
+    if codec := _wide_codec(data) if b"\0" in data[:_HEAD_BYTES] else None:
+        return data.decode(codec, "replace"), Charset(codec)
+    if b"\x1b" in data and _ISO_2022_MARKS.search(data):
+        return _decode_iso_2022(data)
+    return text, Charset("utf-8")
 
 
-def _decode_other(data: bytes) -> str:
+def _decode_other(data: bytes) -> tuple[str, Charset]:
     """Decode bytes that are not valid UTF-8."""
     for mark, codec in _BOMS:
         if data.startswith(mark) and codec != "utf-8":
             marked = data[len(mark) :].decode(codec, "replace")
             if not codec.startswith("utf-32") or _damaged_share(marked[:_HEAD_BYTES]) <= _MAX_DAMAGED_SHARE:
-                return marked
+                return marked, Charset(codec)
     if wide := _wide_codec(data):
-        return data.decode(wide, "replace")
+        return data.decode(wide, "replace"), Charset(wide)
     declared = declared_codec(data)
     fitting = _decode_mostly(data, declared) if declared and not declared.startswith("utf") else None
-    return _decode_lines(data) if fitting is None else fitting
+    if declared and fitting is not None:
+        return fitting, Charset(declared, CharsetOrigin.DECLARATION)
+    return _decode_lines(data)
 
 
 def _decode_mostly(data: bytes, codec: str) -> str | None:
@@ -122,26 +158,34 @@ def _decode_mostly(data: bytes, codec: str) -> str | None:
     return text if text.count("\ufffd") <= max(1, high // 50) else None
 
 
-def _decode_lines(data: bytes) -> str:
+def _decode_lines(data: bytes) -> tuple[str, Charset]:
     """Decode lines of mixed encodings: those that are not UTF-8 by the codec that fits them best."""
     lines = data.split(b"\n")
-    sample, utf8_count, other_count = bytearray(), 0, 0
+    utf8_count = other_count = 0
     for line in lines:
-        if line.isascii():
-            continue
-        if _decode_as_utf8(line) is not None:
-            utf8_count += 1
-            continue
-        other_count += 1
-        if len(sample) < MAX_SAMPLE_BYTES:
-            sample += _cut_sample(line) + b"\n"
+        if not line.isascii():
+            is_utf8 = _decode_as_utf8(line) is not None
+            utf8_count, other_count = utf8_count + is_utf8, other_count + (not is_utf8)
     if not other_count:
-        return data.decode("utf-8", "replace")
-    codec = detect_codec(bytes(sample))
+        return data.decode("utf-8", "replace"), Charset("utf-8")
+    codec = detect_codec(sample_of(data))
     is_utf8_file = utf8_count >= _MIN_UTF8_LINE_SHARE * (utf8_count + other_count)
     if not is_utf8_file and (text := _decode_mostly(data, codec)) is not None:
-        return text
-    return "\n".join(_decode_line(line, codec) for line in lines)
+        return text, Charset(codec, CharsetOrigin.STATISTICS)
+    return "\n".join(_decode_line(line, codec) for line in lines), Charset(
+        "utf-8" if is_utf8_file else "", CharsetOrigin.STATISTICS
+    )
+
+
+def sample_of(data: bytes) -> bytes:
+    """Return the parts of lines that are not UTF-8 which statistics are made of, about `MAX_SAMPLE_BYTES` at most."""
+    sample = bytearray()
+    for line in data.split(b"\n"):
+        if not line.isascii() and _decode_as_utf8(line) is None:
+            sample += _cut_sample(line) + b"\n"
+            if len(sample) >= MAX_SAMPLE_BYTES:
+                break
+    return bytes(sample)
 
 
 def _cut_sample(line: bytes) -> bytes:
@@ -171,12 +215,12 @@ def _decode_line(line: bytes, codec: str) -> str:
         return line.decode(FALLBACK, "replace")
 
 
-def _decode_iso_2022(data: bytes) -> str:
+def _decode_iso_2022(data: bytes) -> tuple[str, Charset]:
     codec = next(codec for mark, codec in _ISO_2022 if mark in data)
     try:
-        return data.decode(codec)
+        return data.decode(codec), Charset(codec)
     except UnicodeDecodeError:
-        return data.decode("utf-8", "replace")
+        return data.decode("utf-8", "replace"), Charset("utf-8")
 
 
 def _wide_codec(data: bytes) -> str | None:
