@@ -3,7 +3,7 @@
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -37,19 +37,21 @@ def make_model(
     seed: int = 1,
     pooling: dict[str, bool] | None = None,
     prompts: dict[str, str] | None = None,
+    inputs: Sequence[str] = ("input_ids", "attention_mask", "token_type_ids"),
+    rows: int = len(WORDS),
 ) -> EmbedderSpec:
-    """Write a model as sentence-transformers exports one: token vectors from a table, pooled by the caller."""
+    """Write a model as sentence-transformers exports one: token vectors from a table, pooled by the caller.
+
+    `inputs` are the names of its inputs, `rows` the number of tokens that it knows.
+    """
     inner = folder / "onnx"
     inner.mkdir(parents=True)
-    table = np.random.default_rng(seed).normal(size=(len(WORDS), dimensions)).astype(np.float32)
+    table = np.random.default_rng(seed).normal(size=(rows, dimensions)).astype(np.float32)
     shape = ["batch", "tokens"]
     graph = helper.make_graph(
         [helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])],
         "tiny",
-        [
-            helper.make_tensor_value_info(name, TensorProto.INT64, shape)
-            for name in ("input_ids", "attention_mask", "token_type_ids")
-        ],
+        [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in inputs],
         [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, [*shape, dimensions])],
         [numpy_helper.from_array(table, "table")],
     )
@@ -103,6 +105,58 @@ def test_folder_without_a_model_is_refused_with_the_remedy(tmp_path: Path) -> No
     (tmp_path / "broken" / "onnx" / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(CommandError, match="cannot be read"):
         open_embedder(spec, 1)
+
+
+def test_model_with_an_input_that_no_tokenizer_gives_is_refused(tmp_path: Path) -> None:
+    spec = make_model(tmp_path / "image", inputs=("input_ids", "pixel_values"))
+    with pytest.raises(CommandError, match="pixel_values") as refused:
+        open_embedder(spec, 1)
+    assert "ctxfs model install" in refused.value.remedy
+    assert open_embedder(make_model(tmp_path / "few", inputs=("input_ids",)), 1).dimensions == 8
+
+
+def test_model_that_lacks_tokens_of_its_tokenizer_fails_with_the_remedy(tmp_path: Path) -> None:
+    embedder = open_embedder(make_model(tmp_path / "cut", rows=4), 1)
+    with pytest.raises(CommandError, match="cannot embed") as failed:
+        embedder.embed(["banana"])
+    assert "ctxfs model install" in failed.value.remedy
+    with pytest.raises(CommandError):
+        embedder.embed_query("banana")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("sentence_bert_config.json", '{"max_seq_length": "many"}'),
+        ("sentence_bert_config.json", '{"max_seq_length": -5}'),
+        ("sentence_bert_config.json", '{"max_seq_length": 1e400}'),
+        ("sentence_bert_config.json", '{"max_seq_length": [128]}'),
+        ("config_sentence_transformers.json", '{"prompts": ["query"]}'),
+        ("config_sentence_transformers.json", '{"prompts": {"query": 7}}'),
+        ("config_sentence_transformers.json", "[" * 100_000),
+        ("config_sentence_transformers.json", "\xff"),
+    ],
+)
+def test_unusable_setting_of_a_model_is_refused_or_ignored(tmp_path: Path, name: str, settings: str) -> None:
+    spec = make_model(tmp_path / "m")
+    (tmp_path / "m" / name).write_bytes(settings.encode("latin-1"))
+    try:
+        embedder = open_embedder(spec, 1)
+    except CommandError as error:
+        assert error.remedy
+    else:
+        assert np.allclose(embedder.embed_query("keys"), expected(["keys"])[0], atol=1e-5)
+
+
+def test_model_that_fails_leaves_search_by_words_and_a_note(store: "Store", tmp_path: Path) -> None:
+    spec = make_model(tmp_path / "cut", rows=4)
+    with pytest.raises(CommandError):
+        store.embed(spec)
+    searcher = Searcher(store.folder, spec)
+    answer = searcher.search(parse_query("banana"), ROOT, 5)
+    searcher.close()
+    assert [hit.path for hit in answer.hits] == ["knowledge/c/banana.md"]
+    assert answer.notes
 
 
 def test_model_is_identified_by_its_weights(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ _CPU_PROVIDER = "CPUExecutionProvider"
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 _PADDING_NAMES = ("[PAD]", "<pad>")
 _UNKNOWN_NAMES = ("[UNK]", "<unk>")
+_KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _REMEDY = "export it again (tokenizer.json and model.onnx), or: ctxfs model install"
 
 
@@ -36,7 +37,7 @@ class SentenceModel:
     """A loaded model with its tokenizer. Texts are truncated to the maximum input length."""
 
     def __init__(self, folder: HostPath, threads: int, device: str = "cpu") -> None:
-        weights = weights_of(folder)
+        weights, self._folder = weights_of(folder), folder
         if weights is None:
             raise CommandError(f"no embedding model in '{folder}'", "install it: ctxfs model install")
         import onnxruntime
@@ -57,24 +58,24 @@ class SentenceModel:
             raise CommandError(f"the embedding model in '{folder}' cannot be read: {error}", _REMEDY) from error
         self._device = _describe_device(device, self._session.get_providers())
         self._executor = ThreadPoolExecutor(threads, "ctxfs-embed")
-        self._input_names = [value.name for value in self._session.get_inputs()]
+        self._input_names = _check_inputs([value.name for value in self._session.get_inputs()], folder)
         output = self._session.get_outputs()[0]
         self._output_name, self._dimensions = output.name, _check_output_shape(output.shape, folder)
         self._is_pooled = len(output.shape) == 2
         self._pools_first_token = bool(
             _read_settings(folder / "1_Pooling" / "config.json").get("pooling_mode_cls_token")
         )
-        prompts = _read_settings(folder / "config_sentence_transformers.json").get("prompts") or {}
-        self._query_prompt = str(prompts.get("query") or "")
-        self._document_prompt = str(prompts.get("document") or prompts.get("passage") or "")
+        prompts = _read_settings(folder / "config_sentence_transformers.json").get("prompts")
+        self._query_prompt = _read_prompt(prompts, "query")
+        self._document_prompt = _read_prompt(prompts, "document") or _read_prompt(prompts, "passage")
         self._padding_id = next(
             (n for name in _PADDING_NAMES if (n := self._tokenizer.token_to_id(name)) is not None), 0
         )
         self._unknown_id = next(
             (n for name in _UNKNOWN_NAMES if (n := self._tokenizer.token_to_id(name)) is not None), None
         )
-        limit = _read_settings(folder / "sentence_bert_config.json").get("max_seq_length") or _DEFAULT_MAX_TOKENS
-        max_tokens = min(int(limit), _MAX_TOKENS)
+        limit = _read_settings(folder / "sentence_bert_config.json").get("max_seq_length")
+        max_tokens = min(limit, _MAX_TOKENS) if isinstance(limit, int) and limit > 0 else _DEFAULT_MAX_TOKENS
         self._beginning, self._window = _copy_tokenizer(self._tokenizer), _copy_tokenizer(self._tokenizer)
         self._window_tokens = min(max_tokens, _WINDOW_TOKENS)
         for tokenizer, tokens in (
@@ -154,8 +155,13 @@ class SentenceModel:
 
     def _run_model(self, tokens: list[int]) -> Vectors:
         ids = np.array([tokens or [self._padding_id]], dtype=np.int64)
-        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        (output,) = self._session.run([self._output_name], {name: inputs[name] for name in self._input_names})
+        values = (ids, np.ones_like(ids), np.zeros_like(ids))
+        inputs = {name: value for name, value in zip(_KNOWN_INPUTS, values, strict=True) if name in self._input_names}
+        try:
+            (output,) = self._session.run([self._output_name], inputs)
+        except Exception as error:  # the library's own types; for example a token that the weights do not have
+            reason = str(error).rpartition(": ")[2] or type(error).__name__
+            raise CommandError(f"the model in '{self._folder}' cannot embed: {reason}", _REMEDY) from error
         row: Vectors = normalise(output if self._is_pooled else self._pool_tokens(output))[0]
         return row
 
@@ -184,9 +190,20 @@ def _read_settings(file: HostPath) -> dict[str, Any]:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CommandError(f"'{file}' cannot be read: {error}", _REMEDY) from error
     return settings if isinstance(settings, dict) else {}
+
+
+def _read_prompt(prompts: object, name: str) -> str:
+    prompt = prompts.get(name) if isinstance(prompts, dict) else None
+    return prompt if isinstance(prompt, str) else ""
+
+
+def _check_inputs(names: Sequence[str], folder: HostPath) -> Sequence[str]:
+    if unknown := sorted(set(names) - set(_KNOWN_INPUTS)):
+        raise CommandError(f"the model in '{folder}' wants more than tokens: {', '.join(unknown)}", _REMEDY)
+    return names
 
 
 def _check_output_shape(shape: Sequence[object], folder: HostPath) -> int:
