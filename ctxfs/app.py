@@ -34,9 +34,12 @@ from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.curation import CuratedTree
 from ctxfs.services.elicitation import Elicitation
 from ctxfs.services.erasure import DerivedErasure
+from ctxfs.services.memory_episodes import TOOL as EPISODES_TOOL
+from ctxfs.services.memory_episodes import MemoryEpisodes
 from ctxfs.services.metadata import Metadata
 from ctxfs.services.records import Records
 from ctxfs.services.search import ContextBuilder, Search
+from ctxfs.services.session_episodes import SessionEpisodes
 from ctxfs.services.sources import SettingsFile, Sources, embedder_of
 from ctxfs.services.status import DaemonState, Status, control_mount
 from ctxfs.services.supersedes import Supersedes
@@ -182,7 +185,26 @@ class App:
             CuratedTree(self.namespace, self.archive, self.principal, "expiry"),
             lambda: self.settings.context.expire_days,
         )
-        self.erasure = DerivedErasure(self.tasks, self.history, self.tools, self.search_view, self.searcher)
+        self._open_episodes(summarise)
+        self.erasure = DerivedErasure(
+            self.tasks, self.history, self.tools, self.search_view, self.searcher, self.episodes
+        )
+
+    def _open_episodes(self, summarise: CommandSummariser | None) -> None:
+        self.episodes = SessionEpisodes(
+            self.layout.history,
+            self.archive,
+            self.scope,
+            summarise,
+            lambda: self.settings.memory,
+        )
+        self.memory_episodes = MemoryEpisodes(
+            self.episodes,
+            CuratedTree(self.namespace, self.archive, self.principal, EPISODES_TOOL),
+            self.archive,
+            self.policy,
+            lambda: self.settings.memory,
+        )
 
     def _attach_mounts(self) -> None:
         tree, folders, owner = self.namespace, self.layout.tree, str(self.principal)
@@ -195,7 +217,7 @@ class App:
         requests, budget = self._work_folder("context"), self.settings.context.budget
         contexts = ContextMount(requests, self.tasks, budget, owner, self.owners, self.scope)
         tree.attach(Path(("context",)), contexts)
-        tree.attach(Path(("history",)), HistoryMount(self.history, owner, self.scope))
+        tree.attach(Path(("history",)), HistoryMount(self.history, owner, self.scope, self.episodes))
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
         tree.attach(Path(("tools",)), ToolsMount(self.tools.calls, self.tools, self.scope))
         tree.attach(Path(("human",)), ReviewMount(self._work_folder("human"), self.curator))

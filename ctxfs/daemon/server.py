@@ -112,6 +112,7 @@ class Daemon:
                 nursery.start_soon(self._versions.run)
                 nursery.start_soon(self._app.tasks.curate_forever)
                 nursery.start_soon(self._app.expiry.run)
+                nursery.start_soon(self._app.memory_episodes.run)
                 nursery.start_soon(self._app.tools.calls.serve)
                 nursery.start_soon(self._servers.run)
                 nursery.start_soon(self._follow_policy)
@@ -158,8 +159,8 @@ class Daemon:
                 await self._sync_others(peer)
             if changes_work_tree and not args.get("dry_run"):
                 await self._push_rollback(response)
-                if erases:
-                    await self._indexing.send("purge")
+            if erases and not args.get("dry_run"):
+                await self._indexing.send("purge")
             return response
 
         return handle

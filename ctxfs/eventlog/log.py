@@ -247,6 +247,10 @@ class EventLog:
         plain = (name.removesuffix(_COMPRESSED_SUFFIX) for name in names if not name.startswith("."))
         return sorted({name.removesuffix(SUFFIX) for name in plain if name.endswith(SUFFIX)})
 
+    def days_of(self, session: str) -> list[str]:
+        """Return the days on which a session has records, in order."""
+        return [day for day in self.days() if session in self.sessions(day)]
+
     def last_created_ns(self, day: str) -> int:
         """Return the time in nanoseconds at which the last session's file of a day was created; 0 without files."""
         try:

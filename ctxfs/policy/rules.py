@@ -102,6 +102,7 @@ _DEFAULTS: tuple[tuple[str, str, str | list[str]], ...] = (
     ("agent:*", "context/**", "rw"),
     ("agent:*", "tools/**", "r"),
     ("agent:*", "history/????-??-??/{name}.jsonl", ["list", "read", "write", "create"]),  # its own records
+    ("agent:*", "history/by-session/{name}/**", "r"),  # links to them, and their summary
 )
 
 

@@ -80,6 +80,10 @@ class AuthorScope(AccessTimes, RestrictedScope, Protocol):
 class EventScope(Protocol):
     """The event records of the calling principal."""
 
+    def may_read(self, path: Path) -> bool:
+        """Return True if the calling principal may read a file."""
+        ...
+
     def sees_events(self, path: Path) -> bool:
         """Return True if a path below history/ exists for the calling principal."""
         ...

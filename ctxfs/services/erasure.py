@@ -4,6 +4,7 @@ from ctxfs.context.delivery.tasks import Tasks
 from ctxfs.eventlog.log import EventLog
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.mounts.search import SearchView
+from ctxfs.services.session_episodes import SessionEpisodes
 from ctxfs.threads import blocking
 from ctxfs.toolbox import Toolbox
 from ctxfs.versions.phrases import Phrases
@@ -13,13 +14,20 @@ class DerivedErasure:
     """Erases deliveries, event records and results of calls. The archive erases versions, the indexer purges the index."""
 
     def __init__(
-        self, tasks: Tasks, events: EventLog, tools: Toolbox, search_view: SearchView, searcher: Searcher
+        self,
+        tasks: Tasks,
+        events: EventLog,
+        tools: Toolbox,
+        search_view: SearchView,
+        searcher: Searcher,
+        episodes: SessionEpisodes,
     ) -> None:
         self._tasks = tasks
         self._events = events
         self._tools = tools
         self._search_view = search_view
         self._searcher = searcher
+        self._episodes = episodes
 
     async def erase(self, phrases: Phrases, by: str) -> dict[str, int]:
         """Erase every derived text with one of the phrases, and empty the caches; return the counts by kind."""
@@ -27,5 +35,6 @@ class DerivedErasure:
         records = await blocking(self._events.erase_matching, phrases.is_in, by)
         calls = await blocking(self._tools.calls.store.erase_matching, phrases.is_in)
         self._search_view.evict()
+        self._episodes.evict()
         await blocking(self._searcher.drop_memory)
         return {"deliveries": len(tasks), "records": records, "calls": calls}

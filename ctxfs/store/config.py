@@ -158,6 +158,21 @@ class HistorySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySettings:
+    """Settings of the episodes of sessions (docs/history.md)."""
+
+    episodes: bool = field(
+        default=False, metadata={"doc": "write an episode of each session that ends to memory/<agent>/episodic/"}
+    )
+    episode_after_minutes: int = field(
+        default=30, metadata={"doc": "minutes without a record, after which a session has ended"}
+    )
+    summarise: bool = field(
+        default=False, metadata={"doc": "sum ended sessions up by context.summariser, besides the rules"}
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MountProvider:
     """A mount of an installed package at knowledge/<name>: the entry point `kind` of `ctxfs.mounts`, and its options."""
 
@@ -177,6 +192,7 @@ class Settings:
     mount: MountSettings = MountSettings()
     versions: VersionSettings = VersionSettings()
     history: HistorySettings = HistorySettings()
+    memory: MemorySettings = MemorySettings()
     tools: ToolSettings = ToolSettings()
     sources: tuple[Source, ...] = ()
     servers: tuple[ServerSource, ...] = ()
@@ -191,6 +207,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "mount": MountSettings,
     "versions": VersionSettings,
     "history": HistorySettings,
+    "memory": MemorySettings,
     "tools": ToolSettings,
 }
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxfs.app import App
-from ctxfs.daemon.api.registry import AuditEvent, Check, method
+from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, method
 from ctxfs.eventlog.record_schema import make_record_body, shell_session
 from ctxfs.model.errors import invalid
-from ctxfs.threads import blocking
+from ctxfs.threads import blocking, in_turn
 from ctxfs.vfs.session import Session
 
 
@@ -59,6 +59,13 @@ class ForgetHistoryParams:
     """The session whose records are erased."""
 
     session: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteEpisodesParams:
+    """The session; empty for all that ended today or yesterday."""
+
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +140,30 @@ async def _audit(app: App, caller: Session, params: AuditParams) -> Any:
     return await blocking(lambda: app.audit.records(limit=max(1, params.limit), **filters))
 
 
-@method("forget_history", ForgetHistoryParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("forget", "session"))
+@method(
+    "forget_history",
+    ForgetHistoryParams,
+    needs=Check.ADMINISTRATORS,
+    audit=AuditEvent("forget", "session"),
+    effects=Effect.COMMITS_FIRST | Effect.ERASES,
+)
 async def _forget(app: App, caller: Session, params: ForgetHistoryParams) -> Any:
+    """Erase the records of a session and the episodes in memory that were made of them; return the number of records.
+
+    The episodes go first: after a kill the request can be repeated.
+    """
+    for path in await app.memory_episodes.paths_of(params.session):
+        await in_turn(app.archive.erasure.erase, path, "", caller.actor)
+    app.episodes.evict()
     return await blocking(app.history.erase_session, params.session, caller.actor.principal)
+
+
+@method("write_episodes", WriteEpisodesParams, needs=Check.ADMINISTRATORS, effects=Effect.CHANGES_FILES)
+async def _write_episodes(app: App, caller: Session, params: WriteEpisodesParams) -> Any:
+    """Write the episodes of a session, or of all that have ended recently, to memory; return the written paths."""
+    if params.session:
+        return await app.memory_episodes.write(params.session)
+    return await app.memory_episodes.write_ended()
 
 
 @method("pack_history", PackHistoryParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("pack"))

@@ -1,0 +1,1 @@
+"""Episodes: summaries of the sessions of the event log."""

@@ -1,0 +1,193 @@
+"""Episodes in memory: the summary of a session that has ended, written to `memory/<agent>/episodic/` as a version.
+
+A session has ended if its last record is of the kind `session_end`, or if it has had no record for
+`memory.episode_after_minutes`. An episode is for the agents of the session: its principals that may read all of it. It
+is derived, so it is marked as untrusted. A file that a person or an agent has changed or removed since is left alone.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import trio
+
+from ctxfs.context.episodes.builder import SESSION_END
+from ctxfs.eventlog.record_text import parse_line
+from ctxfs.eventlog.session_files import SessionFile
+from ctxfs.model.change import Change, MakeDir, Put
+from ctxfs.model.errors import CommandError
+from ctxfs.model.metadata import PREFIX
+from ctxfs.model.path import Path
+from ctxfs.model.principal import Principal, parse_principal
+from ctxfs.policy.engine import PolicyEngine
+from ctxfs.policy.rules import Verb
+from ctxfs.services.curation import CuratedTree
+from ctxfs.services.session_episodes import EpisodeText, SessionEpisodes
+from ctxfs.store.config import MemorySettings
+from ctxfs.threads import blocking, in_turn
+from ctxfs.versions.archive import Archive
+from ctxfs.vfs.caller_context import acting
+
+log = logging.getLogger(__name__)
+
+TOOL = "episodes"
+FOLDER = "episodic"
+_SWEEP_SECONDS = 5.0
+_RECENT_DAYS = 2
+_TAIL_BYTES = 16_384
+_MAX_HANDLED = 10_000
+
+
+class MemoryEpisodes:
+    """Writes the episodes of sessions. Idempotent: an episode is written again only if its session has new records."""
+
+    def __init__(
+        self,
+        sessions: SessionEpisodes,
+        tree: CuratedTree,
+        archive: Archive,
+        policy: PolicyEngine,
+        settings: Callable[[], MemorySettings],
+    ) -> None:
+        """`tree` writes as the tool TOOL."""
+        self._sessions = sessions
+        self._tree = tree
+        self._archive = archive
+        self._policy = policy
+        self._settings = settings
+        self._handled: dict[str, int] = {}  # session → mtime of its last change when its episode was written
+
+    async def run(self) -> None:
+        """Write the episodes of sessions that have ended, now and then, while `memory.episodes` is set."""
+        while True:
+            await trio.sleep(_SWEEP_SECONDS)
+            try:
+                if self._settings().episodes:
+                    await self.write_ended()
+            except Exception:  # the daemon must survive any fault of a session
+                log.exception("episodes cannot be written")
+
+    async def write_ended(self) -> list[str]:
+        """Write the episodes of sessions that ended today or yesterday; return the paths that were written."""
+        paths: list[str] = []
+        for file in await blocking(self._ended_files):
+            try:
+                paths += await self.write(file.session)
+                self._handled[file.session] = file.mtime_ns
+            except (OSError, CommandError) as error:
+                log.warning("the episode of session '%s' cannot be written: %s", file.session, error)
+        return paths
+
+    async def write(self, session: str) -> list[str]:
+        """Write the episode of a session for each of its agents; return the paths that were written.
+
+        An episode with the same last record is left as it is. Raise ENOENT for an unknown session.
+        """
+        files = await blocking(self._sessions.files.of_session, session)
+        if not files:
+            raise FileNotFoundError(session)
+        whole = await self._sessions.derive(session, files)
+        paths = []
+        for agent in self._agents_of(whole, files):
+            with acting(agent):  # so that it names only the versions that the agent may read
+                episode = await self._sessions.derive(session, files)
+            if (path := await self._write_for(agent, session, files[0].day, episode)) is not None:
+                paths.append(str(path))
+        return paths
+
+    async def paths_of(self, session: str) -> list[str]:
+        """Return the paths of the episodes of a session that exist in memory."""
+        paths = []
+        for name in await self._names(Path(("memory",))):
+            folder = Path(("memory", name, FOLDER))
+            paths += [str(folder / file) for file in await self._names(folder) if file[11:] == f"{session}.md"]
+        return paths
+
+    def _ended_files(self) -> list[SessionFile]:
+        """Return the last file of each session that has ended and has changed since its episode was written. Blocks."""
+        files: dict[str, SessionFile] = {}
+        for day in _recent_days():
+            files.update((file.session, file) for file in self._sessions.files.of_day(day))
+        if len(self._handled) > _MAX_HANDLED:
+            self._handled.clear()
+        return [
+            file
+            for file in files.values()
+            if self._handled.get(file.session) != file.mtime_ns
+            and self._sessions.is_over(_has_end(file), file.mtime_ns)
+        ]
+
+    def _agents_of(self, episode: EpisodeText, files: list[SessionFile]) -> Iterator[Principal]:
+        """Yield the agents among the principals of a session that may read all of it.
+
+        Those are agents with permission for its files, and the author of all of its records, if no rule denies it.
+        """
+        for name in sorted(episode.principals):
+            with suppress(CommandError):
+                principal = parse_principal(name)
+                is_author = episode.principals == {name}
+                if principal.kind == "agent" and all(self._may_read(principal, file, is_author) for file in files):
+                    yield principal
+
+    def _may_read(self, principal: Principal, file: SessionFile, is_author: bool) -> bool:
+        decision = self._policy.decide(principal, Verb.READ, Path.parse(file.name))
+        return decision.allowed or (is_author and decision.rule is None)
+
+    async def _write_for(self, agent: Principal, session: str, day: str, episode: EpisodeText) -> Path | None:
+        """Write the episode for an agent; return its path, None if there is nothing to write."""
+        path = Path(("memory", agent.name, FOLDER, f"{day}-{session}.md"))
+        if not episode.last_cite or not await in_turn(self._is_own, str(path)):
+            return None
+        with suppress(FileNotFoundError):
+            text = (await self._tree.read(path)).decode("utf-8", "replace")
+            if f"- last record: {episode.last_cite}\n" in text:
+                return None
+        attributes = {
+            "kind": "episodic",
+            "source": f"history/by-session/{session}",
+            "tags": "derived,episode",
+            "trust": "untrusted",
+        }
+        changes: list[Change] = [
+            MakeDir(Path(path.parts[:2])),
+            MakeDir(Path(path.parts[:3])),
+            Put(
+                path,
+                episode.text.encode("utf-8", "replace"),
+                {f"{PREFIX}{n}": v.encode() for n, v in attributes.items()},
+            ),
+        ]
+        await self._tree.apply(changes, f"episode of session {session}")
+        return path
+
+    def _is_own(self, path: str) -> bool:
+        """Return True unless another tool, a person or an agent has changed or removed the file. Blocks."""
+        self._archive.commit()
+        last = self._archive.reader.last_change(path)
+        return last is None or last.actor.tool == TOOL
+
+    async def _names(self, folder: Path) -> list[str]:
+        try:
+            return [entry.name for entry in await self._tree.list(folder)]
+        except OSError:
+            return []
+
+
+def _recent_days() -> list[str]:
+    today = datetime.now(UTC).date()
+    return [(today - timedelta(days=back)).isoformat() for back in range(_RECENT_DAYS - 1, -1, -1)]
+
+
+def _has_end(file: SessionFile) -> bool:
+    """Return True if the last complete record of a file is the end of its session. Blocks."""
+    if file.is_compressed:
+        return False
+    try:
+        with open(file.host, "rb") as stream:
+            stream.seek(max(0, file.size - _TAIL_BYTES))
+            lines = stream.read().split(b"\n")
+    except OSError:
+        return False
+    record = parse_line(lines[-2]) if len(lines) > 1 else None
+    return record is not None and record.get("kind") == SESSION_END
