@@ -160,7 +160,9 @@ class App:
 
     def _open_contexts(self) -> None:
         settings, scope = self.settings.context, self.scope
-        self.resolver = SourceResolver(self.tree, self.searcher, self.archive, scope)
+        self.resolver = SourceResolver(
+            self.tree, self.searcher, self.archive, scope, self.settings.index.max_file_bytes
+        )
         summarise = CommandSummariser(settings.summariser) if settings.summariser else None
         self.contexts = ContextBuilder(self.tree, self.searcher, self.archive, scope, self.principal, summarise)
         self.evaluator = Evaluator(self.resolver, CommandJudge(settings.judge) if settings.judge else None)

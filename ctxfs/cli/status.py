@@ -140,16 +140,23 @@ def _print_index(index: dict[str, Any]) -> None:
             print_line(f"           {fault}", fg="yellow")
     if index["damaged"]:
         print_line(f"damaged    {index['damaged']}", fg="red")
+    _print_left_out(index)
+    for root, fault in index.get("watch", {}).items():
+        print_line(f"watch      {root}: {fault}", fg="yellow")
+
+
+def _print_left_out(index: dict[str, Any]) -> None:
+    """Print the numbers of files and folders that are not searched, or in part, or by words only."""
     for name, count in index["ignored_folders"].items():
         print_line(f"ignored    {count} {'folder' if count == 1 else 'folders'}: {name}")
     for reason, count in index["noise"].items():
         print_line(f"by words   {count} {'file' if count == 1 else 'files'}, never embedded: {reason}")
     for note, count in index["skipped"].items():
         print_line(f"skipped    {count} {'file' if count == 1 else 'files'}: {note}")
+    if index.get("partial"):
+        print_line(f"in part    {count_noun(index['partial'], 'file')}: larger than index.max_file_bytes")
     if index["skipped_files"]:
         print_line("           which: ctxfs cat .ctxfs/skipped.jsonl")
-    for root, fault in index.get("watch", {}).items():
-        print_line(f"watch      {root}: {fault}", fg="yellow")
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,8 @@ class Metadata:
 
     async def _content_facts(self, path: Path, entry: Entry, revision: str) -> dict[str, str]:
         if entry.size is None or entry.size > self._settings.current.index.max_file_bytes:
-            return {}
+            _, note = await blocking(self._searcher.indexed_digest, str(path))
+            return {"indexed": note}
         data = await self._tree.read(path)
         digest = hashlib.sha256(data).hexdigest()
         indexed_digest, note = await blocking(self._searcher.indexed_digest, str(path))

@@ -118,6 +118,7 @@ class Status:
                 "files": counts.files if counts else 0,
                 "searchable": counts.searchable if counts else 0,
                 "skipped": dict(index.skipped),
+                "partial": index.partial,
                 "skipped_files": self._readable(index.skipped_files),
                 "behind": self._searcher.behind(),
                 "chunks": counts.chunks if counts else 0,
@@ -143,7 +144,7 @@ class Status:
         }
 
     async def skipped(self) -> bytes:
-        """Return skipped.jsonl: each file that is not indexed, with the reason."""
+        """Return skipped.jsonl: each file that is not indexed, or in part, with the reason."""
         index = await blocking(self._searcher.state)
         files = self._readable(index.skipped_files)
         lines = (json.dumps({"path": path, "why": why}, ensure_ascii=False) for path, why in files.items())

@@ -82,7 +82,7 @@ class IndexSettings:
     threads: int = field(default=2, metadata={"doc": "threads that the embedder may use"})
     device: str = field(default="auto", metadata={"doc": "where the indexer embeds: cpu, cuda, or auto"})
     max_file_bytes: int = field(
-        default=4_000_000, metadata={"doc": "larger files are listed and readable, not indexed"}
+        default=4_000_000, metadata={"doc": "of larger texts the head is searched, other files are listed only"}
     )
     include: tuple[str, ...] = field(
         default=(), metadata={"doc": ".gitignore patterns of files that are no noise, in memory and pads"}

@@ -73,6 +73,7 @@ def test_host_numbers_fit_every_format_that_stores_them(tmp_path: Path, when: in
             catalog.update_stat(
                 catalog.put_file("knowledge/x.md", "knowledge", to_file_stat(attributes), None, "text", "words", ""),
                 to_file_stat(attributes),
+                "",
             )
     finally:
         catalog.close()

@@ -76,7 +76,7 @@ def _fill_text(piece: Piece, expected: str, data: bytes | None, extract: Extract
         return None
     texts = [chunk.text for chunk in chunks if (chunk.first, chunk.last) == (piece.first, piece.last)]
     # Another version of the chunker may have cut the same lines elsewhere.
-    texts.append("\n".join(data.decode("utf-8", "replace").split("\n")[piece.first - 1 : piece.last]))
+    texts.append("\n".join((read_text(data) or "").split("\n")[piece.first - 1 : piece.last]))
     return next((replace(piece, text=text) for text in texts if digest(text) == expected), None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.rebuild import relocate_piece
 from ctxfs.index.extract.chunks import Chunk
+from ctxfs.index.extract.large_files import read_searched
 from ctxfs.index.query import Query
 from ctxfs.index.search.file_status import FileStatus
 from ctxfs.index.search.results import SearchResults
@@ -155,6 +157,13 @@ def _parse_path(text: str) -> Path:
 class SourceResolver(CurrentTree):
     """The current tree, with the operations of evaluators: old contents and the embedding model."""
 
+    def __init__(
+        self, tree: Mount, searcher: Searcher, archive: Archive, scope: VersionScope, max_file_bytes: int
+    ) -> None:
+        """Take the parts of the tree, and the size above which the index reads a part of a file."""
+        super().__init__(tree, searcher, archive, scope)
+        self._max_file_bytes = max_file_bytes
+
     async def fetch(self, path: str, sha256: str, revision: str) -> bytes | None:
         """Return the content whose SHA-256 has this prefix: the current one, else a version; None if absent."""
         tree_path = Path.parse(path)
@@ -187,8 +196,9 @@ class SourceResolver(CurrentTree):
         return None
 
     def extract(self, name: str, data: bytes) -> list[Chunk]:
-        """Return the chunks of a file's content. Blocks; raise UnreadableFile."""
-        return self._searcher.extract(name, data)
+        """Return the chunks of a file's content, as the index has them. Blocks; raise UnreadableFile."""
+        searched = read_searched(io.BytesIO(data), name, len(data), self._max_file_bytes).data
+        return self._searcher.extract(name, searched)
 
     async def current(self, path: str) -> str:
         """Return the hexadecimal SHA-256 of a file's current content; empty if it is gone."""

@@ -91,8 +91,8 @@ class Catalog(DerivedDatabase):
         ).fetchone()
         return FileRow(columns[0], _decode(columns[1]), *columns[2:]) if columns else None
 
-    def skip_reason(self, file: int) -> str:
-        """Return the reason why a file is skipped; empty if the file is absent."""
+    def note(self, file: int) -> str:
+        """Return the reason why a file is skipped, or which part of it is searched; empty for a whole file."""
         row = self._db.execute("SELECT note FROM files WHERE id=?", (file,)).fetchone()
         return str(row[0]) if row else ""
 
@@ -111,11 +111,13 @@ class Catalog(DerivedDatabase):
         yield from ((row[0], row[1], row[2]) for row in rows)
 
     def unsearchable_paths(self) -> list[str]:
-        """Return the paths of files that may be texts and that the full-text index does not contain.
+        """Return the paths of files that may be texts and that the full-text index does not contain as a whole.
 
-        These are the pending files, and the skipped files that are not binary.
+        These are the pending files, the skipped files that are not binary, and the files that are searched in part.
         """
-        rows = self._db.execute("SELECT path FROM files WHERE state='pending' OR (state='skipped' AND note!='binary')")
+        rows = self._db.execute(
+            "SELECT path FROM files WHERE state='pending' OR (state!='gone' AND note NOT IN ('', 'binary'))"
+        )
         return [_decode(row[0]) for row in rows]
 
     def paths_below(self, path: str) -> list[str]:
@@ -147,15 +149,26 @@ class Catalog(DerivedDatabase):
         self.replace_chunks(file, ())
 
     def skipped_files(self, limit: int) -> list[tuple[str, str]]:
-        """Return (path, note) of at most `limit` skipped files that are not binary, sorted by path."""
+        """Return (path, note) of at most `limit` files that are skipped and not binary, or searched in part, sorted by path."""
         rows = self._db.execute(
-            "SELECT path, note FROM files WHERE state='skipped' AND note!='binary' ORDER BY path LIMIT ?", (limit,)
+            "SELECT path, note FROM files WHERE state!='gone' AND note NOT IN ('', 'binary') ORDER BY path LIMIT ?",
+            (limit,),
         )
         return [(_decode(row[0]), row[1]) for row in rows]
 
-    def update_stat(self, file: int, stat: FileStat) -> None:
-        """Update the stat values of a file whose content is unchanged."""
-        self._db.execute("UPDATE files SET size=?, mtime_ns=?, inode=?, ctime_ns=? WHERE id=?", (*stat, file))
+    def partial_notes(self, paths: Iterable[str]) -> dict[str, str]:
+        """Return the notes of those of these files that are searched in part, by path."""
+        rows = self.select_among(
+            "SELECT path, note FROM files WHERE path IN ({}) AND note!='' AND state IN ('words', 'pending')",
+            map(encode_name, paths),
+        )
+        return {_decode(row[0]): row[1] for row in rows}
+
+    def update_stat(self, file: int, stat: FileStat, note: str) -> None:
+        """Update the stat values and the note of a file whose searched content is unchanged."""
+        self._db.execute(
+            "UPDATE files SET size=?, mtime_ns=?, inode=?, ctime_ns=?, note=? WHERE id=?", (*stat, note, file)
+        )
 
     def attributes(self, file: int) -> list[tuple[str, str]]:
         """Return the (name, value) pairs of a file's attributes, sorted; `tags` has one pair a tag."""
@@ -426,3 +439,8 @@ class Catalog(DerivedDatabase):
         """Return the number of skipped files by note, the most frequent note first."""
         rows = self._db.execute("SELECT note, count(*) FROM files WHERE state='skipped' GROUP BY note ORDER BY 2 DESC")
         return dict(rows.fetchall())
+
+    def count_partial(self) -> int:
+        """Return the number of files that are searched in part."""
+        rows = self._db.execute("SELECT count(*) FROM files WHERE note!='' AND state IN ('words', 'pending')")
+        return int(rows.fetchone()[0])

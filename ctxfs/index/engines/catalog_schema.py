@@ -5,6 +5,7 @@ Values of `files.state`:
 `words`: the full-text index contains the chunks.
 `gone`: the file was deleted; the row is dropped after the full-text index has removed its chunks.
 `skipped`: the file is only listed; `note` gives the reason.
+In the other states `note` is empty, or states which part of a large file is searched.
 
 Semantic search does not find a chunk whose `vector` is NULL. A chunk number is never reused.
 `files.noise` is the reason why a file is noise (`ctxfs/model/noise.py`), empty for other files. The chunks of noise are

@@ -1,7 +1,6 @@
 """Ingester: keep the catalog and the full-text index consistent with the files, also after a crash."""
 
 import errno
-import hashlib
 import logging
 import os
 import threading
@@ -28,6 +27,7 @@ from ctxfs.index.extract.file_reader import (
 )
 from ctxfs.index.extract.formats import UnreadableFile, is_extracted, size_limit
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
+from ctxfs.index.extract.large_files import SearchedContent, is_searched_in_part, read_searched
 from ctxfs.index.extract.noise_rules import NoiseRules
 from ctxfs.index.extract.pieces import CUT_MARK
 from ctxfs.index.ingest.crash_records import CrashRecords
@@ -252,22 +252,21 @@ class Ingester:
         """Put one file into the catalog as `pending`, or as `skipped` with the reason."""
         path = candidate.path
         name = printable(candidate.parts[-1])
-        limit = size_limit(name, self._max_file_bytes)
-        if candidate.stat[0] > limit:
+        if candidate.stat[0] > size_limit(name, self._max_file_bytes) and not is_searched_in_part(name):
             self._store_skipped(root, candidate, None, "too large")
             return
         try:
-            data = rooted_fs.read_file(root.root, candidate.parts, limit)
+            content = self._read_content(root, candidate, name)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._catalog.mark_gone(path)
             else:
                 self._store_skipped(root, candidate, None, f"unreadable: {os.strerror(error.errno or errno.EIO)}")
             return
-        digest = hashlib.sha256(data).digest()
+        data, digest = content.data, content.digest
         row, noise = self._catalog.file(path), self._noise[root.prefix].noise(candidate.parts, data)
         if row is not None and (row.sha256, row.noise) == (digest, noise) and row.state in ("words", "pending"):
-            self._catalog.update_stat(row.id, candidate.stat)
+            self._catalog.update_stat(row.id, candidate.stat, content.note)
             labels = [pair for pair in self._catalog.attributes(row.id) if pair[0].startswith(LABEL_PREFIX)]
             self._store_attributes(root, candidate, row.id, data, row.state, labels)
             return
@@ -276,10 +275,15 @@ class Ingester:
         except UnreadableFile as reason:
             self._store_skipped(root, candidate, digest, str(reason))
             return
-        file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, "other", "pending", "")
+        file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, "other", "pending", content.note)
         self._store_attributes(root, candidate, file, data, "pending", labels_of(chunks))
         self._catalog.set_noise(file, noise)
         self._catalog.replace_chunks(file, chunks)
+
+    def _read_content(self, root: IndexedRoot, candidate: _Candidate, name: str) -> SearchedContent:
+        with open(rooted_fs.open_file(root.root, candidate.parts), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            return read_searched(file, name, size, self._max_file_bytes)
 
     def _store_skipped(self, root: IndexedRoot, candidate: _Candidate, digest: bytes | None, note: str) -> None:
         """Record a file without chunks and the reason for it; searches no longer return its earlier content."""

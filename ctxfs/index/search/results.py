@@ -120,6 +120,7 @@ class SearchResults:
 class IndexState:
     """The state of the index: totals (None without an index), skipped files by reason, and the vectors of the model.
 
+    `partial` is the number of large files of which a part is searched; `skipped_files` names them, too.
     `noise` is the number of files that are never embedded, by reason. `ignored_folders` is the number of folders of
     packages and caches that are not indexed, by name.
     `chunks_per_second` is the measured speed of embedding (0: unknown), `device` where it happened.
@@ -138,6 +139,7 @@ class IndexState:
     ignored_folders: Mapping[str, int] = field(default_factory=dict)
     chunks_per_second: float = 0.0
     device: str = ""
+    partial: int = 0
 
 
 class Generation(NamedTuple):

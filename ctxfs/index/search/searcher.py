@@ -45,10 +45,6 @@ _MAX_UNCOVERED = 1000
 _MAX_JUDGED_HITS = 400
 _BEHIND_NOTE = "the index is behind: files may be missing"
 _EMPTY_NOTE = "the index is empty: nothing has been indexed yet"
-_EMPTY_KIND_REMARK = (
-    "'kind:{}': no file is of this kind → "
-    "markdown, code, dialogue, records, text, html, mail, pdf, or a kind of memory such as fact"
-)
 _UNCOVERED_NOTE = "what was just written is still being indexed by words: some of it may be missing"
 
 
@@ -274,7 +270,7 @@ class Searcher:
             raise invalid(f"{query.text[:40]}…", limits)
         try:
             results = self._search_loosely(query, below, limit, past, exact)
-            results = replace(results, remarks=(*query.remarks, *self._find_empty_kinds(query), *results.remarks))
+            results = replace(results, remarks=(*query.remarks, *self._find_remarks(query, results), *results.remarks))
             behind = self.coverage_note()
             if behind and (results.is_complete or results.hits):
                 # A part of the files was not searched, so that they may answer the question.
@@ -330,13 +326,13 @@ class Searcher:
     def _can_embed(self, query: Query) -> bool:
         return self._question_embedder.is_enabled and query.mode == "hybrid" and query.has_words
 
-    def _find_empty_kinds(self, query: Query) -> list[str]:
-        """Return a remark for each kind in a query that no visible file has."""
-        with self._locked_view() as view:
-            if view is None or not query.kinds:
+    def _find_remarks(self, query: Query, results: SearchResults) -> list[str]:
+        from ctxfs.index.search.remarks import find_remarks  # imports an engine
+
+        with self._locked_view(at_changes=False) as view:
+            if view is None:
                 return []
-            view = view.for_reader(self._reader())
-            return [_EMPTY_KIND_REMARK.format(kind) for kind in query.kinds if not view.has_kind(kind)]
+            return find_remarks(view.for_reader(self._reader()), query, [hit.path for hit in results.hits])
 
     def find_by_filters(self, query: Query, below: Path, limit: int) -> list[str]:
         """Return the paths of the files that pass the filters of a query, newest first.
@@ -400,6 +396,7 @@ class Searcher:
                     fault,
                     skipped_files=view.catalog.skipped_files(_MAX_SKIPPED_LISTED),
                     noise=view.catalog.noise_counts(),
+                    partial=view.catalog.count_partial(),
                     ignored_folders=view.catalog.ignored_folders(),
                     chunks_per_second=view.catalog.embeddings.chunks_per_second,
                     device=view.catalog.embeddings.device,
@@ -420,8 +417,11 @@ class Searcher:
             row = view.catalog.file(path)
             if row is None:
                 return "", ""
+            note = view.catalog.note(row.id)
             if row.state == "skipped":
-                return "", f"skipped: {view.catalog.skip_reason(row.id)}"
+                return "", f"skipped: {note}"
+            if note:
+                return "", f"in part: {note}"
             return (row.sha256.hex() if row.sha256 and row.state == "words" else ""), ""
 
     # meaning

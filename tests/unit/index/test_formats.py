@@ -367,7 +367,7 @@ def test_odd_files_do_not_prevent_indexing_of_the_rest(tmp_path: Path) -> None:
         paths = set(index.paths("mode:exact walrus"))
         assert {"good.md", "mixed.txt", "deep.jsonl", "minified.json", "late-nul.txt", "surrogate-\udcff.md"} <= paths
         assert index.paths("käfer") == ["mixed.txt"]
-        assert index.catalog.skipped() == {"too large": 2, "binary": 1}
+        assert index.catalog.skipped() == {"binary": 2}
     finally:
         index.close()
 

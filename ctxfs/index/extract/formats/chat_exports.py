@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from ctxfs.index.extract.chunks import Chunk
+from ctxfs.index.extract.formats.cut_json import parse_cut_json, read_cut_rest
 from ctxfs.index.extract.formats.json_messages import Message, find_author, find_day, has_messages, iterate_messages
-from ctxfs.index.extract.formats.json_text import fit_messages, join_envelope, parse_json
+from ctxfs.index.extract.formats.json_text import fit_messages, join_envelope
 from ctxfs.index.extract.formats.source_lines import SourceLines
 
 # One of these names is near the beginning of every export, so that other files are not parsed.
@@ -25,12 +26,12 @@ def read_chat_export(text: str) -> Iterator[Chunk] | None:
     """Return the messages of an export as chunks; None if the text is none."""
     if not _SIGN.search(text[:_SIGN_CHARACTERS]):
         return None
-    value = parse_json(text)
+    value, rest = parse_cut_json(text)
     chats = list(_find_chats(value))
-    return _read_chats(chats, SourceLines(text)) if chats else None
+    return _read_chats(chats, SourceLines(text), rest) if chats else None
 
 
-def _read_chats(chats: list[tuple[str, list[Message]]], lines: SourceLines) -> Iterator[Chunk]:
+def _read_chats(chats: list[tuple[str, list[Message]]], lines: SourceLines, rest: str) -> Iterator[Chunk]:
     for title, messages in chats:
         placed = []
         for message in messages:
@@ -38,6 +39,7 @@ def _read_chats(chats: list[tuple[str, list[Message]]], lines: SourceLines) -> I
             repaired = replace(message, text=_repair_encoding(message.text), author=_repair_encoding(message.author))
             placed.append((repaired, line, line))
         yield from fit_messages(placed, title)
+    yield from read_cut_rest(rest, lines)
 
 
 def _find_chats(value: Any) -> Iterator[tuple[str, list[Message]]]:

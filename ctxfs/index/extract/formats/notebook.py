@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ctxfs.index.extract.chunks import Chunk
-from ctxfs.index.extract.formats.json_text import parse_json
+from ctxfs.index.extract.formats.cut_json import parse_cut_json, read_cut_rest
 from ctxfs.index.extract.formats.source_lines import SourceLines
 from ctxfs.index.extract.pieces import shorten_opaque_runs, split_text
 
@@ -17,9 +17,9 @@ _MAX_TRAIL_CHARACTERS = 200
 
 def read_notebook(text: str) -> Iterator[Chunk] | None:
     """Return the cells of a notebook as chunks; None if the text is no notebook."""
-    value = parse_json(text)
+    value, rest = parse_cut_json(text)
     cells = _find_cells(value)
-    return _read_cells(cells, SourceLines(text)) if cells is not None else None
+    return _read_cells(cells, SourceLines(text), rest) if cells is not None else None
 
 
 def _find_cells(value: Any) -> list[dict[str, Any]] | None:
@@ -33,7 +33,7 @@ def _find_cells(value: Any) -> list[dict[str, Any]] | None:
     return [cell for cells in lists if isinstance(cells, list) for cell in cells if isinstance(cell, dict)]
 
 
-def _read_cells(cells: list[dict[str, Any]], lines: SourceLines) -> Iterator[Chunk]:
+def _read_cells(cells: list[dict[str, Any]], lines: SourceLines, rest: str) -> Iterator[Chunk]:
     trail: list[tuple[int, str]] = []
     for number, cell in enumerate(cells, 1):
         source = _join(cell.get("source", cell.get("input")))
@@ -48,6 +48,7 @@ def _read_cells(cells: list[dict[str, Any]], lines: SourceLines) -> Iterator[Chu
             line = lines.find(part)
             for piece in split_text(shorten_opaque_runs(part)):
                 yield Chunk(piece, line, line, heading)
+    yield from read_cut_rest(rest, lines)
 
 
 def _extend_trail(trail: list[tuple[int, str]], source: str) -> None:
