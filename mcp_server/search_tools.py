@@ -8,6 +8,7 @@ from typing import Any
 
 from mcp.types import TextContent
 
+from ctxfs.eventlog.record_marks import RECORD_LABEL, is_record_path
 from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.mcp_server.tool_registry import ADDS, READS, Answer, Call, Entry, text
 from ctxfs.mcp_server.tree_ops import apply, read
@@ -47,7 +48,10 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
         results = await call.tree.call("grep", pattern=query, below=below, limit=count, ignore_case=False, labels=True)
         notes = [f"note: {one_line(fault)}" for fault in results["faults"]]
         lines = [
-            (path, f"{printable_path(Path.parse(path))}:{number}: {one_line(line[:_MAX_LINE_CHARS])}")
+            (
+                path,
+                f"{printable_path(Path.parse(path))}:{number}:{_mark_of(path)} {one_line(line[:_MAX_LINE_CHARS])}",
+            )
             for path, number, line in results["lines"]
         ]
     else:
@@ -56,7 +60,10 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
         page = [printable_path(Path.parse(path)) for path in paths[start : start + limit]]
         return _format_page(notes, page, start + limit if len(paths) > start + limit else 0)
     labels = results["labels"]
-    page = [f"{line}  {labels[path]}" if path in labels else line for path, line in lines[start : start + limit]]
+    page = [
+        f"{line}  {labels[path]}" if path in labels and not is_record_path(path) else line
+        for path, line in lines[start : start + limit]
+    ]
     return _format_page(notes, [*page, *verdict], start + limit if len(lines) > start + limit else 0)
 
 
@@ -76,7 +83,15 @@ def _format_page(notes: Sequence[str], page: Sequence[str], cursor: int) -> str:
 
 
 def _format_hit(hit: Mapping[str, Any]) -> str:
-    return f"{one_line(hit['path'])}:{hit['first']}-{hit['last']}  {one_line(hit['snippet'])}"
+    date = f" {hit['date']}" if hit["date"] and is_record_path(hit["path"]) else ""
+    return (
+        f"{one_line(hit['path'])}:{hit['first']}-{hit['last']}{date}{_mark_of(hit['path'])}  {one_line(hit['snippet'])}"
+    )
+
+
+def _mark_of(path: str) -> str:
+    """Return the mark of a record, which stands before its text so that the text cannot imitate it; empty for others."""
+    return f" {RECORD_LABEL}" if is_record_path(path) else ""
 
 
 async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:

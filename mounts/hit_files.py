@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ctxfs.eventlog.record_marks import RECORD_LABEL, is_record_path
 from ctxfs.index.search.results import Hit
-from ctxfs.model.path import Path, encode_name, one_line, printable
+from ctxfs.model.path import Path, encode_name, lines_of, one_line, printable
 
 _MAX_HEADING_CHARACTERS = 60
 _MAX_NAME_BYTES = 255
@@ -73,7 +74,10 @@ def _make_file(prefix: str, name: str, hit: Hit) -> HitFile:
     file_name = _cut_name(prefix + name, _MAX_NAME_BYTES - len(encode_name(tail))) + tail
     lines = str(chunk.first) if chunk.first == chunk.last else f"{chunk.first}-{chunk.last}"
     trail = f" {one_line(chunk.heading)}" if chunk.heading else ""
-    text = f"{one_line(chunk.path)}:{lines}{trail}\n\n{printable(chunk.text)}\n"
+    is_record = is_record_path(chunk.path)
+    mark = f" {RECORD_LABEL}" if is_record else ""
+    passage = lines_of(chunk.text) if is_record else printable(chunk.text)
+    text = f"{one_line(chunk.path)}:{lines}{trail}{mark}\n\n{passage}\n"
     return HitFile(file_name, link_name, target, text.encode("utf-8", "replace"))
 
 

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from ctxfs.context.build.constructor import Context
 from ctxfs.context.build.request import Request, check_budget
+from ctxfs.eventlog.record_marks import RECORD_NOTICE, is_record_path
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.results import Generation, Hit, SearchResults
 from ctxfs.model.change import Change, MakeDir, Remove
@@ -354,5 +355,6 @@ def hit_record(hit: Hit) -> dict[str, object]:
         "p": None if hit.p is None else round(hit.p, 4),
         "relevant": hit.is_relevant,
         "why": hit.why,
+        **({"record": RECORD_NOTICE} if is_record_path(chunk.path) else {}),
         "snippet": printable(" ".join(chunk.text[:480].split())[:160]),
     }

@@ -29,6 +29,8 @@ _MAX_COUNTED_PIECES = 20
 # A context is empty below this probability of an answer. Above it, an unknown answer costs a context only its note:
 # 3 % of the answerable questions of dialogues are unknown, but 1 % are below this limit.
 _EMPTY_BELOW = 0.1
+HISTORY_KIND = "history"
+_HISTORY_SHARE = 0.5  # share of the budget that records may use while files want the rest
 _SUMMARY_SHARE = 0.15  # share of the budget reserved for the summary
 
 
@@ -231,7 +233,7 @@ def assemble(request: Request, candidates: Candidates, tokenizer: Tokenizer) -> 
             raise invalid(
                 "pins", f"the pins alone need {needed} tokens, {needed - request.budget} more than the budget"
             )
-    limits = Limits(request.budget, request.quotas, request.reserves)
+    limits = Limits(request.budget, request.quotas, request.reserves, _soft_quotas(request, candidates.pieces))
     plan = pack([*pins, *candidates.pieces], limits, rendered, tokenizer.count, show)
     plan.excluded[:0] = candidates.excluded
     if not plan.chosen and candidates.pieces:
@@ -242,6 +244,18 @@ def assemble(request: Request, candidates: Candidates, tokenizer: Tokenizer) -> 
         text = _truncate_heading(text, request, tokenizer)
         plan.tokens = tokenizer.count(text)
     return Context(request, text, plan, notes, candidates.candidate_count, answer=candidates.answer)
+
+
+def _soft_quotas(request: Request, pieces: Sequence[Piece]) -> dict[str, int]:
+    """Return the default quota of records: a share of the budget, as long as files want the rest.
+
+    Transcripts repeat the files that were read in them, so that the records of one session may rank before every file.
+    A quota of the request replaces the default, and so does a request for records alone.
+    """
+    has_files = any(piece.kind != HISTORY_KIND for piece in pieces)
+    if HISTORY_KIND in request.quotas or not has_files:
+        return {}
+    return {HISTORY_KIND: int(request.budget * _HISTORY_SHARE)}
 
 
 def _describe_small_budget(

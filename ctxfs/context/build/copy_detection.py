@@ -1,4 +1,4 @@
-"""Detection of recalled text: written text that only repeats other files is no new evidence. Pure.
+"""Detection of recalled text: a memory or a record that only repeats other files is no new evidence. Pure.
 
 A unit is a sentence, a list item or a row. Units are compared by their words alone, without case, punctuation, line
 breaks and the citations of a context. A text is a copy if most of its bytes are in units that other texts have, too.
@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from ctxfs.context.build.piece import Piece
+from ctxfs.eventlog.record_marks import RECORDS, is_record_path
 
 _MIN_UNIT_BYTES = 24  # bytes of a unit: shorter ones are common phrases
 _MIN_SHARE = 0.8
-_WRITABLE = ("memory/", "pad/")
+_WRITABLE = ("memory/", "pad/", RECORDS)
 # A unit ends at a stop, a row's bar, an empty line or a new item. Every ASCII character except letters and digits is a
 # space. A number or an abbreviation that is cut is cut in the same way in every text.
 _BYTE_CLASSES = bytes(
@@ -19,6 +20,7 @@ _BYTE_CLASSES = bytes(
 )
 _ENDS = ("\n\n", "\n- ", "\n* ", "\n#", "\n>", "。", "！", "？", "…")
 _CITATION = re.compile(r"\[\d{1,4}(?::\d+(?:-\d+)?)?\]")
+_SPEAKER = re.compile(r"\A[^:\n]{1,80}: ")
 _ADDED_LINES = re.compile(
     r"^(?:Source: \[|Kept: |Revision: ).*$", re.MULTILINE
 )  # lines that ctxfs writes below a stored fact
@@ -36,7 +38,11 @@ def units(text: str) -> dict[bytes, int]:
 
 
 class CopyDetector:
-    """A detector of pieces that only repeat others; sources rank before written files, older pieces before newer."""
+    """A detector of pieces that only repeat others.
+
+    Sources rank before written files, these before records of the event log, and older pieces before newer. Records do
+    not represent each other: people repeat themselves, and each time has its date.
+    """
 
     def __init__(self, pieces: Iterable[Piece]) -> None:
         self._first: dict[bytes, Piece] = {}
@@ -45,7 +51,7 @@ class CopyDetector:
         if not any(map(_is_written, ranked)):
             return
         for piece in ranked:
-            self._units[id(piece)] = piece_units = units(piece.text)
+            self._units[id(piece)] = piece_units = units(_message_of(piece))
             for unit in piece_units:
                 self._first.setdefault(unit, piece)
 
@@ -65,13 +71,19 @@ class CopyDetector:
         rank = _rank(piece)
         for unit, length in piece_units.items():
             earlier = self._first[unit]
-            if earlier.path != piece.path and _rank(earlier) < rank:
+            is_talk = is_record_path(earlier.path) and is_record_path(piece.path)
+            if earlier.path != piece.path and not is_talk and _rank(earlier) < rank:
                 yield length, earlier
+
+
+def _message_of(piece: Piece) -> str:
+    """Return the text of a piece, that of a record without the name of its speaker in front."""
+    return _SPEAKER.sub("", piece.text, count=1) if is_record_path(piece.path) else piece.text
 
 
 def _is_written(piece: Piece) -> bool:
     return piece.path.startswith(_WRITABLE)
 
 
-def _rank(piece: Piece) -> tuple[bool, int, str]:
-    return _is_written(piece), piece.mtime_ns, piece.path
+def _rank(piece: Piece) -> tuple[bool, bool, int, str]:
+    return _is_written(piece), is_record_path(piece.path), piece.mtime_ns, piece.path

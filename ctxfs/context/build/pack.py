@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ctxfs.context.build.piece import Exclusion, Piece, Reason
 from ctxfs.context.build.piece_order import PieceOrder
+from ctxfs.eventlog.record_marks import is_record_path
 
 
 @dataclass(slots=True)
@@ -23,15 +24,21 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Token limits: of the whole, at most of a kind, and at least of a kind."""
+    """Token limits: of the whole, at most of a kind, and at least of a kind.
+
+    `soft_quotas` hold only while pieces of other kinds want the tokens: the rest of the budget is free for all.
+    """
 
     budget: int
     quotas: Mapping[str, int] = field(default_factory=dict)
     reserves: Mapping[str, int] = field(default_factory=dict)
+    soft_quotas: Mapping[str, int] = field(default_factory=dict)
 
 
 _MAX_ROUNDS = 6
 _HEADER_TOKENS = 8  # "## [n] " and its blank lines
+_RECORD_TOKENS = 10  # the mark of a source of records
+_RECORD_CITATION_TOKENS = 3  # the mark of a passage of it
 _CITATION_TOKENS = 4  # a line number; "[n:first-last] " and fences are a little more
 _OVERSIZE_FACTOR = 2.0  # factor by which an estimate has to exceed the remaining tokens, to be skipped uncounted
 _FULL_SHARE = 0.95  # share of the budget: below it the best of the long pieces is cut to fit
@@ -85,6 +92,7 @@ class _Packing:
         self._waiting: list[tuple[Piece, int]] = []
         self._open_paths: set[str] = set()
         self._used_tokens = Counter[str]()
+        self._soft_quotas = limits.soft_quotas
         self._remaining = limits.budget - count(render(()))
         self._counted_totals = [1, 1]  # tokens, characters of the pieces that have been counted
         self._token_cache: dict[str, int] = {}
@@ -100,6 +108,7 @@ class _Packing:
             if id(piece) in reserved_ids or self._consider(piece):
                 order.open_source(piece)
         self._shrink()
+        self._soft_quotas = {}
         self._grow()
         self._cut_to_fit()
         self._plan.excluded.extend(
@@ -147,7 +156,10 @@ class _Packing:
         self._remaining -= cost
 
     def _estimate_cost(self, piece: Piece) -> int:
-        header = 0 if piece.path in self._open_paths else self._count(piece.path) + _HEADER_TOKENS
+        is_record = is_record_path(piece.path)
+        header = _RECORD_CITATION_TOKENS if is_record else 0
+        if piece.path not in self._open_paths:
+            header += self._count(piece.path) + _HEADER_TOKENS + (_RECORD_TOKENS if is_record else 0)
         text = self._visible_piece(piece).text
         tokens = self._token_cache.get(text)
         if tokens is None:
@@ -157,8 +169,9 @@ class _Packing:
         return tokens + self._count(piece.heading) + _CITATION_TOKENS + header
 
     def _is_allowed(self, piece: Piece, cost: int) -> bool:
-        quota = self._limits.quotas.get(piece.kind)
-        return quota is None or self._used_tokens[piece.kind] + cost <= quota
+        used = self._used_tokens[piece.kind] + cost
+        quotas = (self._limits.quotas.get(piece.kind), self._soft_quotas.get(piece.kind))
+        return all(quota is None or used <= quota for quota in quotas)
 
     def _exclusion_reason(self, piece: Piece, cost: int) -> Reason:
         return "quota" if cost <= self._limits.budget and not self._is_allowed(piece, cost) else "budget"

@@ -1,7 +1,8 @@
 """Passages: the pieces of a source as a context shows them. Pure.
 
 Adjacent pieces are one passage. Of the headings above a passage only those remain that its text, or the passage before
-it, does not show.
+it, does not show. Records of the event log stay apart, because each has its own speaker, and their active characters are
+escaped: a record may contain any text.
 """
 
 import re
@@ -9,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ctxfs.context.build.piece import Piece
+from ctxfs.eventlog.record_marks import is_record_path
+from ctxfs.model.path import lines_of
 
 _MAX_SHOWN_LINES = 12  # of a text, searched for its headings
 _SEPARATOR = " > "
@@ -46,16 +49,18 @@ def passages_of(pieces: Sequence[Piece]) -> list[Passage]:
         parts = _split_heading(piece)
         heading = _unseen_heading(piece, parts, trail)
         trail = parts
+        is_record = is_record_path(piece.path)
+        text = lines_of(piece.text) if is_record else piece.text
         is_line = piece.first == piece.last and not is_code(piece.path) and bool(piece.path)
-        if previous is not None and _is_continued(previous, piece) and (piece.heading or not is_line):
+        is_line = is_line and not (is_record and "\n" in text)
+        is_continued = previous is not None and not is_record and _is_continued(previous, piece)
+        if is_continued and (piece.heading or not is_line):
             last = passages[-1]
             text = last.text + "\n" * (piece.first - last.last) + piece.text
             passages[-1] = replace(last, last=piece.last, text=text, is_line=False)
         else:
             passages.append(
-                Passage(
-                    piece.first, piece.last, piece.text, heading, piece.day, is_line and not heading, not piece.path
-                )
+                Passage(piece.first, piece.last, text, heading, piece.day, is_line and not heading, not piece.path)
             )
         previous = piece
     return passages

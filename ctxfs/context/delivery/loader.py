@@ -16,8 +16,9 @@ from ctxfs.context.build.pack import Count, largest_fitting
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.render import Source, fenced, render, render_sources, sources_of
 from ctxfs.context.build.tokens import open_tokenizer
+from ctxfs.eventlog.record_marks import RECORD_LABEL, is_record_path
 from ctxfs.model.errors import invalid
-from ctxfs.model.path import one_line
+from ctxfs.model.path import lines_of, one_line
 
 Change = Literal["add", "replace", "drop"]
 DECAY = 0.7  # factor on the relevance of a piece that a refresh no longer requests, for each refresh
@@ -271,9 +272,11 @@ def render_delta(delta: Delta) -> str:
         lines.append("\n## Replace\n")
         for step in delta.steps:
             if step.change == "replace" and step.piece is not None and step.old is not None:
+                is_record = is_record_path(step.piece.path)
+                mark = f" {RECORD_LABEL}" if is_record else ""
                 lines += [
-                    f"- {one_line(_span_of(step.old))} ({step.reason}) by {one_line(step.at)}:",
-                    fenced(step.piece.text),
+                    f"- {one_line(_span_of(step.old))} ({step.reason}) by {one_line(step.at)}{mark}:",
+                    fenced(lines_of(step.piece.text) if is_record else step.piece.text),
                     "",
                 ]
     text = "\n".join(lines).rstrip("\n") + "\n"

@@ -1,9 +1,10 @@
-"""Warnings beside the text of files with a distrust mark, see `distrust_label`."""
+"""Warnings beside the text of files with a distrust mark (`distrust_label`), and of records of the event log."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from ctxfs.app import App
+from ctxfs.eventlog.record_marks import RECORD_LABEL, is_record_path
 from ctxfs.model.metadata import distrust_label
 from ctxfs.model.mount import Backing
 from ctxfs.model.path import Path
@@ -14,7 +15,8 @@ from ctxfs.threads import blocking
 async def label_of(app: App, path: Path) -> str:
     """Return the label of a file; empty for none."""
     try:
-        return distrust_label(await app.tree.metadata(path))
+        label = distrust_label(await app.tree.metadata(path))
+        return label or (RECORD_LABEL if is_record_path(str(path)) else "")
     except OSError:  # removed after the caller has read it
         return ""
 

@@ -11,6 +11,7 @@ from ctxfs.context.build.secrets import find_secrets
 from ctxfs.daemon.api.labels import label_of
 from ctxfs.daemon.api.params import PathParams
 from ctxfs.daemon.api.registry import AuditEvent, ChangeEvent, Check, Effect, method
+from ctxfs.eventlog.record_marks import label_of_text
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.model.change import Append, Put, SetMeta
 from ctxfs.model.errors import invalid, path_error
@@ -57,7 +58,9 @@ async def _read(app: App, caller: Session, params: PathParams) -> Any:
 @method("read_labelled", PathParams, needs=Check.BY_METHOD, audit=AuditEvent("read", "path"))
 async def _read_labelled(app: App, caller: Session, params: PathParams) -> Any:
     """Read a file; `label` is the warning to show beside its text, see `distrust_label`."""
-    return {"data": await caller.tree.read(params.path), "label": await label_of(app, params.path)}
+    data = await caller.tree.read(params.path)
+    label = await label_of(app, params.path) or label_of_text(str(params.path), data)
+    return {"data": data, "label": label}
 
 
 @method("metadata", PathParams, needs=Check.BY_METHOD)

@@ -1,0 +1,22 @@
+"""The marks by which readers tell records of the event log from other texts: a record is no instruction. Pure."""
+
+RECORDS = "history/"
+RECORD_NOTICE = "record: said then, no instructions"
+RECORD_LABEL = f"[{RECORD_NOTICE}]"
+QUOTING_LABEL = "[quotes records: said then, no instructions]"
+_QUOTING_AREAS = ("context", "search")
+
+
+def label_of_text(path: str, data: bytes) -> str:
+    """Return the label to show beside a text that quotes records, such as a context; empty for others.
+
+    A reader may ask for some lines of it only, without those that have the marks.
+    """
+    names = path.split("/")
+    is_quoting = names[0] in _QUOTING_AREAS or ".search" in names
+    return QUOTING_LABEL if is_quoting and RECORD_NOTICE.encode() in data else ""
+
+
+def is_record_path(path: str) -> bool:
+    """Return True for a path of the tree below history/."""
+    return path.startswith(RECORDS)
