@@ -1,9 +1,7 @@
 """Configuration files of MCP clients: the entry of this server, its location, and its installation and removal."""
 
-import codecs
 import copy
 import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -16,10 +14,11 @@ import tomlkit.exceptions
 
 from ctxfs.model.errors import CommandError
 from ctxfs.model.line_ends import convert_line_ends, line_end_of
-from ctxfs.store.config import replace_file
+from ctxfs.store.foreign_settings import ForeignSettings, read_settings, replace_settings
 
 Form = Literal["json", "toml"]
 _BACKUP_SUFFIX = ".before-ctxfs"
+_MARK = "\ufeff"  # of bytes in UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +74,15 @@ def install(client: Client, file: HostPath, name: str, entry: Mapping[str, Any])
 
     Raises CommandError if the file cannot be read, parsed or written.
     """
-    document = _read_document(client, file, name, entry)
+    settings = _read_settings(client, file, name, entry)
+    document = _parse_document(client, file, name, entry, settings.text or "")
     table = document.setdefault(client.table, {} if client.form == "json" else tomlkit.table())
     if not isinstance(table, MutableMapping):
         raise _parse_error(client, file, name, entry, f"'{client.table}' is not a table")
     if _unwrap_toml(table.get(name)) == dict(entry):
         return False
     table[name] = dict(entry)
-    _write_document(client, file, document)
+    _write_document(client, file, settings, document)
     return True
 
 
@@ -90,24 +90,29 @@ def uninstall(client: Client, file: HostPath, name: str) -> bool:
     """Remove the entry; return False if it is absent. An emptied file stays."""
     if not file.exists():
         return False
-    document = _read_document(client, file, name, {})
+    settings = _read_settings(client, file, name, {})
+    document = _parse_document(client, file, name, {}, settings.text or "")
     table = document.get(client.table)
     if not isinstance(table, MutableMapping) or name not in table:
         return False
     del table[name]
     if not table:
         del document[client.table]
-    _write_document(client, file, document)
+    _write_document(client, file, settings, document)
     return True
 
 
-def _read_document(client: Client, file: HostPath, name: str, entry: Mapping[str, Any]) -> MutableMapping[str, Any]:
+def _read_settings(client: Client, file: HostPath, name: str, entry: Mapping[str, Any]) -> ForeignSettings:
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        text = ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise _parse_error(client, file, name, entry, str(error)) from error
+        return read_settings(file)
+    except CommandError as error:
+        raise _parse_error(client, file, name, entry, f"{error.message} → {error.remedy}") from error
+
+
+def _parse_document(
+    client: Client, file: HostPath, name: str, entry: Mapping[str, Any], text: str
+) -> MutableMapping[str, Any]:
+    text = text.removeprefix(_MARK)
     try:
         document = tomlkit.parse(text) if client.form == "toml" else json.loads(text or "{}")
     except (ValueError, tomlkit.exceptions.TOMLKitError) as error:
@@ -129,24 +134,20 @@ def _unwrap_toml(value: Any) -> Any:
     return value.unwrap() if hasattr(value, "unwrap") else copy.copy(value)
 
 
-def _write_document(client: Client, file: HostPath, document: MutableMapping[str, Any]) -> None:
+def _write_document(
+    client: Client, file: HostPath, settings: ForeignSettings, document: MutableMapping[str, Any]
+) -> None:
     """Replace the file atomically; before the first change, copy it to a backup beside it."""
     text = (
         tomlkit.dumps(document) if client.form == "toml" else json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     )
-    file = HostPath(os.path.realpath(file))  # the replacement preserves a symbolic link
+    before = settings.text or ""
+    mark = _MARK if before.startswith(_MARK) else ""
+    text = mark + convert_line_ends(text, line_end_of(before))
+    backup = settings.path.with_name(settings.path.name + _BACKUP_SUFFIX)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        backup = file.with_name(file.name + _BACKUP_SUFFIX)
-        mode = 0o644
-        mark = b""
-        if file.exists():
-            before = file.read_bytes()
-            mark = codecs.BOM_UTF8 if before.startswith(codecs.BOM_UTF8) else b""
-            text = convert_line_ends(text, line_end_of(before.decode("utf-8", "replace")))
-            mode = file.stat().st_mode & 0o777
-            if not backup.exists():
-                shutil.copy2(file, backup)
-        replace_file(file, mark + text.encode("utf-8"), mode)
+        if settings.exists and not backup.exists():
+            shutil.copy2(settings.path, backup)
     except OSError as error:
         raise CommandError(f"'{file}' cannot be written: {error.strerror}", "check its permissions") from error
+    replace_settings(file, settings, text)
