@@ -2,15 +2,18 @@
 
 import os
 
+from ctxfs.context.build.secrets import withhold_secrets
 from ctxfs.context.build.tree_view import SourceResolver
 from ctxfs.context.delivery.delivery_store import DeliveryStore
 from ctxfs.context.delivery.expiry import ContextExpiry
+from ctxfs.context.delivery.recall import Recall
 from ctxfs.context.delivery.tasks import Tasks
 from ctxfs.context.external_commands import CommandJudge, CommandSummariser
 from ctxfs.context.grounding.evaluator import Evaluator
 from ctxfs.context.grounding.review import Curator
 from ctxfs.eventlog.anchor import Anchors, read_key
 from ctxfs.eventlog.audit import Audit
+from ctxfs.eventlog.captured_events import CaptureCollector
 from ctxfs.eventlog.log import EventLog
 from ctxfs.index.search.grep_pool import GrepPool
 from ctxfs.index.search.searcher import Searcher
@@ -31,6 +34,7 @@ from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.services.caller_scope import CallerScope
+from ctxfs.services.capture import Capture
 from ctxfs.services.curation import CuratedTree
 from ctxfs.services.elicitation import Elicitation
 from ctxfs.services.erasure import DerivedErasure
@@ -187,9 +191,12 @@ class App:
             CuratedTree(self.namespace, self.archive, self.principal, "expiry"),
             lambda: self.settings.context.expire_days,
         )
+        owner = str(self.principal)
+        collector = CaptureCollector(self.history, self.layout.history, owner, withhold_secrets)
+        self.capture = Capture(collector, Recall(self.contexts, deliveries, self.records), owner)
         self._open_episodes(summarise)
         self.erasure = DerivedErasure(
-            self.tasks, self.history, self.tools, self.search_view, self.searcher, self.episodes
+            self.tasks, self.history, self.capture, self.tools, self.search_view, self.searcher, self.episodes
         )
 
     def _open_episodes(self, summarise: CommandSummariser | None) -> None:

@@ -65,6 +65,7 @@ _GROUPS = {
         "token": "credentials",
         "record": "history",
         "history": "history",
+        "capture": "capture",
         "mcp": "mcp",
     },
     "Tools": {

@@ -117,6 +117,7 @@ class Daemon:
                 nursery.start_soon(self._servers.run)
                 nursery.start_soon(self._follow_policy)
                 nursery.start_soon(self._flush_audit)
+                nursery.start_soon(self._app.capture.run)
                 nursery.start_soon(self._pack_history)
                 nursery.start_soon(self._secrets.run)
                 nursery.start_soon(self._stop_on_signal)

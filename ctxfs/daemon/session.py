@@ -99,6 +99,8 @@ class LocalSession:
 
         With `purge` erase deleted content from the index.
         """
+        import trio
+
         from ctxfs.index.engines.catalog import Catalog
         from ctxfs.index.engines.fulltext import FullText
         from ctxfs.index.engines.vectors import drop_graph
@@ -106,6 +108,7 @@ class LocalSession:
         from ctxfs.index.ingest.ingester import Ingester
         from ctxfs.store.lock import StoreLock
 
+        trio.run(self.app.capture.collect)  # captured events are found like other records
         self.app.archive.close()  # it holds the same lock
         lock = StoreLock(self.app.layout.run)
         try:

@@ -4,6 +4,7 @@ from ctxfs.context.delivery.tasks import Tasks
 from ctxfs.eventlog.log import EventLog
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.mounts.search import SearchView
+from ctxfs.services.capture import Capture
 from ctxfs.services.session_episodes import SessionEpisodes
 from ctxfs.threads import blocking
 from ctxfs.toolbox import Toolbox
@@ -17,6 +18,7 @@ class DerivedErasure:
         self,
         tasks: Tasks,
         events: EventLog,
+        capture: Capture,
         tools: Toolbox,
         search_view: SearchView,
         searcher: Searcher,
@@ -24,6 +26,7 @@ class DerivedErasure:
     ) -> None:
         self._tasks = tasks
         self._events = events
+        self._capture = capture
         self._tools = tools
         self._search_view = search_view
         self._searcher = searcher
@@ -31,6 +34,7 @@ class DerivedErasure:
 
     async def erase(self, phrases: Phrases, by: str) -> dict[str, int]:
         """Erase every derived text with one of the phrases, and empty the caches; return the counts by kind."""
+        await self._capture.collect()  # a spooled event is erased as a record
         tasks = await self._tasks.drop_matching(phrases.is_in)
         records = await blocking(self._events.erase_matching, phrases.is_in, by)
         calls = await blocking(self._tools.calls.store.erase_matching, phrases.is_in)

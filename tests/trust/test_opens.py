@@ -19,6 +19,8 @@ PACKAGE = "files that come with ctxfs, or a model that the user installed"
 DESCRIPTOR = "by a descriptor of the directory, no link followed, with the caller's own flags"
 ALLOWED = {
     "ctxfs/index/extract/formats/archive.py": "an archive in memory",
+    "ctxfs/capture/hook.py": STORE,
+    "ctxfs/capture/installation.py": STORE,
     "ctxfs/cli/contexts.py": COMMAND,
     "ctxfs/cli/evaluation.py": COMMAND,
     "ctxfs/cli/status.py": KERNEL,
@@ -52,6 +54,8 @@ ALLOWED = {
     "ctxfs/fuse/transports/devfuse.py": KERNEL,
     "ctxfs/eventlog/anchor.py": STORE,
     "ctxfs/eventlog/audit.py": STORE,
+    "ctxfs/eventlog/capture_spool.py": STORE,
+    "ctxfs/eventlog/captured_events.py": STORE,
     "ctxfs/eventlog/log.py": STORE,
     "ctxfs/eventlog/spool.py": STORE,
     "ctxfs/index/engines/corruption.py": STORE,
@@ -73,6 +77,7 @@ ALLOWED = {
     "ctxfs/store/rooted_fs.py": "it is the door",
     "ctxfs/store/config.py": STORE,
     "ctxfs/store/folder.py": DESCRIPTOR,
+    "ctxfs/store/foreign_settings.py": "a settings file of the user, whose owner and kind are checked",
     "ctxfs/store/lost_and_found.py": STORE,
     "ctxfs/store/lock.py": STORE,
     "ctxfs/store/registry.py": "the user's own list of stores",
@@ -95,7 +100,6 @@ ALLOWED = {
     "ctxfs/versions/recording/maintenance.py": STORE,
     "ctxfs/versions/recording/worktree.py": DESCRIPTOR,
     "mounts/tools.py": PACKAGE,
-    "mcp_server/client_config.py": COMMAND,
 }
 _METHODS = frozenset(("read_text", "read_bytes"))
 _OF_OS = frozenset(("open", "fdopen", "walk", "fwalk", "scandir"))

@@ -91,6 +91,7 @@ async def _record(app: App, caller: Session, params: RecordParams) -> Any:
 @method("history", HistoryParams, needs=Check.BY_METHOD, audit=AuditEvent("history", "session"))
 async def _records(app: App, caller: Session, params: HistoryParams) -> Any:
     """Return the newest `limit` records, oldest first."""
+    await app.capture.collect()
     filters = [params.day, params.session, params.principal]
     if not app.policy.is_unrestricted(caller.principal):
         filters[2] = str(caller.principal)  # every principal may read its own events
@@ -105,6 +106,7 @@ async def _verify(app: App, caller: Session, params: VerifyHistoryParams) -> Any
 
     The anchors are those of the versions here, or in the remote `remote`.
     """
+    await app.capture.collect()
     events, operations = await blocking(app.history.verify), await blocking(app.audit.verify)
     faults = [(fault.where, fault.what) for fault in events.faults]
     faults += [(f"audit/{fault.where}", fault.what) for fault in operations.faults]
@@ -152,6 +154,7 @@ async def _forget(app: App, caller: Session, params: ForgetHistoryParams) -> Any
 
     The episodes go first: after a kill the request can be repeated.
     """
+    await app.capture.collect()
     for path in await app.memory_episodes.paths_of(params.session):
         await in_turn(app.archive.erasure.erase, path, "", caller.actor)
     app.episodes.evict()

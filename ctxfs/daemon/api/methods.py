@@ -7,7 +7,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ctxfs.app import App
-from ctxfs.daemon.api import contexts, credentials, events, remotes, search, skills, store, tools, tree, versions
+from ctxfs.daemon.api import (
+    capture,
+    contexts,
+    credentials,
+    events,
+    remotes,
+    search,
+    skills,
+    store,
+    tools,
+    tree,
+    versions,
+)
 from ctxfs.daemon.api.params import parse_params
 from ctxfs.daemon.api.permissions import check_method
 from ctxfs.daemon.api.registry import Method, declared_methods
@@ -16,7 +28,7 @@ from ctxfs.vfs.caller_context import acting
 from ctxfs.vfs.session import Session
 
 METHODS: Mapping[str, Method[App, Session]] = declared_methods(
-    contexts, credentials, events, remotes, search, skills, store, tools, tree, versions
+    capture, contexts, credentials, events, remotes, search, skills, store, tools, tree, versions
 )
 
 

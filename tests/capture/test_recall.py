@@ -1,0 +1,147 @@
+"""A prompt is answered from the store: within its tokens, never twice in a window, and with nothing if nothing is known."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxfs.capture.client_hooks import HOOK_CLIENTS, HookCommand
+from ctxfs.context.build.tokens import open_tokenizer
+from ctxfs.context.delivery.recall import PREAMBLE, plain_query
+from ctxfs.index.query import parse_query
+from ctxfs.rpc.client import NoDaemon
+from ctxfs.store.layout import Layout
+from tests.capture.clients import EVENTS
+from tests.capture.test_hook import PROGRAM
+from tests.live import Live, eventually, make_corpus
+
+QUESTION = "How often are the signing keys rotated?"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Yield a store with a corpus and a daemon without a mount."""
+    folder = tmp_path_factory.mktemp("recall")
+    made = Live(folder)
+    made.corpus = make_corpus(folder / "corpus")
+    made.run("init")
+    made.run("add", str(made.corpus), "--name", "handbook")
+    daemon = subprocess.Popen(made.command("daemon"))
+    try:
+        eventually("the daemon serves", lambda: is_served(made))
+        made.wait_idle()
+        yield made
+    finally:
+        daemon.terminate()
+        daemon.wait(timeout=30)
+
+
+def is_served(live: Live) -> bool:
+    try:
+        return bool(live.status())
+    except NoDaemon:
+        return False
+
+
+def ask(
+    live: Live, client: str, session: str, prompt: str, tokens: int = 1000, event: str = "prompt", **members: Any
+) -> str:
+    """Send an event as the client does; return stdout."""
+    payload = {**EVENTS[client][event], "session_id": session, "conversation_id": session, "prompt": prompt, **members}
+    command = HookCommand(PROGRAM, str(live.store), client, recall=tokens).line(event)
+    done = subprocess.run(["sh", "-c", command], input=json.dumps(payload), capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def context_in(output: str, event: str) -> str:
+    answer = json.loads(output)
+    assert set(answer) == {"hookSpecificOutput"}
+    assert answer["hookSpecificOutput"]["hookEventName"] == event
+    text: str = answer["hookSpecificOutput"]["additionalContext"]
+    return text
+
+
+@pytest.mark.parametrize("client", ["claude-code", "codex", "gemini-cli"])
+def test_prompt_is_answered_in_the_form_of_the_client_and_once(served: Live, client: str) -> None:
+    name = HOOK_CLIENTS[client].events["prompt"]
+    text = context_in(ask(served, client, f"once-{client}", QUESTION), name)
+    assert "ninety days" in text
+    assert "rotation.md" in text
+    assert text.startswith(PREAMBLE), "it is data and no instruction"
+    assert ask(served, client, f"once-{client}", QUESTION) == "", "the window has it already"
+    assert "ninety days" in ask(served, client, f"other-{client}", QUESTION), "another session has another window"
+
+
+def test_compaction_begins_a_new_window(served: Live) -> None:
+    assert "ninety days" in ask(served, "claude-code", "compacted", QUESTION)
+    assert ask(served, "claude-code", "compacted", QUESTION) == ""
+    assert ask(served, "claude-code", "compacted", "", event="compact") == ""
+    assert "ninety days" in ask(served, "claude-code", "compacted", QUESTION)
+
+
+def test_changed_source_is_recalled_again(served: Live) -> None:
+    file = served.corpus / "till.md"
+    file.write_text("# Tills\n\nThe zebrafinch till listens on port 9144.\n")
+    prompt = "Which port does the zebrafinch till listen on?"
+    eventually("the file is found", lambda: "9144" in ask(served, "codex", "changed", prompt))
+    assert ask(served, "codex", "changed", prompt) == ""
+    file.write_text("# Tills\n\nThe zebrafinch till listens on port 7001.\n")
+    eventually("the new text is recalled", lambda: "7001" in ask(served, "codex", "changed", prompt))
+
+
+def test_unknown_question_has_no_answer(served: Live) -> None:
+    assert ask(served, "claude-code", "unknown", "xylophonequartet ouagadougou?") == ""
+
+
+def test_answer_keeps_to_its_tokens(served: Live) -> None:
+    count = open_tokenizer("bound").count
+    for tokens in (100, 150, 250):
+        output = ask(served, "codex", f"tokens-{tokens}", QUESTION, tokens)
+        assert not output or count(context_in(output, "UserPromptSubmit")) <= tokens
+    long_prompt = f"{QUESTION} {'and then some other words ' * 2000}"
+    output = ask(served, "codex", "long", long_prompt, 300)
+    assert not output or count(context_in(output, "UserPromptSubmit")) <= 300
+
+
+def test_cursor_takes_no_context_at_a_prompt(served: Live) -> None:
+    assert ask(served, "cursor", "cursor", QUESTION) == ""
+
+
+def test_prompt_of_the_session_is_not_recalled_to_it(served: Live) -> None:
+    prompt = "Remember the word quizzaciously for the release."
+    ask(served, "claude-code", "own", prompt)
+    eventually("the prompt is recorded", lambda: "quizzaciously" in served.run("history", "show", "--json"))
+    assert "quizzaciously" not in ask(served, "claude-code", "own", "Which word was for the release? quizzaciously?")
+
+
+def test_without_a_daemon_there_is_no_answer(layout: Layout, tmp_path: Path) -> None:
+    live = Live(tmp_path)
+    assert live.store == layout.root
+    assert ask(live, "claude-code", "s", QUESTION) == ""
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        'say "never" -again +must kind:fact path:/etc since:1d mode:exact',
+        "-x --all session:abc said:>2026-01-01 speaker:ada",
+        '"' * 99,
+        "++--",
+        "a:b:c http://x.y:80/z",
+    ],
+)
+def test_prompt_is_no_query_language(prompt: str) -> None:
+    query = parse_query(plain_query(prompt))
+    assert not (query.has_filters or query.phrases or query.must or query.must_not or query.remarks)
+    assert query.mode == "hybrid"
+
+
+def test_query_of_a_long_prompt_has_its_start_and_its_end() -> None:
+    query = plain_query("first " + "x " * 50_000 + " last")
+    assert query.startswith("first")
+    assert query.endswith("last")
+    assert len(query) < 3000
