@@ -19,7 +19,7 @@ import os
 import random
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -69,6 +69,10 @@ class Measurement:
     hits: Sequence[Hit]
 
 
+# The folder of a store, its sources, and the questions.
+Collection = tuple[Path, dict[str, Path], Sequence[Case]]
+
+
 def read_table(file: Path) -> list[list[str]]:
     """Return the rows of a table of tabs, without comments."""
     lines = file.read_text(encoding="utf-8").splitlines()
@@ -99,10 +103,9 @@ def open_session(root: Path, sources: dict[str, Path]) -> LocalSession:
     return session
 
 
-def measure_dialogues(data: Path, root: Path) -> list[Measurement]:
-    """Ask each conversation its own questions, those about the wrong person, and those of the others."""
+def dialogue_collections(data: Path, root: Path) -> Iterator[Collection]:
+    """Yield each conversation with its own questions, those about the wrong person, and those of the others."""
     samples = json.loads((data / "locomo10.json").read_text())
-    out = []
     for index, sample in enumerate(samples):
         name = sample["sample_id"]
         places = write_conversation(sample, root / "corpus" / name)
@@ -118,15 +121,12 @@ def measure_dialogues(data: Path, root: Path) -> list[Measurement]:
         questions: list[tuple[str, bool | None, tuple[LineRange, ...]]] = [(g.question, True, g.relevant) for g in own]
         questions += [(q["question"], None, ()) for q in sample["qa"] if q["category"] == _ADVERSARIAL_CATEGORY]
         questions += [(q, False, ()) for q in (*random.Random(index).sample(others, _OTHER_QUESTIONS), *topics)]
-        session = open_session(root / name, {name: root / "corpus" / name})
-        out += measure(
-            session, [Case(question, is_answered, index % 2 == 0, rel) for question, is_answered, rel in questions]
-        )
-    return out
+        cases = [Case(question, is_answered, index % 2 == 0, rel) for question, is_answered, rel in questions]
+        yield root / name, {name: root / "corpus" / name}, cases
 
 
-def measure_texts(name: str, root: Path, arguments: argparse.Namespace, chats: Sequence[str]) -> list[Measurement]:
-    """Ask a collection of texts its own questions, and others."""
+def text_collection(name: str, root: Path, arguments: argparse.Namespace, chats: Sequence[str]) -> Collection:
+    """Return a collection of texts with its own questions, and others."""
     root.mkdir(parents=True, exist_ok=True)
     gold: list[Gold] = []
     source, source_name = root / "library", name if name in ("python", "docs") else "library"
@@ -146,7 +146,7 @@ def measure_texts(name: str, root: Path, arguments: argparse.Namespace, chats: S
         gold = COLLECTIONS[name](source, arguments.modules if name == "functions" else arguments.pages)
         gold = random.Random(1).sample(gold, min(len(gold), 400))
     cases = [Case(item.question, True, number % 2 == 0, item.relevant) for number, item in enumerate(gold)]
-    return measure(open_session(root, {source_name: source}), [*cases, *unanswerable(name, chats)])
+    return root, {source_name: source}, [*cases, *unanswerable(name, chats)]
 
 
 def probabilities(rows: Sequence[Measurement], is_answered: bool | None) -> npt.NDArray[np.float64]:
@@ -257,9 +257,12 @@ def main() -> None:
             if name == "dialogue":
                 if not arguments.data:
                     continue
-                measured[name] = measure_dialogues(arguments.data, root / name)
+                collections = dialogue_collections(arguments.data, root / name)
             else:
-                measured[name] = measure_texts(name, root / name, arguments, chats)
+                collections = iter([text_collection(name, root / name, arguments, chats)])
+            measured[name] = [
+                row for folder, sources, cases in collections for row in measure(open_session(folder, sources), cases)
+            ]
             show_verdicts(name, measured[name])
             if arguments.contexts:
                 show_contexts(name, measured[name])

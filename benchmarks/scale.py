@@ -79,6 +79,9 @@ class WordProjection:
     def trust(self, text: str) -> float:
         return 1.0
 
+    def has_word(self, word: str) -> bool | None:
+        return None
+
 
 class _StandInEmbedder(QuestionEmbedder):
     """A question embedder that opens one given embedder."""

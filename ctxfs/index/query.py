@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Literal
 
 from ctxfs.index.normal_form import UNSPACED, fold, fold_name, unspaced_pattern
+from ctxfs.model.path import one_line
 
 Mode = Literal["hybrid", "words", "meaning", "exact"]
 _MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning", "exact")
@@ -48,6 +49,7 @@ class Query:
     """A parsed query. `since` and `until` are nanoseconds since the epoch; `confidence` is an inclusive range.
 
     `remarks` name each filter whose value is none, and which is therefore searched as a word.
+    `corrections` are (typo, word): the words that took the place of likely typos in `words`.
     """
 
     text: str
@@ -64,6 +66,7 @@ class Query:
     confidence: tuple[float, float] | None = None
     authors: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    corrections: tuple[tuple[str, str], ...] = ()
 
     @property
     def has_words(self) -> bool:
@@ -232,6 +235,11 @@ def _add_filter(parts: _Parts, name: str, value: str, now: datetime | None) -> b
     else:
         return False
     return True
+
+
+def describe_corrections(query: Query) -> tuple[str, ...]:
+    """Return a remark for each correction of a query."""
+    return tuple(f"no file has '{one_line(typo)}': '{word}' was searched too" for typo, word in query.corrections)
 
 
 def _describe_bad_filter(name: str, value: str) -> str:

@@ -45,3 +45,9 @@ def stem(language: str, word: str) -> str:
     """Return the stem of a lower-case word in a language of `languages`."""
     stems: Sequence[str] = _get_stemmer(language).analyze(word)
     return stems[0] if len(stems) == 1 else word
+
+
+def stem_all(language: str, words: Sequence[str]) -> Sequence[str]:
+    """Return the stems of lower-case words without white space in a language of `languages`."""
+    stems: Sequence[str] = _get_stemmer(language).analyze(" ".join(words))
+    return stems

@@ -6,21 +6,18 @@ A document is one chunk: its number, its file's number, the words of text, headi
 
 import math
 import shutil
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path as HostPath
-from types import MappingProxyType
 
 import tantivy
 
 from ctxfs.index.engines.analyzers import analyse_split, build_analyzer, build_gram_analyzer
 from ctxfs.index.engines.corruption import CorruptIndex, detect_corruption
-from ctxfs.index.engines.languages import detect_languages, remove_function_words, script_language
-from ctxfs.index.engines.repetition import saturate_count
-from ctxfs.index.engines.word_split import author_terms, content_words, split_phrase, split_question_word, split_words
-from ctxfs.index.normal_form import fold_literal, fold_name, normalise
+from ctxfs.index.engines.question_terms import Alternatives, question_terms, weigh_question_terms
+from ctxfs.index.engines.word_split import author_terms, split_phrase, split_words
+from ctxfs.index.normal_form import fold_literal, fold_name
 from ctxfs.index.query import Query
 from ctxfs.model.path import Path, printable
 
@@ -36,8 +33,6 @@ FIELDS = (("text", 1.0), ("heading", 0.4), ("symbol", 1.2), ("path", 0.6))
 _AROUND = "around"
 _GRAMS = "grams"
 _GRAM_ANALYZER = "ctxfs-grams"
-# The terms of one word of a question, of which the best counts.
-Alternatives = tuple[str, ...]
 _CUT_MARK = "\x00\x01\x02"  # in the trigrams of a truncated chunk
 
 
@@ -85,32 +80,6 @@ def analyse(text: str) -> list[str]:
 
 
 _cached_split_words = lru_cache(maxsize=1024)(split_words)  # cached, because every chunk of a file has the same path
-
-
-def count_question_terms(words: Sequence[str]) -> Mapping[Alternatives, int]:
-    """Count the terms of the words of a question, without function words, each with its other forms.
-
-    The other forms are the accented word, and its stem in the language of the question.
-    """
-    return _cached_question_terms(tuple(words))
-
-
-@lru_cache(maxsize=64)  # cached, because each engine and the verdict ask for the terms of the same question
-def _cached_question_terms(words: tuple[str, ...]) -> Mapping[Alternatives, int]:
-    languages = detect_languages(normalise(" ".join(words)), minimum=1)
-    scripts = {script_language(word[:1]) for word in words} - {""}
-    content = remove_function_words(content_words(words), (*languages, *scripts))
-    groups = (
-        tuple(dict.fromkeys(term for form in forms for term in analyse_split(form)))
-        for word in content
-        for forms in split_question_word(word, languages)
-    )
-    return MappingProxyType(Counter(group for group in groups if group))
-
-
-def question_terms(words: Sequence[str]) -> list[Alternatives]:
-    """Return the distinct terms of the words of a question, without function words, each with its other forms."""
-    return list(count_question_terms(words))
 
 
 class FullText:
@@ -251,22 +220,26 @@ class FullText:
         return question_terms(query.words)
 
     def repetitions(self, query: Query) -> dict[str, float]:
-        """Return the weights of the terms that a query repeats; all others weigh 1."""
-        repeated = {terms: count for terms, count in count_question_terms(query.words).items() if count > 1}
-        return {term: saturate_count(count) for terms, count in repeated.items() for term in terms}
+        """Return the weights of the terms that a query repeats, and of corrected ones; all others weigh 1."""
+        return {term: weight for terms, weight in weigh_question_terms(query).items() if weight != 1 for term in terms}
 
     def required_terms(self, query: Query) -> list[str]:
         """Return the terms of the phrases and words that a query requires."""
         return [term for text in (*query.phrases, *query.must) for term in self.terms(text)]
+
+    def select_indexed(self, terms: Sequence[str]) -> list[str]:
+        """Return the distinct ones of many terms that a text contains; deleted chunks may still count."""
+        count = self._searcher.doc_freq
+        return [term for term in dict.fromkeys(terms) if count("text", term)]
 
     def idf(self, term: str) -> float:
         """Return the inverse document frequency of a term in BM25, as of the last refresh."""
         searcher = self._searcher
         return inverse_document_frequency(searcher.num_docs, searcher.doc_freq("text", term))
 
-    def count_chunks_with(self, term: str) -> tuple[int, int]:
-        """Return (number of chunks with a term in their text, number of chunks); deleted chunks may still count."""
-        return int(self._searcher.doc_freq("text", term)), int(self._searcher.num_docs)
+    def count_chunks_with(self, term: str, field: str = "text") -> tuple[int, int]:
+        """Return (number of chunks with a term in a field, number of chunks); deleted chunks may still count."""
+        return int(self._searcher.doc_freq(field, term)), int(self._searcher.num_docs)
 
     def document_frequency(self, field: str, term: str) -> int:
         """Return the number of living chunks with a term in a field, as of the last refresh.
@@ -299,8 +272,8 @@ class FullText:
     def _build_query(self, query: Query, below: Path, around: bool = False) -> tantivy.Query | None:
         fields = ((_AROUND, 1.0),) if around else FIELDS
         should = [
-            tantivy.Query.boost_query(self._build_alternatives_query(terms, fields), saturate_count(count))
-            for terms, count in count_question_terms(query.words).items()
+            tantivy.Query.boost_query(self._build_alternatives_query(terms, fields), weight)
+            for terms, weight in weigh_question_terms(query).items()
         ]
         clauses: list[tuple[tantivy.Occur, tantivy.Query]] = [(tantivy.Occur.Should, part) for part in should]
         for required in (*query.phrases, *query.must):

@@ -41,6 +41,7 @@ _MIN_EMBEDDED_SHARE = 0.9
 _MAX_TURN_WORDS = 200
 _MAX_NAMED_WORDS = 5
 _BACKGROUND_CHUNKS = 256
+_CORRECTION_DISCOUNT = 0.8  # of a word that is found by its correction
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,7 @@ def _is_waiting(view: IndexView, scored: Ranking) -> bool:
 
 def _measure_words(view: IndexView, embedded: EmbeddedQuery, rows: Sequence[ChunkRow]) -> _Words:
     from ctxfs.index.engines.fulltext import inverse_document_frequency
+    from ctxfs.index.engines.question_terms import corrected_terms
 
     query = embedded.hints.query
     required = [(term,) for term in view.full_text.required_terms(query)]
@@ -145,7 +147,9 @@ def _measure_words(view: IndexView, embedded: EmbeddedQuery, rows: Sequence[Chun
     # A word that only headings, paths or unindexed files contain is not missing.
     found = {group for group, column in zip(groups, is_present.T, strict=True) if column.any()}
     missing = [not count and group not in found for group, (count, _) in zip(groups, counts, strict=True)]
-    coverage = float((is_present @ idfs).max(initial=0.0)) / ideal
+    corrected = set(corrected_terms(query))
+    weights = np.array(idfs) * [_CORRECTION_DISCOUNT if group in corrected else 1.0 for group in groups]
+    coverage = float((is_present @ weights).max(initial=0.0)) / ideal
     share = sum(idf for idf, is_missing in zip(idfs, missing, strict=True) if is_missing) / ideal
     names = _spell(view, query, {group[0] for group, is_missing in zip(groups, missing, strict=True) if is_missing})
     return _Words(ideal, coverage, share, tuple(names[:_MAX_NAMED_WORDS]))

@@ -282,6 +282,10 @@ class Overlay:
             neighbour_scores = {chunk: score for chunk, score in neighbour_scores.items() if chunk in own_scores}
         return own_scores, neighbour_scores
 
+    def has_term(self, term: str) -> bool:
+        """Return True if a chunk contains a term in its text, heading or path."""
+        return any(term in chunk.counts for _, chunk in self._iterate_chunks())
+
     def first_passing(self, query: Query, below: Path) -> list[int]:
         """Return the first chunk of each file that passes the filters, the newest file first."""
         first: dict[str, tuple[int, int]] = {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     # Imported for the first query: see `searcher`.
     from ctxfs.index.engines.embedders import Embedder, Vectors
     from ctxfs.index.engines.embeddings import EmbeddingModel
-    from ctxfs.index.search.view import IndexView, Reader
+    from ctxfs.index.search.view import IndexView
 
 _RETRY_SECONDS = 10.0
 _NOTHING_NOTE = "nothing has been embedded yet: words only for now"
@@ -60,9 +60,9 @@ class HintedQuery:
     waiting: Sequence[ChunkRow] = ()
 
 
-def read_query(view: IndexView | None, query: Query, reader: Reader | None) -> HintedQuery:
-    """Read the hints of a query and the serving model from the open view, as `reader` may see it."""
-    hints = read_hints(query, view.for_reader(reader).names if view is not None else {})
+def read_query(view: IndexView | None, query: Query) -> HintedQuery:
+    """Read the hints of a query and the serving model from the open view, as the reader sees it."""
+    hints = read_hints(query, view.names if view is not None else {})
     if view is None:
         return HintedQuery(query, hints, None, False)
     return HintedQuery(query, hints, view.model, bool(view.vectors is not None and view.vectors.count))
@@ -86,6 +86,25 @@ class QuestionEmbedder:
     def is_enabled(self) -> bool:
         """True if semantic search is switched on."""
         return self._spec is not None
+
+    def can_embed(self, query: Query) -> bool:
+        """Return True if a query is compared by meaning with chunks that wait for their vector."""
+        return self.is_enabled and query.mode == "hybrid" and query.has_words
+
+    def correct_typos(self, view: IndexView, hinted: HintedQuery, exact: bool) -> HintedQuery:
+        """Return a query with likely corrections of the words that no chunk of `view` contains.
+
+        Loads the model for the first typo, because a word of its vocabulary is none.
+        """
+        from ctxfs.index.search.spelling import correct_query, find_corrections  # imports an engine
+
+        query = hinted.hints.query
+        if not (corrections := find_corrections(view, query, exact)):
+            return hinted
+        spec = None if query.mode == "words" else self.spec_for(view)
+        embedder = self.open(spec) if self._spec is not None and spec is not None else None
+        query = correct_query(query, corrections, embedder.has_word if embedder is not None else lambda word: None)
+        return replace(hinted, hints=replace(hinted.hints, query=query))
 
     def spec_for(self, view: IndexView | None) -> EmbedderSpec | None:
         """Return the spec of the view's serving model, or else the configured one."""

@@ -17,7 +17,7 @@ from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor
 from ctxfs.index.options import EmbedderSpec, IndexedRoot
-from ctxfs.index.query import Query
+from ctxfs.index.query import Query, describe_corrections
 from ctxfs.index.search import ranking
 from ctxfs.index.search.candidate_embedding import DEFAULT_QUESTION_SECONDS, CandidateEmbedder
 from ctxfs.index.search.file_status import FileStatus
@@ -292,16 +292,20 @@ class Searcher:
             if loose_results.hits:
                 phrases = ", ".join(f'"{phrase}"' for phrase in query.phrases)
                 remark = f"nothing contains {phrases} as it stands: its words were looked for"
-                return replace(loose_results, query=query, remarks=(remark,))
+                return replace(loose_results, query=query, remarks=(remark, *loose_results.remarks))
         return results
 
     def _search_once(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> SearchResults:
         reader = self._reader()
         with self._locked_view() as view:
-            hinted = read_query(view, query, reader)
+            seen = view.for_reader(reader) if view is not None else None
+            hinted = read_query(seen, query)
+            if view is not None and seen is not None and query.words:
+                searched = seen if past is None else view.with_overlay(past).for_reader(reader)
+                hinted = self._question_embedder.correct_typos(searched, hinted, exact)
             # The past is compared by words, so that a context of it does not depend on the time that a query has.
-            if view is not None and view.has_unembedded and past is None and self._can_embed(query):
-                waiting = ranking.find_waiting(view.for_reader(reader), hinted.hints, below, self._vector_executor)
+            if seen is not None and seen.has_unembedded and past is None and self._question_embedder.can_embed(query):
+                waiting = ranking.find_waiting(seen, hinted.hints, below, self._vector_executor)
                 hinted = replace(hinted, waiting=waiting)
         # Outside the lock, so that other queries run meanwhile.
         embedded = replace(self._question_embedder.embed_query(hinted), exact=exact or reader is not None)
@@ -321,18 +325,15 @@ class Searcher:
             count = max(limit, _MAX_JUDGED_HITS)
             scored, notes = ranking.search_ranked(view, embedded, below, count, self._vector_executor)
             answer, hits = judge_candidates(view, embedded, below, scored, limit, has_failed=bool(notes))
-            return SearchResults(query, hits, tuple(notes), answer=answer)
-
-    def _can_embed(self, query: Query) -> bool:
-        return self._question_embedder.is_enabled and query.mode == "hybrid" and query.has_words
+            query = replace(query, corrections=embedded.hints.query.corrections)
+            return SearchResults(query, hits, tuple(notes), describe_corrections(query), answer=answer)
 
     def _find_remarks(self, query: Query, results: SearchResults) -> list[str]:
         from ctxfs.index.search.remarks import find_remarks  # imports an engine
 
         with self._locked_view(at_changes=False) as view:
-            if view is None:
-                return []
-            return find_remarks(view.for_reader(self._reader()), query, [hit.path for hit in results.hits])
+            paths = [hit.path for hit in results.hits]
+            return find_remarks(view.for_reader(self._reader()), query, paths) if view is not None else []
 
     def find_by_filters(self, query: Query, below: Path, limit: int) -> list[str]:
         """Return the paths of the files that pass the filters of a query, newest first.

@@ -284,15 +284,15 @@ class IndexView:
             return self.full_text.idf(term)
         return inverse_document_frequency(self._visibility.corpus.units, self._count_visible("text", term))
 
-    def count_chunks_with(self, term: str, exact: bool) -> tuple[int, int]:
-        """Return (number of visible chunks with a term in their text, number of visible chunks).
+    def count_chunks_with(self, term: str, exact: bool, field: str = "text") -> tuple[int, int]:
+        """Return (number of visible chunks with a term in a field, number of visible chunks).
 
         With `exact` deleted chunks do not count, so that any index of the same files gives the same numbers.
         """
         if exact or self._visibility is not None:
             statistics = self._build_statistics()
-            return statistics.document_frequency("text", term), statistics.corpus.units
-        return self.full_text.count_chunks_with(term)
+            return statistics.document_frequency(field, term), statistics.corpus.units
+        return self.full_text.count_chunks_with(term, field)
 
     def find_terms(self, rows: Sequence[ChunkRow], groups: Sequence[Alternatives]) -> npt.NDArray[np.bool_]:
         """Return True for each chunk that contains a term of a group in its text, heading or path [chunk, group]."""

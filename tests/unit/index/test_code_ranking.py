@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctxfs.index.engines.repetition import saturate_count
+from ctxfs.index.engines.question_terms import saturate_count
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.file_roles import FileRole, role_of

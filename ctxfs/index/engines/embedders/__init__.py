@@ -68,6 +68,10 @@ class Embedder(Protocol):
         """Return the share, 0 to 1, by which the vector of a query counts: 1 if the vocabulary covers its words."""
         ...
 
+    def has_word(self, word: str) -> bool | None:
+        """Return True if the vocabulary contains a word as a whole; None if the vocabulary is not known."""
+        ...
+
 
 def open_embedder(spec: EmbedderSpec, threads: int) -> Embedder:
     """Open the embedder that `spec` names. Raise CommandError with the remedy on failure."""

@@ -62,6 +62,10 @@ class EndpointEmbedder:
         """Return 1: the vocabulary of a server is unknown."""
         return 1.0
 
+    def has_word(self, word: str) -> bool | None:
+        """Return None: the vocabulary of a server is unknown."""
+        return None
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed texts in batches, and retry with exponential backoff while the server is overloaded."""
         parts = [texts[start : start + _MAX_BATCH_TEXTS] for start in range(0, len(texts), _MAX_BATCH_TEXTS)]

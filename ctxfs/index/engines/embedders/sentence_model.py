@@ -110,6 +110,11 @@ class SentenceModel:
             ]
         )
 
+    def has_word(self, word: str) -> bool | None:
+        """Return True if the vocabulary contains a word as a whole."""
+        tokens = self._tokenizer.encode(word, add_special_tokens=False).ids
+        return len(tokens) == 1 and tokens[0] != self._unknown_id
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed the first window of texts."""
         return self.embed_stage(texts, Stage.WINDOW)[0]
