@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     # Imported by the view: see `searcher`.
     from ctxfs.index.engines.catalog_schema import ChunkRow
     from ctxfs.index.engines.vectors import Vectors
-    from ctxfs.index.search.rank_fusion import Column, Ranking
+    from ctxfs.index.search.rank_fusion import Column, Profile, Ranking
     from ctxfs.index.search.view import IndexView
 
 # The words of a question are looked for in this many best hits, and in this many characters of them.
@@ -90,14 +90,20 @@ def _estimate_hits(
     shown = [(index, item) for index, item in enumerate(scored[:limit]) if item.chunk in rows]
     indices = [index for index, _ in shown]
     existing = [rows[item.chunk] for _, item in shown]
-    turns = [bool(row.author) and row.text.count(" ") < _MAX_TURN_WORDS for row in existing]
-    probabilities = estimate_hits({name: column[indices] for name, column in signals.items()}, turns, ideal)
+    profiles = [_profile_of(row) for row in existing]
+    probabilities = estimate_hits({name: column[indices] for name, column in signals.items()}, profiles, ideal)
     return [
         Hit(row, item.score, item.signals, item.shares, p, is_relevant)
         for row, (_, item), p, is_relevant in zip(
-            existing, shown, probabilities, flag_relevant(probabilities, turns), strict=True
+            existing, shown, probabilities, flag_relevant(probabilities, profiles), strict=True
         )
     ]
+
+
+def _profile_of(row: ChunkRow) -> Profile:
+    if row.author and row.text.count(" ") < _MAX_TURN_WORDS:
+        return "dialogue"
+    return "code" if row.kind == "code" else "prose"
 
 
 def _find_largest(column: Column | None) -> float | None:

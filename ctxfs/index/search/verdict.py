@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ctxfs.index.search.rank_fusion import Profile
 from ctxfs.index.search.results import Answer, Evidence, Verdict
 
 # Below the first threshold a question is unknown, from the second on it is known.
@@ -49,9 +50,11 @@ _WORD_DIALOGUE_WEIGHTS = {
 }  # fmt: skip
 _MAX_WORDS_RATIO = 1.5
 # A context ends at hits whose probability is this share of the best one's. A question about a dialogue needs several
-# turns, each with a small probability. Measured by `benchmarks.abstention --contexts`.
-_RELEVANT_SHARE, _RELEVANT_TURN_SHARE = 0.02, 0.001
-_MIN_RELEVANT, _MIN_RELEVANT_TURN = 0.001, 0.0002
+# turns, each with a small probability. Measured by `benchmarks.abstention --contexts`, at 8,000 tokens: the share loses
+# no evidence of manual pages and of questions about files, .02 to .03 of functions by their docstrings; twice the share
+# of code loses .05.
+_RELEVANT_SHARES: Mapping[Profile, float] = {"prose": 0.01, "code": 0.005, "dialogue": 0.001}
+_MIN_RELEVANT: Mapping[Profile, float] = {"prose": 0.001, "code": 0.0002, "dialogue": 0.0002}
 # The cosines of the built-in model between questions and random chunks: mean and standard deviation.
 _REFERENCE_MEAN, _REFERENCE_DEVIATION = 0.05, 0.075
 
@@ -106,14 +109,14 @@ def _explain(evidence: Evidence, has_hits: bool) -> list[str]:
     return reasons
 
 
-def estimate_hits(signals: Mapping[str, Column], turns: Sequence[bool], ideal_words: float) -> list[float]:
+def estimate_hits(signals: Mapping[str, Column], profiles: Sequence[Profile], ideal_words: float) -> list[float]:
     """Return the probability (0 to 1) of each hit [n], best first, that it helps to answer the question.
 
-    `signals` are columns [n], NaN where a signal was not measured. `turns` [n] is True for dialogue turns,
+    `signals` are columns [n], NaN where a signal was not measured. `profiles` [n] are the kinds of their texts,
     `ideal_words` the sum of the IDF of the question's words.
     A hit without a cosine is judged by words alone: a missing measurement is not a low one.
     """
-    if not turns:
+    if not profiles:
         return []
     columns: dict[str, Column] = {}
     for name in signals.keys() & _HIT_SIGNALS:
@@ -121,28 +124,25 @@ def estimate_hits(signals: Mapping[str, Column], turns: Sequence[bool], ideal_wo
         if name in ("words", "around"):
             column = np.minimum(column / max(ideal_words, 1e-9), _MAX_WORDS_RATIO)
         columns[name], columns[f"{name}_gap"] = column, column - column.max()
-    is_turn = np.asarray(turns, dtype=np.bool_)
-    has_cosine = ~np.isnan(signals["meaning"]) if "meaning" in signals else np.zeros(len(turns), dtype=np.bool_)
+    is_turn = np.array([profile == "dialogue" for profile in profiles])
+    has_cosine = ~np.isnan(signals["meaning"]) if "meaning" in signals else np.zeros(len(profiles), dtype=np.bool_)
     logits = np.select(
         [is_turn & has_cosine, is_turn, has_cosine],
         [
-            _weigh(columns, weights, len(turns))
+            _weigh(columns, weights, len(profiles))
             for weights in (_DIALOGUE_WEIGHTS, _WORD_DIALOGUE_WEIGHTS, _TEXT_WEIGHTS)
         ],
-        _weigh(columns, _WORD_TEXT_WEIGHTS, len(turns)),
+        _weigh(columns, _WORD_TEXT_WEIGHTS, len(profiles)),
     )
     probabilities: list[float] = (1 / (1 + np.exp(-np.clip(logits, -30, 30)))).tolist()
     return probabilities
 
 
-def flag_relevant(probabilities: Sequence[float], turns: Sequence[bool]) -> list[bool]:
+def flag_relevant(probabilities: Sequence[float], profiles: Sequence[Profile]) -> list[bool]:
     """Return for each hit of a question whether a context should contain it, if there is room."""
     best = max(probabilities, default=0.0)
-    thresholds = {
-        False: max(_MIN_RELEVANT, _RELEVANT_SHARE * best),
-        True: max(_MIN_RELEVANT_TURN, _RELEVANT_TURN_SHARE * best),
-    }
-    return [p >= thresholds[is_turn] for p, is_turn in zip(probabilities, turns, strict=True)]
+    thresholds = {profile: max(_MIN_RELEVANT[profile], share * best) for profile, share in _RELEVANT_SHARES.items()}
+    return [p >= thresholds[profile] for p, profile in zip(probabilities, profiles, strict=True)]
 
 
 def _weigh(columns: Mapping[str, Column], weights: Mapping[str, float], count: int) -> Column:

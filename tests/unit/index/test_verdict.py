@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxfs.index.engines.catalog_schema import ChunkRow
-from ctxfs.index.search.rank_fusion import Column
+from ctxfs.index.search.rank_fusion import Column, Profile
 from ctxfs.index.search.results import Answer, Evidence, Hit, Verdict
 from ctxfs.index.search.verdict import (
     estimate_answer,
@@ -82,7 +82,7 @@ def test_statement_of_another_person_lowers_the_probability() -> None:
 
 
 def test_hit_without_a_cosine_is_judged_by_its_words() -> None:
-    unmeasured, far = estimate_hits(columns({"words": 9.0}, {"words": 9.0, "meaning": 0.05}), [False, False], 10.0)
+    unmeasured, far = estimate_hits(columns({"words": 9.0}, {"words": 9.0, "meaning": 0.05}), ["prose", "prose"], 10.0)
     assert unmeasured > far
 
 
@@ -91,10 +91,10 @@ def test_probabilities_of_hits_are_probabilities_and_the_best_is_relevant(
     rows: list[tuple[float, float, bool]],
 ) -> None:
     signals = columns(*({"words": 10 * words, "meaning": cosine} for words, cosine, _ in rows))
-    turns = [is_turn for *_, is_turn in rows]
-    probabilities = estimate_hits(signals, turns, 10.0)
+    profiles: list[Profile] = ["dialogue" if is_turn else "code" for *_, is_turn in rows]
+    probabilities = estimate_hits(signals, profiles, 10.0)
     assert all(0 <= p <= 1 for p in probabilities)
-    relevant = flag_relevant(probabilities, turns)
+    relevant = flag_relevant(probabilities, profiles)
     best = max(range(len(rows)), key=probabilities.__getitem__)
     assert relevant[best] or probabilities[best] < 0.001
 
