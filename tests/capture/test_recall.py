@@ -76,6 +76,12 @@ def test_prompt_is_answered_in_the_form_of_the_client_and_once(served: Live, cli
     assert "ninety days" in ask(served, client, f"other-{client}", QUESTION), "another session has another window"
 
 
+def test_daemon_takes_events_by_itself(served: Live) -> None:
+    ask(served, "claude-code", "alone", "Please remember the zebra.", 0)
+    files = served.store / "history"
+    eventually("the record is in the log", lambda: list(files.glob("????-??-??/claude-code-alone.jsonl")), 5)
+
+
 def test_compaction_begins_a_new_window(served: Live) -> None:
     assert "ninety days" in ask(served, "claude-code", "compacted", QUESTION)
     assert ask(served, "claude-code", "compacted", QUESTION) == ""
@@ -95,6 +101,14 @@ def test_changed_source_is_recalled_again(served: Live) -> None:
 
 def test_unknown_question_has_no_answer(served: Live) -> None:
     assert ask(served, "claude-code", "unknown", "xylophonequartet ouagadougou?") == ""
+
+
+def test_repeated_unknown_question_has_no_answer(served: Live) -> None:
+    """The first time, the question was recorded, and so history has all of its words."""
+    prompt = "Does the xylophonequartet of ouagadougou play marimbas?"
+    assert ask(served, "claude-code", "again", prompt) == ""
+    eventually("the prompt is recorded", lambda: "marimbas" in served.run("history", "show", "--json"))
+    assert ask(served, "claude-code", "again", prompt) == ""
 
 
 def test_answer_keeps_to_its_tokens(served: Live) -> None:

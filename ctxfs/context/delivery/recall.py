@@ -32,6 +32,8 @@ PREAMBLE = (
 _MIN_TOKENS = 60  # below that no piece fits beside the preamble
 _MAX_WINDOW_PIECES = 2000
 _MAX_QUERY_CHARS = 2000
+_AREAS = tuple(Path((name,)) for name in ("knowledge", "memory", "pad", "history"))
+_MIN_OTHER_PROBABILITY = 0.1  # of a record, beside messages of the session itself
 _TASK_PREFIX = "recall-"
 _EXPIRE_DAYS = 30
 _DAY_NS = 86_400 * 10**9
@@ -80,11 +82,9 @@ class Recall:
             return ""
         async with self._lock:
             window = await self._read_window(request.session, principal)
-            context = await self._builder.build(Request((query,), request.tokens + await _title_tokens(query)))
-            if context.answer.verdict is Verdict.UNKNOWN:
-                return ""
-            pieces = _new_pieces(context, window, request.session)
-            text, pieces = await blocking(_render, pieces, request.tokens)
+            pieces = [piece for area in _AREAS for piece in await self._find(query, area, request)]
+            pieces.sort(key=lambda piece: -(piece.p or 0.0))
+            text, pieces = await blocking(_render, _new_pieces(pieces, window), request.tokens)
             if not pieces:
                 return ""
             held = (*window.held, *(DeliveredPiece(piece, 1.0) for piece in pieces))[-_MAX_WINDOW_PIECES:]
@@ -94,6 +94,24 @@ class Recall:
         note = {"kind": "load", "task": _task_of(request.session), "mode": "recall", "loaded": sources}
         await self._recorder.remember(principal, [note], request.session)
         return text
+
+    async def _find(self, query: str, area: Path, request: RecallRequest) -> list[Piece]:
+        """Return the pieces of an area that answer; none if it does not exist for the principal, or answers nothing.
+
+        Each area has a verdict of its own. The messages of the session, which the model has in its own context, answer
+        its prompts best: of the other records then, only those count that probably help by themselves.
+        """
+        budget = request.tokens + await _title_tokens(query)
+        try:
+            context = await self._builder.build(Request((query,), budget, paths=(area,)))
+        except FileNotFoundError:
+            return []
+        if context.answer.verdict is Verdict.UNKNOWN:
+            return []
+        others = [piece for piece in context.plan.chosen if not _is_of_session(piece, request.session)]
+        if len(others) == len(context.plan.chosen):
+            return others
+        return [piece for piece in others if (piece.p or 0.0) >= _MIN_OTHER_PROBABILITY]
 
     async def end_window(self, session: str) -> None:
         """Drop the windows of a session: its client has compacted or cleared its context."""
@@ -124,9 +142,8 @@ async def _title_tokens(query: str) -> int:
     return await blocking(lambda: open_tokenizer("bound").count(f"# {query}\n"))
 
 
-def _new_pieces(context: Context, window: Window, session: str) -> list[Piece]:
-    """Return the pieces that are neither in the window nor, as messages of this session, in the model's own context."""
-    pieces = [piece for piece in context.plan.chosen if not _is_of_session(piece, session)]
+def _new_pieces(pieces: Sequence[Piece], window: Window) -> list[Piece]:
+    """Return the pieces that are not in the window."""
     return [piece for piece in pieces if not any(_contains(entry.piece, piece) for entry in window.held)]
 
 
