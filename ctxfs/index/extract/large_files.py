@@ -39,7 +39,7 @@ def is_searched_in_part(name: str) -> bool:
 
 
 def read_searched(file: BinaryIO, name: str, size: int, max_file_bytes: int) -> SearchedContent:
-    """Return what is searched of a file of `size` bytes, opened at its begin; of binary files as little as shows it."""
+    """Return the searched part of a file of `size` bytes, opened at its begin; of a binary file its first bytes."""
     limit = size_limit(name, max_file_bytes)
     probe = file.read(_PROBE_BYTES)
     if size > limit and probe.strip(b"\0") and is_binary(probe):
