@@ -38,6 +38,7 @@ from ctxfs.services.capture import Capture
 from ctxfs.services.curation import CuratedTree
 from ctxfs.services.elicitation import Elicitation
 from ctxfs.services.erasure import DerivedErasure
+from ctxfs.services.extraction import Extraction
 from ctxfs.services.memory_episodes import TOOL as EPISODES_TOOL
 from ctxfs.services.memory_episodes import MemoryEpisodes
 from ctxfs.services.metadata import Metadata
@@ -126,6 +127,7 @@ class App:
             self.layout.index, embedder, self.scope.reader, supersedes.binds, self.settings.index.question_seconds
         )
         self.grep_pool = GrepPool()
+        self.extraction = Extraction(self.settings_file)
 
     def _open_tree(self) -> None:
         self.namespace = Namespace()

@@ -9,8 +9,10 @@ from typing import Any
 
 from mcp.types import ImageContent, ResourceLink
 
-from ctxfs.context.build.token_bound import upper_bound
+from ctxfs.context.build.token_bound import longest_prefix, upper_bound
+from ctxfs.index.extract.extracted_text import may_be_extracted
 from ctxfs.index.extract.text_decoding import read_text
+from ctxfs.mcp_server.extracted_text import read_extracted
 from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.mcp_server.tool_registry import PATH, READS, Answer, Call, Content, Entry, text
 from ctxfs.mcp_server.tree_ops import entries, read_labelled, revision_of, stat
@@ -101,12 +103,17 @@ async def _read_one(tree: TreeSession, path: Path, arguments: Mapping[str, Any],
     if form == "link":
         entry = await stat(tree, path)
         return [_link(path, entry.size)]
+    if form != "source" and may_be_extracted(path.name):
+        extracted = await read_extracted(tree, path, arguments, cap)
+        if extracted is not None:
+            label, passages, has_text = extracted
+            return [*map(text, filter(None, (label, passages))), *([] if has_text else [_link(path, None)])]
     data, label = await read_labelled(tree, path)
     labels = [text(label)] if label else []
     kind = next((kind for mark, kind in _IMAGE_TYPES.items() if data.startswith(mark)), "")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         kind = "image/webp"
-    if kind and form != "text":
+    if kind and form in ("auto", "link"):
         if len(data) > _MAX_IMAGE_BYTES:
             return [
                 *labels,
@@ -145,7 +152,7 @@ def _select_lines(content: str, revision: str, arguments: Mapping[str, Any], cap
         cost = upper_bound(line) + 1 if len(line) <= 4 * cap else cap + 1
         if used + cost > cap:
             if not selected:
-                selected.append(_cut_line(line, cap))
+                selected.append(longest_prefix(line, cap))
                 more = f"continue: offset={number} column={skipped + len(selected[0])}; "
             else:
                 more = f"continue: offset={number}; "
@@ -156,15 +163,6 @@ def _select_lines(content: str, revision: str, arguments: Mapping[str, Any], cap
     range_text = "" if is_whole or more else f"lines {first}-{last} of "
     ending = ", the last without a line end" if lines[-1] else ""
     return "\n".join([*selected, f"[{more}{range_text}{count} lines{ending}, revision {revision}]"])
-
-
-def _cut_line(line: str, cap: int) -> str:
-    """Return the longest prefix of a line that fits into `cap` tokens, at least one character."""
-    low, high = 1, min(len(line), 4 * cap)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if upper_bound(line[:middle]) <= cap else (low, middle - 1)
-    return line[:low]
 
 
 def tools() -> Sequence[Entry]:
@@ -187,7 +185,8 @@ def tools() -> Sequence[Entry]:
         Entry(
             "ctx_read",
             "Read files. The last line has the number of lines, the revision, and where to continue if not all was shown. "
-            "Images are shown, other binaries linked to. A path can be a question: search/<question>/context.md.",
+            "Images are shown; of PDF, office files, mail, notebooks the text; other binaries linked to. "
+            "A path can be a question: search/<question>/context.md.",
             READS,
             _read,
             {
@@ -202,7 +201,7 @@ def tools() -> Sequence[Entry]:
                 "limit": {**positive, "description": "lines"},
                 "tail": {**positive, "description": "the last lines instead"},
                 "max_tokens": {**positive, "maximum": _MAX_TOKENS},
-                "as": {"enum": ["auto", "text", "link"]},
+                "as": {"enum": ["auto", "text", "source", "link"]},
             },
             ("path",),
         ),

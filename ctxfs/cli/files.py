@@ -8,8 +8,9 @@ import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.options import json_option
-from ctxfs.cli.output import print_json, print_line, write_content
+from ctxfs.cli.output import print_json, print_line, warn, write_content
 from ctxfs.daemon.session import StoreSession, session
+from ctxfs.model.errors import invalid
 from ctxfs.model.path import encode_name, one_line, printable
 
 _NAME, _KIND, _VERSION, _SIZE, _MTIME, _MODE, _TARGET = range(7)
@@ -60,17 +61,19 @@ def ls(store: str | None, path: str, long: bool, as_json: bool) -> None:
 @click.command()
 @click.argument("paths", nargs=-1, required=True, shell_complete=completion_values.tree_paths)
 @click.option("--join", is_flag=True, help="Print the path of each file above its content")
+@click.option("--text", "as_text", is_flag=True, help="Print the text of PDF, office files, mail")
 @click.pass_obj
-def cat(store: str | None, paths: tuple[str, ...], join: bool) -> None:
+def cat(store: str | None, paths: tuple[str, ...], join: bool, as_text: bool) -> None:
     """Print files of the tree
 
-    Links are followed. The bytes are unchanged; a terminal shows text in any charset.
+    Links are followed. The bytes are unchanged; a terminal shows text in any charset. With --text, the passages of
+    PDF, office files, books, mail and notebooks are printed as search cites them, with their numbers.
     """
     failed = False
     with session(store) as opened:
         for path in paths:
             try:
-                data = _read_through_links(opened, path)
+                data = _read_through_links(opened, path, as_text=as_text)
                 if join:
                     data = b"==> " + encode_name(path) + b" <==\n" + data + (b"" if data.endswith(b"\n") else b"\n")
                 write_content(data)
@@ -82,8 +85,8 @@ def cat(store: str | None, paths: tuple[str, ...], join: bool) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _read_through_links(opened: StoreSession, path: str) -> bytes:
-    """Return the content of a file, through links such as those in the directory of a question."""
+def _read_through_links(opened: StoreSession, path: str, *, as_text: bool) -> bytes:
+    """Return the content of a file, or its text, through links such as those in the directory of a question."""
     for _ in range(8):
         entry = opened.call("stat", path=path)
         if entry[_KIND] != "link":
@@ -95,8 +98,25 @@ def _read_through_links(opened: StoreSession, path: str) -> bytes:
             elif part not in ("", "."):
                 names.append(part)
         path = "/".join(names)
-    data: bytes = opened.call("read", path=path)
+    text = _read_extracted(opened, path) if as_text else None
+    data: bytes = opened.call("read", path=path) if text is None else text
     return data
+
+
+def _read_extracted(opened: StoreSession, path: str) -> bytes | None:
+    """Return the extracted text of a file; None for a file that is text itself. Raise EINVAL if it has none."""
+    from ctxfs.index.extract.extracted_text import is_text_itself, number_lines
+    from ctxfs.index.extract.extractor import unpack_chunk
+
+    reply = opened.call("read_extracted", path=path)
+    if not reply["format"] or (reply["reason"] and is_text_itself(reply["format"])):
+        return None
+    if reply["reason"]:
+        raise invalid(path, f"a {reply['format']} file: {reply['reason']}")
+    lines = number_lines([unpack_chunk(*row) for row in reply["passages"]])
+    if reply["note"]:
+        warn(f"{path}: {reply['note']}")
+    return "".join(f"{line.text}\n" for line in lines).encode("utf-8", "replace")
 
 
 @click.command()

@@ -269,7 +269,7 @@ for path in HIDDEN:
         "dots": lambda at, p=path: (at / "pad" / ".." / p).read_text(),
     }.items():
         on_mount(f"{what} {path}", act)
-    for method in ("stat", "read", "read_labelled", "list", "metadata"):
+    for method in ("stat", "read", "read_labelled", "read_extracted", "list", "metadata"):
         rpc(f"{method} {path}", method, path=path)
         rpc(f"{method} past {path}", method, path=f".snapshots/now/{path}")
     rpc(f"log {path}", "log", path=path)

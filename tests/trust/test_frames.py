@@ -111,6 +111,7 @@ METHODS = [
     "glob",
     "metadata",
     "read_labelled",
+    "read_extracted",
     "log",
     "show",
     "status",

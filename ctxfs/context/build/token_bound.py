@@ -72,6 +72,15 @@ def upper_bound(text: str) -> int:
 
 # A context is counted again after each change, and most of its lines are unchanged.
 @lru_cache(maxsize=1 << 14)
+def longest_prefix(text: str, tokens: int) -> str:
+    """Return the longest prefix of a text that fits into a number of tokens, at least one character."""
+    low, high = 1, min(len(text), 4 * tokens)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if upper_bound(text[:middle]) <= tokens else (low, middle - 1)
+    return text[:low]
+
+
 def _line_cost(line: str) -> float:
     return sum(map(_cost, _cut_line(line)))
 

@@ -1,6 +1,7 @@
 """RPC methods on files and directories: plain values in, plain values out."""
 
 import errno
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from ctxfs.daemon.api.labels import label_of
 from ctxfs.daemon.api.params import PathParams
 from ctxfs.daemon.api.registry import AuditEvent, ChangeEvent, Check, Effect, method
 from ctxfs.eventlog.record_marks import label_of_text
+from ctxfs.index.extract.extractor import pack_chunks
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.model.change import Append, Put, SetMeta
 from ctxfs.model.errors import invalid, path_error
@@ -61,6 +63,26 @@ async def _read_labelled(app: App, caller: Session, params: PathParams) -> Any:
     data = await caller.tree.read(params.path)
     label = await label_of(app, params.path) or label_of_text(str(params.path), data)
     return {"data": data, "label": label}
+
+
+@method("read_extracted", PathParams, needs=Check.BY_METHOD, audit=AuditEvent("read", "path"))
+async def _read_extracted(app: App, caller: Session, params: PathParams) -> Any:
+    """Read the text of a PDF, office file, book, mail or notebook; `format` is empty for a file that is text itself.
+
+    `passages` are rows of `index.extract.extractor.pack_chunks`.
+    """
+    data = await caller.tree.read(params.path)
+    extracted = await app.extraction.extract(params.path, data)
+    return {
+        "format": extracted.file_format,
+        "unit": extracted.unit,
+        "passages": pack_chunks(extracted.passages),
+        "note": extracted.note,
+        "reason": extracted.reason,
+        "label": await label_of(app, params.path),
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
 
 
 @method("metadata", PathParams, needs=Check.BY_METHOD)

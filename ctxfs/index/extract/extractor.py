@@ -148,7 +148,7 @@ class Extractor:
                     continue
                 if kind != "chunks":
                     raise UnreadableFile(str(value))
-                return [_unpack_chunk(*row) for row in value]
+                return [unpack_chunk(*row) for row in value]
         raise AssertionError("the last attempt returns or raises")
 
     def close(self) -> None:
@@ -243,7 +243,8 @@ def pack_chunks(chunks: Sequence[Chunk]) -> list[list[Any]]:
     ]
 
 
-def _unpack_chunk(
+def unpack_chunk(
     text: str, first: int, last: int, heading: str, author: str, day: int | None, labels: Sequence[tuple[str, str]]
 ) -> Chunk:
+    """Return the chunk of a row of `pack_chunks`."""
     return Chunk(text, first, last, heading, author, day, tuple((name, value) for name, value in labels))

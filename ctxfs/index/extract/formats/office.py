@@ -1,7 +1,7 @@
 """Readers of Office Open XML: the text of documents (.docx), workbooks (.xlsx) and presentations (.pptx).
 
-`first` and `last` are numbers of paragraphs, rows or slides. Names of elements are compared without their namespaces,
-which differ between the transitional and the strict form.
+`first` and `last` are numbers of paragraphs, rows or slides; those of notes and comments follow the last paragraph.
+Names of elements are compared without their namespaces, which differ between the transitional and the strict form.
 """
 
 import re
@@ -103,6 +103,7 @@ def read_word(data: bytes) -> Iterator[Chunk]:
     title, author, day = package.properties()
     levels = _read_heading_levels(package, main)
     trail = Trail(title)
+    number = 0
     for number, (text, style) in enumerate(_read_blocks(parse_xml(package.archive.read(main))), 1):
         if text and (level := levels.get(style)) is not None:
             trail.add(level, text)
@@ -110,14 +111,15 @@ def read_word(data: bytes) -> Iterator[Chunk]:
             yield Chunk(text, number, number, str(trail), author, day)
     for kind, name in _NOTES:
         for part in package.related(main, kind):
-            notes = (text for text, _ in _read_blocks(parse_xml(package.archive.read(part))) if text)
-            yield from (Chunk(text, 1, 1, name, author, day) for text in notes)
+            for text in (text for text, _ in _read_blocks(parse_xml(package.archive.read(part))) if text):
+                number += 1
+                yield Chunk(text, number, number, name, author, day)
     for part in package.related(main, "comments"):
         for comment in descendants(parse_xml(package.archive.read(part)), "comment"):
             text = "\n".join(text for text, _ in _read_blocks(comment) if text)
-            yield Chunk(
-                text, 1, 1, "Comments", attribute(comment, "author")[:80], find_first_day(attribute(comment, "date"))
-            )
+            writer, comment_day = attribute(comment, "author")[:80], find_first_day(attribute(comment, "date"))
+            number += 1
+            yield Chunk(text, number, number, "Comments", writer, comment_day)
 
 
 def _read_heading_levels(package: Package, main: str) -> dict[str, int]:
