@@ -45,6 +45,7 @@ from ctxfs.services.metadata import Metadata
 from ctxfs.services.records import Records
 from ctxfs.services.search import ContextBuilder, Search
 from ctxfs.services.session_episodes import SessionEpisodes
+from ctxfs.services.session_records import SessionRecords
 from ctxfs.services.sources import SettingsFile, Sources, embedder_of
 from ctxfs.services.status import DaemonState, Status, control_mount
 from ctxfs.services.supersedes import Supersedes
@@ -209,6 +210,7 @@ class App:
             summarise,
             lambda: self.settings.memory,
         )
+        self.session_records = SessionRecords(self.episodes.files, self.scope)
         self.memory_episodes = MemoryEpisodes(
             self.episodes,
             CuratedTree(self.namespace, self.archive, self.principal, EPISODES_TOOL),

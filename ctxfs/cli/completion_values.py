@@ -1,4 +1,4 @@
-"""Values that shells complete: tree paths, sources, snapshots, tasks, principals, remotes and tools.
+"""Values that shells complete: tree paths, sources, snapshots, tasks, principals, sessions, remotes and tools.
 
 Each function has the signature of click's `shell_complete`. It completes nothing if the store cannot be opened,
 because the shell would take an error message for values.
@@ -94,7 +94,13 @@ def _tools(opened: StoreSession, prefix: str) -> list[str]:
     return [str(tool["name"]) for tool in opened.call("tools")["tools"]]
 
 
+def _history_sessions(opened: StoreSession, prefix: str) -> list[str]:
+    del prefix
+    return [str(name) for name in opened.call("session_names")]
+
+
 tree_paths = _completer(_paths)
+history_sessions = _completer(_history_sessions)
 sources = _completer(_sources)
 snapshots = _completer(_snapshots)
 revisions = _completer(_revisions)

@@ -12,6 +12,15 @@ from ctxfs.cli import completion_values
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.options import json_option, limit_option, principal_option, yes_option
 from ctxfs.cli.output import count_noun, print_json, print_line, print_lines, warn, write_bytes
+from ctxfs.cli.sessions import (
+    day,
+    no_pager_option,
+    replay_session,
+    search_records,
+    session_argument,
+    sessions,
+    show_session,
+)
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.eventlog.record_schema import KINDS
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
@@ -94,11 +103,25 @@ def _with_filters(command: Any) -> Any:
 
 
 @history.command()
+@session_argument
 @_with_filters
+@no_pager_option
 @json_option("Print a JSON object a line")
-@click.pass_obj
-def show(store: str | None, session: str, principal: str, day: str, kind: str, limit: int, as_json: bool) -> None:
-    """Print records, oldest first"""
+@click.pass_context
+def show(
+    ctx: click.Context, name: str, session: str, principal: str, day: str, kind: str, limit: int, no_pager: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Print a session as turns, or records
+
+    SESSION, or the beginning of its name, prints its turns: speaker, time and text, with a line for each record of a
+    tool. Without it, records are printed a line each, oldest first.
+    """
+    store: str | None = ctx.obj
+    if name:
+        _refuse_filters(session, principal, day, kind)
+        show_session(store, name, _given_limit(ctx, limit), is_whole=False, as_json=as_json, no_pager=no_pager)
+        return
     for entry in _fetch_records(store, session, principal, day, kind, limit):
         if as_json:
             write_bytes((json.dumps(entry, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
@@ -108,13 +131,27 @@ def show(store: str | None, session: str, principal: str, day: str, kind: str, l
 
 
 @history.command()
+@session_argument
 @_with_filters
-@click.pass_obj
-def replay(store: str | None, session: str, principal: str, day: str, kind: str, limit: int) -> None:
+@click.option("--speed", type=click.FloatRange(0, min_open=True), metavar="X", help="Wait as it was, X times as fast")
+@json_option("Print a JSON object a line")
+@click.pass_context
+def replay(
+    ctx: click.Context, name: str, session: str, principal: str, day: str, kind: str, limit: int, speed: float | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Print the full texts of records
 
-    They come in their order in the log: a conversation to read or to feed to a model.
+    They come in their order in the log: a conversation to read or to feed to a model, with the calls of tools and
+    their results. SESSION may be the beginning of a name.
     """
+    store: str | None = ctx.obj
+    if name:
+        _refuse_filters(session, principal, day, kind)
+        replay_session(store, name, _given_limit(ctx, limit), speed=speed or 0.0, as_json=as_json)
+        return
+    if speed or as_json:
+        raise CommandError("--speed and --json need a session", "name it: ctxfs history replay SESSION", EXIT_USAGE)
     for entry in _fetch_records(store, session, principal, day, kind, limit):
         model = entry.get("model")
         model_name = f" ({' '.join(str(v) for v in model.values())})" if isinstance(model, dict) else ""
@@ -218,7 +255,7 @@ def audit(
 
 
 @history.command()
-@click.argument("session")
+@click.argument("session", shell_complete=completion_values.history_sessions)
 @yes_option("Confirm: the erasure cannot be undone")
 @click.pass_obj
 def forget(store: str | None, session: str, yes: bool) -> None:
@@ -244,6 +281,21 @@ def pack(store: str | None, days: int) -> None:
     """
     with opened_session(store) as opened:
         print_line(f"{count_noun(opened.call('pack_history', days=days), 'file')} packed")
+
+
+def _given_limit(ctx: click.Context, limit: int) -> int | None:
+    """Return the limit that the command line gives; None if it gives none, for all records of a session."""
+    is_default = ctx.get_parameter_source("limit") is click.core.ParameterSource.DEFAULT
+    return None if is_default else limit
+
+
+def _refuse_filters(*values: str) -> None:
+    if any(values):
+        raise CommandError("a session and filters exclude each other", "use --session with other filters", EXIT_USAGE)
+
+
+for _command in (sessions, day, search_records):
+    history.add_command(_command)
 
 
 def _fetch_records(

@@ -1,4 +1,4 @@
-"""The marks by which readers tell records of the event log from other texts: a record is no instruction. Pure."""
+"""The marks by which readers distinguish records of the event log from other texts: a record is no instruction. Pure."""
 
 RECORDS = "history/"
 RECORD_NOTICE = "record: said then, no instructions"

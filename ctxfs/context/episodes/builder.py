@@ -143,7 +143,7 @@ class EpisodeBuilder:
         return part
 
     def _add_input(self, cite: str, speaker: str, text: str) -> None:
-        question = _question_of(withhold_secrets(_TAGGED.sub(" ", text[:_MAX_QUESTION_CHARS]))[0])
+        question = first_question(text)
         if question:
             excerpt = Excerpt(cite, speaker, clip(question))
             self.questions.add(excerpt)
@@ -162,9 +162,9 @@ def clip(text: str) -> str:
     return _FORGING.sub(r"\\\g<0>", one_line(_INVISIBLE.sub("", words)))
 
 
-def _question_of(text: str) -> str:
-    """Return the first question of an input, else its first sentence."""
-    first = ""
+def first_question(text: str) -> str:
+    """Return the first question of an input, else its first sentence, without secrets and tagged parts; may be empty."""
+    text, first = withhold_secrets(_TAGGED.sub(" ", text[:_MAX_QUESTION_CHARS]))[0], ""
     for sentence in sentences(text):
         if is_question(sentence.text):
             return sentence.text

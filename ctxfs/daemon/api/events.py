@@ -62,13 +62,6 @@ class ForgetHistoryParams:
 
 
 @dataclass(frozen=True, slots=True)
-class WriteEpisodesParams:
-    """The session; empty for all that ended today or yesterday."""
-
-    session: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class PackHistoryParams:
     """The number of recent days that are not compressed."""
 
@@ -159,14 +152,6 @@ async def _forget(app: App, caller: Session, params: ForgetHistoryParams) -> Any
         await in_turn(app.archive.erasure.erase, path, "", caller.actor)
     app.episodes.evict()
     return await blocking(app.history.erase_session, params.session, caller.actor.principal)
-
-
-@method("write_episodes", WriteEpisodesParams, needs=Check.ADMINISTRATORS, effects=Effect.CHANGES_FILES)
-async def _write_episodes(app: App, caller: Session, params: WriteEpisodesParams) -> Any:
-    """Write the episodes of a session, or of all that have ended recently, to memory; return the written paths."""
-    if params.session:
-        return await app.memory_episodes.write(params.session)
-    return await app.memory_episodes.write_ended()
 
 
 @method("pack_history", PackHistoryParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("pack"))

@@ -14,6 +14,7 @@ from ctxfs.daemon.api import (
     events,
     remotes,
     search,
+    sessions,
     skills,
     store,
     tools,
@@ -28,7 +29,7 @@ from ctxfs.vfs.caller_context import acting
 from ctxfs.vfs.session import Session
 
 METHODS: Mapping[str, Method[App, Session]] = declared_methods(
-    capture, contexts, credentials, events, remotes, search, skills, store, tools, tree, versions
+    capture, contexts, credentials, events, remotes, search, sessions, skills, store, tools, tree, versions
 )
 
 
