@@ -12,6 +12,22 @@ from typing import Any
 from ctxfs.eventlog.private_text import strip_private, strip_private_values
 
 EVENTS = ("session-start", "session-end", "prompt", "response", "stop", "compact", "tool")
+# Names of events of clients, in small letters → our event.
+_CLIENT_EVENTS = {
+    "sessionstart": "session-start",
+    "sessionend": "session-end",
+    "userpromptsubmit": "prompt",
+    "beforeagent": "prompt",
+    "beforesubmitprompt": "prompt",
+    "afteragentresponse": "response",
+    "stop": "stop",
+    "afteragent": "stop",
+    "precompact": "compact",
+    "precompress": "compact",
+    "posttooluse": "tool",
+    "aftertool": "tool",
+}
+_GEMINI_EVENTS = ("beforeagent", "afteragent", "precompress", "aftertool")
 MAX_TEXT_CHARS = 500_000
 _MAX_DEPTH = 50
 _MAX_NAME_CHARS = 4_096  # of ids, paths and names
@@ -35,6 +51,20 @@ _COPIED_NAMES = {
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None, strict=False)
 
 Record = dict[str, Any]
+
+
+def event_of(name: str) -> str:
+    """Return our event for a name of ours or of a client; empty for any other name."""
+    return name if name in EVENTS else _CLIENT_EVENTS.get(name.lower(), "")
+
+
+def guess_client(payload: Mapping[str, Any]) -> str:
+    """Return the client that writes events of this form, for hooks that were set up without a name."""
+    if "conversation_id" in payload or "cursor_version" in payload:
+        return "cursor"
+    if _text(payload.get("hook_event_name")).lower() in _GEMINI_EVENTS:
+        return "gemini-cli"
+    return "codex" if "turn_id" in payload else "claude-code"
 
 
 def records_of(event: str, client: str, payload: Mapping[str, Any], now_ns: int) -> list[Record]:

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ctxfs.capture.client_events import EVENTS, parse_payload, records_of
+from ctxfs.capture.client_events import EVENTS, event_of, guess_client, parse_payload, records_of
 from ctxfs.eventlog.capture_spool import FOLDER, append_event
 
 MAX_INPUT_BYTES = 10_000_000
@@ -55,8 +55,8 @@ def parse_arguments(words: Sequence[str]) -> HookArguments:
             values[name] = value if equals else str(DEFAULT_RECALL_TOKENS)
         elif name in values:
             values[name] = value if equals else (rest.pop(0) if rest else "")
-        elif word in EVENTS:
-            event = word
+        elif event_of(word):
+            event = event_of(word)
     recall = values["--recall"]
     tokens = min(int(recall), MAX_RECALL_TOKENS) if recall.isascii() and recall.isdigit() else 0
     return HookArguments(event, values["--client"], values["--store"], values["--principal"] or values["--as"], tokens)
@@ -80,14 +80,15 @@ def run_hook(words: Sequence[str]) -> int:
 
 
 def _handle(arguments: HookArguments, store: str, data: bytes, total: int) -> None:
-    if not arguments.event:
-        raise HookError(f"the event is not recorded: the events are {', '.join(EVENTS)}")
     is_cut = total > len(data)
     payload = parse_payload(data, is_cut=is_cut)
     if not payload:
         raise HookError("the event is not recorded: stdin has no JSON object")
-    client = arguments.client or "client"
-    records = records_of(arguments.event, client, payload, time.time_ns())
+    event_name = arguments.event or event_of(str(payload.get("hook_event_name", "")))
+    if not event_name:
+        raise HookError(f"the event is not recorded: the events are {', '.join(EVENTS)}")
+    client = arguments.client or guess_client(payload)
+    records = records_of(event_name, client, payload, time.time_ns())
     folder = os.path.join(store, "history", FOLDER)
     for number, record in enumerate(records):
         if is_cut:
@@ -95,14 +96,14 @@ def _handle(arguments: HookArguments, store: str, data: bytes, total: int) -> No
         event = {"sum": zlib.crc32(data) ^ number, "client": client, "principal": arguments.principal}
         if not append_event(folder, {**event, "record": record}):
             raise HookError("the event is not recorded: the capture spool is full")
-    if arguments.event == "prompt" and arguments.recall and records:
-        _answer(arguments, store, records[0])
+    if event_name == "prompt" and arguments.recall and records:
+        _answer(arguments, client, store, records[0])
 
 
-def _answer(arguments: HookArguments, store: str, record: dict[str, Any]) -> None:
+def _answer(arguments: HookArguments, client: str, store: str, record: dict[str, Any]) -> None:
     from ctxfs.capture.recall import recall_output
 
-    output = recall_output(store, arguments.client, arguments.principal, arguments.recall, record)
+    output = recall_output(store, client, arguments.principal, arguments.recall, record)
     if output:
         sys.stdout.write(output + "\n")
         sys.stdout.flush()

@@ -5,6 +5,7 @@ the containers that the installation made in it. So removal restores that text, 
 otherwise leaves the containers that were there before.
 """
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -28,6 +29,7 @@ from ctxfs.store.jsonc import JsonError, Node, insert_item, parse_json, remove_i
 
 _HOOKS = "hooks"
 _RECEIPTS = "installed.json"
+_FOLDER = "/"  # in a receipt: the folder of the file
 _NEW_TEXT = "{}\n"
 
 
@@ -44,13 +46,15 @@ class Receipt:
 class SettingsChange:
     """A change of a settings file that is not written yet. `after` is None if the file is to be removed.
 
-    `receipt` is stored in `stores` when it is written; None removes the one there.
+    `receipt` is stored in `stores` when it is written; None removes the one there. `has_own_folder` is True if the
+    installation made the folder of the file.
     """
 
     file: HostPath
     settings: ForeignSettings
     after: str | None
     stores: tuple[str, ...] = ()
+    has_own_folder: bool = False
     receipt: Receipt | None = None
 
     @property
@@ -70,6 +74,9 @@ class SettingsChange:
         """Write the change, then its receipt. Raise CommandError if the file changed or cannot be written."""
         if self.after is None:
             remove_settings(self.file, self.settings)
+            if self.has_own_folder:
+                with contextlib.suppress(OSError):  # it has other files now
+                    self.settings.path.parent.rmdir()
         elif not self.is_empty:
             replace_settings(self.file, self.settings, self.after)
         for store in self.stores:
@@ -87,6 +94,8 @@ def plan_install(client: HookClient, file: HostPath, command: HookCommand, event
         if _own_entries(parse_json(text), client, store) == entries:
             return SettingsChange(file, settings, settings.text)
         before, created = _without_own(client, settings, store)
+        if before is None and _is_own_folder(settings, store):
+            created.append(_FOLDER)
         after = before if before is not None and before.strip() else _NEW_TEXT
         for name, value in client.header.items():
             after = _ensure_member(after, (), name, value, created)
@@ -98,7 +107,7 @@ def plan_install(client: HookClient, file: HostPath, command: HookCommand, event
     except JsonError as error:
         raise _refusal(file, error, _remedy(client, entries)) from error
     receipt = Receipt(before, _digest(after), tuple(dict.fromkeys(created)))
-    return SettingsChange(file, settings, after, (store,), receipt)
+    return SettingsChange(file, settings, after, (store,), receipt=receipt)
 
 
 def plan_uninstall(client: HookClient, file: HostPath, store: str) -> SettingsChange:
@@ -117,7 +126,13 @@ def plan_uninstall(client: HookClient, file: HostPath, store: str) -> SettingsCh
         _check(after if after is not None and after.strip() else _NEW_TEXT, settings.text, client, store, {})
     except JsonError as error:
         raise _refusal(file, error, "take the entries with 'capture hook' out of it yourself") from error
-    return SettingsChange(file, settings, after, stores)
+    return SettingsChange(file, settings, after, stores, any(_is_own_folder(settings, name) for name in stores))
+
+
+def _is_own_folder(settings: ForeignSettings, store: str) -> bool:
+    """Return True if the installation of a store made, or is about to make, the folder of a file."""
+    receipt = _read_receipts(HostPath(store)).get(str(settings.path))
+    return not settings.path.parent.exists() or (receipt is not None and _FOLDER in receipt.created)
 
 
 def _without_own(client: HookClient, settings: ForeignSettings, store: str) -> tuple[str | None, list[str]]:

@@ -114,7 +114,7 @@ def test_bad_input_is_no_answer_and_no_failure(store: Path, name: str, event: st
     "arguments",
     [
         ["capture", "hook"],
-        ["capture", "hook", "explode", "--client", "codex"],
+        ["capture", "hook", "explode", "--client", "codex", "-h-"],
         ["capture", "hook", "prompt", "--client"],
         ["capture", "hook", "prompt", "--unknown", "--recall=x"],
         ["--store", "/nowhere/at/all", "capture", "hook", "prompt", "--client", "codex"],
@@ -134,6 +134,19 @@ def test_options_are_parsed() -> None:
     assert parse_arguments(words) == ("prompt", "cursor", "/s", "agent:a", DEFAULT_RECALL_TOKENS)
     assert parse_arguments(["stop", "--recall=250"]).recall == 250
     assert parse_arguments(["stop", "--recall=-1"]).recall == 0
+
+
+@pytest.mark.parametrize("client", sorted(EVENTS))
+def test_event_and_client_are_recognised_without_options(client: str, store: Path) -> None:
+    for payload in EVENTS[client].values():
+        for words in ([], [payload["hook_event_name"]]):
+            command = [*PROGRAM, "--store", str(store), "capture", "hook", *words]
+            done = subprocess.run(command, input=json.dumps(payload).encode(), capture_output=True, timeout=30)
+            assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    clients = {
+        event["client"] for event in spooled(store) if event["record"]["kind"] in ("input", "output", "compaction")
+    }
+    assert client in clients
 
 
 def test_store_of_the_environment_is_used_without_an_option(layout: Layout, tmp_path: Path) -> None:

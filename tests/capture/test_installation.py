@@ -138,8 +138,17 @@ def test_missing_file_is_made_and_removed(client: HookClient, tmp_path: Path) ->
     assert "/dev/null" in change.diff
     change.write()
     assert stat.S_IMODE(file.stat().st_mode) & 0o022 == 0
+    plan_install(client, file, command_of(client, tmp_path, recall=300), events_of(client)).write()
     plan_uninstall(client, file, "").write()
-    assert not file.exists()
+    assert not file.parent.exists()
+
+
+def test_folder_with_other_files_stays(client: HookClient, tmp_path: Path) -> None:
+    file = client.file(tmp_path / "project")
+    plan_install(client, file, command_of(client, tmp_path), events_of(client)).write()
+    (file.parent / "other").write_text("kept")
+    plan_uninstall(client, file, "").write()
+    assert os.listdir(file.parent) == ["other"]
 
 
 def test_entry_has_the_documented_form(client: HookClient, tmp_path: Path) -> None:
