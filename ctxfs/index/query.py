@@ -136,7 +136,7 @@ def strip_word(word: str) -> str:
     """Return the word without surrounding punctuation and without a possessive ending."""
     bare = word.strip(_PUNCTUATION)
     for ending in _POSSESSIVE:
-        bare = bare.removesuffix(ending)
+        bare = bare.removesuffix(ending).removesuffix(ending.upper())
     return bare.strip(_PUNCTUATION)
 
 

@@ -20,7 +20,10 @@ _DAY_FIRST = re.compile(
 _MONTH_FIRST = re.compile(
     rf"\b({_MONTH_PATTERN})\.?\s+(?:(\d{{1,2}})(?:st|nd|rd|th)?\b(?!:))?(?:\s*,?\s*({_YEAR_PATTERN})\b)?", re.IGNORECASE
 )
-_MONTH_ALONE = re.compile(rf"\b({'|'.join(name.title() for name in _MONTHS if name != 'may')})\b")
+_WORDS_LIKE_MONTHS = ("march", "may", "august")
+_MONTH_ALONE = re.compile(
+    rf"\b((?i:{'|'.join(name for name in _MONTHS if name not in _WORDS_LIKE_MONTHS)})|March|MARCH|August|AUGUST)\b"
+)
 _MIN_MILLISECONDS = 10**11  # a number above this is in milliseconds, one below in seconds
 
 

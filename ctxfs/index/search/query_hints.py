@@ -1,10 +1,14 @@
-"""Hints in a query besides its words: named authors, dates, and questions for a time. Pure."""
+"""Hints in a query besides its words: named authors, dates, and questions for a time. Pure.
+
+All are read in the normal form of the words (`normal_form`), so that widths, accents and invisible characters are equal.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ctxfs.index.extract.dates import DateMention, find_dates
+from ctxfs.index.normal_form import fold, fold_name, normalise
 from ctxfs.index.query import Query, strip_word
 from ctxfs.index.search.file_roles import FileRole, roles_named
 
@@ -35,30 +39,35 @@ class QueryHints:
 
 
 def names_of_authors(authors: Sequence[str]) -> dict[str, list[str]]:
-    """Return a map from first names and whole names, as the files spell them, to the authors that they may name."""
+    """Return a map from first names and whole names, in the form of `fold_name`, to the authors that they may name.
+
+    A name begins with a capital letter: `user` and `assistant` are roles.
+    """
     names: dict[str, list[str]] = {}
     for author in authors:
-        whole = author.strip()
-        for name in {whole, whole.split(" ", 1)[0]} if whole else ():
+        whole = normalise(author).strip()
+        for name in sorted({whole, whole.split(" ", 1)[0]}) if whole else ():
             if name[:1].isupper():
-                names.setdefault(name, []).append(author)
+                names.setdefault(fold_name(name), []).append(author)
     return names
 
 
 def read_hints(query: Query, names: Mapping[str, Sequence[str]]) -> QueryHints:
-    """Return the hints of a query. Names are case-sensitive: `Will` may be a name, `will` is not.
+    """Return the hints of a query. A name begins with a capital letter: `Will` and `WILL` may be names, `will` is not.
 
     A named author filters by author, so that the name itself need not occur in the text.
     The name stays in the query if the query has no other word.
     """
-    text = " ".join(query.words)
+    text = normalise(" ".join(query.words))
     authors: set[str] = set()
     remaining: list[str] = []
     for number, word in enumerate(query.words):
-        bare = strip_word(word)
-        matches = names.get(bare)
-        # The first word of a query may be capitalised without being a name.
-        if matches and not (number == 0 and bare.lower() in _COMMON_WORDS and word == bare):
+        normal = normalise(word)
+        bare = strip_word(normal)
+        matches = names.get(fold_name(bare)) if bare[:1].isupper() else None
+        # The first word of a query may be capitalised without being a name, and so is a word in capitals.
+        is_shown_as_name = number > 0 and not (bare.isupper() and len(bare) > 1)
+        if matches and (is_shown_as_name or normal != bare or fold(bare) not in _COMMON_WORDS):
             authors.update(matches)
         else:
             remaining.append(word)
@@ -68,12 +77,12 @@ def read_hints(query: Query, names: Mapping[str, Sequence[str]]) -> QueryHints:
         frozenset(authors),
         tuple(find_dates(text)),
         bool(_WHEN.search(text)),
-        roles_named([strip_word(word) for word in query.words]),
+        roles_named([fold(strip_word(normalise(word))) for word in query.words]),
         _find_identifier(query),
     )
 
 
 def _find_identifier(query: Query) -> str:
     """Return the identifier that is the whole question, without its call; empty if the question is something else."""
-    words = (*query.words, *query.phrases, *query.must)
+    words = [normalise(word) for word in (*query.words, *query.phrases, *query.must)]
     return words[0].removesuffix("()") if len(words) == 1 and _IDENTIFIER.fullmatch(words[0]) else ""

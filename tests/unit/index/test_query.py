@@ -1,9 +1,12 @@
+import re
+import unicodedata
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxfs.index.normal_form import fold
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.query_hints import names_of_authors, read_hints
 from ctxfs.mounts.search import is_query
@@ -63,6 +66,52 @@ def test_name_in_a_query_is_matched_with_the_speakers(question: str, authors: se
     hints = read_hints(parse_query(question), names)
     assert hints.authors == authors
     assert " ".join(hints.query.words) == words
+
+
+FORMS = {
+    "decomposed": lambda text: unicodedata.normalize("NFD", text),
+    "wide": lambda text: "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in text),
+    "zero width": lambda text: re.sub(r"(?<=\w)(?=\w)", "\u200b", text),
+    "soft hyphens": lambda text: re.sub(r"(?<=\w)(?=\w)", "\u00ad", text),
+    "hyphens": lambda text: text.replace("-", "\u2011").replace("'", "\u2019"),
+    "capitals": str.upper,
+    "marks": lambda text: f"\u200f{text}\ufeff",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "question",
+    [
+        "When did Émile's test fail on 2023-05-08?",
+        "What did Weiß write about the changelog in July",
+        "which month did Łukasz document",
+        "How often does Zoë meet Bob-Ray, 8 May 2023",
+        "get_value",
+    ],
+)
+def test_hints_are_the_same_in_every_form_of_a_question(question: str, form: str) -> None:
+    names = names_of_authors(["Émile Zola", "Weiß", "Łukasz", unicodedata.normalize("NFD", "Zoë"), "Bob-Ray", "user"])
+    plain = read_hints(parse_query(question), names)
+    other = read_hints(parse_query(FORMS[form](question)), names)
+    assert other.authors == plain.authors
+    assert other.dates == plain.dates
+    assert other.asks_for_time == plain.asks_for_time
+    assert other.roles == plain.roles
+    assert fold(other.identifier) == fold(plain.identifier)
+    assert len(other.query.words) == len(plain.query.words)
+    assert plain.authors or plain.identifier
+
+
+@pytest.mark.parametrize("author", ["Zoë", "Weiß", "Ann"])
+def test_name_of_an_author_is_matched_in_every_form_of_the_file(author: str) -> None:
+    for form in (str, *FORMS.values()):
+        assert read_hints(parse_query(f"what did {author} say"), names_of_authors([form(author)])).authors
+
+
+@pytest.mark.parametrize("question", ["Will it rain", "WILL IT RAIN", "will will", "WHERE IS MARK"])
+def test_common_word_in_capitals_is_no_name(question: str) -> None:
+    assert not read_hints(parse_query(question), names_of_authors(["Will", "Mark"])).authors
 
 
 def test_question_about_a_time_is_recognised() -> None:
