@@ -39,6 +39,7 @@ from ctxfs.services.curation import CuratedTree
 from ctxfs.services.elicitation import Elicitation
 from ctxfs.services.erasure import DerivedErasure
 from ctxfs.services.extraction import Extraction
+from ctxfs.services.importing import Imports
 from ctxfs.services.memory_episodes import TOOL as EPISODES_TOOL
 from ctxfs.services.memory_episodes import MemoryEpisodes
 from ctxfs.services.metadata import Metadata
@@ -120,6 +121,7 @@ class App:
         )
         self.scope = CallerScope(self.policy, self.owners, self.archive, str(layout.deliveries))
         self.records = Records(layout, self.history, self.audit, self.archive, self.policy)
+        self.imports = Imports(layout, self.history, self.records)
 
     def _open_search(self) -> None:
         supersedes = Supersedes(self.settings_file, self.archive.reader, self.policy)

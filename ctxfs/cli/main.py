@@ -64,6 +64,7 @@ _GROUPS = {
         "policy": "policy",
         "token": "credentials",
         "record": "history",
+        "import": "imports:import_transcripts",
         "history": "history",
         "capture": "capture",
         "mcp": "mcp",

@@ -3,12 +3,20 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from ctxfs.cli.output import count_noun
 from ctxfs.index.indexer_status import IndexerState, parse_indexer_status
@@ -40,6 +48,27 @@ def counted(items: Sequence[Item], task: str) -> Iterator[Item]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield from progress.track(items, description=task)
+
+
+@contextlib.contextmanager
+def byte_bar(total_bytes: int, task: str) -> Iterator[Callable[[int], None]]:
+    """Yield a function that takes numbers of read bytes, and show them: a bar, in a pipe a line every five seconds."""
+    if sys.stderr.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
+            number = progress.add_task(task, total=total_bytes or None)
+            yield lambda count: progress.advance(number, count)
+        return
+    done, last_line_at = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, last_line_at
+        done += count
+        if time.monotonic() - last_line_at > _LINE_INTERVAL_SECONDS:
+            last_line_at = time.monotonic()
+            print(f"{task}: {done >> 20} of {total_bytes >> 20} MiB", file=sys.stderr)
+
+    yield advance
 
 
 class IndexBar:

@@ -12,6 +12,7 @@ from ctxfs.daemon.api import (
     contexts,
     credentials,
     events,
+    imports,
     remotes,
     search,
     sessions,
@@ -29,7 +30,7 @@ from ctxfs.vfs.caller_context import acting
 from ctxfs.vfs.session import Session
 
 METHODS: Mapping[str, Method[App, Session]] = declared_methods(
-    capture, contexts, credentials, events, remotes, search, sessions, skills, store, tools, tree, versions
+    capture, contexts, credentials, events, imports, remotes, search, sessions, skills, store, tools, tree, versions
 )
 
 

@@ -16,19 +16,19 @@ from ctxfs.model.path import Path
 
 STORE_METHODS = frozenset(
     "add_remote apply approve_tool audit begin_call blame call_state call_tool calls cancel_call commit content_of "
-    "context curate decide decide_policy delete_snapshot diff evaluate_response find forget forget_history glob grep "
-    "history issue_token kept_call list log metadata mountpoints pack_history policy pull push read read_extracted read_labelled "
-    "recall record redo remotes remove_remote restore restore_from reviews revoke_token search session_day session_names "
-    "session_records sessions show skill skills snapshot snapshots "
-    "stat status tokens tool tool_difference tool_digest tools trust_remote trusted_remotes undo unrecorded upkeep "
-    "verify_context verify_history wait_call whoami write_episodes".split()
+    "context curate decide decide_policy delete_snapshot diff evaluate_response find forget forget_history glob "
+    "grep history import_messages import_state issue_token kept_call list log metadata mountpoints pack_history "
+    "policy pull push read read_extracted read_labelled recall record redo remotes remove_remote restore "
+    "restore_from reviews revoke_token search session_day session_names session_records sessions show skill skills "
+    "snapshot snapshots stat status tokens tool tool_difference tool_digest tools trust_remote trusted_remotes undo "
+    "unrecorded upkeep verify_context verify_history wait_call whoami write_episodes".split()
 )
 METHODS_OF_THE_DAEMON = frozenset(
     "add add_server join mount mounted ping reindex remove remove_server stop synced unmount watch".split()
 )
 CHECKED_BY_METHOD = frozenset(
     "ping join synced watch mounted content_of stat list read read_extracted read_labelled apply metadata search find grep glob "
-    "context evaluate_response verify_context curate recall record history whoami skills skill tools tool "
+    "context evaluate_response verify_context curate recall record import_messages import_state history whoami skills skill tools tool "
     "session_day session_names session_records sessions unrecorded call_tool begin_call wait_call call_state cancel_call "
     "calls kept_call".split()
 )

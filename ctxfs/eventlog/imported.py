@@ -1,0 +1,201 @@
+"""The identities of imported messages in the event log: a derived database, so that a second import adds nothing.
+
+A record of an import has the member `import_id` directly after `principal`, 32 hexadecimal digits. Before each use the
+database is compared with the files of the log: it reads appended records, and a replaced file again. Identities are
+those of one principal, so that no principal learns of the imports of another one.
+
+A session with erased records has the time of the erasure: older messages are not imported again.
+"""
+
+import gzip
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as HostPath
+from typing import Any
+
+from ctxfs.eventlog.chain import Link
+from ctxfs.eventlog.log import SUFFIX, EventLog
+from ctxfs.store.derived_db import DerivedDatabase, open_derived
+
+IMPORT_ID = "import_id"
+DATABASE_NAME = "imports.db"
+_VERSION = 1
+_COMPRESSED = f"{SUFFIX}.gz"
+_SCHEMA = """
+CREATE TABLE known (key BLOB PRIMARY KEY, file INTEGER) WITHOUT ROWID;
+CREATE TABLE files (number INTEGER PRIMARY KEY, name TEXT UNIQUE, session TEXT, inode INTEGER, offset INTEGER, tail BLOB);
+CREATE INDEX session_files ON files (session);
+CREATE TABLE erased (session TEXT PRIMARY KEY, at TEXT) WITHOUT ROWID
+"""
+# Anchored at the begin of the line: no member within the text or the data of a record can match.
+_RECORD = re.compile(
+    rb'\{"seq": \d+, "at": "[^"\\]*", "session": "[^"\\]*", "principal": "([^"\\]*)", "import_id": "([0-9a-f]{32})"'
+)
+_TOMBSTONE = re.compile(
+    rb'\{"seq": \d+, "prev": "[0-9a-f]*", "body_sha256": "[0-9a-f]*", "hash": "[0-9a-f]*", "forgotten": \{"at": "([^"\\]*)"'
+)
+_KEY_BYTES = 16
+_TAIL_BYTES = 80  # contains the hash of the last record
+
+
+@dataclass(frozen=True, slots=True)
+class _LogFile:
+    """A file of the log, its name `<day>/<session>.jsonl` with its suffix, and its state."""
+
+    name: str
+    path: str
+    inode: int
+    size: int
+
+    @property
+    def session(self) -> str:
+        return self.name.rpartition("/")[2].removesuffix(".gz").removesuffix(SUFFIX)
+
+    @property
+    def is_compressed(self) -> bool:
+        return self.name.endswith(_COMPRESSED)
+
+
+class ImportedMessages(DerivedDatabase):
+    """The database of one store. Methods block; one thread at a time, but several processes may use the store."""
+
+    def __init__(self, log: EventLog, history: HostPath, derived: HostPath) -> None:
+        """Open the database in the folder `derived`, for the log in the folder `history`."""
+        self._log = log
+        self._history = history
+        self._last_link: Link | None = None
+        self._db = open_derived(derived / DATABASE_NAME, _SCHEMA, _VERSION)
+
+    def find_known(self, principal: str, ids: Sequence[bytes]) -> list[bool]:
+        """Return for each identity whether the log has a record of it by this principal."""
+        with self.transaction():
+            self._follow_log()
+            return self._find_known(principal, ids)
+
+    def erased_at(self, session: str) -> str:
+        """Return the time of the last erasure of records of a session; empty for none."""
+        with self.transaction():
+            self._follow_log()
+            row = self._db.execute("SELECT at FROM erased WHERE session = ?", (session,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def records_of(self, session: str) -> list[dict[str, Any]]:
+        """Return all records of a session, oldest first."""
+        with self.transaction():
+            self._follow_log()
+            rows = self._db.execute("SELECT name FROM files WHERE session = ?", (session,)).fetchall()
+        days = sorted({str(name).partition("/")[0] for (name,) in rows})
+        return [record for day in days for record in self._log.records(day, session)]
+
+    def append(self, session: str, principal: str, bodies: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Append the records of an import by a principal that the log does not have yet; return their numbers.
+
+        The transaction excludes other imports, so that two at once add each message once.
+        """
+        with self.transaction():
+            self._follow_log()
+            unique = {str(body[IMPORT_ID]): body for body in reversed(bodies)}
+            ids = [bytes.fromhex(name) for name in unique]
+            known = self._find_known(principal, ids)
+            new = [body for body, is_known in zip(unique.values(), known, strict=True) if not is_known][::-1]
+            if not new:
+                return []
+            lines = [
+                {"principal": principal, IMPORT_ID: body[IMPORT_ID]}
+                | {name: value for name, value in body.items() if name not in ("principal", IMPORT_ID)}
+                for body in new
+            ]
+            numbers = self._log.append(session, lines, durable=True)
+            self._follow_append(session, numbers)
+        return numbers
+
+    def _find_known(self, principal: str, ids: Sequence[bytes]) -> list[bool]:
+        query = "SELECT 1 FROM known WHERE key = ?"
+        return [self._db.execute(query, (_make_key(principal, name),)).fetchone() is not None for name in ids]
+
+    def _follow_log(self) -> None:
+        """Read the changes of the log since the last call, of any process."""
+        link = self._log.head_nowait()
+        if link is not None and link == self._last_link:
+            return
+        states = {row[0]: row[1:] for row in self._db.execute("SELECT name, number, inode, offset, tail FROM files")}
+        for day in self._log.days():
+            for file in self._list_files(day):
+                self._follow_file(file, states.pop(file.name, None))
+        for number, *_ in states.values():
+            self._remove_file(number)
+        self._last_link = link
+
+    def _follow_append(self, session: str, numbers: Sequence[int]) -> None:
+        """Read the records that this object has appended, and no other file if no other process has appended."""
+        link, last = self._log.head_nowait(), self._last_link or Link()
+        if link is None or link.seq != numbers[-1] or numbers[0] != last.seq + 1:
+            self._follow_log()
+            return
+        day = self._log.days()[-1]
+        path = self._history / day / f"{session}{SUFFIX}"
+        status = path.stat()
+        file = _LogFile(f"{day}/{path.name}", str(path), status.st_ino, status.st_size)
+        query = "SELECT number, inode, offset, tail FROM files WHERE name = ?"
+        self._follow_file(file, self._db.execute(query, (file.name,)).fetchone())
+        self._last_link = link
+
+    def _list_files(self, day: str) -> Iterator[_LogFile]:
+        with os.scandir(self._history / day) as entries:
+            for entry in entries:
+                if entry.name.endswith((SUFFIX, _COMPRESSED)) and entry.is_file(follow_symlinks=False):
+                    status = entry.stat(follow_symlinks=False)
+                    yield _LogFile(f"{day}/{entry.name}", entry.path, status.st_ino, status.st_size)
+
+    def _follow_file(self, file: _LogFile, state: Any) -> None:
+        number, inode, offset, tail = state or (None, 0, 0, b"")
+        if (inode, offset) == (file.inode, file.size):
+            return
+        if number is not None and (inode != file.inode or not _continues(file, offset, tail)):
+            self._remove_file(number)
+            number, offset, tail = None, 0, b""
+        if number is None:
+            query = "INSERT INTO files (name, session, inode, offset, tail) VALUES (?, ?, 0, 0, '')"
+            self._db.execute(query, (file.name, file.session))
+            number = int(self._db.execute("SELECT number FROM files WHERE name = ?", (file.name,)).fetchone()[0])
+        self._read_records(file, number, offset, tail)
+
+    def _read_records(self, file: _LogFile, number: int, offset: int, tail: bytes) -> None:
+        rows, erased_at = list[tuple[bytes, int]](), ""
+        with gzip.open(file.path) if file.is_compressed else open(file.path, "rb") as opened:
+            opened.seek(offset)
+            for line in opened:
+                if not line.endswith(b"\n"):  # another process appends at this moment
+                    break
+                offset += len(line)
+                tail = line[-_TAIL_BYTES:]
+                if match := _RECORD.match(line):
+                    rows.append((_make_key(match[1].decode(), bytes.fromhex(match[2].decode())), number))
+                elif match := _TOMBSTONE.match(line):
+                    erased_at = max(erased_at, match[1].decode())
+        self._db.executemany("INSERT OR IGNORE INTO known VALUES (?, ?)", rows)
+        if erased_at:
+            query = "INSERT INTO erased VALUES (?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)"
+            self._db.execute(query, (file.session, erased_at))
+        state = (file.inode, file.size if file.is_compressed else offset, tail, number)
+        self._db.execute("UPDATE files SET inode = ?, offset = ?, tail = ? WHERE number = ?", state)
+
+    def _remove_file(self, number: int) -> None:
+        self._db.execute("DELETE FROM known WHERE file = ?", (number,))
+        self._db.execute("DELETE FROM files WHERE number = ?", (number,))
+
+
+def _make_key(principal: str, name: bytes) -> bytes:
+    return hashlib.blake2b(name, key=hashlib.sha256(principal.encode()).digest(), digest_size=_KEY_BYTES).digest()
+
+
+def _continues(file: _LogFile, offset: int, tail: bytes) -> bool:
+    """Return True if the file is longer than before, and its earlier end is the same."""
+    if file.is_compressed or offset > file.size:
+        return False
+    with open(file.path, "rb") as opened:
+        opened.seek(offset - len(tail))
+        return opened.read(len(tail)) == tail

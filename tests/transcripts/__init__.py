@@ -1,0 +1,1 @@
+"""Tests of transcripts of other clients, and of their import."""
