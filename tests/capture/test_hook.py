@@ -118,6 +118,7 @@ def test_bad_input_is_no_answer_and_no_failure(store: Path, name: str, event: st
         ["capture", "hook", "prompt", "--client"],
         ["capture", "hook", "prompt", "--unknown", "--recall=x"],
         ["--store", "/nowhere/at/all", "capture", "hook", "prompt", "--client", "codex"],
+        ["--store=/nowhere/at/all", "capture", "hook", "prompt", "--client", "codex"],
     ],
 )
 def test_bad_arguments_are_no_failure(arguments: list[str], layout: Layout) -> None:

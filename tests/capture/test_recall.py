@@ -12,7 +12,7 @@ from ctxfs.capture.client_hooks import HOOK_CLIENTS, HookCommand
 from ctxfs.context.build.tokens import open_tokenizer
 from ctxfs.context.delivery.recall import PREAMBLE, plain_query
 from ctxfs.index.query import parse_query
-from ctxfs.rpc.client import NoDaemon
+from ctxfs.rpc.client import Client, NoDaemon
 from ctxfs.store.layout import Layout
 from tests.capture.clients import EVENTS
 from tests.capture.test_hook import PROGRAM
@@ -47,11 +47,18 @@ def is_served(live: Live) -> bool:
 
 
 def ask(
-    live: Live, client: str, session: str, prompt: str, tokens: int = 1000, event: str = "prompt", **members: Any
+    live: Live,
+    client: str,
+    session: str,
+    prompt: str,
+    tokens: int = 1000,
+    event: str = "prompt",
+    principal: str = "",
+    **members: Any,
 ) -> str:
     """Send an event as the client does; return stdout."""
     payload = {**EVENTS[client][event], "session_id": session, "conversation_id": session, "prompt": prompt, **members}
-    command = HookCommand(PROGRAM, str(live.store), client, recall=tokens).line(event)
+    command = HookCommand(PROGRAM, str(live.store), client, principal, tokens).line(event)
     done = subprocess.run(["sh", "-c", command], input=json.dumps(payload), capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -119,6 +126,19 @@ def test_answer_keeps_to_its_tokens(served: Live) -> None:
     long_prompt = f"{QUESTION} {'and then some other words ' * 2000}"
     output = ask(served, "codex", "long", long_prompt, 300)
     assert not output or count(context_in(output, "UserPromptSubmit")) <= 300
+
+
+def test_agent_recalls_only_what_it_may_read(served: Live) -> None:
+    client = Client(served.store / "run", timeout=10)
+    text = b"# Vault\n\nThe kookaburra vault opens with the seventh key.\n"
+    client.call("apply", change=["mkdir", "memory/bob"])
+    client.call("apply", change=["mkdir", "memory/bob/fact"])
+    client.call("apply", change=["put", "memory/bob/fact/vault.md", text])
+    client.close()
+    prompt = "Which key opens the kookaburra vault?"
+    eventually("a person recalls it", lambda: "seventh" in ask(served, "codex", "mine", prompt))
+    assert "seventh" in ask(served, "codex", "bob", prompt, principal="agent:bob")
+    assert ask(served, "codex", "alice", prompt, principal="agent:alice") == ""
 
 
 def test_cursor_takes_no_context_at_a_prompt(served: Live) -> None:
