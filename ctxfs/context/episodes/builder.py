@@ -14,7 +14,7 @@ from typing import Any
 from ctxfs.context.build.secrets import withhold_secrets
 from ctxfs.context.build.sentences import sentences
 from ctxfs.context.episodes.excerpts import Excerpt, Excerpts, TouchedFiles, paths_in
-from ctxfs.context.episodes.sentence_rules import is_decision, is_open, is_question, may_have_decision
+from ctxfs.context.episodes.sentence_rules import decisions_in, is_open, is_question
 from ctxfs.context.episodes.tool_outcomes import ToolOutcomes, arguments_of, is_failure
 from ctxfs.eventlog.chain import FORGOTTEN
 from ctxfs.eventlog.record_text import Message, message_of
@@ -128,10 +128,8 @@ class EpisodeBuilder:
             self._add_input(cite, message.speaker, text)
         elif message.kind in _ANSWERS:
             self.waiting.clear()
-        if may_have_decision(text):
-            for sentence in sentences(withhold_secrets(text)[0]):
-                if is_decision(sentence.text):
-                    self.decisions.add(Excerpt(cite, message.speaker, clip(sentence.text)))
+        for sentence in decisions_in(text):
+            self.decisions.add(Excerpt(cite, message.speaker, clip(sentence)))
         self._turns.append(_Turn(cite, message.speaker, text[-_TAIL_CHARS:]))
 
     def _examined_part(self, text: str) -> str:

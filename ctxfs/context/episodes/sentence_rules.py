@@ -6,6 +6,10 @@ and a question, a condition or a negation before the phrase excludes it. docs/hi
 
 import re
 import unicodedata
+from collections.abc import Iterator
+
+from ctxfs.context.build.secrets import withhold_secrets
+from ctxfs.context.build.sentences import sentences
 
 _MAX_SENTENCE_CHARS = 600
 _VERBS = (
@@ -75,16 +79,20 @@ def is_question(sentence: str) -> bool:
     return bool(_QUESTION.search(sentence[:_MAX_SENTENCE_CHARS]))
 
 
-def may_have_decision(text: str) -> bool:
-    """Return False for a text without any phrase of decision; fast."""
+def decisions_in(text: str) -> Iterator[str]:
+    """Yield the sentences of a text that are decisions, without secrets. Fast for a text without any."""
     folded = " ".join(text.casefold().split())
-    return any(stem in folded for stem in _STEMS)
+    stems = [stem for stem in _STEMS if stem in folded]
+    for sentence in sentences(withhold_secrets(text)[0]) if stems else ():
+        lower_case = sentence.text.casefold()
+        if any(stem in lower_case for stem in stems) and is_decision(sentence.text):
+            yield sentence.text
 
 
 def is_decision(sentence: str) -> bool:
     """Return True for a sentence with a phrase of decision, unless it is a question, a condition or negated before it."""
     text = unicodedata.normalize("NFC", sentence[:_MAX_SENTENCE_CHARS])
-    if not may_have_decision(text) or is_question(text):
+    if is_question(text):
         return False
     match = _DECISIONS.search(text)
     if match is None or _HEDGES.search(text, 0, match.start()) is not None:
