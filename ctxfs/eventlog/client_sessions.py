@@ -62,19 +62,23 @@ def message_key(record: Mapping[str, Any]) -> MessageKey | None:
     return MessageKey(client_name(client), session, message) if client and message else None
 
 
+def matched_text(record: Mapping[str, Any]) -> str:
+    """Return the text by which a captured record and a message are matched: the id of a call for the records of tools."""
+    call, text = record.get("call"), record.get("text")
+    if str(record.get("kind", "")).startswith("tool_"):
+        return f"call {call}" if isinstance(call, str) and call else ""
+    return text if isinstance(text, str) else ""
+
+
 class CapturedMessages:
     """The captured messages of one session, by which an import leaves out messages that are in the log already."""
 
-    def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Take the captured ones of the records of a session."""
-        self._counts = Counter(
-            _message_digest(str(record.get("kind", "")), record["text"])
-            for record in records
-            if record.get("origin") == CAPTURE_ORIGIN and isinstance(record.get("text"), str)
-        )
+    def __init__(self, messages: Iterable[tuple[str, str]]) -> None:
+        """Take the kind and the text (`matched_text`) of each captured record of a session."""
+        self._counts = Counter(_message_digest(kind, text) for kind, text in messages if text)
 
     def take(self, kind: str, text: str) -> bool:
-        """Return True if a captured message has this kind and text; each captured message counts once."""
+        """Return True if a captured message has this kind and text (`matched_text`); each one counts once."""
         digest = _message_digest(kind, text)
         if not self._counts[digest]:
             return False

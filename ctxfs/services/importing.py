@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ctxfs.eventlog.client_sessions import CAPTURE_ORIGIN
+from ctxfs.eventlog.client_sessions import CAPTURE_ORIGIN, matched_text
 from ctxfs.eventlog.imported import DATABASE_NAME, IMPORT_ID, ImportedMessages
 from ctxfs.eventlog.log import EventLog
 from ctxfs.eventlog.record_schema import make_record_body
@@ -59,7 +59,7 @@ class Imports:
                 database.find_known(name, ids),
                 database.erased_at(session),
                 [
-                    (str(record.get("kind", "")), str(record.get("text", "")))
+                    (str(record.get("kind", "")), matched_text(record))
                     for record in captured
                     if (record.get("origin") == CAPTURE_ORIGIN or (with_inputs and record.get("kind") == "input"))
                     and (principal.is_person or record.get("principal") == name)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ctxfs.eventlog.client_sessions import CAPTURE_ORIGIN, CapturedMessages, session_of_client
+from ctxfs.eventlog.client_sessions import CapturedMessages, matched_text, session_of_client
 from ctxfs.model.path import printable_text
 from ctxfs.transcripts.cleaning import MAX_RESULT_CHARS, MAX_TEXT_CHARS, Cleaned, clean_data, clean_text
 from ctxfs.transcripts.gemini import HASH_PREFIX
@@ -210,15 +210,14 @@ class Importer:
         known = {wanted[position] for position in state.known} | (self._seen & set(wanted))
         begun = self._sessions.get(session)
         if begun is None:
-            messages = [{"kind": kind, "text": text, "origin": CAPTURE_ORIGIN} for kind, text in state.captured]
-            begun = self._sessions[session] = _Session(CapturedMessages(messages), state.erased_at)
+            begun = self._sessions[session] = _Session(CapturedMessages(state.captured), state.erased_at)
         records = []
         for candidate in candidates:
             if self._is_new(candidate, begun, known):
                 text, data = candidate.content or self._clean(candidate.message)
                 if not text.strip() and data is None and candidate.message.kind != "tool_call":
                     self.report.left_out.add("texts that are private as a whole")
-                elif begun.captured.take(candidate.message.kind, text):
+                elif begun.captured.take(candidate.message.kind, _matched_text(candidate.message, text)):
                     self.report.captured += 1
                 else:
                     records.append(_make_record(candidate, text, data, origin))
@@ -245,6 +244,10 @@ class Importer:
             return False
         known.add(own)
         return True
+
+
+def _matched_text(message: Message, text: str) -> str:
+    return matched_text({"kind": message.kind, "call": message.call, "text": text})
 
 
 def _make_record(candidate: _Candidate, text: str, data: Any, origin: str) -> dict[str, Any]:

@@ -4,7 +4,14 @@ import time
 
 import pytest
 
-from ctxfs.eventlog.client_sessions import CapturedMessages, MessageKey, client_name, message_key, session_of_client
+from ctxfs.eventlog.client_sessions import (
+    CapturedMessages,
+    MessageKey,
+    client_name,
+    matched_text,
+    message_key,
+    session_of_client,
+)
 from ctxfs.eventlog.log import is_session
 from ctxfs.eventlog.private_text import strip_private, strip_private_values
 
@@ -81,12 +88,16 @@ def test_message_is_identified_by_client_session_and_id() -> None:
 
 
 def test_captured_messages_are_taken_once_each() -> None:
-    def record(kind: str, text: str, origin: str = "capture") -> dict[str, str]:
-        return {"client": "codex", "client_session": "s", "kind": kind, "text": text, "origin": origin}
-
-    captured = CapturedMessages([record("input", "go on"), record("input", "go on\n"), record("input", "x", "import")])
+    captured = CapturedMessages([("input", "go on"), ("input", "go on\n"), ("tool_call", "")])
     assert captured.take("input", " go  on <private>and hide this</private>")
     assert not captured.take("output", "go on")
-    assert not captured.take("input", "x")
+    assert not captured.take("tool_call", ""), "a record without a text matches nothing"
     assert captured.take("input", "go on")
     assert not captured.take("input", "go on"), "the client was told three times to go on, and capture recorded two"
+
+
+def test_calls_of_tools_are_matched_by_their_id() -> None:
+    assert matched_text({"kind": "input", "text": "x", "call": "c"}) == "x"
+    assert matched_text({"kind": "tool_result", "text": "x", "call": "c"}) == "call c"
+    assert matched_text({"kind": "tool_result", "text": "x"}) == ""
+    assert matched_text({"kind": "output", "data": {}}) == ""

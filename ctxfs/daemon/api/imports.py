@@ -33,6 +33,8 @@ async def _state(app: App, caller: Session, params: ImportStateParams) -> Any:
     """Return `known`, `erased_at` and `captured` of `SessionState`, with `known` as the positions in `ids`."""
     if not all(isinstance(name, bytes) for name in params.ids):
         raise invalid("ids", "a list of bytes is needed")
+    if params.with_captured:
+        await app.capture.collect()
     state = await blocking(
         lambda: app.imports.state(
             caller.principal,
