@@ -1,12 +1,13 @@
 """Share of a context that is not text of its sources, and share of it that is from the right files.
 
-`python -m benchmarks.overhead [--questions FILE.tsv --folder DIR] [--locomo DIR] [--keep DIR] [--words]`
+`python -m benchmarks.overhead [--questions FILE.tsv --folder DIR] [--locomo DIR] [--keep DIR] [--words] [--answers]`
 
 Collections: the documentation of this project, whose headings are the questions; with --questions, the files below
 --folder (FILE.tsv has a question, a tab, and the files that answer it, by their paths in --folder, on each line; the
 default folder is Python's own library); with --locomo, the first conversation of LoCoMo. Tokens are counted by the
 built-in bound. Overhead is 1 less the tokens of the pieces' texts as a share of those of the context: headers,
-citations, fences, headings. A heading that the text of a piece contains is text.
+citations, fences, headings. A heading that the text of a piece contains is text. With --answers, the responses of
+`ctx_search` are measured instead: their tokens, and the share that is not text of their passages.
 """
 
 import argparse
@@ -28,11 +29,13 @@ from benchmarks.locomo import questions_of, write_conversation
 from ctxfs.context.build.request import make_request
 from ctxfs.context.build.tokens import open_tokenizer
 from ctxfs.daemon.session import LocalSession
+from ctxfs.mcp_server.search_answers import DEFAULT_HITS, format_answer
 from ctxfs.store.layout import find_store
 
 BUDGETS = (500, 2000, 8000)
 Questions = Sequence[tuple[str, frozenset[str]]]
 _EXCLUDED = frozenset(("test", "tests", "site-packages", "dist-packages", "idlelib", "lib2to3", "__pycache__"))
+_PLACE = re.compile(r"\S.*:\d+(-\d+)?( |$)")
 _HEADING = re.compile(r"^##+ (.+)$", re.MULTILINE)
 
 
@@ -106,6 +109,30 @@ def measure(store: Path, name: str, questions: Questions) -> None:
     session.close()
 
 
+def measure_answers(store: Path, name: str, questions: Questions) -> None:
+    """Print a row for the responses of `ctx_search` to the questions."""
+    session = LocalSession(find_store(str(store)))
+    session.catch_up_once()
+    count = open_tokenizer("bound").count
+    tokens, texts, hits, found = 0, 0, 0, 0
+    for question, files in questions:
+        answer = session.call("search", question=question, limit=DEFAULT_HITS + 1, labels=True)
+        response = format_answer(answer, 0, None)
+        lines = response.split("\n")
+        places = [line for line in lines if _PLACE.match(line)]
+        passages = [line for line in lines if not _PLACE.match(line) and not line.startswith(("answer: ", "[more: "))]
+        paths = [place.split(" ")[0].rpartition(":")[0] for place in places]
+        # Parts have more tokens than the whole by the bound, which rounds up.
+        tokens, texts, hits = tokens + count(response), texts + count("\n".join(passages)), hits + len(paths)
+        found += not files.isdisjoint(path.removeprefix(f"knowledge/{name}/") for path in paths)
+    size = len(questions)
+    print(
+        f"| {name} | {1 - texts / tokens:.3f} | {found / size:.3f} | {tokens / size:.0f} | {hits / size:.1f} |",
+        flush=True,
+    )
+    session.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     library = Path(os.path.realpath(sysconfig.get_path("stdlib")))
@@ -113,6 +140,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=library, help="the files that --questions is about")
     parser.add_argument("--locomo", type=Path, help="the folder of locomo10.json")
     parser.add_argument("--keep", type=Path, help="keep the stores here, and use those that are there")
+    parser.add_argument("--answers", action="store_true", help="measure responses of ctx_search instead of contexts")
     parser.add_argument("--words", action="store_true", help="without the embedding model")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ctxfs-overhead-") as scratch:
@@ -123,10 +151,17 @@ def main() -> None:
             collections["locomo"] = locomo_collection(root, arguments.locomo)
         if arguments.questions:
             collections["library"] = questions_collection(root, arguments.folder, arguments.questions)
-        print("| collection | budget | overhead | texts of right files | with a right file | tokens | pieces | time |")
-        print("|---|---|---|---|---|---|---|---|")
+        if arguments.answers:
+            print("| collection | overhead | with a right file | tokens | passages |")
+            print("|---|---|---|---|---|")
+        else:
+            print(
+                "| collection | budget | overhead | texts of right files | with a right file | tokens | pieces | time |"
+            )
+            print("|---|---|---|---|---|---|---|---|")
         for name, (folder, questions) in collections.items():
-            measure(make_store(root / name, {name: folder}, meaning=not arguments.words), name, questions)
+            store = make_store(root / name, {name: folder}, meaning=not arguments.words)
+            (measure_answers if arguments.answers else measure)(store, name, questions)
 
 
 if __name__ == "__main__":

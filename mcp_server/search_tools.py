@@ -9,6 +9,7 @@ from typing import Any
 from mcp.types import TextContent
 
 from ctxfs.eventlog.record_marks import RECORD_LABEL, is_record_path
+from ctxfs.mcp_server.search_answers import DEFAULT_HITS, format_answer
 from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.mcp_server.tool_registry import ADDS, READS, Answer, Call, Entry, text
 from ctxfs.mcp_server.tree_ops import apply, read
@@ -17,76 +18,38 @@ from ctxfs.model.change import MakeDir, Put
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
 
-_DEFAULT_HITS = 20
+_DEFAULT_LINES = 20
 _MAX_HITS = 200
 _HANDLE = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _MAX_LINE_CHARS = 400
-_MAX_UNKNOWN_HITS = 3  # shown of an unknown answer, because a few such verdicts are wrong
 _DEFAULT_BUDGET_TOKENS = 4000  # default for the check of the request here
 
 
 async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
     kind, query = arguments.get("kind", "semantic"), arguments["query"]
-    limit, start = arguments.get("limit", _DEFAULT_HITS), int(arguments.get("cursor", "0") or 0)
+    limit, start = arguments.get("limit"), int(arguments.get("cursor", "0") or 0)
     below = str(parse_path(arguments.get("below", "")))
-    count = start + limit + 1
-    notes: list[str] = []
-    verdict: list[str] = []
     if kind == "semantic":
+        count = start + (limit or DEFAULT_HITS) + 1
         results = await call.tree.call("search", question=query, below=below, limit=count, labels=True)
-        notes = [f"note: {one_line(note)}" for note in (*results["notes"], *results["remarks"])]
-        if not results["hits"] and not results["complete"]:
-            notes.append("nothing found so far: the search is incomplete")
-        answer, hits = results["answer"], results["hits"]
-        if answer["verdict"] == "unknown":
-            hits = hits[:_MAX_UNKNOWN_HITS]
-            notes.append(_format_unknown(answer, bool(hits)))
-        else:
-            verdict = [_format_verdict(answer)]
-        lines = [(str(hit["path"]), _format_hit(hit)) for hit in hits]
-    elif kind == "grep":
-        results = await call.tree.call("grep", pattern=query, below=below, limit=count, ignore_case=False, labels=True)
-        notes = [f"note: {one_line(fault)}" for fault in results["faults"]]
+        return format_answer(results, start, limit)
+    end = start + (limit or _DEFAULT_LINES)
+    if kind == "grep":
+        results = await call.tree.call(
+            "grep", pattern=query, below=below, limit=end + 1, ignore_case=False, labels=True
+        )
+        labels = results["labels"]
         lines = [
-            (
-                path,
-                f"{printable_path(Path.parse(path))}:{number}:{_mark_of(path)} {one_line(line[:_MAX_LINE_CHARS])}",
-            )
+            f"{printable_path(Path.parse(path))}:{number}:{_mark_of(path)} {one_line(line[:_MAX_LINE_CHARS])}"
+            + (f"  {labels[path]}" if path in labels and not is_record_path(path) else "")
             for path, number, line in results["lines"]
         ]
     else:
-        results = await call.tree.call("glob", pattern=query, below=below, limit=count)
-        notes, paths = [f"note: {one_line(fault)}" for fault in results["faults"]], results["paths"]
-        page = [printable_path(Path.parse(path)) for path in paths[start : start + limit]]
-        return _format_page(notes, page, start + limit if len(paths) > start + limit else 0)
-    labels = results["labels"]
-    page = [
-        f"{line}  {labels[path]}" if path in labels and not is_record_path(path) else line
-        for path, line in lines[start : start + limit]
-    ]
-    return _format_page(notes, [*page, *verdict], start + limit if len(lines) > start + limit else 0)
-
-
-def _format_verdict(answer: Mapping[str, Any]) -> str:
-    p = "" if answer["p"] is None else f" (p {answer['p']:.2f})"
-    return f"answer: {answer['verdict']}{p}"
-
-
-def _format_unknown(answer: Mapping[str, Any], has_hits: bool) -> str:
-    nearest = "; the nearest, which probably do not answer:" if has_hits else ""
-    return f"{_format_verdict(answer)}: nothing found that answers this{nearest}"
-
-
-def _format_page(notes: Sequence[str], page: Sequence[str], cursor: int) -> str:
-    more = [f"[more: cursor={cursor}]"] if cursor else []
-    return "\n".join([*notes, *page, *more]) if page or notes else "nothing found"
-
-
-def _format_hit(hit: Mapping[str, Any]) -> str:
-    date = f" {hit['date']}" if hit["date"] and is_record_path(hit["path"]) else ""
-    return (
-        f"{one_line(hit['path'])}:{hit['first']}-{hit['last']}{date}{_mark_of(hit['path'])}  {one_line(hit['snippet'])}"
-    )
+        results = await call.tree.call("glob", pattern=query, below=below, limit=end + 1)
+        lines = [printable_path(Path.parse(path)) for path in results["paths"]]
+    notes = [f"note: {one_line(fault)}" for fault in results["faults"]]
+    more = [f"[more: cursor={end}]"] if len(lines) > end else []
+    return "\n".join([*notes, *lines[start:end], *more]) or "nothing found"
 
 
 def _mark_of(path: str) -> str:
@@ -178,8 +141,9 @@ def tools() -> Sequence[Entry]:
     return (
         Entry(
             "ctx_search",
-            'semantic: a question; best units first, with path and lines. Operators: "a phrase" +must -not kind: path: author: '
-            "since:7d mode:words|meaning|exact. grep: lines that match a regular expression. glob: paths, such as knowledge/**/*.md.",
+            "semantic: a question; the best passages, each below path:first-last, the lines that ctx_read can continue. "
+            'Operators: "a phrase" +must -not kind: path: author: since:7d mode:words|meaning|exact. '
+            "grep: lines that match a regular expression. glob: paths, such as knowledge/**/*.md.",
             READS,
             _search,
             {

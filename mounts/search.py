@@ -21,6 +21,7 @@ from ctxfs.context.build.request import Request, check_budget
 from ctxfs.eventlog.record_marks import RECORD_NOTICE, is_record_path
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.results import Generation, Hit, SearchResults
+from ctxfs.index.search.snippets import line_snippet, question_words
 from ctxfs.model.change import Change, MakeDir, Remove
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
@@ -331,15 +332,16 @@ def render_results(answer: SearchResults) -> bytes:
         "question": printable(answer.query.text),
         "hits": len(answer.hits),
     }
-    lines = [json.dumps(head, ensure_ascii=False)]
+    lines, terms = [json.dumps(head, ensure_ascii=False)], question_words(answer.query)
     lines += [
-        json.dumps({"rank": rank, **hit_record(hit)}, ensure_ascii=False) for rank, hit in enumerate(answer.hits, 1)
+        json.dumps({"rank": rank, **hit_record(hit, terms)}, ensure_ascii=False)
+        for rank, hit in enumerate(answer.hits, 1)
     ]
     return ("\n".join(lines) + "\n").encode()
 
 
-def hit_record(hit: Hit) -> dict[str, object]:
-    """Return a hit as plain values; `shares` add up to the score."""
+def hit_record(hit: Hit, terms: Sequence[str]) -> dict[str, object]:
+    """Return a hit as plain values; `shares` add up to the score, `terms` are the words to show in the snippet."""
     chunk = hit.chunk
     return {
         "path": printable(chunk.path),
@@ -356,5 +358,5 @@ def hit_record(hit: Hit) -> dict[str, object]:
         "relevant": hit.is_relevant,
         "why": hit.why,
         **({"record": RECORD_NOTICE} if is_record_path(chunk.path) else {}),
-        "snippet": printable(" ".join(chunk.text[:480].split())[:160]),
+        "snippet": printable(line_snippet(chunk.text, terms)),
     }

@@ -1,7 +1,6 @@
 """Output of hits: paths, one line for each, or passages with the matched words, as wide as the terminal."""
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 import click
 
 from ctxfs.cli.output import print_line
-from ctxfs.index.query import parse_query
+from ctxfs.index.search.snippets import find_matches, fit_line, select_lines
 from ctxfs.model.path import one_line
 
 FORMATS = ("text", "path", "line", "json")
@@ -22,63 +21,6 @@ _MAX_SHOWN_LINES = 3
 _INDENT = 5
 _PLAIN_WIDTH = 160  # columns of a line that is not for a terminal
 _MIN_WIDTH = 20
-_MIN_STEM = 4
-_WORD = re.compile(r"\w+")
-_COMMON_WORDS = frozenset(
-    "a an and are as at be by do does for from how i in is it of on or our that the this to was we what when where which "
-    "who why will with you".split()
-)
-
-
-def question_words(question: str) -> list[str]:
-    """Return the words of a question that its hits are searched for, without those that most texts contain."""
-    query = parse_query(question)
-    words = _WORD.findall(" ".join((*query.words, *query.phrases, *query.must)).casefold())
-    return [word for word in dict.fromkeys(words) if word not in _COMMON_WORDS] or list(dict.fromkeys(words))
-
-
-def matches_word(word: str, term: str) -> bool:
-    """Return True if two words are equal or forms of each other, such as `rotate` and `rotating`."""
-    if word == term:
-        return True
-    short, long = sorted((word, term), key=len)
-    if len(long) - len(short) <= 2 and len(short) >= _MIN_STEM - 1 and long.startswith(short):
-        return True
-    shared = next((n for n, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
-    return shared >= max(_MIN_STEM, len(short) - 2, len(long) - 4)
-
-
-def find_matches(line: str, terms: Sequence[str]) -> list[tuple[int, int]]:
-    """Return (start, end) of the words of a line that match a term."""
-    return [
-        match.span()
-        for match in _WORD.finditer(line)
-        if any(matches_word(word, term) for word in (match[0].casefold(),) for term in terms)
-    ]
-
-
-def select_lines(text: str, terms: Sequence[str], limit: int = _MAX_SHOWN_LINES) -> tuple[int, list[str]]:
-    """Return (index of the first line, lines): the run of lines that contains the most of the terms."""
-    lines = text.split("\n")
-    words = [{word.casefold() for word in _WORD.findall(line)} for line in lines]
-    terms_of = [{term for term in terms if any(matches_word(word, term) for word in bag)} for bag in words]
-    best, best_worth = 0, 0
-    for start in range(len(lines)):
-        worth = 2 * len(set().union(*terms_of[start : start + limit])) + bool(terms_of[start])
-        if worth > best_worth and lines[start].strip():
-            best, best_worth = start, worth
-    best = best or next((index for index, line in enumerate(lines) if line.strip()), 0)
-    return best, lines[best : best + limit]
-
-
-def fit_line(line: str, terms: Sequence[str], width: int) -> str:
-    """Return as much of a line as a width allows, around its first match."""
-    if len(line) <= width:
-        return line
-    first = next((start for start, _ in find_matches(line, terms)), 0)
-    start = 0 if first < width * 2 // 3 else first - width // 3
-    cut = ("…" if start else "") + line[start:]
-    return cut if len(cut) <= width else cut[: width - 1] + "…"
 
 
 def highlight(line: str, terms: Sequence[str]) -> str:
@@ -98,7 +40,7 @@ def show_hit(rank: int, hit: Mapping[str, Any], path: str, terms: Sequence[str])
     print_line(f"{path}:{hit['first']}-{hit['last']}", fg="cyan", nl=False)
     print_line(f"  {hit['score']:.2f}{details}")
     width = max(_MIN_WIDTH, _line_width() - _INDENT)
-    _, lines = select_lines(hit["text"].expandtabs(4), terms)
+    _, lines = select_lines(hit["text"].expandtabs(4), terms, _MAX_SHOWN_LINES)
     for line in textwrap.dedent("\n".join(lines)).rstrip().split("\n"):
         click.echo(" " * _INDENT + highlight(fit_line(line.rstrip(), terms, width), terms))
 

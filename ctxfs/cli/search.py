@@ -5,7 +5,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from ctxfs.cli.hit_output import FORMATS, host_path, paged, print_plain, question_words, show_hit
+from ctxfs.cli.hit_output import FORMATS, host_path, paged, print_plain, show_hit
 from ctxfs.cli.options import aliased_option, below_option, json_option, limit_option
 from ctxfs.cli.output import print_json, print_line, warn, write_bytes
 from ctxfs.daemon.session import session
@@ -73,7 +73,7 @@ def search(
     with session(store) as opened:
         answer = opened.call("search", question=question, below=below, limit=limit)
         sources = opened.call("status")["sources"] if real_paths else []
-    paths, terms = [host_path(hit["path"], sources) for hit in answer["hits"]], question_words(question)
+    paths, terms = [host_path(hit["path"], sources) for hit in answer["hits"]], answer["terms"]
     for note in (*answer["notes"], *answer["remarks"]):
         warn(note)
     is_unknown = answer["answer"]["verdict"] == "unknown"

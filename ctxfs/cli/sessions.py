@@ -10,7 +10,7 @@ import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.groups import suggestion
-from ctxfs.cli.hit_output import paged, question_words, show_hit
+from ctxfs.cli.hit_output import paged, show_hit
 from ctxfs.cli.options import json_option, limit_option, principal_option
 from ctxfs.cli.output import print_json, print_line, warn, write_bytes
 from ctxfs.cli.search import read_question
@@ -95,10 +95,9 @@ def search_records(store: str | None, words: tuple[str, ...], limit: int, no_pag
     if as_json:
         print_json(answer)
     else:
-        terms = question_words(question)
         with paged(not no_pager and bool(answer["hits"])):
             for rank, hit in enumerate(answer["hits"], 1):
-                show_hit(rank, hit, hit["path"], terms)
+                show_hit(rank, hit, hit["path"], answer["terms"])
     if not answer["hits"] or answer["answer"]["verdict"] == "unknown":
         if not as_json:
             warn(

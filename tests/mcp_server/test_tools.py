@@ -186,13 +186,18 @@ def test_edits_are_unique_exact_and_shown_before_they_are_made(ask: Ask, refuse:
 
 
 def test_files_are_found_by_meaning_by_lines_and_by_name(ask: Ask) -> None:
-    assert "knowledge/handbook/rotation.md:5-7" in ask("ctx_search", query="how often are keys changed")
+    answer = ask("ctx_search", query="how often are keys changed")
+    assert answer.startswith("answer: ")
+    assert "rotation.md:5-7\n## Rotating keys\n" in answer
+    path, lines = next(line for line in answer.splitlines() if line.startswith("knowledge/")).split(":")
+    first, last = map(int, lines.split("-"))
+    assert ask("ctx_read", path=path, offset=first, limit=last - first + 1).splitlines()[0] in answer
     assert ask("ctx_search", kind="grep", query="pipe.?line").startswith("knowledge/handbook/deploy.md:3: ")
     assert ask("ctx_search", kind="glob", query="*.py") == "knowledge/handbook/src/retry.py"
     assert ask("ctx_search", kind="glob", query="*.zzz") == "nothing found"
     first = ask("ctx_search", query="keys", limit=1).splitlines()
     assert first[-1] == "[more: cursor=1]"
-    assert ask("ctx_search", query="keys", limit=1, cursor="1").splitlines()[0] != first[0]
+    assert ask("ctx_search", query="keys", limit=1, cursor="1").splitlines()[0] != first[1]
 
 
 def test_context_has_a_handle_and_reports_new_pieces(ask: Ask, served: Live) -> None:

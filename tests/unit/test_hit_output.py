@@ -1,16 +1,9 @@
 import pytest
 
-from ctxfs.cli.hit_output import (
-    find_matches,
-    fit_line,
-    highlight,
-    host_path,
-    matches_word,
-    print_plain,
-    question_words,
-    select_lines,
-)
+from ctxfs.cli.hit_output import highlight, host_path, print_plain
 from ctxfs.cli.output import count_noun
+from ctxfs.index.query import parse_query
+from ctxfs.index.search.snippets import find_matches, fit_line, matches_word, question_words, select_lines
 
 CODE = "def open_all(paths):\n    for path in paths:\n        with open(path) as file:\n            rotate(file)\n    return None"
 
@@ -27,9 +20,9 @@ def test_forms_of_a_word_match(word: str, term: str, is_match: bool) -> None:
 
 
 def test_snippet_shows_the_lines_with_the_words_and_their_indentation() -> None:
-    index, lines = select_lines(CODE, question_words("how do we rotate a file"), 2)
+    index, lines = select_lines(CODE, question_words(parse_query("how do we rotate a file")), 2)
     assert (index, lines) == (2, ["        with open(path) as file:", "            rotate(file)"])
-    assert select_lines("\n\nfirst\nsecond", ["absent"]) == (2, ["first", "second"])
+    assert select_lines("\n\nfirst\nsecond", ["absent"], 3) == (2, ["first", "second"])
 
 
 def test_long_line_is_cut_around_its_match() -> None:

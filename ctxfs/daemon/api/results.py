@@ -30,7 +30,10 @@ def as_plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult(Result):
-    """Hits, with the verdict, notes on unsearched parts and the labels of the files that have one."""
+    """Hits, with the verdict, notes on unsearched parts and the labels of the files that have one.
+
+    `terms` are the words to look for in the texts of the hits, in lower case.
+    """
 
     notes: list[str]
     remarks: list[str]
@@ -38,6 +41,7 @@ class SearchResult(Result):
     answer: dict[str, object]
     hits: list[dict[str, object]]
     labels: dict[str, str]
+    terms: list[str]
 
 
 @dataclass(frozen=True, slots=True)

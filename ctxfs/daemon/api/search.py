@@ -8,6 +8,7 @@ from ctxfs.daemon.api.labels import labels_of
 from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, method
 from ctxfs.daemon.api.results import GlobPaths, GrepLines, SearchResult
 from ctxfs.index.search.grep import Matcher
+from ctxfs.index.search.snippets import question_words
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.mounts.search import hit_record
@@ -78,13 +79,15 @@ async def _search(app: App, caller: Session, params: SearchParams) -> SearchResu
         raise invalid(params.question[:80], "the question has no words to look for")
     hits = answer.hits[:limit]
     labels = await labels_of(app, (hit.chunk.path for hit in hits)) if params.labels else {}
+    terms = question_words(answer.query)
     return SearchResult(
         notes=list(answer.notes),
         remarks=list(answer.remarks),
         complete=answer.is_complete,
         answer=answer.answer.as_record(),
-        hits=[{**hit_record(hit), "text": printable(hit.chunk.text)} for hit in hits],
+        hits=[{**hit_record(hit, terms), "text": printable(hit.chunk.text)} for hit in hits],
         labels={printable(path): label for path, label in labels.items()},
+        terms=terms,
     )
 
 
