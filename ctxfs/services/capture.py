@@ -39,6 +39,10 @@ class Capture:
             await self._recall.end_window(window.session)
         return collected.records
 
+    async def end_session(self, session: str) -> None:
+        """Drop the windows of a session that is erased."""
+        await self._recall.end_window(session)
+
     async def run(self) -> None:
         """Collect events soon after they are captured, and remove unused windows once a day, forever."""
         expired_at = -_DAY_SECONDS

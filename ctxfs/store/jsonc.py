@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 _BLANKS = re.compile(r"(?:[ \t\r\n\ufeff]++|//[^\r\n]*+|/\*(?:[^*]|\*(?!/))*+\*/)*+")
 _LINE_REST = re.compile(r"[ \t]*+,?[ \t]*+(?://[^\r\n]*+|/\*(?:[^*\r\n]|\*(?!/))*+\*/[ \t]*+)?(?=[\r\n]|\Z)")
+_COMMENT = re.compile(r"//[^\r\n]*+|/\*(?:[^*]|\*(?!/))*+\*/")
+_REST_OF_LINE = re.compile(r"[ \t]*+(?=[\r\n]|\Z)")
 _DECODER = json.JSONDecoder()
 _MAX_DEPTH = 100
 _DEFAULT_INDENT = "  "
@@ -176,8 +178,20 @@ def remove_item(text: str, node: Node, index: int) -> str:
     blanks = len(text[:start]) - len(text[:start].rstrip(" \t\r\n"))
     if start - blanks == node.start + 1 and blanks and _skip_spaces(text, end) == node.end - 1:
         end = node.end - 1  # an emptied container is closed on the line that opened it
+    elif _ends_in_line_comment(text[node.items[index - 1].end if index else node.start + 1 : start - blanks]):
+        rest = end if comma < 0 else comma + 1
+        if _REST_OF_LINE.match(text, rest) is None:
+            blanks = 0  # the rest of the line would continue the comment
     edits.append(Edit(start - blanks, end, ""))
     return apply_edits(text, edits)
+
+
+def _ends_in_line_comment(gap: str) -> bool:
+    """Return True if the blanks and comments between two values end with a comment up to the end of its line."""
+    last = None
+    for match in _COMMENT.finditer(gap):
+        last = match
+    return last is not None and last.end() == len(gap) and last[0].startswith("//")
 
 
 def _skip_spaces(text: str, position: int) -> int:

@@ -96,6 +96,15 @@ def test_compaction_begins_a_new_window(served: Live) -> None:
     assert "ninety days" in ask(served, "claude-code", "compacted", QUESTION)
 
 
+def test_erased_session_leaves_no_window(served: Live) -> None:
+    assert "ninety days" in ask(served, "claude-code", "erased", QUESTION)
+    windows = served.store / "deliveries" / "recall-claude-code-erased"
+    assert windows.exists()
+    eventually("it is recorded", lambda: QUESTION in served.run("history", "show", "--json"))
+    served.run("history", "forget", "claude-code-erased", "--yes")
+    assert not windows.exists()
+
+
 def test_changed_source_is_recalled_again(served: Live) -> None:
     file = served.corpus / "till.md"
     file.write_text("# Tills\n\nThe zebrafinch till listens on port 9144.\n")

@@ -148,6 +148,7 @@ async def _forget(app: App, caller: Session, params: ForgetHistoryParams) -> Any
     The episodes go first: after a kill the request can be repeated.
     """
     await app.capture.collect()
+    await app.capture.end_session(params.session)
     for path in await app.memory_episodes.paths_of(params.session):
         await in_turn(app.archive.erasure.erase, path, "", caller.actor)
     app.episodes.evict()
