@@ -38,6 +38,15 @@ def test_default_folder_is_that_of_the_client(bare: Live, tmp_path: Path, monkey
         assert f"{added} messages added" in bare.run("import", client)
 
 
+def test_person_gives_the_records_to_an_agent(bare: Live, tmp_path: Path) -> None:
+    folder = samples.claude_project(tmp_path)
+    bare.run("import", "claude-code", str(folder), "--principal", "agent:coder")
+    records = json.loads(bare.run("import", "claude-code", str(folder), "--principal", "agent:coder", "--json"))
+    assert (records["added"], records["already_there"]) == (0, 6)
+    (file,) = (bare.store / "history").glob("2*/*.jsonl")
+    assert {json.loads(line)["principal"] for line in file.read_text().splitlines()} == {"agent:coder"}
+
+
 def test_exit_codes_of_an_import(bare: Live, tmp_path: Path) -> None:
     folder = samples.claude_project(tmp_path)
     os.mkfifo(folder / "projects" / "pipe.jsonl")

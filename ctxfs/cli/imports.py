@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ctxfs.cli.options import json_option
+from ctxfs.cli.options import json_option, principal_option
 from ctxfs.cli.output import count_noun, print_json, print_line, warn
 from ctxfs.daemon.session import StoreSession
 from ctxfs.daemon.session import session as opened_session
@@ -51,12 +51,13 @@ class _StoreTarget:
 @click.option("--since", default="", metavar="TIME", help="Oldest time: an age such as 7d, or a date")
 @click.option("--project", default="", metavar="DIR", type=click.Path(), help="Limit to a folder that was worked in")
 @click.option("--map", "pairs", multiple=True, metavar="MEMBER=PATH", help="Member of JSON lines, such as text=content")
+@principal_option("Principal of the records, such as agent:ada [default: you]", default="")
 @click.option("--dry-run", is_flag=True, help="Count, and add nothing")
 @json_option()
 @click.pass_obj
 def import_transcripts(
-    store: str | None, client: str, source: str, since: str, project: str, pairs: tuple[str, ...], dry_run: bool,
-    as_json: bool,
+    store: str | None, client: str, source: str, since: str, project: str, pairs: tuple[str, ...], principal: str,
+    dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Import transcripts into the history
 
@@ -71,7 +72,7 @@ def import_transcripts(
             f"name its folder or file: ctxfs import {client} PATH",
             EXIT_NOTHING_FOUND,
         )
-    report = _import_all(store, choice, sources)
+    report = _import_all(store, principal, choice, sources)
     report.faults[:0] = faults
     if as_json:
         print_json(_as_plain(report, links, dry_run))
@@ -81,10 +82,12 @@ def import_transcripts(
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
-def _import_all(store: str | None, choice: Choice, sources: Sequence[Source]) -> Report:
+def _import_all(store: str | None, principal: str, choice: Choice, sources: Sequence[Source]) -> Report:
     from ctxfs.cli.progress import byte_bar
 
     with opened_session(store) as opened:
+        if principal:
+            opened.call("join", principal=principal, tool="import")
         importer = Importer(_StoreTarget(opened), choice)
         with byte_bar(sum(source.size for source in sources), "import") as progress:
             for transcript in sources:

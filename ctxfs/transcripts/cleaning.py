@@ -22,8 +22,8 @@ _MAX_INTEGER = 1 << 63  # of the wire
 _SAMPLE_CHARS = 4096
 _MAX_BINARY_SHARE = 0.05
 _CONTROL = re.compile("[\x00-\x06\x0e-\x1a\x1c-\x1f\ufffd]")
-# One long run, possessive and bounded below, so that matching is linear.
-_BASE64 = re.compile(r"(?:data:([\w/+.-]{1,80});base64,)?[A-Za-z0-9+/_-]{2048,}+={0,2}")
+# One long run that begins at its first character, possessive, so that matching is linear.
+_BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])(?:data:([\w/+.-]{1,80});base64,)?[A-Za-z0-9+/_-]{2048,}+={0,2}")
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ Each batch is in the log before the next one is read. So an import that ends ear
 import errno
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ctxfs.eventlog.client_sessions import CapturedMessages, matched_text, session_of_client
@@ -23,7 +23,8 @@ _BATCH_MESSAGES = 512
 _BATCH_CHARS = 4 << 20
 _MAX_LABEL_CHARS = 500
 _MAX_FAULTS = 1000
-_LABELS = ("speaker", "tool", "call", "message_id", "project", "agent", "title")
+_MAX_CALLS = 100_000
+_LABELS = ("speaker", "model", "tool", "call", "message_id", "project", "agent", "title")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ class Importer:
         self._sessions: dict[str, _Session] = {}
         self._seen: set[bytes] = set()  # identities of a dry run
         self._complete: set[tuple[str, str]] = set()  # sessions with complete transcripts
+        self._tools: dict[str, str] = {}  # call → tool, in one transcript
         self._batch: list[_Candidate] = []
         self._chars = 0
 
@@ -123,6 +125,7 @@ class Importer:
         parser = source.make_parser(self.report.left_out)
         identities = Identities()
         self._sessions.clear()
+        self._tools.clear()
         changed_at = parse_said_at(source.changed_at)
         self.report.files += 1
         origin = f"import:{source.name}"
@@ -157,6 +160,7 @@ class Importer:
 
     def _add(self, message: Message, identities: Identities, changed_at: str, origin: str) -> None:
         self.report.messages += 1
+        message = self._name_tool(message)
         content: tuple[str, Any] | None = None
 
         def describe() -> str:
@@ -181,6 +185,14 @@ class Importer:
         self._chars += len(message.text)
         if len(self._batch) >= _BATCH_MESSAGES or self._chars >= _BATCH_CHARS:
             self._flush(origin)
+
+    def _name_tool(self, message: Message) -> Message:
+        """Return a result of a tool with the name of the tool, which clients give with the call only."""
+        if message.kind == "tool_call" and message.call and len(self._tools) < _MAX_CALLS:
+            self._tools[message.call] = message.tool
+        if message.kind == "tool_result" and not message.tool:
+            return replace(message, tool=self._tools.get(message.call, ""))
+        return message
 
     def _clean(self, message: Message) -> tuple[str, Any]:
         limit = MAX_RESULT_CHARS if message.kind == "tool_result" else MAX_TEXT_CHARS
@@ -220,7 +232,7 @@ class Importer:
                 elif begun.captured.take(candidate.message.kind, _matched_text(candidate.message, text)):
                     self.report.captured += 1
                 else:
-                    records.append(_make_record(candidate, text, data, origin))
+                    records.append(self._make_record(candidate, text, data, origin))
         self.report.sessions.add(session)
         if self._choice.is_dry_run:
             self._seen.update(bytes.fromhex(record["import_id"]) for record in records)
@@ -229,6 +241,21 @@ class Importer:
             added = self._target.append(session, records)
             self.report.added += added
             self.report.already_there += len(records) - added
+
+    def _make_record(self, candidate: _Candidate, text: str, data: Any, origin: str) -> dict[str, Any]:
+        message = candidate.message
+        record: dict[str, Any] = {"import_id": candidate.identity.own.hex(), "kind": message.kind}
+        if text or data is None:
+            record["text"] = text
+        if data is not None:
+            record["data"] = data
+        labels = {name: self._clean_label(getattr(message, name)) for name in _LABELS}
+        record |= {name: value for name, value in {"said_at": message.said_at, **labels}.items() if value}
+        session = printable_text(message.client_session)
+        return {**record, "client": message.client, "client_session": session, "origin": self._clean_label(origin)}
+
+    def _clean_label(self, text: str) -> str:
+        return clean_text(text[:_MAX_LABEL_CHARS], _MAX_LABEL_CHARS, self.report.cleaned) if text else ""
 
     def _is_new(self, candidate: _Candidate, begun: _Session, known: set[bytes]) -> bool:
         """Return True for a message that is to be added; count the others."""
@@ -248,24 +275,6 @@ class Importer:
 
 def _matched_text(message: Message, text: str) -> str:
     return matched_text({"kind": message.kind, "call": message.call, "text": text})
-
-
-def _make_record(candidate: _Candidate, text: str, data: Any, origin: str) -> dict[str, Any]:
-    message = candidate.message
-    record: dict[str, Any] = {"import_id": candidate.identity.own.hex(), "kind": message.kind}
-    if text or data is None:
-        record["text"] = text
-    if data is not None:
-        record["data"] = data
-    members = {"said_at": message.said_at, "model": _label(message.model)}
-    members |= {name: _label(getattr(message, name)) for name in _LABELS}
-    record |= {name: value for name, value in members.items() if value}
-    session = printable_text(message.client_session)
-    return {**record, "client": message.client, "client_session": session, "origin": _label(origin)}
-
-
-def _label(text: str) -> str:
-    return printable_text(text[:_MAX_LABEL_CHARS]) if text else ""
 
 
 def _append_bounded(items: list[Any], item: Any) -> None:

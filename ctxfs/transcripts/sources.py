@@ -120,10 +120,18 @@ class Folder:
 
 
 def default_folder(client: str) -> str:
-    """Return the folder in which a client keeps its data."""
-    variables = {"claude-code": "CLAUDE_CONFIG_DIR", "codex": "CODEX_HOME", "gemini": "GEMINI_DIR"}
-    names = {"claude-code": ".claude", "codex": ".codex", "gemini": ".gemini"}
-    return os.environ.get(variables[client]) or os.path.join(os.path.expanduser("~"), names[client])
+    """Return the folder in which a client keeps its data, also if it does not exist."""
+    home = os.path.expanduser("~")
+    match client:
+        case "claude-code":
+            configured = os.environ.get("CLAUDE_CONFIG_DIR")
+            other = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "claude")
+            folders = [configured] if configured else [os.path.join(home, ".claude"), other]
+            return next((name for name in folders if os.path.isdir(os.path.join(name, "projects"))), folders[0])
+        case "codex":
+            return os.environ.get("CODEX_HOME") or os.path.join(home, ".codex")
+        case _:
+            return os.path.join(os.environ.get("GEMINI_CLI_HOME") or home, ".gemini")
 
 
 def list_transcripts(client: str, folder: str) -> Folder:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxfs.transcripts.archive import list_exports
-from ctxfs.transcripts.cleaning import MAX_RESULT_CHARS
+from ctxfs.transcripts.cleaning import MAX_RESULT_CHARS, Cleaned, clean_text
 from ctxfs.transcripts.json_files import read_elements, read_lines
 from ctxfs.transcripts.long_strings import MAX_STRING_CHARS, JsonReader, measure_text
 from ctxfs.transcripts.message import LeftOut, parse_said_at
@@ -167,6 +168,20 @@ def test_private_parts_are_never_recorded(store: Store, tmp_path: Path) -> None:
     assert store.texts()[0] == "before  after"
     database = b"".join(file.read_bytes() for file in store.layout.index.glob("imports.db*"))
     assert hashlib.sha256(b"4711").digest() not in database
+
+
+def test_names_are_cleaned_as_texts_are(store: Store, tmp_path: Path) -> None:
+    conversation = samples.chatgpt_conversation() | {"title": "key ghp_" + "a1B2" * 9 + " <private>4711</private>"}
+    store.add("chatgpt", write_zip(tmp_path / "export.zip", {"conversations.json": [conversation]}))
+    assert {record["title"] for record in store.records()} == {"key ⟨GitHub Token withheld⟩ "}
+
+
+def test_text_of_short_runs_is_cleaned_in_linear_time() -> None:
+    cleaned = Cleaned()
+    for text in (("a" * 2047 + " ") * 100, "data:" * 50_000, ("data:image/png;base64," + "a" * 2000) * 100):
+        start = time.process_time()
+        clean_text(text, MAX_RESULT_CHARS, cleaned)
+        assert time.process_time() - start < 1.0
 
 
 def test_binary_content_becomes_a_mark(store: Store, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_claude_code_session_is_imported_with_its_members(store: Store, tmp_path
     assert question["at"] > question["said_at"], "the time of the import is kept beside the time of saying"
     assert answer["model"] == {"name": "claude-sonnet"}
     assert (call["tool"], call["call"], result["call"]) == ("Read", "toolu_1", "toolu_1")
+    assert result["tool"] == "Read"
     assert report.left_out.numbers == {
         "type 'summary'": 1,
         "type 'file-history-snapshot'": 1,
