@@ -33,7 +33,10 @@ _MIN_TOKENS = 60  # below that no piece fits beside the preamble
 _MAX_WINDOW_PIECES = 2000
 _MAX_QUERY_CHARS = 2000
 _AREAS = tuple(Path((name,)) for name in ("knowledge", "memory", "pad", "history"))
-_MIN_OTHER_PROBABILITY = 0.1  # of a record, beside messages of the session itself
+# Of the best piece of an answer, of its other pieces, and of pieces of a weak answer. A prompt is not always a question:
+# over this project's documentation, answers to questions begin with pieces of 0.14 to 0.91, and those to "ok do it" or
+# "fix the failing test" with 0.004 and 0.012.
+_MIN_BEST_PROBABILITY, _MIN_OTHER_PROBABILITY, _MIN_SURE_PROBABILITY = 0.05, 0.02, 0.1
 _TASK_PREFIX = "recall-"
 _EXPIRE_DAYS = 30
 _DAY_NS = 86_400 * 10**9
@@ -83,8 +86,7 @@ class Recall:
         async with self._lock:
             window = await self._read_window(request.session, principal)
             pieces = [piece for area in _AREAS for piece in await self._find(query, area, request)]
-            pieces.sort(key=lambda piece: -(piece.p or 0.0))
-            text, pieces = await blocking(_render, _new_pieces(pieces, window), request.tokens)
+            text, pieces = await blocking(_render, _new_pieces(_likely_pieces(pieces), window), request.tokens)
             if not pieces:
                 return ""
             held = (*window.held, *(DeliveredPiece(piece, 1.0) for piece in pieces))[-_MAX_WINDOW_PIECES:]
@@ -98,8 +100,9 @@ class Recall:
     async def _find(self, query: str, area: Path, request: RecallRequest) -> list[Piece]:
         """Return the pieces of an area that answer; none if it does not exist for the principal, or answers nothing.
 
-        Each area has a verdict of its own. The messages of the session, which the model has in its own context, answer
-        its prompts best: of the other records then, only those count that probably help by themselves.
+        Each area has a verdict of its own. Of a weak answer, only pieces count that probably help by themselves. The
+        same holds beside messages of the session, which the model has in its own context, and which answer its prompts
+        best.
         """
         budget = request.tokens + await _title_tokens(query)
         try:
@@ -109,9 +112,9 @@ class Recall:
         if context.answer.verdict is Verdict.UNKNOWN:
             return []
         others = [piece for piece in context.plan.chosen if not _is_of_session(piece, request.session)]
-        if len(others) == len(context.plan.chosen):
+        if context.answer.verdict is Verdict.KNOWN and len(others) == len(context.plan.chosen):
             return others
-        return [piece for piece in others if (piece.p or 0.0) >= _MIN_OTHER_PROBABILITY]
+        return [piece for piece in others if _probability(piece) >= _MIN_SURE_PROBABILITY]
 
     async def end_window(self, session: str) -> None:
         """Drop the windows of a session: its client has compacted or cleared its context."""
@@ -140,6 +143,18 @@ def _task_of(session: str) -> str:
 async def _title_tokens(query: str) -> int:
     """Return the tokens of the query, which a context repeats as its title, and a recalled one does not."""
     return await blocking(lambda: open_tokenizer("bound").count(f"# {query}\n"))
+
+
+def _likely_pieces(pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces that may help, the best first; none if not even the best probably does, as for `ok, go on`."""
+    ordered = sorted(pieces, key=lambda piece: -_probability(piece))
+    if not ordered or _probability(ordered[0]) < _MIN_BEST_PROBABILITY:
+        return []
+    return [piece for piece in ordered if _probability(piece) >= _MIN_OTHER_PROBABILITY]
+
+
+def _probability(piece: Piece) -> float:
+    return 1.0 if piece.p is None else piece.p
 
 
 def _new_pieces(pieces: Sequence[Piece], window: Window) -> list[Piece]:
