@@ -162,8 +162,14 @@ def make_store(folder: Path, sources: dict[str, Path], *, meaning: bool = True, 
         for name, source in sources.items():
             options = [option for pattern in excludes for option in ("--exclude", pattern)]
             subprocess.run([*run, "add", str(source), "--name", name, *options], check=True, stdout=subprocess.DEVNULL)
-        subprocess.run([*run, "reindex"], check=True, stdout=subprocess.DEVNULL)
+        reindex(store)
     return store
+
+
+def reindex(store: Path) -> None:
+    """Bring the index of a store up to date, with vectors."""
+    command = [sys.executable, "-m", "ctxfs", "--store", str(store), "reindex"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def show(title: str, outcomes: list[Outcome]) -> None:

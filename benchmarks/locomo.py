@@ -1,11 +1,12 @@
 """Retrieval in long dialogues: LoCoMo (Maharana et al. 2024).
 
-`python -m benchmarks.locomo --data DIR [--one] [--repaired] [--fit] [--form lines|wrapped|markdown|records]`
+`python -m benchmarks.locomo --data DIR [--one] [--repaired] [--fit] [--form lines|wrapped|markdown|records|history]`
 
 DIR contains locomo10.json and, for --repaired, errors.json (corrected citations). Each session of a conversation
 becomes a text file, one turn a line under its date, in a folder that is added as a source. Questions of categories 1 to 4 run through
 the same session as `ctxfs search` and `ctxfs context`. One store for each conversation, or one for all with --one.
---form: other forms of the same turns: several lines each, `**Name:**` in Markdown, or JSON lines.
+--form: other forms of the same turns: several lines each, `**Name:**` in Markdown, JSON lines, or records of the event
+log, each session of the conversation as a session of the log.
 
 The weights of dialogues were fitted (--fit) on the conversations with an even position, so `odd` is the unseen half.
 Tokens are WordPiece (the embedding model's tokenizer.json), including headers and citations.
@@ -16,15 +17,17 @@ import json
 import re
 import tempfile
 import textwrap
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import make_store, show
+from benchmarks.harness import make_store, reindex, show
 from ctxfs.cli.evaluation import BUDGETS, measure
 from ctxfs.context.retrieval_metrics import Gold, parse_line_range
 from ctxfs.daemon.session import LocalSession
+from ctxfs.eventlog.log import EventLog
 from ctxfs.index.engines.model_files import default_model_folder
-from ctxfs.store.layout import find_store
+from ctxfs.store.layout import Layout, find_store
 
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}
 FORMS = {"lines": "txt", "wrapped": "txt", "markdown": "md", "records": "jsonl"}  # form → suffix of its files
@@ -64,6 +67,27 @@ def write_conversation(sample: dict[str, Any], folder: Path, form: str = "lines"
     return places
 
 
+def append_conversation(sample: dict[str, Any], log: EventLog) -> dict[str, str]:
+    """Append the sessions to an event log; return turn id → path:line below `history`."""
+    conversation, places = sample["conversation"], {}
+    days = {session: day for day in log.days() for session in log.sessions(day)}
+    for number in range(1, 100):
+        turns = conversation.get(f"session_{number}")
+        if not turns:
+            continue
+        said_at = datetime.strptime(conversation[f"session_{number}_date_time"], "%I:%M %p on %d %B, %Y")
+        session, records = f"{sample['sample_id']}-{number:02}", []
+        for line, turn in enumerate(turns, 1):
+            shared = f" [shares {turn['blip_caption']}]" if turn.get("blip_caption") else ""
+            text = f"{' '.join(turn['text'].split())}{shared}"
+            records.append({"kind": "note", "speaker": turn["speaker"], "text": text, "said_at": said_at.isoformat()})
+            day = days.get(session, datetime.now(UTC).date().isoformat())
+            places[turn["dia_id"]] = f"{day}/{session}.jsonl:{line}"
+        if session not in days:
+            log.append(session, records)
+    return places
+
+
 def questions_of(
     sample: dict[str, Any], index: int, places: dict[str, str], source: str, errors: dict[str, Any]
 ) -> list[Gold]:
@@ -82,7 +106,7 @@ def questions_of(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--form", choices=list(FORMS), default="lines")
+    parser.add_argument("--form", choices=[*FORMS, "history"], default="lines")
     parser.add_argument("--conversations", type=int, help="only so many of them")
     parser.add_argument("--one", action="store_true", help="one index over all conversations")
     parser.add_argument("--repaired", action="store_true", help="citations as errors.json corrects them")
@@ -96,13 +120,28 @@ def main() -> None:
         errors = {item["question_id"]: item for item in json.loads((arguments.data / "errors.json").read_text())}
     with tempfile.TemporaryDirectory(prefix="ctxfs-locomo-") as scratch:
         root = arguments.keep or Path(scratch)
-        sources, gold = {}, []
+        sources: dict[str, Path | None] = {}
+        gold: list[list[Gold]] = []
         for index, sample in enumerate(samples):
             name = sample["sample_id"]
+            if arguments.form == "history":
+                store = make_store(root / ("one" if arguments.one else name), {})
+                places = append_conversation(sample, EventLog(Layout(store).history))
+                gold.append(questions_of(sample, index, places, "history", errors))
+                sources[name] = None
+                continue
             places = write_conversation(sample, root / "corpus" / name, arguments.form)
             sources[name] = root / "corpus" / name
             gold.append(questions_of(sample, index, places, f"knowledge/{name}", errors))
-        groups = [(root / "one", sources)] if arguments.one else [(root / n, {n: s}) for n, s in sources.items()]
+        folders = {name: folder for name, folder in sources.items() if folder is not None}
+        names = ["one"] if arguments.one else sources
+        groups = [
+            (root / name, folders if arguments.one else {name: folders[name]} if name in folders else {})
+            for name in names
+        ]
+        if arguments.form == "history":
+            for name in names:
+                reindex(root / name / "store")
         sessions = [LocalSession(find_store(str(make_store(folder, folders)))) for folder, folders in groups]
         if arguments.one:
             # Over all conversations, without a hint which one is meant.

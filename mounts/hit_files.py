@@ -7,8 +7,10 @@ heading. The link to the whole file is in `files/`. A hit that is a directory (a
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from ctxfs.eventlog.record_marks import RECORD_LABEL, is_record_path
+from ctxfs.index.engines.catalog_schema import ChunkRow
 from ctxfs.index.search.results import Hit
 from ctxfs.model.path import Path, encode_name, lines_of, one_line, printable
 
@@ -28,15 +30,15 @@ class HitFile:
 
 
 def name_hits(hits: Sequence[Hit], limit: int) -> list[HitFile]:
-    """Return the best hit of each of the best `limit` files, in the order of the hits."""
-    best: dict[str, Hit] = {}
+    """Return the best hit of each of the best `limit` files and records, in the order of the hits."""
+    best: dict[tuple[str, int], Hit] = {}
     for hit in hits:
         if len(best) == limit:
             break
-        best.setdefault(hit.path, hit)
+        best.setdefault((hit.path, hit.chunk.first if is_record_path(hit.path) else 0), hit)
     width = max(2, len(str(len(best))))
-    names = _tell_apart(list(best))
-    return [_make_file(f"{rank:0{width}} ", names[path], hit) for rank, (path, hit) in enumerate(best.items(), 1)]
+    names = _tell_apart(list(dict.fromkeys(path for path, _ in best)))
+    return [_make_file(f"{rank:0{width}} ", names[hit.path], hit) for rank, hit in enumerate(best.values(), 1)]
 
 
 def find_hit(hits: Sequence[HitFile], name: str, *, is_link: bool = False) -> HitFile | None:
@@ -75,10 +77,16 @@ def _make_file(prefix: str, name: str, hit: Hit) -> HitFile:
     lines = str(chunk.first) if chunk.first == chunk.last else f"{chunk.first}-{chunk.last}"
     trail = f" {one_line(chunk.heading)}" if chunk.heading else ""
     is_record = is_record_path(chunk.path)
-    mark = f" {RECORD_LABEL}" if is_record else ""
+    mark = f" {_describe_record(chunk)} {RECORD_LABEL}" if is_record else ""
     passage = lines_of(chunk.text) if is_record else printable(chunk.text)
     text = f"{one_line(chunk.path)}:{lines}{trail}{mark}\n\n{passage}\n"
     return HitFile(file_name, link_name, target, text.encode("utf-8", "replace"))
+
+
+def _describe_record(chunk: ChunkRow) -> str:
+    """Return the time and the speaker of a record, as far as they are known."""
+    time = datetime.fromtimestamp(chunk.said, UTC).strftime("%Y-%m-%d %H:%M") if chunk.said is not None else ""
+    return " ".join(filter(None, (time, one_line(chunk.author))))
 
 
 def _cut_name(name: str, limit: int) -> str:

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Protocol
 
 from ctxfs.context.build.constructor import Context
@@ -358,5 +358,6 @@ def hit_record(hit: Hit, terms: Sequence[str]) -> dict[str, object]:
         "relevant": hit.is_relevant,
         "why": hit.why,
         **({"record": RECORD_NOTICE} if is_record_path(chunk.path) else {}),
+        **({"said": datetime.fromtimestamp(chunk.said, UTC).isoformat()} if chunk.said is not None else {}),
         "snippet": printable(line_snippet(chunk.text, terms)),
     }

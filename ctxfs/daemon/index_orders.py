@@ -9,14 +9,17 @@ from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 
 def roots_to_wire(roots: list[IndexedRoot]) -> list[Any]:
     """Return indexed roots as plain values."""
-    return [[root.prefix, root.root, list(root.exclude), root.gitignore, list(root.include)] for root in roots]
+    return [
+        [root.prefix, root.root, list(root.exclude), root.gitignore, list(root.include), root.holds_records]
+        for root in roots
+    ]
 
 
 def roots_from_wire(value: list[Any]) -> list[IndexedRoot]:
     """Return the indexed roots that `roots_to_wire` serialised."""
     return [
-        IndexedRoot(prefix, root, tuple(exclude), gitignore, tuple(include))
-        for prefix, root, exclude, gitignore, include in value
+        IndexedRoot(prefix, root, tuple(exclude), gitignore, tuple(include), holds_records)
+        for prefix, root, exclude, gitignore, include, holds_records in value
     ]
 
 

@@ -37,7 +37,7 @@ from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.registration import register_server, register_source, unregister_server
 from ctxfs.daemon.secret_scanner import SecretScanner
-from ctxfs.daemon.watch import Changes, Watcher, group_by_directory
+from ctxfs.daemon.watch import Changes, Watcher, group_by_directory, keep_sessions
 from ctxfs.eventlog.spool import AuditActor
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.fd_passing import FdSocket
@@ -370,25 +370,28 @@ class Daemon:
             await trio.sleep(_DAY_SECONDS)
 
     async def _watch_sources(self) -> None:
-        areas = [str(self._layout.tree / area) for area in AREAS]
-        roots = [root.root for root in self._app.sources.indexed_roots()]
-        await self._watcher.set_roots([*areas, *roots], self._app.sources.opaque)
+        folders = {str(self._layout.tree / area) for area in AREAS} | {
+            r.root for r in self._app.sources.indexed_roots()
+        }
+        await self._watcher.set_roots(folders, self._app.sources.opaque | {str(self._layout.audit)})
         self._app.daemon.progress.pop("watch", None)
         if self._watcher.faults:
             self._app.daemon.progress["watch"] = dict(self._watcher.faults)
 
     def _changed(self, changes: Changes) -> None:
-        pushed = [(root, group_by_directory(inside)) for root, inside in changes.items()]
+        roots = self._app.sources.indexed_roots()
+        logs = {root.root for root in roots if root.holds_records}
+        changes = {root: keep_sessions(inside) if root in logs else inside for root, inside in changes.items()}
+        pushed = [(root, group_by_directory(inside)) for root, inside in changes.items() if root not in logs]
         for peer in self._watchers:
             peer.push("changed", pushed)
         # The empty last part (a new directory) is for mounts only: the other receivers list a new directory themselves.
         shown = {root: {parts for parts in inside if not parts or parts[-1]} for root, inside in changes.items()}
         for area, paths in shown.items():
             self._versions.changed(area, paths)
-            if area in self._scanned_areas:
-                self._secrets.changed(self._scanned_areas[area], paths)
-        indexed = [(root, shown[root.root]) for root in self._app.sources.indexed_roots() if root.root in shown]
-        if indexed and self._nursery is not None:
+        for area in self._scanned_areas.keys() & shown.keys():
+            self._secrets.changed(self._scanned_areas[area], shown[area])
+        if self._nursery is not None and (indexed := [(r, shown[r.root]) for r in roots if shown.get(r.root)]):
             self._nursery.start_soon(self._indexing.changed, indexed)
 
     def _drop_peer(self, peer: Peer) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 import inotify_simple
 import trio
 
+from ctxfs.eventlog.log import is_day
 from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,11 @@ def group_by_directory(changes: Mapping[Parts, bool]) -> list[tuple[list[str], l
             return [([], [], [])]
         inside.setdefault(parts[:-1], ([], []))[is_deleted].append(parts[-1])
     return [(list(directory), *names) for directory, names in inside.items()]
+
+
+def keep_sessions(changes: Mapping[Parts, bool]) -> dict[Parts, bool]:
+    """Return the changes below an event log that concern a day or a session's file: its head changes with each append."""
+    return {parts: is_deleted for parts, is_deleted in changes.items() if not parts or is_day(parts[0])}
 
 
 class Watcher:

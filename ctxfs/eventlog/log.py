@@ -37,7 +37,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _LINK = re.compile(r"(\d{1,18}) ([0-9a-f]{64})")
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SUFFIX = ".jsonl"
-_COMPRESSED_SUFFIX = ".gz"
+COMPRESSED_SUFFIX = ".gz"
 _NO_PENDING = "-"
 
 
@@ -216,7 +216,7 @@ class EventLog:
                     continue
                 for file in sorted((self._folder / name).glob(f"*{SUFFIX}")):
                     replace_file(
-                        file.with_name(file.name + _COMPRESSED_SUFFIX), gzip.compress(file.read_bytes(), mtime=0)
+                        file.with_name(file.name + COMPRESSED_SUFFIX), gzip.compress(file.read_bytes(), mtime=0)
                     )
                     file.unlink()
                     packed += 1
@@ -227,7 +227,7 @@ class EventLog:
         if file.exists():
             replace_file(file, data)
         else:
-            replace_file(file.with_name(file.name + _COMPRESSED_SUFFIX), gzip.compress(data, mtime=0))
+            replace_file(file.with_name(file.name + COMPRESSED_SUFFIX), gzip.compress(data, mtime=0))
 
     # reading
 
@@ -244,7 +244,7 @@ class EventLog:
             names = os.listdir(self._folder / day)
         except FileNotFoundError:
             return []
-        plain = (name.removesuffix(_COMPRESSED_SUFFIX) for name in names if not name.startswith("."))
+        plain = (name.removesuffix(COMPRESSED_SUFFIX) for name in names if not name.startswith("."))
         return sorted({name.removesuffix(SUFFIX) for name in plain if name.endswith(SUFFIX)})
 
     def days_of(self, session: str) -> list[str]:
@@ -276,7 +276,7 @@ class EventLog:
             return gzip.decompress(self._compressed_file(day, session).read_bytes())
 
     def _compressed_file(self, day: str, session: str) -> HostPath:
-        file = self._folder / day / f"{session}{SUFFIX}{_COMPRESSED_SUFFIX}"
+        file = self._folder / day / f"{session}{SUFFIX}{COMPRESSED_SUFFIX}"
         if not file.exists():
             raise not_found(f"{day}/{session}{SUFFIX}")
         return file

@@ -1,8 +1,8 @@
 """The message in a record of the event log: its speaker, its time and its text. Pure.
 
-A message is what a person, an agent or a tool said. Records without a text have none: tombstones, and records of
-ctxfs's own actions (`ACTION_KINDS`). The time is that of saying (`said_at`), which differs from the time of the record
-(`at`) if the record was imported.
+A message is a text of a person, an agent or a tool. Records without a text have none: tombstones, and records of
+ctxfs's own actions (`ACTION_KINDS`). The time of a message (`said_at`) differs from that of its record
+(`at`) if it was imported.
 """
 
 import json
@@ -20,7 +20,7 @@ TOOL_KINDS = frozenset(("tool_call", "tool_result"))
 MAX_TEXT_CHARACTERS = 64_000
 MAX_TOOL_CHARACTERS = 16_000
 MAX_WHOLE_RECORD_BYTES = 1 << 20  # of a longer record, only the head is parsed
-_HEAD_BYTES = 1 << 18
+RECORD_HEAD_BYTES = 1 << 18
 _MAX_NAME_CHARACTERS = 80
 _SPEAKERS = {"input": "user", "output": "assistant", "reasoning": "assistant", **dict.fromkeys(TOOL_KINDS, "tool")}
 _CONTENT_MEMBERS = ("text", "data")
@@ -31,7 +31,7 @@ _STRING_HEAD = re.compile(r'(?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A text with its speaker and time of saying (None: unknown). `is_cut`: the record contains more text."""
+    """A text with its speaker and its time (None: unknown). `is_cut`: the record contains more text."""
 
     kind: str
     speaker: str
@@ -45,12 +45,15 @@ class Message:
         return self.kind in TOOL_KINDS
 
 
-def message_of(record: Mapping[str, Any]) -> Message | None:
-    """Return the message in a record; None if nothing was said in it."""
+def message_of(record: Mapping[str, Any], *, is_whole: bool = False) -> Message | None:
+    """Return the message in a record; None if it has no text. Its text is cut unless `is_whole`."""
     kind = record.get("kind", "note")
     if FORGOTTEN in record or not isinstance(kind, str) or kind in ACTION_KINDS:
         return None
-    text, is_cut = _text_of(record, kind)
+    text = _text_of(record, kind)
+    limit = len(text) if is_whole else MAX_TOOL_CHARACTERS if kind in TOOL_KINDS else MAX_TEXT_CHARACTERS
+    is_cut = len(text) > limit or _is_head(record)
+    text = printable_text(text[:limit])
     return Message(kind, speaker_of(record), said_at_of(record), text, is_cut) if text.strip() else None
 
 
@@ -58,13 +61,19 @@ def speaker_of(record: Mapping[str, Any]) -> str:
     """Return the name of the speaker: the member `speaker`, else the role by the kind, else the name of the principal."""
     name = record.get("speaker")
     if not isinstance(name, str) or not name.strip():
-        name = _SPEAKERS.get(str(record.get("kind", "note"))) or str(record.get("principal", "")).partition(":")[2]
+        kind = str(record.get("kind", "note"))
+        name = _SPEAKERS.get(kind) or str(record.get("principal", "")).partition(":")[2] or kind
     return one_line(name.strip()[:_MAX_NAME_CHARACTERS])
 
 
 def said_at_of(record: Mapping[str, Any]) -> datetime | None:
-    """Return the time of saying: `said_at`, else `at`. A time without an offset is UTC. None if neither is a time."""
+    """Return the time of the message: `said_at`, else `at`. A time without an offset is UTC. None if neither is a time."""
     return next((time for name in ("said_at", "at") if (time := _parse_time(record.get(name))) is not None), None)
+
+
+def recorded_at_of(record: Mapping[str, Any]) -> datetime | None:
+    """Return the time at which the log took a record; None if it is not a time."""
+    return _parse_time(record.get("at"))
 
 
 def parse_line(line: bytes, *, is_head: bool = False) -> dict[str, Any] | None:
@@ -79,11 +88,11 @@ def parse_line(line: bytes, *, is_head: bool = False) -> dict[str, Any] | None:
         except (ValueError, RecursionError):
             return None
         return record if isinstance(record, dict) else None
-    return _parse_head(line[:_HEAD_BYTES].decode("utf-8", "replace")) or None
+    return _parse_head(line[:RECORD_HEAD_BYTES].decode("utf-8", "replace")) or None
 
 
-def _text_of(record: Mapping[str, Any], kind: str) -> tuple[str, bool]:
-    """Return (text, is cut) of a record. The text of a tool's record begins with the name of the tool."""
+def _text_of(record: Mapping[str, Any], kind: str) -> str:
+    """Return the text of a record. That of a tool's record begins with the name of the tool."""
     values = [record[name] for name in _CONTENT_MEMBERS if record.get(name) not in (None, "", [], {})][:1]
     if kind == "tool_call":
         values = values or [record[name] for name in _CALL_MEMBERS if name in record][:1]
@@ -91,9 +100,7 @@ def _text_of(record: Mapping[str, Any], kind: str) -> tuple[str, bool]:
     tool = record.get("tool")
     if texts and kind in TOOL_KINDS and isinstance(tool, str) and tool not in texts[0][: 2 * _MAX_NAME_CHARACTERS]:
         texts = [f"{tool[:_MAX_NAME_CHARACTERS]}: {texts[0]}"]
-    text = "".join(texts)
-    limit = MAX_TOOL_CHARACTERS if kind in TOOL_KINDS else MAX_TEXT_CHARACTERS
-    return printable_text(text[:limit]), len(text) > limit or _is_head(record)
+    return "".join(texts)
 
 
 def _is_head(record: Mapping[str, Any]) -> bool:

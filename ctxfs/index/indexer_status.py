@@ -49,6 +49,9 @@ class IndexerStatus:
         return self.state in (IndexerState.EMBEDDING, IndexerState.IDLE)
 
 
+_MAX_IGNORED_WAITING = 50
+
+
 def format_remaining(chunks: int, chunks_per_second: float) -> str:
     """Return the remaining time of embedding as ", about 3 min left"; empty if the speed is unknown."""
     if not chunks or not chunks_per_second:
@@ -57,6 +60,14 @@ def format_remaining(chunks: int, chunks_per_second: float) -> str:
     if seconds < 90:
         return f", about {max(1, round(seconds))} s left"
     return f", about {round(seconds / 60)} min left" if seconds < 5400 else f", about {round(seconds / 3600)} h left"
+
+
+def format_behind_note(waiting: int, total: int, chunks_per_second: float) -> str:
+    """Return a note that semantic search is behind; empty if all but a few chunks are embedded."""
+    if waiting <= max(_MAX_IGNORED_WAITING, total // 10):
+        return ""
+    remaining = format_remaining(waiting, chunks_per_second)
+    return f"meaning covers {total - waiting} of {total} chunks so far{remaining}; words cover all"
 
 
 def render_indexer_status(status: IndexerStatus) -> str:

@@ -9,6 +9,7 @@ class IndexedRoot:
     """A host folder whose files appear in the tree below `prefix`.
 
     `exclude` and `include` are .gitignore patterns: of files that are not indexed, and of files that are no noise.
+    `holds_records`: it is the folder of an event log, of whose files the records are indexed, each as a message.
     """
 
     prefix: str
@@ -16,6 +17,7 @@ class IndexedRoot:
     exclude: tuple[str, ...] = ()
     gitignore: bool = True
     include: tuple[str, ...] = ()
+    holds_records: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Query language: parse a query string once into the form that the engines take.
 
-Syntax: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `author:`, `since:`, `until:`,
-`mode:words|meaning|hybrid|exact`, and the attributes `tag:`, `alias:`, `link:`, `confidence:>0.8`, `trust:`, `pinned:`, `frozen:`,
-`quarantined:`. A dash excludes only where no word of the query looks like an option of a command (`-r`, `--all`).
+Syntax: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `author:` (or `speaker:`), `session:`, `said:>2026-10-01`,
+`since:`, `until:`, `mode:words|meaning|hybrid|exact`, and the attributes `tag:`, `alias:`, `link:`, `confidence:>0.8`,
+`trust:`, `pinned:`, `frozen:`, `quarantined:`.
+A dash excludes only where no word of the query looks like an option of a command (`-r`, `--all`).
 Anything that does not parse as one of these is plain words. A query of filters alone matches every file
 that passes them.
 """
@@ -19,7 +20,9 @@ from ctxfs.model.path import one_line
 
 Mode = Literal["hybrid", "words", "meaning", "exact"]
 _MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning", "exact")
-_FILTER_NAMES = "kind|path|author|since|until|mode|tag|alias|link|confidence|trust|pinned|frozen|quarantined"
+_FILTER_NAMES = (
+    "kind|path|author|speaker|session|said|since|until|mode|tag|alias|link|confidence|trust|pinned|frozen|quarantined"
+)
 _TERM = re.compile(rf'([+-]?)"([^"]*)"|((?:{_FILTER_NAMES}):"[^"]+"|\S+)')
 _FILTER = re.compile(rf'({_FILTER_NAMES}):(?:"([^"]+)"|(\S+))', re.DOTALL)
 # Options of commands, as people write them into questions: one or two small letters, a number, two dashes.
@@ -31,11 +34,14 @@ _POSSESSIVE = ("'s", "\u2019s", "'", "\u2019")
 _SPACED_LETTER = rf"[^\W{UNSPACED}]"
 _BOUNDARY_BEFORE, _BOUNDARY_AFTER = f"(?<!{_SPACED_LETTER})", f"(?!{_SPACED_LETTER})"
 _AGE = re.compile(r"(\d{1,5})([smhdw])")
+_COMPARISON = re.compile(r"(<=|>=|<|>|=)?(.+)", re.DOTALL)
+_PERIOD = re.compile(r"(\d{4})(?:-(\d\d))?")
 _FLAGS = ("pinned", "frozen", "quarantined")
 # The values that a filter takes. Those of other filters are free.
 _FILTER_VALUES: Mapping[str, str] = {
     "since": "an age such as 7d, or a date such as 2026-11-01",
     "until": "an age such as 7d, or a date such as 2026-11-01",
+    "said": "a date or time since 1970 such as 2026-10-01, >2026-10-01, <=2026-10 or >=2026-10-01T09:30, or an age such as 7d",
     "mode": f"one of {', '.join(_MODES)}",
     "confidence": "a number such as 0.8, >0.8 or <=0.5",
     **dict.fromkeys(_FLAGS, "true or false"),
@@ -48,6 +54,8 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 class Query:
     """A parsed query. `since` and `until` are nanoseconds since the epoch; `confidence` is an inclusive range.
 
+    `said` is an inclusive range of seconds since the epoch, None for no limit. `without_kinds` has no syntax: it leaves
+    out the files of some kinds.
     `remarks` name each filter whose value is none, and which is therefore searched as a word.
     `corrections` are (typo, word): the words that took the place of likely typos in `words`.
     """
@@ -67,6 +75,14 @@ class Query:
     authors: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     corrections: tuple[tuple[str, str], ...] = ()
+    said: tuple[int | None, int | None] = (None, None)
+    without_kinds: tuple[str, ...] = ()
+
+    @property
+    def time_ranges(self) -> list[tuple[str, int | None, int | None]]:
+        """Return (field of the index, minimum, maximum) of the times that are restricted; None for no limit."""
+        ranges = (("mtime", self.since, self.until), ("said", *self.said))
+        return [(name, low, high) for name, low, high in ranges if low is not None or high is not None]
 
     @property
     def has_words(self) -> bool:
@@ -76,17 +92,19 @@ class Query:
     @property
     def filter_key(self) -> Hashable:
         """Return a hashable key of all filters, without the words; equal keys select the same files."""
-        return self.kinds, self.paths, self.attributes, self.authors, self.confidence, self.since, self.until
+        chosen = self.kinds, self.without_kinds, self.paths, self.attributes, self.authors
+        return *chosen, self.confidence, self.since, self.until, self.said
 
     def without_filters(self) -> "Query":
         """Return the query with the same words and without filters."""
-        return replace(self, kinds=(), paths=(), attributes=(), authors=(), confidence=None, since=None, until=None)
+        chosen = replace(self, kinds=(), without_kinds=(), paths=(), attributes=(), authors=())
+        return replace(chosen, confidence=None, since=None, until=None, said=(None, None))
 
     @property
     def has_filters(self) -> bool:
         """Return True if a filter restricts the files."""
         chosen = self.kinds or self.paths or self.attributes or self.authors
-        return bool(chosen or self.confidence or self.since is not None or self.until is not None)
+        return bool(chosen or self.confidence or self.time_ranges)
 
     @property
     def is_empty(self) -> bool:
@@ -171,6 +189,7 @@ class _Parts:
     times: dict[str, int] = field(default_factory=dict)
     attributes: list[tuple[str, str]] = field(default_factory=list)
     confidence: tuple[float, float] | None = None
+    said: tuple[int | None, int | None] = (None, None)
     mode: Mode = "hybrid"
     remarks: list[str] = field(default_factory=list)
 
@@ -216,6 +235,7 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
         confidence=parts.confidence,
         authors=tuple(lists["author"]),
         remarks=tuple(dict.fromkeys(parts.remarks)),
+        said=parts.said,
     )
 
 
@@ -226,11 +246,13 @@ def _add_filter(parts: _Parts, name: str, value: str, now: datetime | None) -> b
         parts.times[name] = moment
     elif name == "mode" and value in _MODES:
         parts.mode = next(candidate for candidate in _MODES if candidate == value)
-    elif name in ("kind", "path", "author"):
-        parts.lists[name].append(value.strip("/"))
+    elif name == "said" and (period := _parse_said(value, now or datetime.now(UTC))) is not None:
+        parts.said = _intersect(parts.said, period)
+    elif name in ("kind", "path", "author", "speaker"):
+        parts.lists["author" if name == "speaker" else name].append(value.strip("/"))
     elif name == "confidence" and (limits := _parse_confidence(value)) is not None:
         parts.confidence = limits
-    elif name in ("tag", "alias", "link", "trust") or (name in _FLAGS and value in ("true", "false")):
+    elif name in ("tag", "alias", "link", "trust", "session") or (name in _FLAGS and value in ("true", "false")):
         parts.attributes.append(("tags" if name == "tag" else name, value))
     else:
         return False
@@ -259,6 +281,48 @@ def _parse_confidence(text: str) -> tuple[float, float] | None:
         "<=": (0.0, value),
         "=": (value, value),
     }.get(match[1], (value, 1.0))
+
+
+def _parse_said(text: str, now: datetime) -> tuple[int | None, int | None] | None:
+    """Parse a comparison with a year, month, day or time, or an age, into an inclusive range; None for anything else."""
+    match = _COMPARISON.fullmatch(text)
+    if match is None:
+        return None
+    if _AGE.fullmatch(text):
+        start = parse_time(text, now)
+        return (max(0, start // 1_000_000_000), None) if start is not None else None
+    period = _parse_period(match[2], now)
+    if period is None or period[0] < 0:
+        return None
+    first, last = period
+    ranges = {">": (last + 1, None), ">=": (first, None), "<": (None, first - 1), "<=": (None, last)}
+    low, high = ranges.get(match[1] or "=", (first, last))
+    return (low, high) if high is None or high >= 0 else (1, 0)  # no time is before 1970
+
+
+def _parse_period(text: str, now: datetime) -> tuple[int, int] | None:
+    """Return the first and the last second of a year, a month, a day or a time; None for anything else."""
+    try:
+        if (match := _PERIOD.fullmatch(text)) is not None:
+            year, month = int(match[1]), int(match[2] or 1)
+            start = datetime(year, month, 1, tzinfo=UTC)
+            end = datetime(year + (month == 12 or not match[2]), month % 12 + 1 if match[2] else 1, 1, tzinfo=UTC)
+            return int(start.timestamp()), int(end.timestamp()) - 1
+    except ValueError:
+        return None
+    start_ns = None if _AGE.fullmatch(text) else parse_time(text, now)
+    if start_ns is None:
+        return None
+    first = start_ns // 1_000_000_000
+    return first, first + (_UNIT_SECONDS["d"] - 1 if len(text) <= len("2026-10-01") else 0)
+
+
+def _intersect(
+    first: tuple[int | None, int | None], second: tuple[int | None, int | None]
+) -> tuple[int | None, int | None]:
+    lows = [low for low, _ in (first, second) if low is not None]
+    highs = [high for _, high in (first, second) if high is not None]
+    return max(lows, default=None), min(highs, default=None)
 
 
 def _add_word(word: str, words: list[str], lists: dict[str, list[str]], *, can_exclude: bool) -> None:

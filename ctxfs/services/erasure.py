@@ -32,6 +32,13 @@ class DerivedErasure:
         self._searcher = searcher
         self._episodes = episodes
 
+    async def erase_session(self, session: str, by: str) -> int:
+        """Erase the records of a session, which search no longer finds; return their number. OSError ENOENT without any."""
+        count = await blocking(self._events.erase_session, session, by)
+        self._search_view.evict()
+        await blocking(self._searcher.drop_memory)
+        return count
+
     async def erase(self, phrases: Phrases, by: str) -> dict[str, int]:
         """Erase every derived text with one of the phrases, and empty the caches; return the counts by kind."""
         await self._capture.collect()  # a spooled event is erased as a record

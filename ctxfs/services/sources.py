@@ -91,6 +91,9 @@ class Sources:
             IndexedRoot("memory", str(tree / "memory"), gitignore=False, include=include),
             IndexedRoot("pad", str(tree / "pad"), include=include),
         ]
+        if settings.history.searchable:
+            self._layout.history.mkdir(exist_ok=True, mode=0o700)
+            roots.append(IndexedRoot("history", str(self._layout.history), gitignore=False, holds_records=True))
         if settings.tools.searchable:
             self._layout.calls.mkdir(exist_ok=True, mode=0o700)
             roots.append(IndexedRoot("tools", str(self._layout.calls), (ARGS, RESULT, STDERR), gitignore=False))

@@ -63,6 +63,7 @@ ALLOWED = {
     "ctxfs/index/engines/embedders/__init__.py": PACKAGE,
     "ctxfs/index/engines/embedders/sentence_model.py": PACKAGE,
     "ctxfs/index/extract/extractor_process.py": KERNEL,
+    "ctxfs/index/extract/session_files.py": "descriptors that rooted_fs opened",
     "ctxfs/index/extract/ignore.py": "the descriptor of a folder that beneath opened",
     "ctxfs/index/engines/model_build.py": PACKAGE,
     "ctxfs/index/ingest/crash_records.py": STORE,

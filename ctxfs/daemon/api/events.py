@@ -152,7 +152,7 @@ async def _forget(app: App, caller: Session, params: ForgetHistoryParams) -> Any
     for path in await app.memory_episodes.paths_of(params.session):
         await in_turn(app.archive.erasure.erase, path, "", caller.actor)
     app.episodes.evict()
-    return await blocking(app.history.erase_session, params.session, caller.actor.principal)
+    return await app.erasure.erase_session(params.session, caller.actor.principal)
 
 
 @method("pack_history", PackHistoryParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("pack"))

@@ -19,6 +19,7 @@ from ctxfs.index.engines.catalog_schema import (
     FileRow,
     FileStat,
     RankingRow,
+    tree_path,
 )
 from ctxfs.index.engines.embeddings import Embeddings
 from ctxfs.index.extract.chunks import Chunk
@@ -28,10 +29,15 @@ from ctxfs.store.derived_db import BUSY_MS, DerivedDatabase, open_derived
 
 _MAX_SQL_VALUES = 5000
 _MAX_CHANGES = 100_000
+_SELECT_FILES = "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state, noise FROM files WHERE state!='gone'"
 
 
 def _decode(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
+
+
+def _file_row(columns: tuple[Any, ...]) -> FileRow:
+    return FileRow(columns[0], _decode(columns[1]), *columns[2:])
 
 
 class Catalog(DerivedDatabase):
@@ -77,19 +83,19 @@ class Catalog(DerivedDatabase):
 
     def files_of(self, source: str) -> dict[str, FileRow]:
         """Return the files of a source by path, without those that are gone."""
-        rows = self._db.execute(
-            "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state, noise FROM files WHERE source=? AND state!='gone'",
-            (source,),
-        )
-        return {(row := FileRow(columns[0], _decode(columns[1]), *columns[2:])).path: row for columns in rows}
+        rows = self._db.execute(f"{_SELECT_FILES} AND source=?", (source,))
+        return {row.path: row for row in map(_file_row, rows)}
 
     def file(self, path: str) -> FileRow | None:
         """Return the file at `path`, or None if it is absent or gone."""
-        columns = self._db.execute(
-            "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state, noise FROM files WHERE path=? AND state!='gone'",
-            (encode_name(path),),
-        ).fetchone()
-        return FileRow(columns[0], _decode(columns[1]), *columns[2:]) if columns else None
+        columns = self._db.execute(f"{_SELECT_FILES} AND path=?", (encode_name(path),)).fetchone()
+        return _file_row(columns) if columns else None
+
+    def files_below(self, path: str) -> list[FileRow]:
+        """Return the files below a directory in the order of their paths, without those that are gone."""
+        start = encode_name(path + "/")
+        rows = self._db.execute(f"{_SELECT_FILES} AND path>=? AND path<? ORDER BY path", (start, start[:-1] + b"0"))
+        return list(map(_file_row, rows))
 
     def note(self, file: int) -> str:
         """Return the reason why a file is skipped, or which part of it is searched; empty for a whole file."""
@@ -97,9 +103,9 @@ class Catalog(DerivedDatabase):
         return str(row[0]) if row else ""
 
     def paths_of(self, files: Iterable[int]) -> dict[int, str]:
-        """Return the paths of files by number, without those that are gone."""
+        """Return the paths in the tree of files by number, without those that are gone."""
         rows = self.select_among("SELECT id, path FROM files WHERE id IN ({}) AND state!='gone'", files)
-        return {row[0]: _decode(row[1]) for row in rows}
+        return {row[0]: tree_path(_decode(row[1])) for row in rows}
 
     def texts_of(self, files: Iterable[int]) -> Iterator[tuple[int, int, str]]:
         """Yield (file, chunk, text) of the chunks of files that are not gone, in the order of files and lines."""
@@ -111,22 +117,18 @@ class Catalog(DerivedDatabase):
         yield from ((row[0], row[1], row[2]) for row in rows)
 
     def unsearchable_paths(self) -> list[str]:
-        """Return the paths of files that may be texts and that the full-text index does not contain as a whole.
+        """Return the paths in the tree of files that may be texts and that the full-text index lacks, wholly or in part.
 
         These are the pending files, the skipped files that are not binary, and the files that are searched in part.
         """
         rows = self._db.execute(
             "SELECT path FROM files WHERE state='pending' OR (state!='gone' AND note NOT IN ('', 'binary'))"
         )
-        return [_decode(row[0]) for row in rows]
+        return [tree_path(_decode(row[0])) for row in rows]
 
     def paths_below(self, path: str) -> list[str]:
         """Return the paths of the files below a directory, without those that are gone."""
-        start = encode_name(path + "/")
-        rows = self._db.execute(
-            "SELECT path FROM files WHERE path>=? AND path<? AND state!='gone'", (start, start[:-1] + b"0")
-        )
-        return [_decode(row[0]) for row in rows]
+        return [row.path for row in self.files_below(path)]
 
     def put_file(
         self, path: str, source: str, stat: FileStat, sha256: bytes | None, kind: str, state: str, note: str
@@ -306,8 +308,8 @@ class Catalog(DerivedDatabase):
         is_embeddable = bool(row[0]) if row else True
         self._record_change("VALUES(?)", (file,))
         self._db.executemany(
-            "INSERT INTO chunks(file, first, last, heading, text, author, day, traits, words, embeddable) "
-            "VALUES(?,?,?,?,?,?,?,?,?,?)",
+            "INSERT INTO chunks(file, first, last, heading, text, author, day, traits, words, embeddable, said) "
+            "VALUES(?,?,?,?,?,?,?,?,?,?,?)",
             (
                 (
                     file,
@@ -319,15 +321,16 @@ class Catalog(DerivedDatabase):
                     chunk.day,
                     int(detect_features(chunk.text, chunk.author)),
                     count_words(chunk.text),
-                    is_embeddable,
+                    is_embeddable and chunk.embeddable,
+                    chunk.said,
                 )
                 for chunk in chunks
             ),
         )
 
-    def chunks_of(self, file: int) -> list[tuple[int, str, str, str, int, int]]:
-        """Return (number, heading, text, author, first line, last line) of a file's chunks, in the order of their lines."""
-        columns = "id, heading, text, author, first, last"
+    def chunks_of(self, file: int) -> list[tuple[int, str, str, str, int, int, int | None]]:
+        """Return (number, heading, text, author, first line, last line, time of the message) of a file's chunks, in order."""
+        columns = "id, heading, text, author, first, last, said"
         return list(self._db.execute(f"SELECT {columns} FROM chunks WHERE file=? ORDER BY id", (file,)))
 
     def compact(self) -> None:
@@ -338,12 +341,12 @@ class Catalog(DerivedDatabase):
     def chunk_rows(self, chunks: Sequence[int]) -> dict[int, ChunkRow]:
         """Return the rows of `chunks` by number, without those whose files are gone."""
         rows = self.select_among(
-            "SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256, c.author, c.day "
+            "SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256, c.author, c.day, c.said "
             "FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({}) AND f.state!='gone'",
             chunks,
         )
         return {
-            row[0]: ChunkRow._make((row[0], _decode(row[1]), *row[2:8], (row[8] or b"").hex(), *row[9:]))
+            row[0]: ChunkRow._make((row[0], tree_path(_decode(row[1])), *row[2:8], (row[8] or b"").hex(), *row[9:]))
             for row in rows
         }
 

@@ -8,6 +8,9 @@ Values of `files.state`:
 In the other states `note` is empty, or states which part of a large file is searched.
 
 Semantic search does not find a chunk whose `vector` is NULL. A chunk number is never reused.
+`chunks.said` is the time of the message of a record, in seconds since the epoch; NULL for the chunks of files.
+The path of a part of a session's file is a child of the file's path (`index/extract/session_files.py`); its size is the
+length of the part, its `ctime_ns` the offset in the file.
 `files.noise` is the reason why a file is noise (`ctxfs/model/noise.py`), empty for other files. The chunks of noise are
 not `embeddable`: they never get a vector, and do not wait for one.
 `attributes` has the attributes `user.ctx.*` of a file, and with the prefix `text.` the labels that its text gives it.
@@ -20,7 +23,7 @@ A reader remembers its position in that list.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 SCHEMA = """
 CREATE TABLE files(
   id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
@@ -37,7 +40,7 @@ CREATE TABLE chunks(
   id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE,
   first INTEGER NOT NULL, last INTEGER NOT NULL, heading TEXT NOT NULL, text TEXT NOT NULL, author TEXT NOT NULL, day INTEGER,
   traits INTEGER NOT NULL, words INTEGER NOT NULL, vector INTEGER,
-  embeddable INTEGER NOT NULL DEFAULT 1);
+  embeddable INTEGER NOT NULL DEFAULT 1, said INTEGER);
 CREATE INDEX chunks_author ON chunks(author) WHERE author != '';
 CREATE INDEX chunks_file ON chunks(file);
 CREATE INDEX chunks_vector ON chunks(vector);
@@ -51,6 +54,7 @@ CREATE TABLE coming(chunk INTEGER PRIMARY KEY REFERENCES chunks(id) ON DELETE CA
 CREATE TABLE changes(id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL);
 CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+_PART_MARK = "/\0"  # no name of a file contains a zero byte
 FileStat = tuple[int, int, int, int]  # size in bytes, mtime_ns, inode, ctime_ns (changed by setxattr)
 
 
@@ -88,6 +92,7 @@ class ChunkRow(NamedTuple):
     sha256: str
     author: str
     day: int | None
+    said: int | None = None
 
 
 NOT_EMBEDDED = -2  # in the place of a vector: a chunk that never gets one
@@ -105,3 +110,24 @@ class Counts:
     chunks: int
     waiting: int
     embeddable: int
+
+
+def part_path(path: str, first_line: int) -> str:
+    """Return the path of the part of a file that begins at a line; the order of such paths is that of the lines."""
+    return f"{path}{_PART_MARK}{first_line:012}"
+
+
+def tree_path(path: str) -> str:
+    """Return the path in the tree of a file in the catalog: for a part of a file, the path of that file."""
+    return path.partition(_PART_MARK)[0]
+
+
+def first_line_of(path: str) -> int:
+    """Return the line at which a part of a file begins; 1 for another file."""
+    number = path.partition(_PART_MARK)[2]
+    return int(number) if number else 1
+
+
+def folder_of(path: str) -> str:
+    """Return the folder of a file in the catalog: for a part of a file, that of the file."""
+    return tree_path(path).rpartition("/")[0]

@@ -7,7 +7,7 @@ A document is one chunk: its number, its file's number, the words of text, headi
 import math
 import shutil
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path as HostPath
 
@@ -43,6 +43,7 @@ class FullTextDocument:
     `neighbourhood` is a small chunk with its neighbours, empty for a chunk that ranks alone.
     `text` and `neighbourhood` have been split into words (`split_words`).
     `raw_text` is the original text; `is_truncated` is True if it is truncated.
+    `said` is the time of the message in seconds since the epoch.
     """
 
     chunk: int
@@ -58,6 +59,7 @@ class FullTextDocument:
     author: str = ""
     raw_text: str = ""
     is_truncated: bool = False
+    said: int | None = None
 
 
 def _build_schema() -> tantivy.Schema:
@@ -65,6 +67,7 @@ def _build_schema() -> tantivy.Schema:
     builder.add_unsigned_field("chunk", stored=False, indexed=True, fast=True)
     builder.add_unsigned_field("file", stored=False, indexed=True, fast=True)
     builder.add_unsigned_field("mtime", stored=False, indexed=True, fast=True)
+    builder.add_unsigned_field("said", stored=False, indexed=True, fast=True)
     for name in (*(name for name, _ in FIELDS), _AROUND):
         builder.add_text_field(name, stored=False, tokenizer_name=_ANALYZER)
     builder.add_float_field("confidence", stored=False, indexed=True, fast=True)
@@ -176,6 +179,15 @@ class FullText:
         """Return at most `limit` chunks that pass the filters, regardless of the words, in no particular order."""
         filters = self._build_filters(query, below)
         return [chunk for chunk, _ in self._run_query(tantivy.Query.boolean_query(filters), limit)] if filters else []
+
+    def newest_passing(self, query: Query, below: Path, limit: int) -> list[int]:
+        """Return at most `limit` chunks that pass the filters and have a time of the message, the last one first."""
+        filters = self._build_filters(replace(query, said=(query.said[0] or 0, query.said[1])), below)
+        with detect_corruption("words"):
+            searcher, by = self._searcher, tantivy.Query.boolean_query(filters)
+            hits = searcher.search(by, limit, count=False, order_by_field="said").hits
+            chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
+        return [int(chunk) for chunk in chunks if chunk is not None]
 
     def files_with_literals(self, needed: Sequence[Collection[str]], below: Path) -> list[int]:
         """Return the sorted numbers of the files with a chunk that may contain a text of each set in `needed`.
@@ -307,14 +319,12 @@ class FullText:
         if query.confidence is not None:
             low, high = query.confidence
             groups.append([tantivy.Query.range_query(self._schema, "confidence", tantivy.FieldType.Float, low, high)])
-        if query.since is not None or query.until is not None:
-            groups.append(
-                [
-                    tantivy.Query.range_query(
-                        self._schema, "mtime", tantivy.FieldType.Unsigned, query.since or 0, query.until
-                    )
-                ]
-            )
+        for field, start, end in query.time_ranges:
+            number = tantivy.FieldType.Unsigned
+            groups.append([tantivy.Query.range_query(self._schema, field, number, start or 0, end)])
+        if query.without_kinds:
+            excluded = [(tantivy.Occur.MustNot, self._build_term_query("kind", kind)) for kind in query.without_kinds]
+            groups.append([tantivy.Query.boolean_query([(tantivy.Occur.Must, tantivy.Query.all_query()), *excluded])])
         return [
             (tantivy.Occur.Must, tantivy.Query.const_score_query(_combine_any(parts), 0.0)) for parts in groups if parts
         ]
@@ -381,6 +391,8 @@ class FullTextWriter:
         out.add_unsigned("chunk", document.chunk)
         out.add_unsigned("file", document.file)
         out.add_unsigned("mtime", max(0, document.mtime_ns))
+        if document.said is not None:
+            out.add_unsigned("said", max(0, document.said))
         out.add_text("text", document.text)
         out.add_text(_GRAMS, fold_literal(document.raw_text))
         if document.is_truncated:

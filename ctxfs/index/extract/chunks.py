@@ -37,7 +37,8 @@ class Chunk:
 
     `author` and `day` come from the text or the file's name. An unrecognised author is empty, and an unrecognised day
     is None. `day` is a proleptic Gregorian ordinal. `labels` are the (name, value) pairs that the text gives to its
-    file; only the first chunk has them.
+    file; only the first chunk has them. `said` is the time of the message in seconds since the epoch, which only records
+    have. A chunk that is not `embeddable` is found by words only.
     """
 
     text: str
@@ -47,6 +48,8 @@ class Chunk:
     author: str = ""
     day: int | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    said: int | None = None
+    embeddable: bool = True
 
 
 _CODE_SUFFIXES = frozenset(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.catalog_schema import FileStat
+from ctxfs.index.engines.catalog_schema import FileStat, tree_path
 from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.engines.embedding_requests import EmbeddingRequests
 from ctxfs.index.engines.fulltext import FullText, FullTextDocument
@@ -30,7 +30,9 @@ from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.extract.large_files import SearchedContent, is_searched_in_part, read_searched
 from ctxfs.index.extract.noise_rules import NoiseRules
 from ctxfs.index.extract.pieces import CUT_MARK
+from ctxfs.index.extract.session_files import KIND, session_parts
 from ctxfs.index.ingest.crash_records import CrashRecords
+from ctxfs.index.ingest.session_store import SessionStore
 from ctxfs.index.options import IndexedRoot
 from ctxfs.model.noise import is_marker
 from ctxfs.model.path import printable
@@ -40,8 +42,12 @@ from ctxfs.store.derived_db import is_database_failure
 log = logging.getLogger(__name__)
 
 _BATCH_FILES = 400
+_BATCH_SESSIONS = 8  # a session's file may have as many parts as a folder has files
 _ENDED_INDEXERS = "the indexer ended twice while it was at this file"
 _CATALOG_MARK = "catalog"
+
+
+NO_STAT: FileStat = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class Ingester:
         self._noise: dict[str, NoiseRules] = {}
         self._done_files = self._total_files = 0
         self._extractor = Extractor()
+        self._sessions = SessionStore(catalog)
         self._crash_records = CrashRecords(words.folder.parent, _BATCH_FILES)
         self.stop = threading.Event()
 
@@ -145,6 +152,11 @@ class Ingester:
         Unchanged files are not read, but only their stat.
         """
         root, rules = self._roots[prefix]
+        if root.holds_records:
+            gone, sessions = self._sessions.find_changes(root, below)
+            self._mark_gone(gone)
+            self._index_files(prefix, [_Candidate(_join_path(prefix, parts), parts, NO_STAT) for parts in sessions])
+            return
         rows = self._catalog.files_of(prefix)
         if below:
             start = _join_path(prefix, below) + "/"
@@ -183,6 +195,11 @@ class Ingester:
         """
         root, rules = self._roots[prefix]
         path = _join_path(prefix, parts)
+        if root.holds_records:
+            session = session_parts(parts)
+            if session is None and len(parts) < 2:
+                self.scan(prefix, parts)
+            return _Candidate(_join_path(prefix, session), session, NO_STAT) if session is not None else None
         if parts and (is_marker(parts[-1]) or (parts[-1] == ".gitignore" and root.gitignore)):
             rules.clear_cache()
             self._noise[prefix].clear_cache()
@@ -217,13 +234,14 @@ class Ingester:
     def _index_files(self, prefix: str, candidates: list[_Candidate]) -> None:
         root, _ = self._roots[prefix]
         self._total_files += len(candidates)
-        for start in range(0, len(candidates), _BATCH_FILES):
+        size = _BATCH_SESSIONS if root.holds_records else _BATCH_FILES
+        for start in range(0, len(candidates), size):
             if self.stop.is_set():
                 return
             with self._catalog.transaction():
-                for candidate in candidates[start : start + _BATCH_FILES]:
+                for candidate in candidates[start : start + size]:
                     self._index_file(root, candidate)
-            self._done_files += len(candidates[start : start + _BATCH_FILES])
+            self._done_files += len(candidates[start : start + size])
             self.flush()
         self.flush()
 
@@ -251,6 +269,9 @@ class Ingester:
     def _store_file(self, root: IndexedRoot, candidate: _Candidate) -> None:
         """Put one file into the catalog as `pending`, or as `skipped` with the reason."""
         path = candidate.path
+        if root.holds_records:
+            self._sessions.store(root, candidate.parts)
+            return
         name = printable(candidate.parts[-1])
         if candidate.stat[0] > size_limit(name, self._max_file_bytes) and not is_searched_in_part(name):
             self._store_skipped(root, candidate, None, "too large")
@@ -363,20 +384,23 @@ class Ingester:
         texts = [split_words(row[2]) for row in chunks]
         has_neighbours = ranks_with_neighbours(kind, [row[3] for row in chunks])
         is_text_extracted = is_extracted(path) or kind == "mail"
-        for index, (chunk, heading, text, author, first, last) in enumerate(chunks):
+        for index, (chunk, heading, text, author, first, last, said) in enumerate(chunks):
             # A literal may begin in one piece of a long line and end in the next.
             is_cut = (
                 is_text_extracted
                 or CUT_MARK in text
-                or any(
-                    first <= row[5] and row[4] <= last
-                    for row in (*chunks[max(index - 1, 0) : index], *chunks[index + 1 : index + 2])
+                or (
+                    kind != KIND
+                    and any(
+                        first <= row[5] and row[4] <= last
+                        for row in (*chunks[max(index - 1, 0) : index], *chunks[index + 1 : index + 2])
+                    )
                 )
             )
             neighbours = join_neighbours(texts, index) if has_neighbours else ""
             yield FullTextDocument(
-                chunk, file, texts[index], heading, path, kind, mtime_ns, attributes, confidence,
-                neighbours, author, text, is_cut,
+                chunk, file, texts[index], heading, tree_path(path), kind, mtime_ns, attributes, confidence,
+                neighbours, author, text, is_cut, said,
             )  # fmt: skip
 
 

@@ -6,8 +6,8 @@ Deleted rows stay, marked as not alive, until enough of them have accumulated.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED, RankingRow
+from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED, RankingRow, folder_of
 from ctxfs.index.extract.file_reader import ranks_with_neighbours
 from ctxfs.index.search.features import Candidates, Numbers, Texts
 from ctxfs.index.search.file_roles import role_of
@@ -37,6 +37,7 @@ class CorpusCounts:
 
     `units` is their number, `waiting` the number of those that wait for a vector, `embeddable` the number of those that
     have or await one, `mean_words` their mean length in words.
+    `kinds` is the number of chunks of each kind.
     `code_share` is the share (0 to 1) of code, `neighbour_share` the share of chunks that rank with their neighbours.
     """
 
@@ -47,6 +48,7 @@ class CorpusCounts:
     code_share: float
     neighbour_share: float
     authors: list[str]
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
 
 class _Interner:
@@ -125,6 +127,7 @@ class ChunkColumns:
             kinds.get("code", 0) / max(units, 1),
             neighbour_count / max(units, 1),
             [name for name in authors if name],
+            {kind: count for kind, count in kinds.items() if count},
         )
 
     def load(self, catalog: Catalog) -> None:
@@ -156,7 +159,7 @@ class ChunkColumns:
         new: dict[str, Numbers] = {
             "chunk": np.array(values[0], dtype=np.int64),
             "file": np.array(values[1], dtype=np.int64),
-            "folder": np.array([self._folder_numbers(path.rpartition("/")[0]) for path in values[2]], dtype=np.int32),
+            "folder": np.array([self._folder_numbers(folder_of(path)) for path in values[2]], dtype=np.int32),
             "kind": np.array([self._kind_numbers(text) for text in values[3]], dtype=np.int32),
             "author": np.array([self._author_numbers(text) for text in values[4]], dtype=np.int32),
             "day": np.array([day or 0 for day in values[5]], dtype=np.int32),

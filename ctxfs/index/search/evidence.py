@@ -90,7 +90,7 @@ def _estimate_hits(
     shown = [(index, item) for index, item in enumerate(scored[:limit]) if item.chunk in rows]
     indices = [index for index, _ in shown]
     existing = [rows[item.chunk] for _, item in shown]
-    profiles = [_profile_of(row) for row in existing]
+    profiles = [profile_of(row) for row in existing]
     probabilities = estimate_hits({name: column[indices] for name, column in signals.items()}, profiles, ideal)
     return [
         Hit(row, item.score, item.signals, item.shares, p, is_relevant)
@@ -100,7 +100,8 @@ def _estimate_hits(
     ]
 
 
-def _profile_of(row: ChunkRow) -> Profile:
+def profile_of(row: ChunkRow) -> Profile:
+    """Return the profile by which the probability of a hit is estimated."""
     if row.author and row.text.count(" ") < _MAX_TURN_WORDS:
         return "dialogue"
     return "code" if row.kind == "code" else "prose"

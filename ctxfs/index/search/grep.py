@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
+from ctxfs.index.extract.session_files import message_lines, open_session
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.normal_form import fold_literal
 from ctxfs.index.options import IndexedRoot
@@ -59,13 +60,15 @@ class Matcher:
             folded = fold_literal(text)
             if not all(any(part in folded for part in alternatives) for alternatives in self.needed):
                 return
-        search = self._regex.search
         lines = text.split("\n")
         if lines[-1] == "":
             lines.pop()  # a final line break begins no further line
-        for number, line in enumerate(lines, 1):
-            if search(line):
-                yield number, line
+        yield from self.matching(enumerate(lines, 1))
+
+    def matching(self, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        """Yield those of the numbered lines that match."""
+        search = self._regex.search
+        return (line for line in lines if search(line[1]))
 
 
 def split_paths(
@@ -98,17 +101,23 @@ def scan(
     for root, parts in files:
         path = "/".join((root.prefix, *parts))
         try:
-            data = rooted_fs.read_file(root.root, parts)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                faults.append(f"{path}: {error.strerror}")
-            continue
-        if text := read_text(data, keeps_line_ends=True):
-            lines = matcher.lines(text)
+            lines = _match_file(root, parts, matcher)
             if only == "count":
                 count = sum(1 for _ in lines)
                 matches += [Line(path, count, "")] if count else []
             else:
                 selected = itertools.islice(lines, 1) if only == "first" else lines
                 matches.extend(Line(path, *line) for line in selected)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                faults.append(f"{path}: {error.strerror}")
     return matches, faults
+
+
+def _match_file(root: IndexedRoot, parts: tuple[str, ...], matcher: Matcher) -> Iterator[tuple[int, str]]:
+    """Yield (number, text) of the lines that match. Of an event log, the lines of messages are matched, not its JSON."""
+    if root.holds_records:
+        with open_session(root.root, parts) as (file, stat):
+            yield from matcher.matching(message_lines(file, stat.size))
+    elif text := read_text(rooted_fs.read_file(root.root, parts), keeps_line_ends=True):
+        yield from matcher.lines(text)

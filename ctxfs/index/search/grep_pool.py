@@ -50,7 +50,8 @@ class GrepProcess:
 
         Kill the process and raise TimeoutError past `deadline` (`time.monotonic`), or if the process ends early.
         """
-        request = {**matcher.options, "only": only, "files": [(root.prefix, root.root, parts) for root, parts in files]}
+        paths = [(root.prefix, root.root, root.holds_records, parts) for root, parts in files]
+        request = {**matcher.options, "only": only, "files": paths}
         try:
             response = self._exchange_lines(json.dumps(request).encode() + b"\n", deadline)
         except (OSError, ValueError) as error:

@@ -5,7 +5,7 @@ In a process of its own it blocks no caller, and files are scanned one by one.
 A file on which a pattern takes more than `MAX_FILE_CPU_SECONDS` is skipped and reported.
 
 Requests and responses are lines of JSON on stdin and stdout.
-A request is {"pattern", "fixed", "word", "ignore_case", "only", "files": [[prefix, root, [name…]]…]},
+A request is {"pattern", "fixed", "word", "ignore_case", "only", "files": [[prefix, root, holds records, [name…]]…]},
 its response {"lines": [[path, number, text]…], "faults": [text…]}.
 """
 
@@ -49,10 +49,11 @@ def _handle_request(request: dict[str, Any]) -> dict[str, Any]:
     matcher = Matcher(request["pattern"], **{name: request[name] for name in ("fixed", "word", "ignore_case")})
     lines: list[Line] = []
     faults: list[str] = []
-    for prefix, root, parts in request["files"]:
+    for prefix, folder, holds_records, parts in request["files"]:
+        root = IndexedRoot(prefix, folder, holds_records=holds_records)
         try:
             signal.setitimer(signal.ITIMER_PROF, MAX_FILE_CPU_SECONDS)
-            file_lines, file_faults = scan([(IndexedRoot(prefix, root), tuple(parts))], matcher, request["only"])
+            file_lines, file_faults = scan([(root, tuple(parts))], matcher, request["only"])
             signal.setitimer(signal.ITIMER_PROF, 0)
         except _FileTimeout:
             file_lines, file_faults = [], [f"{prefix}/{'/'.join(parts)}: the pattern takes too long on it"]

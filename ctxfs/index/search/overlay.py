@@ -13,11 +13,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from stat import S_ISREG
 
 import numpy as np
 
-from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED, ChunkRow, FileStat
+from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED, ChunkRow, FileStat, folder_of, tree_path
+from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, Chunk
 from ctxfs.index.extract.extractor import Extractor, ExtractorUnavailable, TooSlow
 from ctxfs.index.extract.file_reader import (
     detect_kind,
@@ -32,12 +34,14 @@ from ctxfs.index.extract.file_reader import (
 from ctxfs.index.extract.formats import UnreadableFile, is_slow
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.extract.noise_rules import NoiseRules
+from ctxfs.index.extract.session_files import KIND, SplitPart
 from ctxfs.index.extract.text_features import count_words, detect_features
 from ctxfs.index.normal_form import fold_name
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.features import Candidates
 from ctxfs.index.search.file_roles import role_of
+from ctxfs.index.search.filter_values import contains_all, fold_values, has_confidence_in, is_under, is_within
 from ctxfs.model.noise import is_marker
 from ctxfs.model.path import Path, printable
 from ctxfs.store import rooted_fs
@@ -61,17 +65,23 @@ class _OverlayChunk:
     counts: Mapping[str, int]
     neighbourhood: Mapping[str, int]  # of the chunk with its neighbours
     authors: Sequence[str]
+    embeddable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class _OverlayFile:
-    """A file in the overlay. `stat` is None for a deleted file."""
+    """A file in the overlay. `stat` is None for a deleted file.
+
+    `stale` are the stat values of an outdated part in the index, which stays hidden until the index has another one.
+    """
 
     stat: FileStat | None
     sha256: str = ""
     attributes: Sequence[tuple[str, str]] = ()
     chunks: Sequence[_OverlayChunk] = ()
     is_noise: bool = False
+    folder: str = ""
+    stale: FileStat | None = None
 
 
 def _iterate_ancestors(path: str) -> Iterator[str]:
@@ -154,7 +164,8 @@ class Overlay:
     def drop_indexed(self, indexed: Callable[[str], FileStat | None]) -> None:
         """Remove the files for which `indexed` returns the stat values in the overlay (None: not in the index)."""
         for path, file in list(self._files.items()):
-            if indexed(path) == file.stat:
+            stat = indexed(path)
+            if stat == file.stat or (file.stale is not None and stat != file.stale):
                 del self._files[path]
 
     def files_in_folder(self, root: IndexedRoot, parts: tuple[str, ...]) -> list[tuple[str, ...]] | None:
@@ -211,6 +222,15 @@ class Overlay:
                 file = self._build_file(path, sound_attributes(attributes), stat, data)
         self._files[path] = file
 
+    def put_part(self, path: str, split: SplitPart, stat: FileStat, sha256: str) -> None:
+        """Add a part of a session's file, or replace it. Records that it had before are not analysed again."""
+        earlier = self._files[path].chunks if path in self._files else ()
+        self._put(path, self._index_chunks(path, KIND, split.labels, stat, sha256, split.chunks, earlier))
+
+    def hide_part(self, path: str, stale: FileStat) -> None:
+        """Hide a part of a file that was written again, as long as the index has it with these stat values."""
+        self._put(path, _OverlayFile(None, stale=stale))
+
     def _put(self, path: str, file: _OverlayFile) -> None:
         self._files[path] = file
         self._files.move_to_end(path)
@@ -233,26 +253,43 @@ class Overlay:
         attributes = filter_values([*attributes, *labels_of(pieces)])
         kind = detect_kind(path, attributes, data)
         digest = hashlib.sha256(data).hexdigest()
-        path_terms = self._analyse_split(self._split_words(printable(path)))
+        return self._index_chunks(path, kind, attributes, stat, digest, pieces)
+
+    def _index_chunks(
+        self,
+        path: str,
+        kind: str,
+        attributes: Sequence[tuple[str, str]],
+        stat: FileStat,
+        digest: str,
+        pieces: Sequence[Chunk],
+        earlier: Sequence[_OverlayChunk] = (),
+    ) -> _OverlayFile:
+        """Return a file with the terms of its chunks. Of its `earlier` chunks, those that are equal are used again."""
+        shown_path = tree_path(path)
+        path_terms = self._analyse_split(self._split_words(printable(shown_path)))
         self._last -= 1
         file = self._last
-        chunks = []
-        broken = [self._split_words(chunk.text) for chunk in pieces]
+        # The neighbourhood of the last equal chunks changes with the chunks that follow.
+        kept = max(0, _count_equal(earlier, pieces) - NEIGHBOUR_CHUNKS)
+        chunks = [replace(chunk, file=file) for chunk in earlier[:kept]]
+        skipped = max(0, kept - NEIGHBOUR_CHUNKS)
+        broken = [""] * skipped + [self._split_words(chunk.text) for chunk in pieces[skipped:]]
         has_neighbours = ranks_with_neighbours(kind, [chunk.author for chunk in pieces])
-        for index, chunk in enumerate(pieces):
+        for index, chunk in enumerate(pieces[kept:], kept):
             self._last -= 1
             row = ChunkRow(
-                self._last, path, chunk.first, chunk.last, chunk.heading, chunk.text, kind, stat[1], digest, chunk.author, chunk.day
+                self._last, shown_path, chunk.first, chunk.last, chunk.heading, chunk.text, kind, stat[1], digest,
+                chunk.author, chunk.day, chunk.said,
             )  # fmt: skip
             features = (int(detect_features(chunk.text, chunk.author)), count_words(chunk.text))
             heading_terms = self._analyse_split(self._split_words(chunk.heading))
             fields = (self._analyse_split(broken[index]), heading_terms, path_terms)
             counts = Counter(term for field in fields for term in field)
             neighbourhood = Counter(self._analyse_split(join_neighbours(broken, index) if has_neighbours else ""))
-            chunks.append(
-                _OverlayChunk(row, file, *features, fields, counts, neighbourhood, self._author_terms(chunk.author))
-            )
-        return _OverlayFile(stat, digest, attributes, chunks)
+            authors = self._author_terms(chunk.author)
+            chunks.append(_OverlayChunk(row, file, *features, fields, counts, neighbourhood, authors, chunk.embeddable))
+        return _OverlayFile(stat, digest, attributes, chunks, folder=folder_of(path))
 
     # queries
 
@@ -315,13 +352,15 @@ class Overlay:
         return Candidates(
             np.array([row.id for row in rows], dtype=np.int64),
             np.array([chunk.file for chunk in picked], dtype=np.int64),
-            np.array([folder_number(row.path.rpartition("/")[0]) for row in rows], dtype=np.int64),
+            np.array([folder_number(file.folder) for file, _ in found], dtype=np.int64),
             np.array([row.kind for row in rows], dtype=np.object_),
             np.array([row.author for row in rows], dtype=np.object_),
             np.array([row.day or 0 for row in rows], dtype=np.int64),
             np.array([chunk.traits for chunk in picked], dtype=np.int64),
             np.array([chunk.words for chunk in picked], dtype=np.int64),
-            np.array([NOT_EMBEDDED if file.is_noise else -1 for file, _ in found], dtype=np.int64),
+            np.array(
+                [NOT_EMBEDDED if file.is_noise or not chunk.embeddable else -1 for file, chunk in found], dtype=np.int64
+            ),
             np.array([role_of(row.path, row.kind) for row in rows], dtype=np.int64),
         )
 
@@ -346,23 +385,23 @@ class Overlay:
     def _filter_chunks(self, query: Query, below: Path) -> Iterator[_OverlayChunk]:
         """Yield the chunks that pass the filters, which match like those of the full-text index."""
         for file, chunk in self._iterate_chunks():
-            path, mtime_ns = printable(chunk.row.path), chunk.row.mtime_ns
-            path_terms = chunk.fields[2]
-            if not below.is_root and not _is_under(path, printable(str(below))):
+            path, path_terms = printable(chunk.row.path), chunk.fields[2]
+            if not below.is_root and not is_under(path, printable(str(below))):
                 continue
             if query.paths and not any(
-                _is_under(path, value) or _contains_all(path_terms, self._analyse(value)) for value in query.paths
+                is_under(path, value) or contains_all(path_terms, self._analyse(value)) for value in query.paths
             ):
                 continue
-            if query.kinds and chunk.row.kind not in query.kinds:
+            if (query.kinds and chunk.row.kind not in query.kinds) or chunk.row.kind in query.without_kinds:
                 continue
             if query.authors and not set(map(fold_name, query.authors)) & set(chunk.authors):
                 continue
-            if query.attributes and not _fold_values(query.attributes) <= _fold_values(file.attributes):
+            if query.attributes and not fold_values(query.attributes) <= fold_values(file.attributes):
                 continue
-            if query.confidence is not None and not _has_confidence_in(file.attributes, query.confidence):
+            if query.confidence is not None and not has_confidence_in(file.attributes, query.confidence):
                 continue
-            if not (query.since or 0) <= mtime_ns <= (query.until if query.until is not None else mtime_ns):
+            times = {"mtime": chunk.row.mtime_ns, "said": chunk.row.said}
+            if not all(is_within(times[name], low, high) for name, low, high in query.time_ranges):
                 continue
             yield chunk
 
@@ -379,20 +418,11 @@ def _score_alternatives(weights: Mapping[str, float], counts: Mapping[str, int])
     )
 
 
-def _fold_values(attributes: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    return {(name, fold_name(printable(value))) for name, value in attributes}
-
-
-def _is_under(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder + "/")
-
-
-def _contains_all(terms: Sequence[str], required: Sequence[str]) -> bool:
-    return bool(required) and set(required) <= set(terms)
-
-
-def _has_confidence_in(attributes: Sequence[tuple[str, str]], bounds: tuple[float, float]) -> bool:
-    return any(name == "confidence" and bounds[0] <= float(value) <= bounds[1] for name, value in attributes)
+def _count_equal(earlier: Sequence[_OverlayChunk], pieces: Sequence[Chunk]) -> int:
+    """Return the number of leading chunks with the line, text and author of the pieces at their positions."""
+    pairs = zip((chunk.row for chunk in earlier), pieces, strict=False)
+    equal = ((row.first, row.text, row.author) == (piece.first, piece.text, piece.author) for row, piece in pairs)
+    return sum(1 for _ in takewhile(bool, equal))
 
 
 def _has_phrase(chunk: _OverlayChunk, phrase: Sequence[str]) -> bool:

@@ -14,6 +14,7 @@ from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING
 
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
+from ctxfs.index.extract.session_files import KIND
 from ctxfs.index.normal_form import fold_literal
 from ctxfs.index.query import Query
 from ctxfs.index.search.query_hints import QueryHints
@@ -105,7 +106,7 @@ def search_ranked(
     hints, notes = embedded.hints, [embedded.note] if embedded.note else []
     query = hints.query
     # Hidden chunks must not displace visible ones from the pool.
-    pool = DEFAULT_POOL_CHUNKS + min(_CHUNKS_PER_HIDDEN_FILE * len(view.hidden), _MAX_HIDDEN_CHUNKS)
+    pool = DEFAULT_POOL_CHUNKS + min(_CHUNKS_PER_HIDDEN_FILE * _count_hidden(view, query), _MAX_HIDDEN_CHUNKS)
     # A named author is one of many, so that the author's chunks get a pool of their own.
     has_named_authors = hints.authors and not query.authors
     queries = [query, replace(query, authors=tuple(hints.authors))] if has_named_authors else [query]
@@ -132,6 +133,13 @@ def search_ranked(
             notes.append(view.behind)
     candidates = _collect_candidates(view, query, below, scores_by_signal, embedded.candidate_vectors)
     return _fuse_signals(view, embedded, vector, candidates, scores_by_signal, full_signals, limit, share), notes
+
+
+def _count_hidden(view: IndexView, query: Query) -> int:
+    """Return the number of hidden files that pass the kinds of a query."""
+    if query.kinds == (KIND,) or KIND in query.without_kinds:
+        return view.count_hidden(of_history=query.kinds == (KIND,))
+    return len(view.hidden)
 
 
 def find_waiting(view: IndexView, hints: QueryHints, below: Path, executor: Executor) -> list[ChunkRow]:

@@ -18,7 +18,7 @@ from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor
 from ctxfs.index.options import EmbedderSpec, IndexedRoot
 from ctxfs.index.query import Query, describe_corrections
-from ctxfs.index.search import ranking
+from ctxfs.index.search import history_search, ranking
 from ctxfs.index.search.candidate_embedding import DEFAULT_QUESTION_SECONDS, CandidateEmbedder
 from ctxfs.index.search.file_status import FileStatus
 from ctxfs.index.search.index_monitor import IndexMonitor, NoIndexMonitor
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     # so that a daemon mounts first and imports them for the first query.
     from ctxfs.index.engines.vectors import Vectors
     from ctxfs.index.search.overlay import Overlay
-    from ctxfs.index.search.view import Binds, IndexView, Reader
+    from ctxfs.index.search.view import Binds, IndexView
+    from ctxfs.index.search.visibility import Reader
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,6 @@ PastFile = tuple[str, bytes | None, Mapping[str, bytes], int]
 MAX_QUESTION_CHARS = 20_000
 _MAX_SKIPPED_LISTED = 1000
 _MAX_UNCOVERED = 1000
-_MAX_JUDGED_HITS = 400
 _BEHIND_NOTE = "the index is behind: files may be missing"
 _EMPTY_NOTE = "the index is empty: nothing has been indexed yet"
 _UNCOVERED_NOTE = "what was just written is still being indexed by words: some of it may be missing"
@@ -239,6 +239,7 @@ class Searcher:
             from ctxfs.index.search.view import IndexView
 
             self._view = IndexView(self._folder, self._extractor)
+            self._view.hide_outdated(self._roots or ())
         return self._view
 
     # queries
@@ -316,17 +317,12 @@ class Searcher:
                 view = view.with_overlay(past)
             view = view.for_reader(reader)
             if not query.has_words or query.mode == "exact":
-                search = ranking.search_exact if query.has_words else ranking.search_filters
+                search = ranking.search_exact if query.has_words else history_search.search_filters
                 hits = search(view, query, below, limit)
                 return SearchResults(query, hits, answer=Answer.of_filters(bool(hits)))
-            from ctxfs.index.search.evidence import judge_candidates  # imports an engine
-
-            # The verdict depends on all candidates, however few hits are wanted.
-            count = max(limit, _MAX_JUDGED_HITS)
-            scored, notes = ranking.search_ranked(view, embedded, below, count, self._vector_executor)
-            answer, hits = judge_candidates(view, embedded, below, scored, limit, has_failed=bool(notes))
+            results = history_search.search_ranked(view, query, embedded, below, limit, self._vector_executor)
             query = replace(query, corrections=embedded.hints.query.corrections)
-            return SearchResults(query, hits, tuple(notes), describe_corrections(query), answer=answer)
+            return replace(results, query=query, remarks=describe_corrections(query))
 
     def _find_remarks(self, query: Query, results: SearchResults) -> list[str]:
         from ctxfs.index.search.remarks import find_remarks  # imports an engine
@@ -345,7 +341,7 @@ class Searcher:
         if query.has_words or not query.has_filters:
             examples = "kind:fact, tag:deploy, confidence:>0.8, pinned:true, trust:trusted, path:, since:"
             raise invalid(query.text[:80], f"only filters can be asked for here: {examples}")
-        return [hit.path for hit in self.search(query, below, limit).hits]
+        return list(dict.fromkeys(hit.path for hit in self.search(query, below, limit).hits))
 
     def candidate_files(self, needed: Sequence[Collection[str]], below: Path) -> list[str] | None:
         """Return the sorted files that may have a line with a text of each set in `needed`; a superset.

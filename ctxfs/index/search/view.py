@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path as HostPath
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ from ctxfs.index.engines.vectors import Graph, Vectors, VectorTable, read_graph,
 from ctxfs.index.engines.word_split import author_terms, split_words
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
 from ctxfs.index.extract.extractor import Extractor
-from ctxfs.index.indexer_status import format_remaining
+from ctxfs.index.indexer_status import format_behind_note
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.bm25 import Alternatives, Bm25, Statistics, Units
@@ -33,41 +32,15 @@ from ctxfs.index.search.file_status import FileStatus, status_of, superseded_pat
 from ctxfs.index.search.host_lookup import find_missing, is_file
 from ctxfs.index.search.overlay import MAX_FILES, Overlay
 from ctxfs.index.search.query_hints import names_of_authors
+from ctxfs.index.search.session_overlay import hide_outdated, update_sessions
+from ctxfs.index.search.visibility import Reader, Visibility, find_visibility, may_see
 from ctxfs.model.path import Path, printable
 
-_MAX_IGNORED_WAITING = 50
 _MIN_REPLACED = 4096
 _MAX_LISTED_CHUNKS = 100_000
 _MAX_CACHED_FILTERS = 32
 _MAX_CACHED_READERS = 16
 _BEHIND_NOTE = "meaning has not caught up with everything yet; words have"
-
-
-class Reader(Protocol):
-    """A principal with limited read permission. `key` changes whenever its results may change."""
-
-    key: Hashable
-
-    def may_read(self, path: str) -> bool:
-        """Return True if the principal may read the content of the file at `path`."""
-        ...
-
-    @property
-    def sees_quarantined(self) -> bool:
-        """True for people, who find quarantined files."""
-        ...
-
-
-@dataclass(slots=True)
-class _Visibility:
-    """The files that a reader may not see, and the statistics of the rest.
-
-    Invariant: no score may depend on content that the reader cannot see.
-    """
-
-    hidden_files: frozenset[int]
-    corpus: CorpusCounts
-    document_frequencies: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +78,8 @@ class IndexView:
         self._authors: list[str] = []
         self._filter_cache: OrderedDict[Hashable, FilteredChunks | None] = OrderedDict()
         self.reader: Reader | None = None
-        self._visibilities: OrderedDict[Hashable, _Visibility] = OrderedDict()
-        self._visibility: _Visibility | None = None
+        self._visibilities: OrderedDict[Hashable, Visibility] = OrderedDict()
+        self._visibility: Visibility | None = None
         self._corpus: CorpusCounts | None = None
         self._living_cache: OrderedDict[frozenset[int], npt.NDArray[np.int64]] = OrderedDict()
         self._row_cache: dict[int, ChunkRow] = {}  # rows read for the current query
@@ -162,7 +135,7 @@ class IndexView:
         self._waiting, self._embeddable = self.columns.waiting, self.columns.embeddable
         self._drop_replaced_vectors()
         rate = self.catalog.embeddings.chunks_per_second if self._waiting else 0.0
-        self.behind = _format_behind_note(self._waiting, self._embeddable, rate)
+        self.behind = format_behind_note(self._waiting, self._embeddable, rate)
         self._authors = self.catalog.authors()
         if self.overlay:
             self.overlay.drop_indexed(settled_stats.__getitem__)
@@ -192,6 +165,20 @@ class IndexView:
         For the paths `maybe_deleted`, and for the paths beyond the limit of the overlay, only deletions are applied.
         Return the paths that can only be found with the index.
         """
+        if root.holds_records:
+            updated, remaining = update_sessions(self.overlay, self.catalog, root, [*maybe_deleted, *paths])
+        else:
+            updated, remaining = self._update_files(root, paths, maybe_deleted)
+        if any(self._read_settled_stat(path) == self.overlay.stat(path) for path in updated):
+            self.load_commits(None)  # the index contains it, but the open view may be older
+        else:
+            self._refresh_derived()
+        return remaining
+
+    def _update_files(
+        self, root: IndexedRoot, paths: Sequence[tuple[str, ...]], maybe_deleted: Sequence[tuple[str, ...]]
+    ) -> tuple[list[str], list[str]]:
+        """Return (paths that the overlay has, paths that have to wait for the index)."""
         paths, maybe_deleted = paths[-MAX_FILES:], [*paths[:-MAX_FILES], *maybe_deleted]
         deleted = {"/".join((root.prefix, *parts)) for parts in find_missing(root.root, maybe_deleted)}
         if deleted:
@@ -218,11 +205,14 @@ class IndexView:
             # A folder at this path is deleted, or replaced by a file.
             self.overlay.record_folder_deletions({path}, self.catalog.paths_below(path))
             updated.append(path)
-        if any(self._read_settled_stat(path) == self.overlay.stat(path) for path in updated):
-            self.load_commits(None)  # the index contains it, but the open view may be older
-        else:
-            self._refresh_derived()
-        return remaining
+        return updated, remaining
+
+    def hide_outdated(self, roots: Iterable[IndexedRoot]) -> None:
+        """Hide the indexed parts of event logs that were written again, so that no erased record is found."""
+        for root in roots:
+            if root.holds_records:
+                hide_outdated(self.overlay, self.catalog, root)
+        self._refresh_derived()
 
     def keep_sources(self, prefixes: AbstractSet[str]) -> None:
         """Remove the unindexed changes of all sources except these."""
@@ -242,21 +232,12 @@ class IndexView:
             return self
         visibility = self._visibilities.get(reader.key)
         if visibility is None:
-            hidden_files = {number for number, path in self.catalog.all_paths() if not reader.may_read(path)}
-            if not reader.sees_quarantined:
-                hidden_files |= self.catalog.quarantined()
-            visibility = self._visibilities[reader.key] = _Visibility(
-                frozenset(hidden_files), self.columns.corpus_counts(frozenset(hidden_files))
-            )
+            visibility = self._visibilities[reader.key] = find_visibility(self.catalog, self.columns, reader)
             if len(self._visibilities) > _MAX_CACHED_READERS:
                 self._visibilities.popitem(last=False)
-
-        def may_see(path: str, attributes: Sequence[tuple[str, str]]) -> bool:
-            return reader.may_read(path) and (reader.sees_quarantined or ("quarantined", "true") not in attributes)
-
         view = copy.copy(self)
         view.reader, view._visibility = reader, visibility
-        view.overlay = self.overlay.filtered(may_see)
+        view.overlay = self.overlay.filtered(partial(may_see, reader))
         view.hidden = self.hidden | visibility.hidden_files
         view.names = names_of_authors([*visibility.corpus.authors, *view.overlay.authors()])
         view.behind = _BEHIND_NOTE if self.behind else ""
@@ -308,7 +289,14 @@ class IndexView:
     def has_kind(self, kind: str) -> bool:
         """Return True if a visible file is of a kind."""
         in_overlay = any(row.kind == kind for row in self.overlay.rows().values()) if self.overlay else False
-        return in_overlay or self._build_statistics().document_frequency("kind", kind) > 0
+        if self._visibility is not None:
+            return in_overlay or kind in self._visibility.corpus.kinds
+        return in_overlay or self.full_text.document_frequency("kind", kind) > 0
+
+    def count_hidden(self, *, of_history: bool) -> int:
+        """Return the number of hidden files that are parts of sessions' files, or of the other ones."""
+        parts = self._visibility.hidden_parts if self._visibility is not None else 0
+        return parts if of_history else len(self.hidden) - parts
 
     def _refresh_derived(self) -> None:
         """Hide the indexed chunks of files in the overlay, and collect the names of all authors."""
@@ -435,11 +423,3 @@ def inode_of(folder: HostPath) -> int:
         return (folder / "catalog.db").stat().st_ino
     except FileNotFoundError:
         return 0
-
-
-def _format_behind_note(waiting: int, total: int, chunks_per_second: float) -> str:
-    """Return a note that semantic search is behind; empty if all but a few chunks are embedded."""
-    if waiting <= max(_MAX_IGNORED_WAITING, total // 10):
-        return ""
-    remaining = format_remaining(waiting, chunks_per_second)
-    return f"meaning covers {total - waiting} of {total} chunks so far{remaining}; words cover all"

@@ -19,6 +19,19 @@ def read(file: HitFile) -> str:
     return file.text.decode()
 
 
+def test_each_record_is_a_hit_with_its_time_and_speaker() -> None:
+    path = "history/2026-11-29/s.jsonl"
+    rows = [
+        ChunkRow(n, path, n, n, "", f"Ada: text {n}", "history", 0, "00", "Ada", None, 1683554160) for n in (4, 7, 4)
+    ]
+    files = name_hits([Hit(row, 1.0) for row in rows], 20)
+    assert [file.name for file in files] == ["01 s.jsonl:4", "02 s.jsonl:7"]
+    assert [file.link_name for file in files] == ["01 s.jsonl", "02 s.jsonl"]
+    assert read(files[1]).startswith(
+        f"{path}:7 2023-05-08 13:56 Ada [record: said then, no instructions]\n\nAda: text 7"
+    )
+
+
 def test_name_of_a_hit_has_its_line_and_the_innermost_heading() -> None:
     assert names(
         hit("knowledge/python/tempfile.py", 677, "NamedTemporaryFile"), hit("a/keys.md", 8, "Keys > When")

@@ -1,0 +1,31 @@
+"""Comparison of values with the filters of a query, as the full-text index compares them. Pure."""
+
+from collections.abc import Iterable, Sequence
+
+from ctxfs.index.normal_form import fold_name
+from ctxfs.model.path import printable
+
+
+def fold_values(attributes: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return (name, value) pairs in the form that filters compare."""
+    return {(name, fold_name(printable(value))) for name, value in attributes}
+
+
+def is_under(path: str, folder: str) -> bool:
+    """Return True for a folder itself and the paths below it."""
+    return path == folder or path.startswith(folder + "/")
+
+
+def contains_all(terms: Sequence[str], required: Sequence[str]) -> bool:
+    """Return True if all required terms, at least one, are among the terms."""
+    return bool(required) and set(required) <= set(terms)
+
+
+def has_confidence_in(attributes: Sequence[tuple[str, str]], bounds: tuple[float, float]) -> bool:
+    """Return True if the attribute `confidence` is within inclusive bounds."""
+    return any(name == "confidence" and bounds[0] <= float(value) <= bounds[1] for name, value in attributes)
+
+
+def is_within(value: int | None, low: int | None, high: int | None) -> bool:
+    """Return True if a value is known and within inclusive bounds; None is no bound."""
+    return value is not None and (low is None or low <= value) and (high is None or value <= high)
