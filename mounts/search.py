@@ -4,6 +4,9 @@ A query's directory contains the passages `NN name:line heading` of the matching
 links to these files in `files/`; `results.jsonl`; `context.md` within the default budget. Reachable by name only are
 `context@TOKENS.md` and a hit by its bare rank (`01`).
 If the searched files do not answer the question, the directory contains only `unknown.txt`.
+
+A query may contain slashes: `search/CI/CD` is the query "CI/CD". A name below a query continues it unless files of the
+directory could have that name.
 """
 
 import errno
@@ -40,6 +43,10 @@ _PROBED = frozenset(
 ) | frozenset(
     ("package.json", "pyproject.toml", "node_modules", "autorun.inf", "desktop.ini", "Thumbs.db", "HEAD", "config")
 )
+# Names that only files in the directory of a query have: a bare rank, a passage or link, and any name with a suffix.
+# They never continue a query, so that the name of a hit that moved is absent instead of a directory.
+_FILE_NAME = re.compile(r"files|\d+|\d{2,} .*|.*\.[A-Za-z]\w{0,7}(:\d+.*)?", re.DOTALL)
+_MAX_QUERY_PARTS = 8
 _LINK_DIRECTORY = "files"
 _UNKNOWN_FILE = "unknown.txt"
 _MAX_CACHED_RESULTS = 24  # of up to half a megabyte
@@ -57,6 +64,16 @@ def is_query(name: str) -> bool:
 def decode_query(name: str) -> str:
     """Return the query in a directory name; `%2F` stands for a slash."""
     return printable(name).replace("%2F", "/").replace("%2f", "/")
+
+
+def count_query_parts(parts: Sequence[str]) -> int:
+    """Return the number of leading names that are the query; the others name a file of its directory."""
+    count = 1
+    while (
+        count < min(len(parts), _MAX_QUERY_PARTS) and is_query(parts[count]) and not _FILE_NAME.fullmatch(parts[count])
+    ):
+        count += 1
+    return count
 
 
 class SearchService(Protocol):
@@ -195,7 +212,7 @@ class SearchMount(Mount):
         if path.is_root:
             return directory("", mode=0o755 if self._folder else 0o555)
         page = await self._page(path)
-        if len(path.parts) == 1 or _is_link_directory(page, path):
+        if not _inner(path) or _is_link_directory(page, path):
             return directory(path.name, mtime_ns=page.made_ns)
         return await self._entry(page, path)
 
@@ -209,7 +226,7 @@ class SearchMount(Mount):
         page = await self._page(path)
         if _is_link_directory(page, path):
             return [self._link(page, path / hit.link_name, hit) for hit in page.hits if hit.text is not None]
-        if len(path.parts) > 1:
+        if _inner(path):
             raise path_error(errno.ENOTDIR, path)
         base = Path(path.parts)
         if page.answer.is_unknown:
@@ -226,7 +243,7 @@ class SearchMount(Mount):
         if path.is_root:
             raise path_error(errno.EISDIR, path)
         page = await self._page(path)
-        if len(path.parts) == 1 or _is_link_directory(page, path):
+        if not _inner(path) or _is_link_directory(page, path):
             raise path_error(errno.EISDIR, path)
         return await self._content(page, path)
 
@@ -257,15 +274,15 @@ class SearchMount(Mount):
                 raise
 
     async def _page(self, path: Path) -> _Page:
-        name = path.parts[0]
-        if not is_query(name):
+        if not is_query(path.parts[0]):
             raise not_found(path)
-        return await self._view.page(decode_query(name), self._below)
+        query = "/".join(path.parts[: count_query_parts(path.parts)])
+        return await self._view.page(decode_query(query), self._below)
 
     async def _entry(self, page: _Page, path: Path) -> Entry:
         if _is_link_directory(page, path.parent) and (hit := find_hit(page.hits, path.name, is_link=True)) is not None:
             return self._link(page, path, hit)
-        hit = find_hit(page.hits, path.name) if len(path.parts) == 2 else None
+        hit = find_hit(page.hits, path.name) if len(_inner(path)) == 1 else None
         if hit is not None and hit.text is None:
             return self._link(page, path, hit)
         data = await self._content(page, path)
@@ -277,7 +294,7 @@ class SearchMount(Mount):
         return Entry(path.name, "link", size=len(encode_name(text)), mtime_ns=page.made_ns, mode=0o777, target=text)
 
     async def _content(self, page: _Page, path: Path) -> bytes:
-        if len(path.parts) == 2:
+        if len(_inner(path)) == 1:
             if path.name == "results.jsonl":
                 return page.results
             if path.name == _UNKNOWN_FILE and page.answer.is_unknown:
@@ -296,9 +313,14 @@ class SearchMount(Mount):
         return base.join(question)
 
 
+def _inner(path: Path) -> tuple[str, ...]:
+    """Return the names behind those of the query."""
+    return path.parts[count_query_parts(path.parts) :]
+
+
 def _is_link_directory(page: _Page, path: Path) -> bool:
     """Return True for `files/` in the directory of a query with hits in files."""
-    is_named = len(path.parts) == 2 and path.name == _LINK_DIRECTORY
+    is_named = _inner(path) == (_LINK_DIRECTORY,)
     return is_named and any(hit.text is not None for hit in page.hits)
 
 

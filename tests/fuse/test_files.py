@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import json
 import mmap
 import os
 import stat
@@ -305,6 +306,20 @@ def test_odd_queries_are_answered_or_refused(live: Live) -> None:
     assert code_of(lambda: (search / "keys" / "context@0.md").read_text()) == errno.EINVAL
     assert code_of(lambda: (search / "keys" / "99").read_text()) == errno.ENOENT
     assert code_of(lambda: (search / "keys" / "context.md").write_text("x")) == errno.EACCES
+
+
+def test_query_may_contain_slashes_and_files_keep_their_names(live: Live) -> None:
+    search, query = live.at / "search", "keys / rotation"
+    assert os.listdir(search / query) == os.listdir(search / "keys %2F rotation")
+    assert json.loads((search / query / "results.jsonl").read_text().splitlines()[0])["question"] == "keys / rotation"
+    link = next((search / query / "files").iterdir())
+    assert link.resolve().is_file()
+    assert (live.at / "knowledge/handbook/.search/keys/rotation/results.jsonl").exists()
+    # Names that a file of the directory may have are never queries, and neither are names that programs probe for.
+    for name in ("99 moved.md:3 Keys", "setup.py", "nothing.md", ".git", "Makefile", "files/rotation", "123"):
+        assert code_of(lambda name=name: os.stat(search / "keys" / name)) == errno.ENOENT
+    found = [path for folder, folders, files in os.walk(search / "keys") for path in (*folders, *files)]
+    assert len(found) < 50, "a walk does not descend into longer queries"
 
 
 def test_views_are_reachable_by_name_and_never_listed(live: Live) -> None:
