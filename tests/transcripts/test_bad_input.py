@@ -9,6 +9,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -263,6 +264,65 @@ def test_objects_with_unexpected_members_are_left_out(store: Store, tmp_path: Pa
         )
         store.add(client, file)
     assert "kept" in store.texts()
+
+
+ODD_VALUES: list[Any] = [
+    None,
+    True,
+    -1,
+    1e308,
+    2**70,
+    "",
+    "\ud800",
+    "\0",
+    [],
+    {},
+    [None],
+    {"type": "text"},
+    "<command-name>",
+]
+
+
+def damage_value(value: Any, random: Random) -> Any:
+    """Return a JSON value with some of its values replaced, and some of its members removed or renamed."""
+    if random.random() < 0.06:
+        return random.choice(ODD_VALUES)
+    if isinstance(value, dict):
+        names = [
+            name if random.random() > 0.05 else random.choice(("type", "content", "id", "parent")) for name in value
+        ]
+        pairs = zip(names, value.values(), strict=True)
+        return {name: damage_value(item, random) for name, item in pairs if random.random() > 0.03}
+    return [damage_value(item, random) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_transcripts_that_are_damaged_at_random_end_in_valid_records(seed: int, store: Store, tmp_path: Path) -> None:
+    random = Random(seed)
+    chat = {"sessionId": SESSION, "projectHash": "x", "messages": samples.gemini_messages()}
+    for client, lines in (
+        ("claude-code", samples.claude_lines()),
+        ("codex", [*samples.codex_lines(SESSION, "other"), *(line["payload"] for line in samples.codex_lines())]),
+        ("gemini", [chat, *samples.gemini_messages(), {"sessionId": "s", "messageId": 3, "message": "m"}]),
+        (
+            "jsonl",
+            [{"role": "user", "content": "a", "timestamp": 1}, {"message": {"role": "ai", "content": [{"text": "x"}]}}],
+        ),
+    ):
+        damaged = [damage_value(line, random) for _ in range(40) for line in lines]
+        file = write_lines(tmp_path / "chats" / f"{client}.jsonl", damaged)
+        store.add(client, file)
+        assert store.add(client, file).added == 0
+    for client, conversation in (
+        ("chatgpt", samples.chatgpt_conversation()),
+        ("claude", samples.claude_conversation()),
+    ):
+        damaged = [damage_value(conversation, random) for _ in range(40)]
+        file = write_zip(tmp_path / f"{client}.zip", {"conversations.json": damaged})
+        store.add(client, file)
+        assert store.add(client, file).added == 0
+    for record in store.records():
+        json.dumps(record, allow_nan=False).encode()
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,8 @@ METHODS = [
     "session_records",
     "session_day",
     "write_episodes",
+    "import_state",
+    "import_messages",
     "log",
     "show",
     "status",
