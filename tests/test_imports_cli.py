@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.live import Live
+from tests.live import Live, eventually
 from tests.transcripts import samples
 from tests.transcripts.samples import SESSION, claude_line, write_lines
 
@@ -69,6 +71,29 @@ def test_exit_codes_of_an_import(bare: Live, tmp_path: Path) -> None:
         assert (done.returncode, message in done.stderr) == (code, True), (arguments, done)
         assert "Traceback" not in done.stderr
     assert "1 message added" in bare.run("import", "jsonl", str(lines), "--map", "text=words")
+
+
+def test_interrupted_command_reports_and_is_continued(bare: Live, tmp_path: Path) -> None:
+    count = 60_000
+    file = tmp_path / "x.jsonl"
+    file.write_text("".join(f'{{"role": "user", "content": "message {number}"}}\n' for number in range(count)))
+    process = subprocess.Popen(
+        bare.command("import", "jsonl", str(file)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+    def has_begun() -> bool:
+        return any((bare.store / "history").glob("2*/*.jsonl"))
+
+    eventually("the import has begun", has_begun)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "the same command continues the import" in errors
+    assert "Traceback" not in errors
+    assert int(output.split()[0]) < count
+    bare.run("import", "jsonl", str(file))
+    lines = b"".join(file.read_bytes() for file in (bare.store / "history").glob("2*/*.jsonl")).splitlines()
+    assert [json.loads(line)["text"] for line in lines] == [f"message {number}" for number in range(count)]
 
 
 def test_age_and_folder_choose_messages(bare: Live, tmp_path: Path) -> None:

@@ -99,6 +99,16 @@ def _history_sessions(opened: StoreSession, prefix: str) -> list[str]:
     return [str(name) for name in opened.call("session_names")]
 
 
+def transcript_members(context: click.Context, parameter: click.Parameter, prefix: str) -> list[CompletionItem]:
+    """Return `text=` and so on for `ctxfs import jsonl --map`; it needs no store."""
+    del context, parameter
+    from click.shell_completion import CompletionItem
+
+    from ctxfs.transcripts.json_lines import DEFAULT_NAMES
+
+    return [CompletionItem(f"{name}=") for name in DEFAULT_NAMES if f"{name}=".startswith(prefix)]
+
+
 tree_paths = _completer(_paths)
 history_sessions = _completer(_history_sessions)
 sources = _completer(_sources)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ctxfs.cli import completion_values
 from ctxfs.cli.options import json_option, principal_option
 from ctxfs.cli.output import count_noun, print_json, print_line, warn
 from ctxfs.daemon.session import StoreSession
@@ -22,6 +23,7 @@ _PROGRAMS = ("claude-code", "codex", "gemini")
 _EXPORTS = ("chatgpt", "claude")
 _LINES = "jsonl"
 _MAX_LISTED = 10
+_EXIT_INTERRUPTED = 130  # as shells report SIGINT
 
 
 class _StoreTarget:
@@ -50,7 +52,14 @@ class _StoreTarget:
 @click.argument("source", required=False, default="", type=click.Path())
 @click.option("--since", default="", metavar="TIME", help="Oldest time: an age such as 7d, or a date")
 @click.option("--project", default="", metavar="DIR", type=click.Path(), help="Limit to a folder that was worked in")
-@click.option("--map", "pairs", multiple=True, metavar="MEMBER=PATH", help="Member of JSON lines, such as text=content")
+@click.option(
+    "--map",
+    "pairs",
+    multiple=True,
+    metavar="MEMBER=PATH",
+    shell_complete=completion_values.transcript_members,
+    help="Member of JSON lines, such as text=content",
+)
 @principal_option("Principal of the records, such as agent:ada [default: you]", default="")
 @click.option("--dry-run", is_flag=True, help="Count, and add nothing")
 @json_option()
@@ -72,17 +81,21 @@ def import_transcripts(
             f"name its folder or file: ctxfs import {client} PATH",
             EXIT_NOTHING_FOUND,
         )
-    report = _import_all(store, principal, choice, sources)
+    report, is_complete = _import_all(store, principal, choice, sources)
     report.faults[:0] = faults
     if as_json:
         print_json(_as_plain(report, links, dry_run))
     else:
         _print_report(report, links, dry_run)
+    if not is_complete:
+        warn("interrupted: the same command continues the import")
+        raise click.exceptions.Exit(_EXIT_INTERRUPTED)
     if report.faults or report.refused:
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
-def _import_all(store: str | None, principal: str, choice: Choice, sources: Sequence[Source]) -> Report:
+def _import_all(store: str | None, principal: str, choice: Choice, sources: Sequence[Source]) -> tuple[Report, bool]:
+    """Import the transcripts; return the report, and False if the user interrupted the import."""
     from ctxfs.cli.progress import byte_bar
 
     with opened_session(store) as opened:
@@ -90,9 +103,12 @@ def _import_all(store: str | None, principal: str, choice: Choice, sources: Sequ
             opened.call("join", principal=principal, tool="import")
         importer = Importer(_StoreTarget(opened), choice)
         with byte_bar(sum(source.size for source in sources), "import") as progress:
-            for transcript in sources:
-                importer.read(transcript, progress)
-    return importer.report
+            try:
+                for transcript in sources:
+                    importer.read(transcript, progress)
+            except KeyboardInterrupt:
+                return importer.report, False
+    return importer.report, True
 
 
 def _parse_since(text: str) -> str:
