@@ -8,10 +8,10 @@ import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.options import json_option
-from ctxfs.cli.output import print_json, print_line, warn, write_content
+from ctxfs.cli.output import print_json, print_line, print_path_error, warn, write_content
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import invalid
-from ctxfs.model.path import encode_name, one_line, printable
+from ctxfs.model.path import encode_name, printable
 
 _NAME, _KIND, _VERSION, _SIZE, _MTIME, _MODE, _TARGET = range(7)
 _COLOURS = {"dir": "blue", "link": "cyan"}
@@ -80,7 +80,7 @@ def cat(store: str | None, paths: tuple[str, ...], join: bool, as_text: bool) ->
             except BrokenPipeError:
                 raise
             except OSError as error:
-                click.echo(f"ctxfs: {one_line(path)}: {error.strerror}", err=True)
+                print_path_error(OSError(error.errno, error.strerror, path))
                 failed = True
     sys.exit(1 if failed else 0)
 

@@ -1,6 +1,9 @@
 """Output of commands: colours and bars on a terminal, plain text or JSON in a pipe."""
 
+import errno
 import json
+import os
+import shlex
 import sys
 from typing import Any, NoReturn
 
@@ -53,6 +56,33 @@ def write_content(data: bytes) -> None:
     write_bytes(data)
 
 
+def find_remedy(error: OSError) -> str:
+    """Return a command that helps with an error at a path of the tree; empty if its text is more than the errno's."""
+    path = _path_of(error)
+    if error.errno is None or error.strerror != os.strerror(error.errno) or not path or path.startswith("/"):
+        return ""
+    quoted, parent = shlex.quote(one_line(path)), shlex.quote(one_line(path.rpartition("/")[0]))
+    return {
+        errno.ENOENT: f"see the names there: ctxfs ls {parent}" if parent != "''" else "see the names: ctxfs ls",
+        errno.EISDIR: f"list it: ctxfs ls {quoted}",
+        errno.ENOTDIR: f"a part of the path is a file: ctxfs cat {parent}",
+        errno.EACCES: f"see the permissions: ctxfs policy explain PRINCIPAL {quoted}",
+    }.get(error.errno, "")
+
+
+def _path_of(error: OSError) -> str:
+    name = error.filename or ""
+    return os.fsdecode(name) if isinstance(name, bytes) else str(name)
+
+
+def print_path_error(error: OSError) -> None:
+    """Print an error at a path, with its remedy, on standard error."""
+    where = f"{one_line(path)}: " if (path := _path_of(error)) else ""
+    click.secho(f"ctxfs: {where}{one_line(error.strerror or str(error))}", err=True, fg="red")
+    if remedy := find_remedy(error):
+        click.secho(f"  → {remedy}", err=True)
+
+
 def fail(error: Exception) -> NoReturn:
     """Print the error and its remedy, and exit with its code."""
     if isinstance(error, CommandError):
@@ -61,7 +91,6 @@ def fail(error: Exception) -> NoReturn:
             click.secho(f"  → {lines_of(error.remedy)}", err=True)
         sys.exit(error.code)
     if isinstance(error, OSError):
-        where = f"{one_line(str(error.filename))}: " if error.filename else ""
-        click.secho(f"ctxfs: {where}{one_line(error.strerror or str(error))}", err=True, fg="red")
+        print_path_error(error)
         sys.exit(EXIT_FAILURE)
     raise error

@@ -1,7 +1,10 @@
+import errno
+import os
+
 import pytest
 
 from ctxfs.cli.hit_output import highlight, host_path, print_plain
-from ctxfs.cli.output import count_noun
+from ctxfs.cli.output import count_noun, find_remedy
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.snippets import find_matches, fit_line, matches_word, question_words, select_lines
 
@@ -56,3 +59,19 @@ def test_host_path_of_a_source_is_below_its_folder() -> None:
 
 def test_number_and_noun_agree() -> None:
     assert [count_noun(count, "file") for count in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "knowledge/vualt"), "ctxfs ls knowledge"),
+        (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "a b/c"), "ctxfs ls 'a b'"),
+        (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "nope"), "ctxfs ls"),
+        (IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), "pad"), "ctxfs ls pad"),
+        (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/etc/nope"), ""),
+        (FileNotFoundError(errno.ENOENT, "no source is called 'x' → see: ctxfs status", "x"), ""),
+        (OSError("of another kind"), ""),
+    ],
+)
+def test_error_at_a_path_names_the_command_that_helps(error: OSError, remedy: str) -> None:
+    assert find_remedy(error).rpartition(": ")[2] == remedy
