@@ -77,14 +77,15 @@ class CaptureCollector:
 
     def collect(self) -> Collected:
         """Append the spooled events to the event log. Raise OSError if the log cannot be written; nothing is lost then."""
-        if not self._has_events():
+        if not self.has_events():
             return Collected()
         with exclusive_folder(self._folder):
             results = [self._append_batch(name, is_old=True) for name in self._names(_BATCH_PREFIX)]
             results += [self._append_batch(name, is_old=False) for name in self._take()]
         return Collected(sum(r.records for r in results), tuple(window for r in results for window in r.ended))
 
-    def _has_events(self) -> bool:
+    def has_events(self) -> bool:
+        """Return True if there are events to collect. Takes microseconds, so that an idle daemon may call it often."""
         try:
             names = os.listdir(self._folder)
         except FileNotFoundError:

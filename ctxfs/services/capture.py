@@ -47,7 +47,8 @@ class Capture:
         """Collect events soon after they are captured, and remove unused windows once a day, forever."""
         expired_at = -_DAY_SECONDS
         while True:
-            await self.collect()
+            if self._collector.has_events():
+                await self.collect()
             if trio.current_time() - expired_at > _DAY_SECONDS:
                 expired_at = trio.current_time()
                 await self._expire(time.time_ns())
