@@ -7,8 +7,10 @@ from typing import Any
 from ctxfs.context.build.constructor import pinned_text
 from ctxfs.context.build.manifest import Manifest, digest, text_sha256
 from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.record_pieces import texts_of_record
 from ctxfs.context.build.render import render
 from ctxfs.context.build.secrets import split_at_remarks
+from ctxfs.eventlog.record_marks import is_record_path
 from ctxfs.index.extract.extractor import ExtractChunks
 from ctxfs.index.extract.formats import UnreadableFile
 from ctxfs.index.extract.text_decoding import read_text
@@ -40,7 +42,8 @@ async def restore(manifest: Manifest, fetch: Fetch, extract: ExtractChunks) -> t
     pieces, missing = [], dict[str, None]()
     for piece, expected in zip(manifest.pieces, manifest.digests, strict=True):
         if piece.path and piece.path not in contents:
-            contents[piece.path] = await fetch(piece.path, piece.sha256, manifest.revisions.get(piece.path, ""))
+            sha256 = "" if is_record_path(piece.path) else piece.sha256  # the file has grown since
+            contents[piece.path] = await fetch(piece.path, sha256, manifest.revisions.get(piece.path, ""))
         filled = await blocking(_fill_text, piece, expected, contents.get(piece.path), extract)
         if filled is None:
             missing[f"{piece.path}:{piece.first}-{piece.last}"] = None
@@ -70,6 +73,9 @@ def _fill_text(piece: Piece, expected: str, data: bytes | None, extract: Extract
     if piece.is_pinned:
         text = pinned_text((read_text(data) or "").split("\n"), piece.first, piece.last)
         return replace(piece, text=text) if digest(text) == expected else None
+    if is_record_path(piece.path):
+        texts = texts_of_record(data, piece.first)
+        return next((replace(piece, text=text) for text in texts if digest(text) == expected), None)
     try:
         chunks = extract(piece.path.rpartition("/")[2], data)
     except UnreadableFile:
@@ -81,8 +87,8 @@ def _fill_text(piece: Piece, expected: str, data: bytes | None, extract: Extract
 
 
 async def changed_since(manifest: Manifest, current: Callable[[str], Awaitable[str]]) -> list[str]:
-    """Return the changed sources, sorted. `current`: path → sha256 of the file at present."""
-    named = {piece.path: piece.sha256 for piece in manifest.pieces if piece.path}
+    """Return the changed sources, sorted. `current`: path → sha256 of the file at present. Records do not change."""
+    named = {piece.path: piece.sha256 for piece in manifest.pieces if piece.path and not is_record_path(piece.path)}
     return [path for path, sha256 in sorted(named.items()) if await current(path) != sha256]
 
 
@@ -92,6 +98,9 @@ def relocate_piece(piece: Piece, data: bytes | None, extract: ExtractChunks) -> 
         return piece
     if data is None:
         return None
+    if is_record_path(piece.path) and not piece.is_pinned:
+        content = " ".join(" ".join(texts_of_record(data, piece.first)).split())
+        return replace(piece, above=0) if _has_parts(content, piece) else None
     if not piece.is_pinned and not piece.cut:
         try:
             chunks = extract(piece.path.rpartition("/")[2], data)
@@ -103,8 +112,14 @@ def relocate_piece(piece: Piece, data: bytes | None, extract: ExtractChunks) -> 
             return replace(piece, first=nearest.first, last=nearest.last, above=0)
         return None
     content = " ".join((read_text(data) or "").split())
-    parts = (part.strip() for section in split_at_remarks(piece.body) for part in section.split(" … "))
-    return piece if all(part in content for part in parts) else None
+    return piece if _has_parts(content, piece) else None
+
+
+def _has_parts(content: str, piece: Piece) -> bool:
+    """Return True if a content has each part of a text that was shortened or has remarks in place of secrets."""
+    body = piece.body.removesuffix(" …")
+    parts = (part.strip() for section in split_at_remarks(body) for part in section.split(" … "))
+    return all(part in content for part in parts)
 
 
 @dataclass(frozen=True, slots=True)

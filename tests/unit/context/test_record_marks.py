@@ -1,5 +1,6 @@
 """Test that 200 injected instructions in records are marked in each form of a context, and can forge no mark."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,11 +8,14 @@ import pytest
 from ctxfs.context.build.constructor import Candidates, assemble
 from ctxfs.context.build.copy_detection import CopyDetector
 from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.rebuild import relocate_piece
+from ctxfs.context.build.record_pieces import texts_of_record
 from ctxfs.context.build.render import render
 from ctxfs.context.build.request import make_request
 from ctxfs.context.build.tokens import open_tokenizer
 from ctxfs.context.delivery.loader import Delta, Step, Window, render_delta, split_stream
 from ctxfs.eventlog.record_marks import RECORD_LABEL, RECORD_NOTICE, label_of_text
+from ctxfs.index.extract.chunks import Chunk
 from tests.trust.injections import (
     Injection,
     headers_in,
@@ -132,3 +136,27 @@ def test_text_that_quotes_records_has_a_label() -> None:
     assert label_of_text("knowledge/.search/q/01 s.jsonl:1", marked)
     assert label_of_text("search/q/context.md", b"nothing of it") == ""
     assert label_of_text("memory/a/x.md", marked) == ""
+
+
+def session_file(*texts: str) -> bytes:
+    records = [{"kind": "input", "seq": n, "text": text, "hash": "0"} for n, text in enumerate(texts, 1)]
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+def test_piece_of_a_record_is_found_again_after_its_file_has_grown() -> None:
+    data = session_file("How do keys rotate?", 'Said "so"\n\nand so, with a long text.', "gone")
+    piece = Piece("history/2026-11-01/talk.jsonl", 2, 2, 'user: Said "so"\n\nand so, with a long text.')
+    assert texts_of_record(data, 2) == [piece.text]
+
+    def extract(name: str, content: bytes) -> list[Chunk]:
+        raise AssertionError("records have a splitter of their own")
+
+    grown = data + session_file("later")
+    assert relocate_piece(piece, grown, extract) == piece
+    cut = replace(piece, text='user: Said "so" …', cut=True)
+    assert relocate_piece(cut, grown, extract) == cut
+    erased = data.split(b"\n")
+    erased[1] = b'{"seq": 2, "forgotten": {"at": "x", "by": "y"}}'
+    assert relocate_piece(piece, b"\n".join(erased), extract) is None
+    assert relocate_piece(replace(piece, first=9, last=9), data, extract) is None
+    assert texts_of_record(b"\xff\n[1]\n{", 1) == texts_of_record(b"\xff\n[1]\n{", 2) == texts_of_record(b"", 0) == []
