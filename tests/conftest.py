@@ -45,6 +45,7 @@ LONG = [
         "trust/test_git_environment.py",
         "trust/test_git_folders.py",
         "trust/test_hostile_files.py",
+        "trust/test_injected_transcripts.py",
         "trust/test_marks.py",
         "trust/test_network_neighbours.py",
         "trust/test_orphans.py",

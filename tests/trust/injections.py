@@ -32,6 +32,7 @@ ENCODINGS = ("none", "zero-width", "bidi", "ANSI", "separators")
 _HEADER = re.compile(r"## \[\d+\] (?P<path>\S+)(?P<rest>.*)")
 _LINE_SOURCE = re.compile(r"\[\d+\] (?P<path>\S+?):\d+(?:-\d+)?(?: \d{4}-\d\d-\d\d)?(?P<mark> \(record: [^)]*\))?")
 _PASSAGE = re.compile(r"\d+(?:-\d+)?(?P<mark> \(record\))?:")
+_PLACE = re.compile(r"(?! ).*:\d+(?:-\d+)?(?::|\s|$)")  # a line between passages; those of texts are indented
 _FENCE = re.compile(r"`{3,}")
 
 
@@ -123,12 +124,17 @@ def unmarked_in_json(text: str, word: str) -> list[str]:
 def unmarked_in_xml(text: str, word: str) -> list[str]:
     """Return the sources of an XML context that contain a word without the mark; raise ParseError if it is no XML."""
     root = ElementTree.fromstring(text)
-    sources = list(root.iter("source"))
     stray = [element.tag for element in root.iter() if element.tag not in ("context", "note", "source", "text")]
-    marked = [source.get("path", "") for source in sources if source.get("record") != RECORD_NOTICE]
-    return [path for path in marked if word in "".join(ElementTree.tostring(root, "unicode"))] + stray
+    unmarked = [source for source in root.iter("source") if source.get("record") != RECORD_NOTICE]
+    return [source.get("path", "") for source in unmarked if word in ElementTree.tostring(source, "unicode")] + stray
 
 
 def unmarked_in_hits(text: str, word: str) -> list[str]:
-    """Return the lines of an answer of ctx_search that contain a word, and not the label of records before it."""
-    return [line for line in text.split("\n") if word in line and RECORD_LABEL not in line.partition(word)[0]]
+    """Return the lines of an answer of ctx_search that contain a word, and are not below or behind the label of records."""
+    faults, is_marked = [], False
+    for line in text.split("\n"):
+        head = line.partition(word)[0]
+        if _PLACE.match(line):
+            is_marked = RECORD_LABEL in head
+        faults += [line] if word in line and not is_marked else []
+    return faults
