@@ -89,6 +89,19 @@ def test_daemon_takes_events_by_itself(served: Live) -> None:
     eventually("the record is in the log", lambda: list(files.glob("????-??-??/claude-code-alone.jsonl")), 5)
 
 
+def test_captured_prompt_is_searched(served: Live, tmp_path: Path) -> None:
+    offline = Live(tmp_path)
+    offline.run("init")
+    for live in (served, offline):
+        ask(live, "claude-code", "found", "The pangolinword harbour opens. <private>narwhalword</private>", 0)
+        eventually("the prompt is found", lambda live=live: "claude-code-found" in search(live, "pangolinword"))
+        assert "claude-code-found" not in search(live, "narwhalword")
+
+
+def search(live: Live, question: str) -> str:
+    return live.try_run("search", question).stdout
+
+
 def test_compaction_begins_a_new_window(served: Live) -> None:
     assert "ninety days" in ask(served, "claude-code", "compacted", QUESTION)
     assert ask(served, "claude-code", "compacted", QUESTION) == ""
