@@ -1,15 +1,15 @@
-"""Speed of imports: `python -m benchmarks.imports [--megabytes 60] [--daemon] [--found SECONDS]`.
+"""Speed of imports: `python -m benchmarks.imports [--megabytes 60] [--daemon]`.
 
 Transcripts of all clients are made up from the texts of Python's library and imported: megabytes a minute of a first
 and of a second import, and the messages that the second one adds (0 wanted). With `--daemon` the store is mounted, and
-the daemon indexes meanwhile. `--found` also waits until a last message is found by a word of it.
+the daemon indexes meanwhile: also megabytes a minute until everything is in the full-text index, and the time until one
+more message is found.
 """
 
 import argparse
 import json
 import random
-import subprocess
-import sys
+import resource
 import sysconfig
 import time
 import uuid
@@ -18,11 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Bench, bench, memory_mb, report
+from benchmarks.harness import Bench, bench, cpu_seconds, memory_mb, processes_of, report
+from ctxfs.index.indexer_status import parse_indexer_status
 
 CLIENTS = ("claude-code", "codex", "gemini", "chatgpt", "claude", "jsonl")
 MESSAGES = 60  # of a session
 FOLDER = "/home/ada/work"
+MAX_SECONDS = 600.0
 
 
 class Writer:
@@ -151,53 +153,73 @@ def write_transcripts(client: str, folder: Path, megabytes: float) -> tuple[Path
     return folder / "x.jsonl" if client == "jsonl" else folder, size / 1e6
 
 
-def wait_until_found(setup: Bench, words: str, seconds: float) -> float | None:
-    """Return the seconds until a message is found by its words; None if it is not found in time."""
+def is_indexed(index: dict[str, Any]) -> bool:
+    """Return True if the full-text index has caught up with the files."""
+    status = parse_indexer_status(str(index.get("state", "")))
+    return status is not None and not status.has_pending_words and not index.get("behind")
+
+
+def time_until_found(setup: Bench) -> float:
+    """Return the seconds from the begin of an import of one message until its word finds it."""
+    file = setup.folder / "marker.jsonl"
+    file.write_text(json.dumps({"role": "user", "content": "The quokkaferry leaves at seven."}) + "\n")
     start = time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        command = [sys.executable, "-m", "ctxfs", "--store", str(setup.store), "search"]
-        process = subprocess.run(
-            [*command, f"{words} kind:history mode:words", "-n", "1", "--json"], capture_output=True, text=True
-        )
-        if process.returncode == 0 and json.loads(process.stdout)["hits"]:
+    setup.ctxfs("import", "jsonl", str(file))
+    while time.perf_counter() - start < MAX_SECONDS:
+        output = setup.ctxfs("search", "+quokkaferry kind:history mode:words", "-n", "1", "--json")
+        if json.loads(output)["hits"]:
             return time.perf_counter() - start
-        time.sleep(0.5)
-    return None
+        time.sleep(0.1)
+    raise TimeoutError("the message is not found")
+
+
+def cpu_of_children() -> float:
+    """Return the processor seconds of the commands that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def time_import(setup: Bench, client: str, path: Path) -> tuple[float, int]:
+    """Return (seconds, number of added messages) of an import."""
+    start = time.perf_counter()
+    added = json.loads(setup.ctxfs("import", client, str(path), "--json"))["added"]
+    return time.perf_counter() - start, int(added)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=float, default=60.0)
     parser.add_argument("--daemon", action="store_true")
-    parser.add_argument("--found", type=float, default=0.0)
     arguments = parser.parse_args()
     rows: dict[str, object] = {}
     with bench() as setup:
         setup.ctxfs("init")
         config = setup.store / "ctxfs.toml"
         config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
-        if arguments.daemon or arguments.found:
+        made = {client: write_transcripts(client, setup.folder / client, arguments.megabytes / 6) for client in CLIENTS}
+        if arguments.daemon:
             setup.ctxfs("mount", str(setup.mountpoint))
-        for client in CLIENTS:
-            path, size = write_transcripts(client, setup.folder / client, arguments.megabytes / len(CLIENTS))
-            rates, counts = list[float](), list[int]()
-            for _ in range(2):
-                start = time.perf_counter()
-                counts.append(json.loads(setup.ctxfs("import", client, str(path), "--json"))["added"])
-                rates.append(size / (time.perf_counter() - start) * 60)
-            rows[f"{client}, {size:.0f} MB, {counts[0]} messages: MB a minute, first and second import"] = (
-                f"{rates[0]:.0f}, {rates[1]:.0f}"
+        start, used = time.perf_counter(), cpu_of_children()
+        first = {client: time_import(setup, client, path) for client, (path, _) in made.items()}
+        total = sum(size for _, size in made.values())
+        used = cpu_of_children() - used
+        if arguments.daemon:
+            # The first messages are those that have waited longest, the last one has to be in the index as well.
+            setup.wait(MAX_SECONDS, is_indexed)
+            rows["all clients: MB a minute until all is found by words"] = (
+                f"{total / (time.perf_counter() - start) * 60:.0f}"
             )
-            rows[f"{client}: added by the second import"] = counts[1]
-        if arguments.found:
-            marker = setup.folder / "marker.jsonl"
-            marker.write_text(json.dumps({"role": "user", "content": "The quokkaferry leaves at seven."}) + "\n")
-            setup.ctxfs("import", "jsonl", str(marker))
-            seconds = wait_until_found(setup, "+quokkaferry", arguments.found)
-            rows["seconds from the last import until its message is found"] = (
-                "not found" if seconds is None else f"{seconds:.1f}"
-            )
-        if arguments.daemon or arguments.found:
+            parts = {"commands": used} | {name: cpu_seconds(pid) for name, pid in processes_of(setup.store).items()}
+            rows["processor seconds until then"] = ", ".join(f"{name} {value:.1f}" for name, value in parts.items())
+            rate = total / sum(parts.values()) * 60
+            rows["MB a minute of one processor until all is found by words"] = f"{rate:.0f}"
+            rows["seconds from an import of one message until it is found"] = f"{time_until_found(setup):.1f}"
+        second = {client: time_import(setup, client, path) for client, (path, _) in made.items()}
+        for client, (_, size) in made.items():
+            rates = ", ".join(f"{size / run[client][0] * 60:.0f}" for run in (first, second))
+            rows[f"{client}, {size:.0f} MB, {first[client][1]} messages: MB a minute, first and second import"] = rates
+        rows["added by the second imports"] = sum(added for _, added in second.values())
+        if arguments.daemon:
             rows["memory of the daemon, MB"] = (
                 f"{memory_mb(int((setup.store / 'run' / 'lock').read_text()))['rss']:.0f}"
             )

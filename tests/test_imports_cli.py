@@ -121,6 +121,12 @@ def test_import_into_a_mounted_store(own_live: Live, tmp_path: Path) -> None:
     assert "0 messages added" in own_live.run("import", "claude-code", str(folder))
     (file,) = own_live.at.glob(f"history/2*/claude-code-{SESSION}.jsonl")
     assert [json.loads(line)["kind"] for line in file.read_text().splitlines()].count("output") == 2
+    eventually(
+        "the decision is found", lambda: "seven" in own_live.try_run("search", "ferry decided kind:history").stdout
+    )
+    assert any(
+        "claude-code" in str(path.resolve()) for path in own_live.at.glob("search/Zanzibar ferry kind:history/*")
+    )
     assert list((own_live.store / "tree" / "memory").rglob("*.md")) == []
     os.environ["CTXFS_TOKEN"] = own_live.run("token", "issue", "agent:bob", "--allow", "history/**:r").strip()
     try:
