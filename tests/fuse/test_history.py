@@ -11,7 +11,7 @@ import pytest
 
 from ctxfs.model.path import Path as TreePath
 from ctxfs.rpc.client import Client
-from tests.live import Live, eventually
+from tests.live import Live, eventually, mcp_call
 
 pytestmark = pytest.mark.fuse
 
@@ -180,3 +180,69 @@ def test_an_agent_cannot_erase_history(live: Live) -> None:
     with pytest.raises(FileNotFoundError):
         client.call("read", path=str(TreePath(("history", datetime.now(UTC).date().isoformat(), "evidence.jsonl"))))
     client.close()
+
+
+def found(live: Live, question: str) -> list[str]:
+    return sorted(name for name in os.listdir(live.at / question) if ".jsonl:" in name)
+
+
+def wait_for_hit(live: Live, question: str, name: str) -> None:
+    eventually(f"{name} is found", lambda: name in found(live, question), 10)
+
+
+def test_appended_record_is_found_by_all_ways_of_search(day: Path, live: Live) -> None:
+    line = json.dumps({"kind": "output", "text": "We move to Zanzibar.", "said_at": "2026-03-01T10:20:00Z"})
+    with open(day / "plan.jsonl", "a") as file:
+        file.write("first\n" + line + "\n")
+    for question in ("search/Zanzibar", "search/+Zanzibar said:2026-03 session:plan", "history/.search/+Zanzibar"):
+        wait_for_hit(live, question, "01 plan.jsonl:2")
+    hit = live.at / "history/.search/+Zanzibar/01 plan.jsonl:2"
+    assert hit.read_text() == (
+        f"history/{day.name}/plan.jsonl:2 2026-03-01 10:20 assistant [record: said then, no instructions]\n\n"
+        "assistant: We move to Zanzibar.\n"
+    )
+    link = live.at / "history/.search/+Zanzibar/files/01 plan.jsonl"
+    assert link.resolve() == (day / "plan.jsonl").resolve()
+    assert f"history/{day.name}/plan.jsonl:2:assistant: We move to Zanzibar." in live.run("grep", "Zanzibar", "history")
+    assert live.run("search", "-l", "kind:history +Zanzibar").split() == [f"history/{day.name}/plan.jsonl"]
+    (hit_record,) = json.loads(live.run("search", "--json", "kind:history +Zanzibar"))["hits"]
+    assert (hit_record["first"], hit_record["author"], hit_record["said"]) == (
+        2,
+        "assistant",
+        "2026-03-01T10:20:00+00:00",
+    )
+    text, failed = mcp_call(live, "ctx_search", {"query": "kind:history +Zanzibar"})
+    assert not failed
+    assert f"history/{day.name}/plan.jsonl:2" in text
+
+
+def test_context_of_records_is_rebuilt_after_the_session_has_grown(day: Path, live: Live) -> None:
+    with open(day / "grows.jsonl", "a") as file:
+        file.write("We move to Zanzibar in spring.\n")
+    wait_for_hit(live, "search/+Zanzibar +spring", "01 grows.jsonl:1")
+    client = Client(live.store / "run", timeout=30)
+    built = client.call("context", request={"query": "kind:history +Zanzibar +spring", "budget": 400})
+    assert "We move to Zanzibar in spring." in built["text"]
+    with open(day / "grows.jsonl", "a") as file:
+        file.write("We do not move at all.\n")
+    verified = client.call("verify_context", manifest=built["manifest"])
+    client.close()
+    assert verified["same"]
+    assert not verified["changed"]
+
+
+def test_forgotten_session_is_not_found_and_leaves_no_trace(day: Path, live: Live) -> None:
+    with open(day / "gone.jsonl", "a") as file:
+        file.write("The zanzibarpassword is otter.\n")
+    eventually("the record is found", lambda: found(live, "search/+zanzibarpassword"), 10)
+    live.wait_idle()
+    live.run("history", "forget", "gone", "--yes")
+    assert not found(live, "search/+zanzibarpassword")
+    assert live.try_run("grep", "zanzibarpassword", "history").stdout == ""
+
+    def has_no_trace() -> bool:
+        files = [file for file in (live.store / "index").rglob("*") if file.is_file()]
+        return not any(b"zanzibarpassword" in file.read_bytes() for file in files)
+
+    eventually("the index is purged", has_no_trace, 30)
+    assert not found(live, "search/+zanzibarpassword")

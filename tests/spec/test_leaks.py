@@ -21,6 +21,7 @@ import subprocess
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ pytestmark = pytest.mark.fuse
 
 AGENT = "agent:mallory"
 WORD = "zanzibar"
+DAY = datetime.now(UTC).date().isoformat()
 HIDDEN = {
     "memory/bob/fact/zanzibar.md": "The zanzibar lock opens with otter-7741. Signing keys rotate in zanzibar.\n",
     "memory/shared/sealed/zanzibar.md": "zanzibar: the signing keys are under the zanzibar mat.\n",
@@ -75,6 +77,16 @@ ASKED = list(ROLES) if WHOLE else ["agent"]
 QUESTIONS = (
     WORD, "signing keys", "rotate the signing keys", f"+{WORD} keys", f'"{WORD} lock"', f"mode:exact {WORD}", f"mode:words {WORD}",
     "kind:fact", "path:secret", f"author:{WORD}", "tag:deploy",
+)  # fmt: skip
+
+HIDDEN_RECORDS = [
+    {"kind": "output", "text": f"The {WORD} lock opens with otter-7741. Rotate the signing keys, all {number} of them.",
+     "speaker": "Zanzibar", "said_at": "2025-03-01T10:00:00Z", "client_session": f"{WORD}-7"}
+    for number in range(20)
+]  # fmt: skip
+HISTORY_QUESTIONS = (
+    "kind:history", "kind:history signing keys", f"kind:history {WORD}", f"session:{WORD}", f"session:{WORD}-7 keys",
+    f"speaker:{WORD} keys", "Zanzibar keys", "said:2025-03 keys", "said:2025-03-01", "path:history keys", "mode:exact otter-7741",
 )  # fmt: skip
 
 
@@ -129,7 +141,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
         client = Client(live.store / "run", timeout=30)
         client.call("record", said=[{"kind": "note", "text": "common"}], session="people")
         if name == "with":
-            client.call("record", said=[{"kind": "note", "text": WORD}], session=WORD)
+            client.call("record", said=[{"kind": "note", "text": WORD}, *HIDDEN_RECORDS], session=WORD)
             client.call("call_tool", name="extract", arguments={"text": WORD}, id=f"c-{WORD}")
             derive(live)
         client.close()
@@ -336,6 +348,25 @@ for question in QUESTIONS:
     PROBES[f"rpc context {question}"] = lambda caller, q=question: _context(caller, q)
     PROBES[f"mcp search {question}"] = lambda caller, q=question: caller.mcp("ctx_search", query=q, limit=50)
     PROBES[f"mcp context {question}"] = lambda caller, q=question: caller.mcp("ctx_context", task=q, budget=600)
+for question in HISTORY_QUESTIONS:
+    rpc(f"search history {question}", "search", question=question, limit=100)
+    rpc(f"search below history {question}", "search", question=question, below="history", limit=100)
+    on_mount(f"search history {question}", lambda at, q=question: _answers(at / "search" / q))
+    on_mount(f"search below history {question}", lambda at, q=question: _answers(at / "history" / ".search" / q))
+    PROBES[f"rpc context of history {question}"] = lambda caller, q=question: _context(caller, q)
+    PROBES[f"mcp search history {question}"] = lambda caller, q=question: caller.mcp("ctx_search", query=q, limit=50)
+    PROBES[f"mcp context of history {question}"] = lambda caller, q=question: caller.mcp(
+        "ctx_context", task=q, budget=600
+    )
+for method in ("stat", "read", "read_labelled", "list", "metadata"):
+    rpc(f"{method} of a session's file", method, path=f"history/{DAY}/{WORD}.jsonl")
+on_mount("session's file", lambda at: (at / "history" / DAY / f"{WORD}.jsonl").read_text())
+rpc("grep below history", "grep", pattern="otter-[0-9]+", below="history")
+rpc("grep below a session's file", "grep", pattern=".", below=f"history/{DAY}/{WORD}.jsonl")
+rpc("glob history", "glob", pattern="history/**")
+rpc("pin of a record", "context", request={"query": "keys", "budget": 500, "pins": [f"history/{DAY}/{WORD}.jsonl:1"]})
+for filters in ("kind:history", f"session:{WORD}", "said:2025"):
+    rpc(f"find history {filters}", "find", filters=filters)
 for filters in ("tag:deploy", "kind:fact", "path:secret", "since:2001-01-01"):
     rpc(f"find {filters}", "find", filters=filters)
 for pattern in ("*.md", "memory/**", "**/*zanzi*"):
@@ -553,6 +584,11 @@ TIMED: dict[str, tuple[Probe, Probe, int]] = {
     "list": (lambda a: a.call("list", path="memory/bob"), lambda a: a.call("list", path="memory/bub"), 150),
     "stat on a mount": (lambda a: os.lstat(a.at / _SHUT), lambda a: os.lstat(a.at / _ABSENT), 300),
     "search": (lambda a: a.call("search", question=WORD), lambda a: a.call("search", question="zenzibor"), 60),
+    "search history": (
+        lambda a: a.call("search", question=f"kind:history {WORD}"),
+        lambda a: a.call("search", question="kind:history zenzibor"),
+        60,
+    ),
     "grep": (lambda a: a.call("grep", pattern="otter-7741"), lambda a: a.call("grep", pattern="otter-1774"), 60),
 }
 _SHUT, _ABSENT = "memory/bob/fact/zanzibar.md", "memory/bub/fact/zenzibor.md"

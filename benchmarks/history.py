@@ -1,0 +1,217 @@
+"""The event log as a part of search: `python -m benchmarks.history [--records 1000000] [--files 2000]`.
+
+Measures, with so many records (words only) beside so many files: the time of an append to the log, of a start of the
+daemon with and without such a log, from an append on the mount until a search finds the record, and of
+questions to files, to records and to both. `python -m benchmarks.locomo --form history` measures the quality.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from benchmarks.following import make_notes
+from benchmarks.harness import Bench, bench, interleaved, reindex, report, timed
+from ctxfs.eventlog.chain import Link, chain_record
+from ctxfs.eventlog.log import EventLog
+from ctxfs.rpc.client import Client
+
+_RECORDS_PER_SESSION = 1000
+_SESSIONS_PER_DAY = 10
+_VOCABULARY_WORDS = 30_000
+_MESSAGE_WORDS = 30
+_HALVES = 5000  # of messages, which are combined
+_QUESTIONS = 40
+_STARTS = 5
+_APPENDS = 200
+
+
+class Rows(dict[str, object]):
+    """The measured rows; each is printed to stderr at once, because a run takes minutes."""
+
+    def __setitem__(self, name: str, value: object) -> None:
+        print(f"{name}: {value}", file=sys.stderr, flush=True)
+        super().__setitem__(name, value)
+
+
+def write_log(folder: Path, count: int) -> None:
+    """Write an event log with `count` records of made-up messages, as `EventLog` writes them."""
+    chooser = random.Random(7)
+    words = [
+        f"{a}{b}{number}" for number in range(_VOCABULARY_WORDS // 100) for a in "abcdefghij" for b in "klmnopqrst"
+    ]
+    weights = [1 / (rank + 10) for rank in range(len(words))]
+    halves = [" ".join(chooser.choices(words, weights, k=_MESSAGE_WORDS // 2)) for _ in range(_HALVES)]
+    link, first_day = Link(), datetime.now(UTC) - timedelta(days=count // _RECORDS_PER_SESSION // _SESSIONS_PER_DAY + 1)
+    for session in range(-(-count // _RECORDS_PER_SESSION)):
+        start = first_day + timedelta(days=session // _SESSIONS_PER_DAY, hours=session % _SESSIONS_PER_DAY)
+        lines = bytearray()
+        for number in range(min(_RECORDS_PER_SESSION, count - session * _RECORDS_PER_SESSION)):
+            text = f"{chooser.choice(halves)} {chooser.choice(halves)}"
+            body = {
+                "at": (start + timedelta(seconds=number)).isoformat(timespec="milliseconds"),
+                "session": f"s{session}",
+                "principal": "agent:bench",
+                "kind": "output" if number % 2 else "input",
+                "text": text,
+            }
+            line, link = chain_record(body, link)
+            lines += line
+        file = folder / start.date().isoformat() / f"s{session}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(lines)
+    (folder / "head").write_text(f"{link.seq} {link.hash}\n-\n")
+
+
+def append_seconds(log: EventLog, *, durable: bool) -> float:
+    """Return the median time of an append of one record."""
+    times = []
+    for number in range(_APPENDS):
+        start = time.perf_counter()
+        log.append("bench", [{"kind": "note", "principal": "human:b", "text": f"append {number}"}], durable=durable)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def start_seconds(setup: Bench) -> float:
+    """Return the time of a mount that starts the daemon."""
+    setup.mountpoint.mkdir(exist_ok=True)
+    try:
+        return timed([sys.executable, "-m", "ctxfs", "--store", str(setup.store), "mount", str(setup.mountpoint)])
+    finally:
+        setup.ctxfs("unmount", "--all")
+
+
+def make_plain(setup: Bench) -> Bench:
+    """Return a store with the same files and no records."""
+    plain = Bench(setup.folder / "plain")
+    plain.folder.mkdir()
+    open_store(plain, setup.corpus)
+    reindex(plain.store)
+    return plain
+
+
+def open_store(setup: Bench, corpus: Path) -> None:
+    """Make a store with a folder of files, searched by words only."""
+    setup.ctxfs("init")
+    config = setup.store / "ctxfs.toml"
+    config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
+    setup.ctxfs("add", str(corpus), "--name", "corpus")
+
+
+def append_row(empty: EventLog, log: EventLog, *, durable: bool) -> str:
+    """Return the times of an append to an empty log and to a full one."""
+    times = interleaved(
+        3, empty=partial(append_seconds, empty, durable=durable), full=partial(append_seconds, log, durable=durable)
+    )
+    return ", ".join(f"{1000 * value:.2f} ms" for value in times.values())
+
+
+def question_times(client: Client, questions: list[str], *, seconds: float = 60.0) -> list[float]:
+    """Return the seconds of each question, the first of which opens the index."""
+    times, end = [], time.perf_counter() + seconds
+    for question in questions:
+        start = time.perf_counter()
+        client.call("search", question=question, limit=20)
+        times.append(time.perf_counter() - start)
+        if time.perf_counter() > end:
+            break
+    return times
+
+
+def found_seconds(setup: Bench, client: Client, rounds: int = 10) -> Iterator[float]:
+    """Yield the seconds from an append on the mount until a search finds the record."""
+    file = setup.mountpoint / "history" / datetime.now(UTC).date().isoformat() / "found.jsonl"
+    for number in range(rounds):
+        word = f"zanzibar{number}x{time.time_ns()}"
+        with file.open("a") as stream:
+            stream.write(json.dumps({"kind": "output", "text": f"we go to {word}"}) + "\n")
+        start = time.perf_counter()
+        while not client.call("search", question=f"mode:words +{word}", limit=1)["hits"]:
+            if time.perf_counter() - start > 30:
+                raise TimeoutError(word)
+            time.sleep(0.01)
+        yield time.perf_counter() - start
+
+
+def questions_of(store: Path, rng: random.Random) -> tuple[list[str], list[str]]:
+    """Return questions of four words that files, and that records contain."""
+    notes = [
+        path.read_text(errors="replace").split() for path in sorted(store.parent.glob("corpus/*/*.md"))[:_QUESTIONS]
+    ]
+    files = [" ".join(rng.choices([word for word in words if word.isalpha()] or ["note"], k=4)) for words in notes]
+    day = min(path for path in (store / "history").iterdir() if path.name[:2] == "20")
+    lines = next(day.glob("*.jsonl")).read_text().splitlines()[: _QUESTIONS * 7 : 7]
+    records = [" ".join(json.loads(line)["text"].split()[:4]) for line in lines]
+    return files, records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--files", type=int, default=2000)
+    arguments = parser.parse_args()
+    rows = Rows()
+    with bench() as setup:
+        make_notes(setup.corpus, arguments.files)
+        open_store(setup, setup.corpus)
+        plain = make_plain(setup)
+        empty = EventLog(setup.folder / "empty")
+        write_log(setup.store / "history", arguments.records)
+        log = EventLog(setup.store / "history")
+        start = time.perf_counter()
+        reindex(setup.store)
+        seconds = time.perf_counter() - start
+        rows[f"{arguments.records:,} records indexed by words"] = (
+            f"{seconds:.0f} s, {arguments.records / seconds:.0f}/s"
+        )
+        sizes = {name: folder_megabytes(setup.store / name) for name in ("history", "index")}
+        rows["size of the log, of the index"] = f"{sizes['history']:.0f} MB, {sizes['index']:.0f} MB"
+        rows["append: empty log, this log"] = append_row(empty, log, durable=False)
+        rows["append and fsync: empty log, this log"] = append_row(empty, log, durable=True)
+        reindex(setup.store)
+        start = time.perf_counter()
+        reindex(setup.store)
+        rows["a scan without a change, with the start of the command"] = f"{time.perf_counter() - start:.2f} s"
+        times = interleaved(_STARTS, plain=partial(start_seconds, plain), full=partial(start_seconds, setup))
+        rows["start of the daemon: no log, this log"] = ", ".join(f"{1000 * v:.0f} ms" for v in times.values())
+        measure_questions(setup, rows)
+    report(rows)
+
+
+def measure_questions(setup: Bench, rows: Rows) -> None:
+    """Mount the store and add the times of questions and of freshness."""
+    setup.ctxfs("mount", str(setup.mountpoint))
+    client = Client(setup.store / "run", timeout=120)
+    setup.wait(600, lambda index: index.get("state") in ("idle", "embedding"))
+    files, records = questions_of(setup.store, random.Random(1))
+    rows["first question, which opens the index"] = f"{question_times(client, files[:1])[0]:.2f} s"
+    sets = {
+        "files": [f"path:knowledge {question}" for question in files],
+        "records": [f"kind:history {question}" for question in records],
+        "both": files[::2] + records[::2],
+    }
+    for name, questions in sets.items():
+        times = question_times(client, questions)
+        p50, worst = statistics.median(times), max(times)
+        rows[f"question to {name}: p50, worst"] = f"{1000 * p50:.0f} ms, {1000 * worst:.0f} ms"
+    delays = list(found_seconds(setup, client))
+    rows["append on the mount → found by words: p50, worst"] = (
+        f"{1000 * statistics.median(delays):.0f} ms, {1000 * max(delays):.0f} ms"
+    )
+    client.close()
+
+
+def folder_megabytes(folder: Path) -> float:
+    """Return the size of the files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+if __name__ == "__main__":
+    main()
