@@ -28,7 +28,7 @@ class Evidence:
     `cosine` is the largest one, None without vectors. `coverage` is the share of the IDF of the question's words that
     the best chunk contains, `missing` the share of words that no file contains, named in `missing_words`.
     `author_margin` is the excess of the best statements of the named authors over those of others, None if no author
-    is named. `is_literal`: each hit contains a required word or phrase.
+    is named. `is_literal`: each hit contains a required word or phrase. `is_dialogue`: the best hits are turns.
     """
 
     cosine: float | None
@@ -37,6 +37,7 @@ class Evidence:
     missing_words: tuple[str, ...] = ()
     author_margin: float | None = None
     is_literal: bool = False
+    is_dialogue: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Test the verdict on a question, and the probabilities of its hits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,6 +50,13 @@ def test_incomplete_search_is_never_unknown() -> None:
 def test_question_whose_words_are_all_in_one_passage_is_not_refused() -> None:
     for cosine in (None, 0.15, 0.3):
         assert verdict(Evidence(cosine, coverage=1.0)) != "unknown"
+
+
+def test_question_about_a_dialogue_is_refused_less_readily() -> None:
+    doubtful = Evidence(cosine=0.3, coverage=0.3, missing=0.0)
+    assert verdict(doubtful) == "unknown"
+    assert verdict(replace(doubtful, is_dialogue=True)) == "weak"
+    assert verdict(replace(FAR, is_dialogue=True)) == "unknown"
 
 
 def test_required_word_that_was_found_is_not_unknown() -> None:
