@@ -75,7 +75,7 @@ def judge_candidates(
         words.missing_words,
         measure_author_margin(signals, words.ideal),
         bool(query.phrases or query.must),
-        2 * sum(_profile_of(row) == "dialogue" for row in best_rows) > len(best_rows),
+        2 * sum(profile_of(row) == "dialogue" for row in best_rows) > len(best_rows),
     )
     is_complete = not has_failed and (
         vector is None or (not _is_waiting(view, scored) and view.share_embedded(query, below) >= _MIN_EMBEDDED_SHARE)
