@@ -72,7 +72,8 @@ def _line_width() -> int:
 @contextmanager
 def paged(is_wanted: bool) -> Iterator[None]:
     """Send the output through $PAGER if it is for a terminal; a pager that quits early is no error."""
-    if not is_wanted or not sys.stdout.isatty() or not sys.stdin.isatty():
+    is_dumb = os.environ.get("TERM", "dumb") == "dumb"  # no pager can move its cursor
+    if not is_wanted or is_dumb or not sys.stdout.isatty() or not sys.stdin.isatty():
         yield
         return
     command = shlex.split(os.environ.get("PAGER", "less"))

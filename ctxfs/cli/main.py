@@ -128,7 +128,7 @@ def cli(ctx: click.Context, store: str | None) -> None:
     Memory, tools and knowledge are one tree of files.
     """
     ctx.obj = store
-    if os.environ.get("NO_COLOR"):
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False
 
 

@@ -110,6 +110,10 @@ def add(
             name, new = added["name"], added["new"]
             news = "added; it is being indexed (ctxfs status --wait)"
         print_line(f"knowledge/{name} is {news if new else 'there already'}")
+        if new and writable:
+            warn(
+                "its files have no versions here: what is changed or deleted in the tree is so in the folder → git there"
+            )
     finally:
         opened.close()
 

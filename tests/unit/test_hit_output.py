@@ -6,7 +6,14 @@ import pytest
 from ctxfs.cli.hit_output import highlight, host_path, print_plain
 from ctxfs.cli.output import count_noun, find_remedy
 from ctxfs.index.query import parse_query
-from ctxfs.index.search.snippets import find_matches, fit_line, matches_word, question_words, select_lines
+from ctxfs.index.search.snippets import (
+    count_columns,
+    find_matches,
+    fit_line,
+    matches_word,
+    question_words,
+    select_lines,
+)
 
 CODE = "def open_all(paths):\n    for path in paths:\n        with open(path) as file:\n            rotate(file)\n    return None"
 
@@ -34,6 +41,22 @@ def test_long_line_is_cut_around_its_match() -> None:
     assert len(shown) <= 60
     assert "needle" in shown
     assert fit_line("short", ["needle"], 60) == "short"
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+@pytest.mark.parametrize(
+    "line", ["一時ファイルを安全に作成する方法です。" * 9, "e\u0301té " * 40 + "needle", "המפתחות מוחלפים " * 9]
+)
+def test_line_of_any_script_fits_the_columns_of_a_terminal(line: str, width: int) -> None:
+    shown = fit_line(line, ["needle", "作成"], width)
+    assert width // 3 < count_columns(shown) <= width
+    assert ("needle" in shown) == ("needle" in line)
+
+
+def test_words_of_scripts_without_spaces_are_highlighted() -> None:
+    terms = question_words(parse_query("ファイル 作成"))
+    line = "一時ファイルを安全に作成する"
+    assert {line[start:end] for start, end in find_matches(line, terms)} >= {"ファ", "作成"}
 
 
 def test_matches_are_highlighted_and_controls_escaped() -> None:

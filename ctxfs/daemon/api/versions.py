@@ -140,7 +140,7 @@ class ForgetParams:
 def _check_versioned(path: Path) -> str:
     """Return a path as a text. Raise OSError EINVAL for one without versions."""
     if not path.is_root and not is_versioned(path):
-        raise invalid(path, "only memory, pad, context and search are versioned")
+        raise invalid(path, "only memory, pad, context and search are versioned here; a source may have git of its own")
     return str(path)
 
 

@@ -1,6 +1,7 @@
 """The lines of a passage that match a question, for people and agents. Pure."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -85,13 +86,38 @@ def select_lines(text: str, terms: Sequence[str], limit: int) -> tuple[int, list
 
 
 def fit_line(line: str, terms: Sequence[str], width: int) -> str:
-    """Return as much of a line as a width allows, around its first match."""
-    if len(line) <= width:
+    """Return as much of a line as a width in columns allows, around its first match."""
+    if len(line) * 2 <= width or count_columns(line) <= width:
         return line
     first = next((start for start, _ in find_matches(line, terms)), 0)
-    start = 0 if first < width * 2 // 3 else first - width // 3
+    start = (
+        0 if count_columns(line[:first]) < width * 2 // 3 else first - len(_cut_columns(line[:first][::-1], width // 3))
+    )
     cut = ("…" if start else "") + line[start:]
-    return cut if len(cut) <= width else cut[: width - 1] + "…"
+    return cut if count_columns(cut) <= width else _cut_columns(cut, width - 1) + "…"
+
+
+def count_columns(text: str) -> int:
+    """Return the columns of a text on a terminal: two for wide characters, none for marks (UAX 11)."""
+    return len(text) if text.isascii() else sum(map(_columns_of, text))
+
+
+def _columns_of(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def _cut_columns(text: str, width: int) -> str:
+    """Return the longest prefix of a text that has at most `width` columns."""
+    if text.isascii():
+        return text[: max(0, width)]
+    used = 0
+    for position, character in enumerate(text):
+        used += _columns_of(character)
+        if used > width:
+            return text[:position]
+    return text
 
 
 def line_snippet(text: str, terms: Sequence[str]) -> str:
