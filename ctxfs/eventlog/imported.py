@@ -7,26 +7,35 @@ those of one principal, so that no principal learns of the imports of another on
 A session with erased records has the time of the erasure: older messages are not imported again.
 """
 
+import contextlib
 import gzip
 import hashlib
+import itertools
+import json
+import logging
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import Any
 
-from ctxfs.eventlog.chain import Link
+from ctxfs.eventlog.chain import Link, parse_record
 from ctxfs.eventlog.log import SUFFIX, EventLog
 from ctxfs.store.derived_db import DerivedDatabase, open_derived
 
+log = logging.getLogger(__name__)
+
 IMPORT_ID = "import_id"
 DATABASE_NAME = "imports.db"
-_VERSION = 1
+_VERSION = 2
+_BATCH_ROWS = 10_000
 _COMPRESSED = f"{SUFFIX}.gz"
 _SCHEMA = """
 CREATE TABLE known (key BLOB PRIMARY KEY, file INTEGER) WITHOUT ROWID;
-CREATE TABLE files (number INTEGER PRIMARY KEY, name TEXT UNIQUE, session TEXT, inode INTEGER, offset INTEGER, tail BLOB);
+CREATE TABLE files (number INTEGER PRIMARY KEY, name TEXT UNIQUE, session TEXT, inode INTEGER, offset INTEGER, tail BLOB,
+ others INTEGER DEFAULT 0);
 CREATE INDEX session_files ON files (session);
 CREATE TABLE erased (session TEXT PRIMARY KEY, at TEXT) WITHOUT ROWID
 """
@@ -82,13 +91,25 @@ class ImportedMessages(DerivedDatabase):
             row = self._db.execute("SELECT at FROM erased WHERE session = ?", (session,)).fetchone()
         return str(row[0]) if row else ""
 
-    def records_of(self, session: str) -> list[dict[str, Any]]:
-        """Return all records of a session, oldest first."""
+    def find_records(
+        self, session: str, member: str, value: str, *, includes_imported: bool
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the records of a session in which a member has a value, by day.
+
+        Without `includes_imported`, days with imported records alone are not read.
+        """
         with self.transaction():
             self._follow_log()
-            rows = self._db.execute("SELECT name FROM files WHERE session = ?", (session,)).fetchall()
-        days = sorted({str(name).partition("/")[0] for (name,) in rows})
-        return [record for day in days for record in self._log.records(day, session)]
+            query = "SELECT name FROM files WHERE session = ? AND others >= ? ORDER BY name"
+            names = [str(row[0]) for row in self._db.execute(query, (session, 0 if includes_imported else 1))]
+        # Quotes within a text are escaped, so that only members have this form.
+        mark = f"{json.dumps(member)}: {json.dumps(value)}".encode()
+        for name in names:
+            with contextlib.suppress(OSError, EOFError, zlib.error):
+                path = self._history / name
+                for line in _read_lines(_LogFile(name, str(path), 0, 0), 0):
+                    if mark in line and (record := _parse_line(line)) is not None and record.get(member) == value:
+                        yield record
 
     def append(self, session: str, principal: str, bodies: Sequence[Mapping[str, Any]]) -> list[int]:
         """Append the records of an import by a principal that the log does not have yet; return their numbers.
@@ -164,24 +185,33 @@ class ImportedMessages(DerivedDatabase):
         self._read_records(file, number, offset, tail)
 
     def _read_records(self, file: _LogFile, number: int, offset: int, tail: bytes) -> None:
-        rows, erased_at = list[tuple[bytes, int]](), ""
-        with gzip.open(file.path) if file.is_compressed else open(file.path, "rb") as opened:
-            opened.seek(offset)
-            for line in opened:
-                if not line.endswith(b"\n"):  # another process appends at this moment
-                    break
+        rows, erased_at, others = list[tuple[bytes, int]](), "", 0
+        try:
+            for line in _read_lines(file, offset):
                 offset += len(line)
                 tail = line[-_TAIL_BYTES:]
                 if match := _RECORD.match(line):
-                    rows.append((_make_key(match[1].decode(), bytes.fromhex(match[2].decode())), number))
+                    principal, name = match[1].decode("utf-8", "replace"), match[2].decode()
+                    rows.append((_make_key(principal, bytes.fromhex(name)), number))
                 elif match := _TOMBSTONE.match(line):
-                    erased_at = max(erased_at, match[1].decode())
-        self._db.executemany("INSERT OR IGNORE INTO known VALUES (?, ?)", rows)
+                    erased_at = max(erased_at, match[1].decode("utf-8", "replace"))
+                else:
+                    others += 1
+                if len(rows) >= _BATCH_ROWS:
+                    self._insert(rows)
+                    rows = []
+        except (OSError, EOFError, zlib.error) as error:
+            log.warning("cannot read '%s' of the event log: %s", file.name, error)  # `history verify` reports it, too
+        self._insert(rows)
         if erased_at:
             query = "INSERT INTO erased VALUES (?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)"
             self._db.execute(query, (file.session, erased_at))
-        state = (file.inode, file.size if file.is_compressed else offset, tail, number)
-        self._db.execute("UPDATE files SET inode = ?, offset = ?, tail = ? WHERE number = ?", state)
+        state = (file.inode, file.size if file.is_compressed else offset, tail, others, number)
+        query = "UPDATE files SET inode = ?, offset = ?, tail = ?, others = others + ? WHERE number = ?"
+        self._db.execute(query, state)
+
+    def _insert(self, rows: Sequence[tuple[bytes, int]]) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO known VALUES (?, ?)", rows)
 
     def _remove_file(self, number: int) -> None:
         self._db.execute("DELETE FROM known WHERE file = ?", (number,))
@@ -190,6 +220,20 @@ class ImportedMessages(DerivedDatabase):
 
 def _make_key(principal: str, name: bytes) -> bytes:
     return hashlib.blake2b(name, key=hashlib.sha256(principal.encode()).digest(), digest_size=_KEY_BYTES).digest()
+
+
+def _read_lines(file: _LogFile, offset: int) -> Iterator[bytes]:
+    """Yield the complete lines of a file from an offset; a last one that another process appends at this moment is not."""
+    with gzip.open(file.path) if file.is_compressed else open(file.path, "rb") as opened:
+        opened.seek(offset)
+        yield from itertools.takewhile(lambda line: line.endswith(b"\n"), opened)
+
+
+def _parse_line(line: bytes) -> dict[str, Any] | None:
+    try:
+        return parse_record(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _continues(file: _LogFile, offset: int, tail: bytes) -> bool:

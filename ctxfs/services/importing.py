@@ -1,7 +1,7 @@
 """Imports of transcripts into the event log: known messages, erased sessions, and records that are added once."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -54,17 +54,17 @@ class Imports:
         name = str(principal)
 
         def read(database: ImportedMessages) -> SessionState:
-            captured = database.records_of(session) if with_captured or with_inputs else []
-            return SessionState(
-                database.find_known(name, ids),
-                database.erased_at(session),
-                [
-                    (str(record.get("kind", "")), matched_text(record))
-                    for record in captured
-                    if (record.get("origin") == CAPTURE_ORIGIN or (with_inputs and record.get("kind") == "input"))
-                    and (principal.is_person or record.get("principal") == name)
-                ],
-            )
+            records: Iterable[Mapping[str, Any]] = ()
+            if with_inputs:
+                records = database.find_records(session, "kind", "input", includes_imported=True)
+            elif with_captured:
+                records = database.find_records(session, "origin", CAPTURE_ORIGIN, includes_imported=False)
+            captured = [
+                (str(record.get("kind", "")), matched_text(record))
+                for record in records
+                if principal.is_person or record.get("principal") == name
+            ]
+            return SessionState(database.find_known(name, ids), database.erased_at(session), captured)
 
         return self._use(read)
 

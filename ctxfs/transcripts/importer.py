@@ -24,6 +24,7 @@ _BATCH_CHARS = 4 << 20
 _MAX_LABEL_CHARS = 500
 _MAX_FAULTS = 1000
 _MAX_CALLS = 100_000
+_MAX_MEASURED_VALUES = 1000
 _LABELS = ("speaker", "model", "tool", "call", "message_id", "project", "agent", "title")
 
 
@@ -182,7 +183,7 @@ class Importer:
             self.report.not_chosen += 1
             return
         self._batch.append(_Candidate(message, identity, content))
-        self._chars += len(message.text)
+        self._chars += len(message.text) + _measure_value(message.data)
         if len(self._batch) >= _BATCH_MESSAGES or self._chars >= _BATCH_CHARS:
             self._flush(origin)
 
@@ -275,6 +276,23 @@ class Importer:
 
 def _matched_text(message: Message, text: str) -> str:
     return matched_text({"kind": message.kind, "call": message.call, "text": text})
+
+
+def _measure_value(value: Any) -> int:
+    """Return about the number of characters of a JSON value; that of a whole batch for one with very many values."""
+    chars, pending = 0, [value]
+    for _ in range(_MAX_MEASURED_VALUES):
+        if not pending:
+            return chars
+        match pending.pop():
+            case str() as text:
+                chars += len(text)
+            case list() as items:
+                pending += items
+            case dict() as members:
+                chars += sum(map(len, members))
+                pending += members.values()
+    return _BATCH_CHARS
 
 
 def _append_bounded(items: list[Any], item: Any) -> None:

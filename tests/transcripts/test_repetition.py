@@ -77,6 +77,22 @@ def test_packed_days_are_known(store: Store, tmp_path: Path) -> None:
     assert store.add("claude-code", folder).added == 0
 
 
+@pytest.mark.parametrize("damage", [b"", b"\x1f\x8bno gzip", b"\xff" * 100])
+def test_damaged_file_of_the_log_costs_one_file(
+    damage: bytes, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.add("claude-code", samples.claude_project(tmp_path))
+    folder = store.layout.history / "2020-01-01"
+    folder.mkdir()
+    for name in (f"claude-code-{SESSION}.jsonl.gz", "other.jsonl"):
+        (folder / name).write_bytes(damage)
+    assert store.add("claude-code", tmp_path / ".claude").added == 0
+    caplog.clear()
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+
+
 def test_resumed_session_adds_only_its_new_messages(store: Store, tmp_path: Path) -> None:
     folder = samples.claude_project(tmp_path)
     store.add("claude-code", folder)
