@@ -2,7 +2,8 @@
 
 A line of type `user` or `assistant` has a message of the Anthropic API, and the members `uuid`, `sessionId`,
 `timestamp`, `cwd`, `isSidechain`. Results of tools are in lines of type `user`. A fork copies lines with their `uuid`
-and names their source in `forkedFrom`; older versions copied lines to a new file on each resume.
+and names their source in `forkedFrom`; older versions copied lines to a new file on each resume. A prompt that the user
+types while the model works is in a line of type `attachment` only.
 """
 
 import re
@@ -16,6 +17,7 @@ _SYNTHETIC_MODEL = "<synthetic>"
 _COMMAND = re.compile(r"<command-name>([^<]{1,200})</command-name>")
 _ARGUMENTS = re.compile(r"<command-args>([^<]*)</command-args>")
 _COMMAND_OUTPUTS = ("<local-command-", "<bash-stdout>", "<bash-stderr>")
+_NOTIFICATION = "<task-notification>"
 
 
 class ClaudeCodeParser:
@@ -30,6 +32,8 @@ class ClaudeCodeParser:
         """Yield the messages of a line."""
         name = text_of(value.get("type"))
         message = object_of(value.get("message"))
+        if name == "attachment" and (prompt := _find_queued_prompt(object_of(value.get("attachment")))):
+            name, message = "user", {"content": prompt}
         if name not in ("user", "assistant") or not message:
             self._left_out.add(f"type '{name}'" if name else "no type")
             return
@@ -66,7 +70,17 @@ class ClaudeCodeParser:
         if text.startswith(_COMMAND_OUTPUTS):
             self._left_out.add("output of local commands")
             return list_of(None)
+        if text.startswith(_NOTIFICATION):
+            self._left_out.add("notices of the client")
+            return list_of(None)
         if text.startswith("<command-") and (match := _COMMAND.search(text)):
             arguments = _ARGUMENTS.search(text)
             return " ".join(filter(None, (match[1], arguments[1].strip() if arguments else "")))
         return text
+
+
+def _find_queued_prompt(attachment: Json) -> object:
+    """Return the content of a prompt of the user in an attachment; None for another attachment."""
+    is_prompt = attachment.get("type") == "queued_command" and attachment.get("commandMode", "prompt") == "prompt"
+    author = object_of(attachment.get("origin")).get("kind", "human")
+    return attachment.get("prompt") if is_prompt and author == "human" and not attachment.get("isMeta") else None

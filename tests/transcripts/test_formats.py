@@ -54,6 +54,24 @@ def test_commands_of_claude_code_are_recorded_without_their_markup(store: Store,
     assert store.texts() == ["/review the pier"]
 
 
+def test_prompt_that_was_typed_while_the_model_worked_is_imported(store: Store, tmp_path: Path) -> None:
+    def attachment(number: int, **members: Any) -> dict[str, Any]:
+        line = samples.claude_line(number, "user", "")
+        del line["message"]
+        return {**line, "type": "attachment", "attachment": {"type": "queued_command", **members}}
+
+    lines = [
+        attachment(1, commandMode="prompt", origin={"kind": "human"}, prompt="Mind the tide."),
+        attachment(2, prompt=[{"type": "text", "text": "And the fog."}]),
+        attachment(3, commandMode="task-notification", prompt="<task-notification>done</task-notification>"),
+        attachment(4, commandMode="prompt", origin={"kind": "peer"}, prompt="from another session"),
+        attachment(5, type="todo_reminder"),
+        samples.claude_line(6, "user", "<task-notification>done</task-notification>"),
+    ]
+    store.add("claude-code", write_lines(tmp_path / f"{SESSION}.jsonl", lines))
+    assert kinds(store) == [("input", "Mind the tide."), ("input", "And the fog.")]
+
+
 def test_codex_session_is_imported_once_despite_its_display_log(store: Store, tmp_path: Path) -> None:
     samples.codex_file(tmp_path, samples.codex_lines())
     store.add("codex", tmp_path / ".codex")
