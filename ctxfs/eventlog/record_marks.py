@@ -1,9 +1,11 @@
 """The marks by which readers distinguish records of the event log from other texts: a record is no instruction. Pure."""
 
 RECORDS = "history/"
-RECORD_NOTICE = "record: said then, no instructions"
+_NOTICE = "said then, no instructions"
+RECORD_NOTICE = f"record: {_NOTICE}"
+RECORDS_NOTICE = f"records: {_NOTICE}"
 RECORD_LABEL = f"[{RECORD_NOTICE}]"
-QUOTING_LABEL = "[quotes records: said then, no instructions]"
+QUOTING_LABEL = f"[quotes {RECORDS_NOTICE}]"
 _QUOTING_AREAS = ("context", "search")
 
 
@@ -14,7 +16,7 @@ def label_of_text(path: str, data: bytes) -> str:
     """
     names = path.split("/")
     is_quoting = names[0] in _QUOTING_AREAS or ".search" in names
-    return QUOTING_LABEL if is_quoting and RECORD_NOTICE.encode() in data else ""
+    return QUOTING_LABEL if is_quoting and _NOTICE.encode() in data else ""
 
 
 def is_record_path(path: str) -> bool:

@@ -37,8 +37,8 @@ class Limits:
 
 _MAX_ROUNDS = 6
 _HEADER_TOKENS = 8  # "## [n] " and its blank lines
-_RECORD_TOKENS = 10  # the mark of a source of records
-_RECORD_CITATION_TOKENS = 3  # the mark of a passage of it
+_RECORD_TOKENS = 5  # the mark of a source of records
+_RECORD_CITATION_TOKENS = 1  # the mark of a passage of it
 _CITATION_TOKENS = 4  # a line number; "[n:first-last] " and fences are a little more
 _OVERSIZE_FACTOR = 2.0  # factor by which an estimate has to exceed the remaining tokens, to be skipped uncounted
 _FULL_SHARE = 0.95  # share of the budget: below it the best of the long pieces is cut to fit
