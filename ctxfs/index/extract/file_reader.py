@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from ctxfs.index.engines.catalog_schema import FileStat
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, Chunk, detect_text_kind
 from ctxfs.index.extract.dialogue import HEAD_CHARACTERS
+from ctxfs.index.extract.formats import format_of
 from ctxfs.index.extract.formats.mail_detection import is_mail, may_be_mail
 from ctxfs.index.extract.text_decoding import decode
 from ctxfs.model.host_numbers import file_numbers
@@ -68,12 +69,37 @@ def filter_values(attributes: Iterable[tuple[str, str]]) -> list[tuple[str, str]
     return sorted({(name.removeprefix(LABEL_PREFIX), value) for name, value in attributes})
 
 
-def detect_kind(path: str, attributes: Iterable[tuple[str, str]], data: bytes) -> str:
-    """Return the kind of a file: its attribute `kind`, else its folder in `memory/`, else the kind by name and text."""
+def detect_kind(
+    path: str, attributes: Iterable[tuple[str, str]], data: bytes, passages: Iterable[tuple[str, str]] = ()
+) -> str:
+    """Return the kind of a file: its attribute `kind`, else its folder in `memory/`, else the kind by name and text.
+
+    `passages` are (author, text) of its chunks: JSON that consists of messages is a dialogue.
+    """
     name = printable(path.rpartition("/")[2])
     if kind := dict(attributes).get("kind") or _kind_by_folder(path):
         return kind
-    return "mail" if may_be_mail(name) and is_mail(data) else detect_text_kind(name, decode(data[:_HEAD_BYTES]))
+    if may_be_mail(name) and is_mail(data):
+        return "mail"
+    if is_json(name) and _consist_of_turns(passages, min_authors=2 if format_of(name) == "JSON lines" else 1):
+        return "dialogue"
+    return detect_text_kind(name, decode(data[:_HEAD_BYTES]))
+
+
+def is_json(name: str) -> bool:
+    """Return True for a file whose kind depends on its chunks."""
+    return format_of(name) in ("JSON", "JSON lines")
+
+
+def _consist_of_turns(passages: Iterable[tuple[str, str]], min_authors: int) -> bool:
+    """Return True if most passages are messages, which begin with their author (`fit_messages`)."""
+    authors, turn_count, count = set[str](), 0, 0
+    for author, text in passages:
+        count += 1
+        if author and text.startswith(f"{author}: "):
+            turn_count += 1
+            authors.add(author)
+    return len(authors) >= min_authors and 2 * turn_count >= count
 
 
 def _kind_by_folder(path: str) -> str | None:

@@ -19,6 +19,7 @@ from ctxfs.index.extract.file_reader import (
     LABEL_PREFIX,
     detect_kind,
     filter_values,
+    is_json,
     join_neighbours,
     labels_of,
     ranks_with_neighbours,
@@ -297,9 +298,9 @@ class Ingester:
             self._store_skipped(root, candidate, digest, str(reason))
             return
         file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, "other", "pending", content.note)
-        self._store_attributes(root, candidate, file, data, "pending", labels_of(chunks))
         self._catalog.set_noise(file, noise)
         self._catalog.replace_chunks(file, chunks)
+        self._store_attributes(root, candidate, file, data, "pending", labels_of(chunks))
 
     def _read_content(self, root: IndexedRoot, candidate: _Candidate, name: str) -> SearchedContent:
         with open(rooted_fs.open_file(root.root, candidate.parts), "rb") as file:
@@ -326,7 +327,9 @@ class Ingester:
         if state == "words" and attributes == self._catalog.attributes(file):
             return
         self._catalog.set_attributes(file, attributes)
-        self._catalog.set_kind(file, detect_kind(candidate.path, attributes, data))
+        chunks = self._catalog.chunks_of(file) if is_json(printable(candidate.parts[-1])) else ()
+        passages = ((author, text) for _, _, text, author, _, _ in chunks)
+        self._catalog.set_kind(file, detect_kind(candidate.path, attributes, data, passages))
 
     def flush(self) -> None:
         """Apply the catalog's pending changes to the full-text index and commit. Idempotent, after any crash."""

@@ -251,7 +251,7 @@ class Overlay:
             else self._extractor.extract_chunks(name, data)
         )
         attributes = filter_values([*attributes, *labels_of(pieces)])
-        kind = detect_kind(path, attributes, data)
+        kind = detect_kind(path, attributes, data, ((piece.author, piece.text) for piece in pieces))
         digest = hashlib.sha256(data).hexdigest()
         return self._index_chunks(path, kind, attributes, stat, digest, pieces)
 

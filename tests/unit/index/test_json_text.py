@@ -1,8 +1,10 @@
 """Test JSON, JSON lines, chat exports in JSON and notebooks: strings decoded, records whole, authors and days."""
 
 import json
+import os
 import time
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.formats import UnreadableFile, extract_chunks
 from ctxfs.index.extract.formats.json_text import decode_escapes
+from tests.unit.index.test_index import Index
 
 DAY = date(2025, 7, 1).toordinal()
 STAMP = "2025-07-01T10:00:00Z"
@@ -395,3 +398,34 @@ def test_one_line_of_megabytes_takes_bounded_time(name: str, piece: str) -> None
         chunks = []
     assert time.process_time() - start < 12
     assert sum(len(chunk.text) for chunk in chunks) < 2 * len(data)
+
+
+CONVERSATION = [{"role": "user", "content": "where is the quokka?"}, {"role": "assistant", "content": "on Rottnest"}]
+LOGS: dict[str, list[Any]] = {
+    "lines.jsonl": CONVERSATION,
+    "nested.ndjson": [{"type": record["role"], "message": record} for record in CONVERSATION],
+    "whole.jsonl": [{"messages": CONVERSATION}],
+    "settings.json": [{"name": "pkg", "user": "ann", "list": ["quokka"]}],
+    "logins.jsonl": [{"event": "login", "user": name} for name in ("ann", "bob", "cid")],
+    "notes.jsonl": [{"author": "Ann", "text": "a note"}, {"author": "Ann", "text": "another"}],
+}
+
+
+def test_kind_dialogue_finds_every_export_of_a_chat_in_json(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    exports = {f"{name.replace(', ', '-')}.json": json.dumps(value) for name, (value, _, _) in EXPORTS.items()}
+    logs = {name: "\n".join(map(json.dumps, values)) for name, values in LOGS.items()}
+    for name, text in (exports | logs).items():
+        (corpus / name).write_text(text)
+    index = Index(tmp_path / "index", corpus)
+    expected = {*exports, "lines.jsonl", "nested.ndjson", "whole.jsonl"}
+    try:
+        assert set(index.paths("kind:dialogue")) == expected
+        assert set(index.paths("kind:records")) == {"logins.jsonl", "notes.jsonl"}
+        for name in logs:  # unchanged content, so that no chunks are made anew
+            os.utime(corpus / name, ns=(1, 1))
+        index.follower.scan_all()
+        assert set(index.paths("kind:dialogue")) == expected
+    finally:
+        index.close()
