@@ -77,7 +77,7 @@ def _fill_text(piece: Piece, expected: str, data: bytes | None, extract: Extract
         texts = texts_of_record(data, piece.first)
         return next((replace(piece, text=text) for text in texts if digest(text) == expected), None)
     try:
-        chunks = extract(piece.path.rpartition("/")[2], data)
+        chunks = extract(piece.path, data)
     except UnreadableFile:
         return None
     texts = [chunk.text for chunk in chunks if (chunk.first, chunk.last) == (piece.first, piece.last)]
@@ -103,7 +103,7 @@ def relocate_piece(piece: Piece, data: bytes | None, extract: ExtractChunks) -> 
         return replace(piece, above=0) if _has_parts(content, piece) else None
     if not piece.is_pinned and not piece.cut:
         try:
-            chunks = extract(piece.path.rpartition("/")[2], data)
+            chunks = extract(piece.path, data)
         except UnreadableFile:
             return None
         same = [chunk for chunk in chunks if chunk.text == piece.text]

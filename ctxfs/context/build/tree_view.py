@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.rebuild import relocate_piece
 from ctxfs.index.extract.chunks import Chunk
+from ctxfs.index.extract.companions import read_companion
 from ctxfs.index.extract.large_files import read_searched
 from ctxfs.index.query import Query
 from ctxfs.index.search.file_status import FileStatus
@@ -195,10 +196,12 @@ class SourceResolver(CurrentTree):
                     return data
         return None
 
-    def extract(self, name: str, data: bytes) -> list[Chunk]:
-        """Return the chunks of a file's content, as the index has them. Blocks; raise UnreadableFile."""
+    def extract(self, path: str, data: bytes) -> list[Chunk]:
+        """Return the chunks of a content of a file, as the index has them. Blocks; raise UnreadableFile."""
+        name, backing = path.rpartition("/")[2], self._tree.backing(_parse_path(path))
+        companion = read_companion(backing.root, backing.relative.parts) if backing is not None else b""
         searched = read_searched(io.BytesIO(data), name, len(data), self._max_file_bytes).data
-        return self._searcher.extract(name, searched)
+        return self._searcher.extract(name, searched, companion)
 
     async def current(self, path: str) -> str:
         """Return the hexadecimal SHA-256 of a file's current content; empty if it is gone."""

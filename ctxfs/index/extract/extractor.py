@@ -53,7 +53,7 @@ _MAX_BUDGET_SECONDS = 2.0
 _BUDGET_REFILL_SHARE = 0.05
 _MAX_FREE_SECONDS = 0.1
 
-ExtractChunks = Callable[[str, bytes], list[Chunk]]  # Extractor.extract_chunks
+ExtractChunks = Callable[[str, bytes], list[Chunk]]  # (path, content) → chunks
 
 
 class TooSlow(UnreadableFile):
@@ -112,7 +112,7 @@ class Extractor:
         self._last_cpu_seconds = 0.0  # processor seconds of the last file
         self._slow_file_budget = SlowFileBudget()
 
-    def extract_chunks_interactively(self, name: str, data: bytes) -> list[Chunk]:
+    def extract_chunks_interactively(self, name: str, data: bytes, companion: bytes = b"") -> list[Chunk]:
         """Return the chunks of a file for a caller that waits.
 
         Raise the errors of `extract_chunks`, and `TooSlow` at once if slow files have exhausted their budget.
@@ -120,25 +120,25 @@ class Extractor:
         if self._slow_file_budget.is_exhausted:
             raise TooSlow(f"{format_of(name)}: waits for the indexer")
         try:
-            chunks = self.extract_chunks(name, data)
+            chunks = self.extract_chunks(name, data, companion)
         except TooSlow:
             self._slow_file_budget.charge(self._limits.cpu_seconds_for(name, len(data)))
             raise
         self._slow_file_budget.charge(self._last_cpu_seconds)
         return chunks
 
-    def extract_chunks(self, name: str, data: bytes) -> list[Chunk]:
-        """Return the chunks of a file called `name`.
+    def extract_chunks(self, name: str, data: bytes, companion: bytes = b"") -> list[Chunk]:
+        """Return the chunks of a file called `name`. `companion` is the content of the file that it depends on.
 
         Raise `UnreadableFile` if the file cannot be parsed, `TooSlow` if it exceeds its time limit, and
         `ExtractorUnavailable` if no worker can be started.
         """
-        cpu = self._limits.cpu_seconds_for(name, len(data))
+        cpu = self._limits.cpu_seconds_for(name, len(data) + len(companion))
         with self._lock:
             for attempt in range(3):
                 was_used = self._ensure_worker()
                 try:
-                    kind, value, self._last_cpu_seconds = self._send_request(name, data, cpu)
+                    kind, value, self._last_cpu_seconds = self._send_request(name, [name, data, companion, cpu], cpu)
                 except _WorkerExited as exited:
                     if exited.code == -signal.SIGPROF:
                         raise TooSlow(f"{format_of(name)}: takes too long to read") from None
@@ -176,7 +176,7 @@ class Extractor:
         self._request_count += 1
         return self._request_count > 1
 
-    def _send_request(self, name: str, data: bytes, cpu: float) -> Any:
+    def _send_request(self, name: str, request: list[Any], cpu: float) -> Any:
         """Send a request and return the response.
 
         Raise `_WorkerExited` if the worker ends, `TooSlow` after the wall-clock limit, and `UnreadableFile` for a
@@ -186,7 +186,7 @@ class Extractor:
         assert worker.stdin is not None
         assert worker.stdout is not None
         deadline = time.monotonic() + max(self._limits.min_clock_seconds, self._limits.clock_factor * cpu)
-        unsent = memoryview(pack_frame([name, data, cpu]))
+        unsent = memoryview(pack_frame(request))
         request_fd, response_fd = worker.stdin.fileno(), worker.stdout.fileno()
         poll = select.poll()
         poll.register(response_fd, select.POLLIN)

@@ -1,6 +1,7 @@
 """Ingester: keep the catalog and the full-text index consistent with the files, also after a crash."""
 
 import errno
+import itertools
 import logging
 import os
 import threading
@@ -14,6 +15,13 @@ from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.engines.embedding_requests import EmbeddingRequests
 from ctxfs.index.engines.fulltext import FullText, FullTextDocument
 from ctxfs.index.engines.word_split import WORDS_FORMAT, split_words
+from ctxfs.index.extract.companions import (
+    COMPANION_NAME,
+    companion_label,
+    companion_of,
+    find_companion_label,
+    read_companion,
+)
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.extract.file_reader import (
     LABEL_PREFIX,
@@ -172,6 +180,7 @@ class Ingester:
                 changed.append(_Candidate(path, parts, stat))
         self._mark_gone(rows)
         self._index_files(prefix, changed)
+        self._index_dependents([*rows, *(candidate.path for candidate in changed)])
 
     def index_changes(self, paths: Iterable[tuple[str, tuple[str, ...]]]) -> None:
         """Index the changes at paths of sources, each (prefix, parts): a file, a folder, or a deleted one.
@@ -188,6 +197,8 @@ class Ingester:
         self.flush()
         for prefix, changed in candidates.items():
             self._index_files(prefix, changed)
+        changed_paths = (candidate.path for changed in candidates.values() for candidate in changed)
+        self._index_dependents([*deleted_paths, *changed_paths])
 
     def _examine_path(self, prefix: str, parts: tuple[str, ...], deleted_paths: list[str]) -> _Candidate | None:
         """Return the file at a path if it must be read, else None.
@@ -287,25 +298,49 @@ class Ingester:
             return
         data, digest = content.data, content.digest
         row, noise = self._catalog.file(path), self._noise[root.prefix].noise(candidate.parts, data)
-        if row is not None and (row.sha256, row.noise) == (digest, noise) and row.state in ("words", "pending"):
+        companion = read_companion(root.root, candidate.parts, self._roots[root.prefix][1].ignores_path)
+        labels = self._labels_of(row.id) if row is not None else []
+        is_same = row is not None and (row.sha256, row.noise) == (digest, noise) and row.state in ("words", "pending")
+        if row is not None and is_same and companion_label(companion) == find_companion_label(labels):
             self._catalog.update_stat(row.id, candidate.stat, content.note)
-            labels = [pair for pair in self._catalog.attributes(row.id) if pair[0].startswith(LABEL_PREFIX)]
             self._store_attributes(root, candidate, row.id, data, row.state, labels)
             return
         try:
-            chunks = self._extractor.extract_chunks(name, data)
+            chunks = self._extractor.extract_chunks(name, data, companion)
         except UnreadableFile as reason:
             self._store_skipped(root, candidate, digest, str(reason))
             return
         file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, "other", "pending", content.note)
         self._catalog.set_noise(file, noise)
         self._catalog.replace_chunks(file, chunks)
-        self._store_attributes(root, candidate, file, data, "pending", labels_of(chunks))
+        self._store_attributes(
+            root, candidate, file, data, "pending", [*labels_of(chunks), *companion_label(companion)]
+        )
 
     def _read_content(self, root: IndexedRoot, candidate: _Candidate, name: str) -> SearchedContent:
         with open(rooted_fs.open_file(root.root, candidate.parts), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             return read_searched(file, name, size, self._max_file_bytes)
+
+    def _labels_of(self, file: int) -> list[tuple[str, str]]:
+        return [pair for pair in self._catalog.attributes(file) if pair[0].startswith(LABEL_PREFIX)]
+
+    def _index_dependents(self, changed_paths: Iterable[str]) -> None:
+        """Index the files again whose companion is among changed or deleted files."""
+        companions = [path for path in changed_paths if path.endswith(f"/{COMPANION_NAME}")]
+        for path, (prefix, (root, rules)) in itertools.product(companions, list(self._roots.items())):
+            if not path.startswith(f"{prefix}/"):
+                continue
+            stale: list[_Candidate] = []
+            for dependent in self._catalog.paths_below(path.rpartition("/")[0]):
+                parts = tuple(dependent.removeprefix(f"{prefix}/").split("/"))
+                row = self._catalog.file(dependent)
+                if row is None or companion_of(parts) != tuple(path.removeprefix(f"{prefix}/").split("/")):
+                    continue
+                label = companion_label(read_companion(root.root, parts, rules.ignores_path))
+                if find_companion_label(self._labels_of(row.id)) != label:
+                    stale.append(_Candidate(dependent, parts, row.stat))
+            self._index_files(prefix, stale)
 
     def _store_skipped(self, root: IndexedRoot, candidate: _Candidate, digest: bytes | None, note: str) -> None:
         """Record a file without chunks and the reason for it; searches no longer return its earlier content."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED, ChunkRow, FileStat, folder_of, tree_path
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, Chunk
+from ctxfs.index.extract.companions import read_companion
 from ctxfs.index.extract.extractor import Extractor, ExtractorUnavailable, TooSlow
 from ctxfs.index.extract.file_reader import (
     detect_kind,
@@ -203,8 +204,9 @@ class Overlay:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._put(path, _OverlayFile(None))
             return error.errno != errno.EFBIG  # the index reports why other files cannot be read
+        companion = read_companion(root.root, parts, rules.ignores_path)
         try:
-            file = self._build_file(path, read_attributes(root.root, parts), to_file_stat(stat), data, soon=True)
+            file = self._build_file(path, read_attributes(root.root, parts), to_file_stat(stat), data, companion)
             file = replace(file, is_noise=self._find_noise(root, parts, data))
         except (TooSlow, ExtractorUnavailable):
             return False
@@ -242,12 +244,18 @@ class Overlay:
             del self._files[old]
 
     def _build_file(
-        self, path: str, attributes: Sequence[tuple[str, str]], stat: FileStat, data: bytes, *, soon: bool = False
+        self,
+        path: str,
+        attributes: Sequence[tuple[str, str]],
+        stat: FileStat,
+        data: bytes,
+        companion: bytes | None = None,
     ) -> _OverlayFile:
+        """Chunk a file; with a `companion`, which may be empty, for a caller that waits."""
         name = printable(path.rpartition("/")[2])
         pieces = (
-            self._extractor.extract_chunks_interactively(name, data)
-            if soon
+            self._extractor.extract_chunks_interactively(name, data, companion)
+            if companion is not None
             else self._extractor.extract_chunks(name, data)
         )
         attributes = filter_values([*attributes, *labels_of(pieces)])

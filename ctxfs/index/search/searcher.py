@@ -91,9 +91,9 @@ class Searcher:
         """Return why words may miss files; empty if they cover all files."""
         return self._monitor.behind()
 
-    def extract(self, name: str, data: bytes) -> list[Chunk]:
+    def extract(self, name: str, data: bytes, companion: bytes = b"") -> list[Chunk]:
         """Return the chunks of a file, read in a sandboxed process. Raise UnreadableFile or ExtractorUnavailable."""
-        return self._extractor.extract_chunks(name, data)
+        return self._extractor.extract_chunks(name, data, companion)
 
     # keeping up
 

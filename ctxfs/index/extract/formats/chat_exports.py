@@ -9,6 +9,7 @@ from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.formats.cut_json import parse_cut_json, read_cut_rest
 from ctxfs.index.extract.formats.json_messages import Message, find_author, find_day, has_messages, iterate_messages
 from ctxfs.index.extract.formats.json_text import fit_messages, join_envelope
+from ctxfs.index.extract.formats.slack_users import name_of
 from ctxfs.index.extract.formats.source_lines import SourceLines
 
 # One of these names is near the beginning of every export, so that other files are not parsed.
@@ -19,15 +20,16 @@ _SIGN_CHARACTERS = 200_000
 _LIST_FIELDS = ("chat_messages", "messages", "conversations", "turns", "history")
 _TITLE_FIELDS = ("title", "name", "topic", "subject")
 _MAX_NODES = 200_000
-_MENTION = re.compile(r"<@([A-Z0-9]{6,15})(?:\|[^>]{0,40})?>")
+# Of Slack: a user, a channel, or a group such as `<!here>`.
+_MENTION = re.compile(r"<([@#!])([A-Za-z0-9^_-]{2,40})(?:\|([^>]{0,80}))?>")
 
 
-def read_chat_export(text: str) -> Iterator[Chunk] | None:
-    """Return the messages of an export as chunks; None if the text is none."""
+def read_chat_export(text: str, users: Mapping[str, str]) -> Iterator[Chunk] | None:
+    """Return the messages of an export as chunks; None if the text is none. `users` are names by id."""
     if not _SIGN.search(text[:_SIGN_CHARACTERS]):
         return None
     value, rest = parse_cut_json(text)
-    chats = list(_find_chats(value))
+    chats = list(_find_chats(value, users))
     return _read_chats(chats, SourceLines(text), rest) if chats else None
 
 
@@ -42,7 +44,7 @@ def _read_chats(chats: list[tuple[str, list[Message]]], lines: SourceLines, rest
     yield from read_cut_rest(rest, lines)
 
 
-def _find_chats(value: Any) -> Iterator[tuple[str, list[Message]]]:
+def _find_chats(value: Any, users: Mapping[str, str]) -> Iterator[tuple[str, list[Message]]]:
     """Yield (title, messages) of each chat in an export."""
     if isinstance(value, dict) and isinstance(value.get("chats"), dict):  # all chats of Telegram
         value = value["chats"].get("list")
@@ -54,7 +56,7 @@ def _find_chats(value: Any) -> Iterator[tuple[str, list[Message]]]:
         if isinstance(chat.get("mapping"), dict):
             messages = list(_read_mapping(chat["mapping"]))
         else:
-            messages = list(_read_entries(_get_messages(chat)))
+            messages = list(_read_entries(_get_messages(chat), users))
         if messages:
             yield _find_title(chat), messages
 
@@ -75,9 +77,9 @@ def _find_title(chat: Mapping[str, Any]) -> str:
     return next((" ".join(name.split())[:200] for name in names if isinstance(name, str) and name.strip()), "")
 
 
-def _read_entries(entries: list[Any]) -> Iterator[Message]:
+def _read_entries(entries: list[Any], users: Mapping[str, str]) -> Iterator[Message]:
     """Yield the messages of a list, with the names of their authors where the list has them."""
-    names = _find_user_names(entries)
+    names = {**users, **_find_user_names(entries)}
     for entry in entries:
         if not isinstance(entry, dict):
             continue
@@ -89,8 +91,16 @@ def _read_entries(entries: list[Any]) -> Iterator[Message]:
         for name in ("blocks", "user_profile", "reactions", "uuid", "client_msg_id", "text_entities"):
             shown.pop(name, None)  # the same text again, and ids
         for message in join_envelope(list(iterate_messages(shown))):
-            text = _MENTION.sub(lambda match: f"@{names.get(match[1], match[1])}", message.text)
+            text = _MENTION.sub(lambda match: _show_mention(match, names), message.text)
             yield replace(message, text=text, author=names.get(author, message.author))
+
+
+def _show_mention(match: re.Match[str], names: Mapping[str, str]) -> str:
+    """Return a mention as its readers see it: `@Ann`, `#general`, `@here`."""
+    mark, identifier, label = match.groups()
+    name = names.get(identifier) if mark == "@" else None
+    shown = name or (label or identifier).lstrip("@#")
+    return f"{'#' if mark == '#' else '@'}{shown}"
 
 
 def _find_user_names(entries: list[Any]) -> dict[str, str]:
@@ -98,10 +108,8 @@ def _find_user_names(entries: list[Any]) -> dict[str, str]:
     names: dict[str, str] = {}
     for entry in entries:
         profile, user = (entry.get("user_profile"), entry.get("user")) if isinstance(entry, dict) else (None, None)
-        if isinstance(profile, dict) and isinstance(user, str):
-            name = profile.get("real_name") or profile.get("display_name") or profile.get("name")
-            if isinstance(name, str) and name:
-                names[user] = name[:80]
+        if isinstance(profile, dict) and isinstance(user, str) and (name := name_of(profile)):
+            names[user] = name
     return names
 
 
