@@ -6,8 +6,9 @@
 --questions: a tab-separated file with a question and the files (comma-separated) of which one should come first, about
 the tree in a folder [default: Python's library, as `make run` adds it]. --commits: a repository of git; a question is
 the subject of a commit, and the answers are the one to four files that it changed, without changelogs, as they are in
-HEAD. Figures: share of questions whose first file is right, nDCG@10 over distinct files (all right files count), and
-the share of a context's tokens in right files. Exit code 1 if hybrid search is behind full text in a collection.
+HEAD. Figures: share of questions whose first file is right, nDCG@10 over distinct files (all right files count), the
+share of licences and settings among the first ten, and the share of a context's tokens in right files. Exit code 1 if
+hybrid search is behind full text in a collection.
 
 --identifiers: also the share of names, defined once in the Python of a tree, whose definition is the first hit.
 
@@ -32,6 +33,7 @@ from statistics import fmean
 from benchmarks.fitting import CodeSet, fit_code
 from benchmarks.harness import make_store
 from ctxfs.daemon.session import LocalSession
+from ctxfs.index.search.file_roles import FileRole, role_of
 from ctxfs.store.layout import find_store
 
 _LIBRARY_EXCLUDES = ("test", "tests", "site-packages", "dist-packages", "idlelib", "lib2to3")
@@ -111,6 +113,13 @@ def score_files(question: Question, paths: list[str]) -> tuple[float, float]:
     return float(bool(files) and files[0] in question.files), gain / ideal
 
 
+def share_of_asides(hits: list[dict[str, str]]) -> float:
+    """Return the share of licences and of settings of tools among the first ten files of hits."""
+    kinds = dict(list({hit["path"]: hit["kind"] for hit in hits}.items())[:_NDCG_FILES])
+    roles = [role_of(path, kind) for path, kind in kinds.items()]
+    return fmean(role in (FileRole.LICENCE, FileRole.SETTINGS) for role in roles) if roles else 0.0
+
+
 def share_in_context(session: LocalSession, question: Question, budget: int) -> float:
     """Return the share (0 to 1) of a context's tokens that are in right files."""
     answer = session.call("context", request={"query": question.text, "budget": budget, "paths": ["knowledge"]})
@@ -123,15 +132,17 @@ def show_modes(session: LocalSession, collection: Collection, budget: int) -> di
     """Print the figures of each mode; return the nDCG@10 of each."""
     by_mode = {}
     for mode in ("words", "meaning", "hybrid"):
-        pairs = []
+        pairs, asides = [], []
         for question in collection.questions:
             answer = session.call(
                 "search", question=f"mode:{mode} {question.text}", below="knowledge", limit=_SEARCHED_HITS
             )
             pairs.append(score_files(question, [hit["path"] for hit in answer["hits"]]))
+            asides.append(share_of_asides(answer["hits"]))
         by_mode[mode] = fmean(ndcg for _, ndcg in pairs)
         print(
             f"{collection.name} {mode:<8} first {fmean(first for first, _ in pairs):.3f}  nDCG@10 {by_mode[mode]:.3f}"
+            f"  licences and settings {fmean(asides):.3f}"
         )
     if budget:
         share = fmean(share_in_context(session, question, budget) for question in collection.questions)

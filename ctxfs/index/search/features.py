@@ -17,7 +17,15 @@ from ctxfs.index.search.rank_fusion import Column, Flags, Profile
 
 _MAX_TURN_WORDS = 200
 _MAX_FILE_CHUNKS = 3
-_ROLE_VALUES = {FileRole.MAIN: 0.0, FileRole.TEST: 1.0, FileRole.DOCUMENT: 0.5, FileRole.CHANGELOG: 1.0}
+_ROLE_VALUES = {
+    FileRole.MAIN: 0.0,
+    FileRole.TEST: 1.0,
+    FileRole.DOCUMENT: 0.5,
+    FileRole.CHANGELOG: 1.0,
+    FileRole.LICENCE: 0.0,
+    FileRole.SETTINGS: 0.0,
+}
+_ASIDE = (FileRole.LICENCE, FileRole.SETTINGS)
 _SIGNED_KINDS = ("markdown", "code", "html", "pdf")
 
 Scores = Mapping[int, float]  # chunk → score
@@ -84,10 +92,14 @@ def signal_columns(
 
     A signal in `complete` has found all matches, so that a missing value is 0.
     Without dialogue turns, only the signals of the engines, and of the roles of files, are returned.
+    `aside` is 1 for licences and settings of tools, unless the query names them.
     """
     out = {name: align_scores(candidates.chunks, scores) for name, scores in scores_by_signal.items()}
     if (candidates.kinds == "code").any() and (candidates.roles != FileRole.MAIN).any():
         out["beside"] = _score_roles(candidates.roles, hints)
+    aside = np.isin(candidates.roles, [role for role in _ASIDE if role not in hints.roles])
+    if aside.any():
+        out["aside"] = aside.astype(np.float64)
     turns = candidates.turns
     for name in complete:
         if scores_by_signal.get(name):

@@ -41,11 +41,11 @@ _LENGTH_CANDIDATES = 16
 _RANK_STEP = 1e-5
 _NOISE_FACTOR = 5
 WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
-    "prose": {"words": 0.35, "meaning": 0.65},
-    "code": {"words": 0.40, "meaning": 0.60, "passages": 1.0, "beside": -0.4},
+    "prose": {"words": 0.35, "meaning": 0.65, "aside": -0.5},
+    "code": {"words": 0.40, "meaning": 0.60, "passages": 1.0, "beside": -0.4, "aside": -0.5},
     "dialogue": {
         "words": 0.17, "around": 0.50, "meaning": 0.84, "nearby": 0.79, "file": 0.37, "folder": 1.00,
-        "author": 2.45, "first_person": 0.83, "date": 2.49, "says_when": 1.67, "asks": -1.26, "length": 0.64,
+        "author": 2.45, "first_person": 0.83, "date": 2.49, "says_when": 1.67, "asks": -1.26, "length": 0.64, "aside": -0.5,
     },
 }  # fmt: skip
 

@@ -64,6 +64,25 @@ def test_passages_below_average_add_nothing_to_their_file() -> None:
         ("knowledge/s/changelog/1.2.md", "markdown", FileRole.CHANGELOG),
         ("knowledge/s/docs/pool.md", "markdown", FileRole.DOCUMENT),
         ("knowledge/s/changes-of-state.md", "markdown", FileRole.CHANGELOG),
+        ("knowledge/s/LICENSE", "text", FileRole.LICENCE),
+        ("knowledge/s/LICENSE-MIT.txt", "text", FileRole.LICENCE),
+        ("knowledge/s/COPYING.LESSER", "text", FileRole.LICENCE),
+        ("knowledge/s/LICENSES/Apache-2.0.txt", "text", FileRole.LICENCE),
+        ("knowledge/s/license.py", "code", FileRole.MAIN),
+        ("knowledge/s/Notice of meeting.md", "markdown", FileRole.DOCUMENT),
+        ("knowledge/s/.editorconfig", "text", FileRole.SETTINGS),
+        ("knowledge/s/.gitignore", "text", FileRole.SETTINGS),
+        ("knowledge/s/.dockerignore", "text", FileRole.SETTINGS),
+        ("knowledge/s/.pre-commit-config.yaml", "code", FileRole.SETTINGS),
+        ("knowledge/s/.gitlab-ci.yml", "code", FileRole.SETTINGS),
+        ("knowledge/s/.github/workflows/tests.yaml", "code", FileRole.SETTINGS),
+        ("knowledge/s/.github/CONTRIBUTING.md", "markdown", FileRole.DOCUMENT),
+        ("knowledge/s/.eslintrc.json", "text", FileRole.SETTINGS),
+        ("knowledge/s/.vscode/settings.json", "text", FileRole.SETTINGS),
+        ("knowledge/s/tox.ini", "code", FileRole.SETTINGS),
+        ("knowledge/s/pyproject.toml", "code", FileRole.MAIN),
+        ("knowledge/s/config/database.yaml", "code", FileRole.MAIN),
+        ("knowledge/s/Dockerfile", "code", FileRole.MAIN),
     ],
 )
 def test_path_tells_the_role_of_a_file(path: str, kind: str, role: FileRole) -> None:
@@ -83,6 +102,29 @@ def test_test_and_changelog_rank_behind_the_code_unless_the_question_names_them(
     assert asked.index("test_pool.py") < len(asked)
     shares = {hit.path: hit.shares for hit in index.ask("tests that release idle connections of the otter pool").hits}
     assert not any(share.get("beside") for share in shares.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "question"),
+    [
+        ("LICENSE", "licence of the rotating keys of the otter"),
+        (".github/workflows/keys.yml", "CI workflow for the rotating keys of the otter"),
+        (".editorconfig", "editor settings for the rotating keys of the otter"),
+        (".pre-commit-config.yaml", "pre-commit hooks for the rotating keys of the otter"),
+    ],
+)
+def test_licence_and_settings_rank_behind_a_note_unless_the_question_names_them(
+    name: str, question: str, index: Index
+) -> None:
+    text = "the rotating keys of the otter stay\n"
+    (index.corpus / name).parent.mkdir(parents=True, exist_ok=True)
+    (index.corpus / name).write_text(text)
+    (index.corpus / "note.md").write_text(text)
+    for number in range(20):
+        (index.corpus / f"n{number}.md").write_text(f"the keys of badger {number} rotate\n")
+    index.follower.scan_all()
+    assert index.paths("how do the rotating keys of the otter stay")[0] == "note.md"
+    assert not any("aside" in hit.shares and hit.shares["aside"] for hit in index.ask(question).hits)
 
 
 def test_question_that_is_an_identifier_finds_its_definition_first(index: Index) -> None:
