@@ -15,13 +15,7 @@ from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.engines.embedding_requests import EmbeddingRequests
 from ctxfs.index.engines.fulltext import FullText, FullTextDocument
 from ctxfs.index.engines.word_split import WORDS_FORMAT, split_words
-from ctxfs.index.extract.companions import (
-    COMPANION_NAME,
-    companion_label,
-    companion_of,
-    find_companion_label,
-    read_companion,
-)
+from ctxfs.index.extract.companions import COMPANION_NAME, companion_label, find_companion_label, read_companion
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.extract.file_reader import (
     LABEL_PREFIX,
@@ -41,6 +35,7 @@ from ctxfs.index.extract.noise_rules import NoiseRules
 from ctxfs.index.extract.pieces import CUT_MARK
 from ctxfs.index.extract.session_files import KIND, session_parts
 from ctxfs.index.ingest.crash_records import CrashRecords
+from ctxfs.index.ingest.dependents import find_stale_dependents
 from ctxfs.index.ingest.session_store import SessionStore
 from ctxfs.index.options import IndexedRoot
 from ctxfs.model.noise import is_marker
@@ -328,19 +323,10 @@ class Ingester:
     def _index_dependents(self, changed_paths: Iterable[str]) -> None:
         """Index the files again whose companion is among changed or deleted files."""
         companions = [path for path in changed_paths if path.endswith(f"/{COMPANION_NAME}")]
-        for path, (prefix, (root, rules)) in itertools.product(companions, list(self._roots.items())):
-            if not path.startswith(f"{prefix}/"):
-                continue
-            stale: list[_Candidate] = []
-            for dependent in self._catalog.paths_below(path.rpartition("/")[0]):
-                parts = tuple(dependent.removeprefix(f"{prefix}/").split("/"))
-                row = self._catalog.file(dependent)
-                if row is None or companion_of(parts) != tuple(path.removeprefix(f"{prefix}/").split("/")):
-                    continue
-                label = companion_label(read_companion(root.root, parts, rules.ignores_path))
-                if find_companion_label(self._labels_of(row.id)) != label:
-                    stale.append(_Candidate(dependent, parts, row.stat))
-            self._index_files(prefix, stale)
+        for path, (root, rules) in itertools.product(companions, list(self._roots.values())):
+            if path.startswith(f"{root.prefix}/"):
+                dependents = find_stale_dependents(self._catalog, root, rules, path)
+                self._index_files(root.prefix, [_Candidate(*dependent) for dependent in dependents])
 
     def _store_skipped(self, root: IndexedRoot, candidate: _Candidate, digest: bytes | None, note: str) -> None:
         """Record a file without chunks and the reason for it; searches no longer return its earlier content."""
@@ -363,7 +349,7 @@ class Ingester:
             return
         self._catalog.set_attributes(file, attributes)
         chunks = self._catalog.chunks_of(file) if is_json(printable(candidate.parts[-1])) else ()
-        passages = ((author, text) for _, _, text, author, _, _ in chunks)
+        passages = ((chunk[3], chunk[2]) for chunk in chunks)
         self._catalog.set_kind(file, detect_kind(candidate.path, attributes, data, passages))
 
     def flush(self) -> None:
