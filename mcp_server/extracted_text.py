@@ -1,7 +1,7 @@
 """`ctx_read` of PDF, office files, books, mail and notebooks: their extracted text, in parts, with the numbers of hits."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ctxfs.context.build.token_bound import longest_prefix
 from ctxfs.index.extract.extracted_text import NumberedLine, is_text_itself, number_lines
@@ -13,17 +13,24 @@ from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
 
 
+class SourceContent(NamedTuple):
+    """The content of a file that is text itself, and its label."""
+
+    data: bytes
+    label: str
+
+
 async def read_extracted(
     tree: TreeSession, path: Path, arguments: Mapping[str, Any], cap: int
-) -> tuple[str, str, bool] | None:
-    """Return (label, text, True) of the requested passages that fit into `cap` tokens; None for a file that is text.
+) -> tuple[str, str, bool] | SourceContent:
+    """Return (label, text, True) of the requested passages that fit into `cap` tokens, or a file that is text itself.
 
-    Without passages the text is the reason, with False.
+    Without passages the text is the reason, with False. The file is read once, because that may advance a stream.
     """
     reply = await tree.call("read_extracted", path=str(path))
     kind, label = reply["format"], reply["label"]
     if not kind or (reply["reason"] and is_text_itself(kind)):
-        return None
+        return SourceContent(reply["data"], str(label))
     if reply["reason"]:
         reason = one_line(reply["reason"])
         return label, f"{printable_path(path)}: a {kind} file of {reply['size']} bytes: {reason}", False

@@ -12,7 +12,7 @@ from mcp.types import ImageContent, ResourceLink
 from ctxfs.context.build.token_bound import longest_prefix, upper_bound
 from ctxfs.index.extract.extracted_text import may_be_extracted
 from ctxfs.index.extract.text_decoding import read_text
-from ctxfs.mcp_server.extracted_text import read_extracted
+from ctxfs.mcp_server.extracted_text import SourceContent, read_extracted
 from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.mcp_server.tool_registry import PATH, READS, Answer, Call, Content, Entry, text
 from ctxfs.mcp_server.tree_ops import entries, read_labelled, revision_of, stat
@@ -105,10 +105,12 @@ async def _read_one(tree: TreeSession, path: Path, arguments: Mapping[str, Any],
         return [_link(path, entry.size)]
     if form != "source" and may_be_extracted(path.name):
         extracted = await read_extracted(tree, path, arguments, cap)
-        if extracted is not None:
+        if not isinstance(extracted, SourceContent):
             label, passages, has_text = extracted
             return [*map(text, filter(None, (label, passages))), *([] if has_text else [_link(path, None)])]
-    data, label = await read_labelled(tree, path)
+        data, label = extracted
+    else:
+        data, label = await read_labelled(tree, path)
     labels = [text(label)] if label else []
     kind = next((kind for mark, kind in _IMAGE_TYPES.items() if data.startswith(mark)), "")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":

@@ -98,19 +98,19 @@ def _read_through_links(opened: StoreSession, path: str, *, as_text: bool) -> by
             elif part not in ("", "."):
                 names.append(part)
         path = "/".join(names)
-    text = _read_extracted(opened, path) if as_text else None
-    data: bytes = opened.call("read", path=path) if text is None else text
+    data: bytes = _read_extracted(opened, path) if as_text else opened.call("read", path=path)
     return data
 
 
-def _read_extracted(opened: StoreSession, path: str) -> bytes | None:
-    """Return the extracted text of a file; None for a file that is text itself. Raise EINVAL if it has none."""
+def _read_extracted(opened: StoreSession, path: str) -> bytes:
+    """Return the extracted text of a file, or a file that is text itself. Raise EINVAL if it has none."""
     from ctxfs.index.extract.extracted_text import is_text_itself, number_lines
     from ctxfs.index.extract.extractor import unpack_chunk
 
     reply = opened.call("read_extracted", path=path)
     if not reply["format"] or (reply["reason"] and is_text_itself(reply["format"])):
-        return None
+        source: bytes = reply["data"]
+        return source
     if reply["reason"]:
         raise invalid(path, f"a {reply['format']} file: {reply['reason']}")
     lines = number_lines([unpack_chunk(*row) for row in reply["passages"]])

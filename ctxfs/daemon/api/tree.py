@@ -13,6 +13,7 @@ from ctxfs.daemon.api.labels import label_of
 from ctxfs.daemon.api.params import PathParams
 from ctxfs.daemon.api.registry import AuditEvent, ChangeEvent, Check, Effect, method
 from ctxfs.eventlog.record_marks import label_of_text
+from ctxfs.index.extract.extracted_text import is_text_itself
 from ctxfs.index.extract.extractor import pack_chunks
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.model.change import Append, Put, SetMeta
@@ -69,17 +70,20 @@ async def _read_labelled(app: App, caller: Session, params: PathParams) -> Any:
 async def _read_extracted(app: App, caller: Session, params: PathParams) -> Any:
     """Read the text of a PDF, office file, book, mail or notebook; `format` is empty for a file that is text itself.
 
-    `passages` are rows of `index.extract.extractor.pack_chunks`.
+    `passages` are rows of `index.extract.extractor.pack_chunks`. `data` is the content of a file that is read as it is,
+    because a second read of a file such as a stream would return other content.
     """
     data = await caller.tree.read(params.path)
     extracted = await app.extraction.extract(params.path, data)
+    is_source = not extracted.file_format or (extracted.reason and is_text_itself(extracted.file_format))
     return {
         "format": extracted.file_format,
         "unit": extracted.unit,
         "passages": pack_chunks(extracted.passages),
         "note": extracted.note,
         "reason": extracted.reason,
-        "label": await label_of(app, params.path),
+        "data": data if is_source else b"",
+        "label": await label_of(app, params.path) or label_of_text(str(params.path), data),
         "size": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
