@@ -1,4 +1,6 @@
-"""Test that records of the event log are found as messages, at once and exactly once, also if their files are cut, compressed or erased."""
+"""Test that records of the event log are found as messages, at once and exactly once,
+also if their files are cut, compressed or erased.
+"""
 
 import contextlib
 import gzip
