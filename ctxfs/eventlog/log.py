@@ -249,7 +249,10 @@ class EventLog:
 
     def days_of(self, session: str) -> list[str]:
         """Return the days on which a session has records, in order."""
-        return [day for day in self.days() if session in self.sessions(day)]
+        if not is_session(session):
+            return []
+        names = (f"{session}{SUFFIX}", f"{session}{SUFFIX}{COMPRESSED_SUFFIX}")
+        return [day for day in self.days() if any(os.path.exists(f"{self._folder}/{day}/{name}") for name in names)]
 
     def last_created_ns(self, day: str) -> int:
         """Return the time in nanoseconds at which the last session's file of a day was created; 0 without files."""

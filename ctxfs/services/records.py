@@ -61,9 +61,8 @@ class Records:
         """Return the principals with operations in a session: open now, in the event log, in versions."""
         principals = {self._sessions[session]} if session in self._sessions else set()
         if is_session(session):
-            for day in self._events.days():
-                if session in self._events.sessions(day):
-                    principals |= self._events.principals(day, session)
+            for day in self._events.days_of(session):
+                principals |= self._events.principals(day, session)
         if self._archive.newest:
             steps = self._archive.reader.log("", CommitFilter(session=session), 1)
             principals |= {step.commit.actor.principal for step in steps}
