@@ -23,6 +23,7 @@ from typing import Any
 
 from ctxfs.eventlog.chain import Link, parse_record
 from ctxfs.eventlog.log import SUFFIX, EventLog
+from ctxfs.model.host_numbers import inode_of
 from ctxfs.store.derived_db import DerivedDatabase, open_derived
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class ImportedMessages(DerivedDatabase):
         day = self._log.days()[-1]
         path = self._history / day / f"{session}{SUFFIX}"
         status = path.stat()
-        file = _LogFile(f"{day}/{path.name}", str(path), status.st_ino, status.st_size)
+        file = _LogFile(f"{day}/{path.name}", str(path), inode_of(status), status.st_size)
         query = "SELECT number, inode, offset, tail FROM files WHERE name = ?"
         self._follow_file(file, self._db.execute(query, (file.name,)).fetchone())
         self._last_link = link
@@ -169,7 +170,7 @@ class ImportedMessages(DerivedDatabase):
             for entry in entries:
                 if entry.name.endswith((SUFFIX, _COMPRESSED)) and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
-                    yield _LogFile(f"{day}/{entry.name}", entry.path, status.st_ino, status.st_size)
+                    yield _LogFile(f"{day}/{entry.name}", entry.path, inode_of(status), status.st_size)
 
     def _follow_file(self, file: _LogFile, state: Any) -> None:
         number, inode, offset, tail = state or (None, 0, 0, b"")

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 from ctxfs.eventlog.log import SUFFIX, is_day, is_session
 from ctxfs.eventlog.record_text import MAX_WHOLE_RECORD_BYTES
-from ctxfs.model.host_numbers import mtime_ns_of
+from ctxfs.model.host_numbers import inode_of, mtime_ns_of
 
 _COMPRESSED_SUFFIX = ".gz"
 _BLOCK_BYTES = 1 << 20
@@ -79,7 +79,7 @@ class SessionFiles:
                 stat = os.stat(host)
             except OSError:
                 continue
-            return SessionFile(day, session, host, stat.st_ino, stat.st_size, mtime_ns_of(stat))
+            return SessionFile(day, session, host, inode_of(stat), stat.st_size, mtime_ns_of(stat))
         return None
 
 

@@ -30,6 +30,7 @@ from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.pieces import CUT_MARK, shorten_opaque_runs, split_text
 from ctxfs.index.extract.text_cleaning import clean
+from ctxfs.model.host_numbers import inode_of
 from ctxfs.store import rooted_fs
 
 KIND = "history"
@@ -102,7 +103,7 @@ def stat_session(root: str, parts: Parts) -> SessionStat:
     """Return the state of a session's file. Raise OSError ENOENT."""
     with contextlib.suppress(FileNotFoundError), rooted_fs.directory_of(root, parts) as (folder, name):
         stat = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        return SessionStat(stat.st_ino, stat.st_size)
+        return SessionStat(inode_of(stat), stat.st_size)
     with _open_compressed(root, parts) as file:
         return _stat_compressed(file)
 
@@ -126,7 +127,7 @@ def open_session(root: str, parts: Parts) -> Iterator[tuple[IO[bytes], SessionSt
         return
     with open(fd, "rb", buffering=_BUFFER_BYTES) as plain:
         status = os.fstat(fd)
-        yield plain, SessionStat(status.st_ino, status.st_size)
+        yield plain, SessionStat(inode_of(status), status.st_size)
 
 
 def _open_compressed(root: str, parts: Parts) -> IO[bytes]:
@@ -136,7 +137,7 @@ def _open_compressed(root: str, parts: Parts) -> IO[bytes]:
 def _stat_compressed(file: IO[bytes]) -> SessionStat:
     status = os.fstat(file.fileno())
     trailer = os.pread(file.fileno(), _TRAILER_BYTES, max(0, status.st_size - _TRAILER_BYTES))
-    return SessionStat(status.st_ino, int.from_bytes(trailer, "little"))
+    return SessionStat(inode_of(status), int.from_bytes(trailer, "little"))
 
 
 def is_current(stat: SessionStat, rows: Iterable[FileRow]) -> bool:
