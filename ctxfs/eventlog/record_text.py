@@ -16,6 +16,7 @@ from ctxfs.eventlog.chain import FORGOTTEN
 from ctxfs.model.path import one_line, printable_text
 
 ACTION_KINDS = frozenset(("load", "forget"))
+CTXFS_ORIGIN = "ctxfs"  # of records that ctxfs writes about its own actions
 TOOL_KINDS = frozenset(("tool_call", "tool_result"))
 MAX_TEXT_CHARACTERS = 64_000
 MAX_TOOL_CHARACTERS = 16_000
@@ -55,6 +56,15 @@ def message_of(record: Mapping[str, Any], *, is_whole: bool = False) -> Message 
     is_cut = len(text) > limit or _is_head(record)
     text = printable_text(text[:limit])
     return Message(kind, speaker_of(record), said_at_of(record), text, is_cut) if text.strip() else None
+
+
+def searched_message_of(record: Mapping[str, Any], *, is_whole: bool = False) -> Message | None:
+    """Return the message in a record if search covers it: as `message_of`, without records that ctxfs wrote.
+
+    Those of tool calls contain arguments, which are searched with the files of the calls or, by the settings, not at
+    all.
+    """
+    return None if record.get("origin") == CTXFS_ORIGIN else message_of(record, is_whole=is_whole)
 
 
 def speaker_of(record: Mapping[str, Any]) -> str:

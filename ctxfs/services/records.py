@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from ctxfs.eventlog.audit import Audit
 from ctxfs.eventlog.log import EventLog, is_session
+from ctxfs.eventlog.record_text import CTXFS_ORIGIN
 from ctxfs.model.errors import not_permitted
 from ctxfs.model.principal import Principal
 from ctxfs.policy.engine import PolicyEngine
@@ -36,7 +37,7 @@ class Records:
 
     async def remember(self, principal: str, records: Sequence[Mapping[str, object]], session: str = "") -> None:
         """Append records of completed actions to the event log of the calling session. Failures are logged only."""
-        bodies = [{"principal": principal, "origin": "ctxfs", **record} for record in records]
+        bodies = [{"principal": principal, "origin": CTXFS_ORIGIN, **record} for record in records]
         try:
             await blocking(self._events.append, session or acting_session() or "ctxfs", bodies)
         except OSError as error:

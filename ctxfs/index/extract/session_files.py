@@ -21,9 +21,9 @@ from ctxfs.eventlog.record_text import (
     MAX_WHOLE_RECORD_BYTES,
     RECORD_HEAD_BYTES,
     Message,
-    message_of,
     parse_line,
     recorded_at_of,
+    searched_message_of,
 )
 from ctxfs.index.engines.catalog_schema import FileRow, FileStat, first_line_of, part_path
 from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS
@@ -237,7 +237,7 @@ def split_part(name: str, text: PartText) -> SplitPart:
         client_session = record.get("client_session")
         if isinstance(client_session, str) and len(sessions) < _MAX_CLIENT_SESSIONS:
             sessions[client_session] = None
-        if (message := message_of(record)) is not None:
+        if (message := searched_message_of(record)) is not None:
             chunks.extend(split_message(message, number))
     return SplitPart(chunks, [(SESSION_LABEL, session) for session in sessions], max(0, mtime_ns))
 
@@ -288,7 +288,7 @@ def message_lines(file: IO[bytes], size: int) -> Iterator[tuple[int, str]]:
     """Yield (line of the file, line of a message) of all messages; the first line of each begins with its speaker."""
     for number, (line, _, _) in enumerate(_read_lines(file, size), 1):
         record = parse_line(line, is_head=not line.endswith(b"\n"))
-        message = message_of(record, is_whole=True) if record is not None else None
+        message = searched_message_of(record, is_whole=True) if record is not None else None
         if message is not None:
             for text in f"{message.speaker}: {clean(message.text)}".split("\n"):
                 yield number, text

@@ -248,6 +248,7 @@ def test_long_message_has_its_speaker_in_each_piece(store: Store) -> None:
 
 def test_actions_of_ctxfs_and_the_audit_are_not_found(store: Store) -> None:
     store.append("zanzibar", kind="load", task="t")
+    store.append("", kind="tool_call", origin="ctxfs", tool="summarise", arguments='{"text": "zanzibar"}')
     audit = EventLog(store.folder / "history" / "audit")
     audit.append("audit", [{"principal": "agent:a", "op": "read", "text": "zanzibar"}])
     store.searcher.report_changes(store.root, [("audit", TODAY, "audit.jsonl"), ("head",), ()])
