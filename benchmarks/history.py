@@ -2,7 +2,9 @@
 
 Measures, with so many records (words only) beside so many files: the time of an append to the log, of a start of the
 daemon with and without such a log, from an append on the mount until a search finds the record, and of
-questions to files, to records and to both. `python -m benchmarks.locomo --form history` measures the quality.
+questions to files, to records and to both. With --quotes N, measures instead how records that quote N files, as the
+transcripts of agents do, change the rank of these files (--meaning: with vectors).
+`python -m benchmarks.locomo --form history` measures the quality of answers from records.
 """
 
 import argparse
@@ -28,6 +30,7 @@ _VOCABULARY_WORDS = 30_000
 _MESSAGE_WORDS = 30
 _HALVES = 5000  # of messages, which are combined
 _QUESTIONS = 40
+_QUOTED_WORDS = 60
 _STARTS = 5
 _APPENDS = 200
 
@@ -97,11 +100,11 @@ def make_plain(setup: Bench) -> Bench:
     return plain
 
 
-def open_store(setup: Bench, corpus: Path) -> None:
-    """Make a store with a folder of files, searched by words only."""
+def open_store(setup: Bench, corpus: Path, *, meaning: bool = False) -> None:
+    """Make a store with a folder of files."""
     setup.ctxfs("init")
     config = setup.store / "ctxfs.toml"
-    config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
+    config.write_text(config.read_text().replace("[index]", f"[index]\nmeaning = {str(meaning).lower()}"))
     setup.ctxfs("add", str(corpus), "--name", "corpus")
 
 
@@ -152,11 +155,70 @@ def questions_of(store: Path, rng: random.Random) -> tuple[list[str], list[str]]
     return files, records
 
 
+def quote_files(files: list[Path], log: EventLog) -> None:
+    """Append three records for each file: the result of a tool that read it, a remark of an agent, and a question."""
+    for number, file in enumerate(files):
+        text = file.read_text(errors="replace")
+        words = " ".join(text.split()[:_QUOTED_WORDS])
+        records = (
+            {"kind": "tool_result", "tool": "Read", "text": text},
+            {"kind": "output", "text": f"I have read it. It begins with: {words}"},
+            {"kind": "input", "text": f"Please look at {file.name} again: {words}"},
+        )
+        log.append(f"quotes-{number % 10}", [{"principal": "agent:bench", **record} for record in records])
+
+
+def rank_of(client: Client, question: str, path: str) -> int:
+    """Return the rank of a file among the hits of a question; 0 if it is not among the first ten."""
+    paths = list(dict.fromkeys(hit["path"] for hit in client.call("search", question=question, limit=20)["hits"]))
+    return paths.index(path) + 1 if path in paths[:10] else 0
+
+
+def measure_quotes(count: int, *, meaning: bool) -> None:
+    """Print how often the right file is the first hit, and among the first three and ten, without and with records."""
+    rng = random.Random(3)
+    with bench() as setup:
+        make_notes(setup.corpus, count)
+        files = sorted(setup.corpus.glob("*/*.md"))
+        questions = {}
+        for file in files:
+            words = sorted(
+                {word for word in file.read_text(errors="replace").split() if word.isalpha() and len(word) > 4}
+            )
+            questions[file] = " ".join(rng.sample(words, min(5, len(words)))) or file.stem
+        ranks: dict[str, list[int]] = {}
+        for name in ("without records", "with records"):
+            store = Bench(setup.folder / name.split()[0])
+            store.folder.mkdir()
+            open_store(store, setup.corpus, meaning=meaning)
+            if name == "with records":
+                quote_files(files, EventLog(store.store / "history"))
+            reindex(store.store)
+            store.mountpoint.mkdir()
+            store.ctxfs("mount", str(store.mountpoint))
+            store.wait(600, lambda index: index.get("state") == "idle")
+            client = Client(store.store / "run", timeout=60)
+            paths = {file: f"knowledge/corpus/{file.relative_to(setup.corpus)}" for file in files}
+            ranks[name] = [rank_of(client, question, paths[file]) for file, question in questions.items()]
+            client.close()
+            store.ctxfs("unmount", "--all")
+    rows = Rows()
+    for name, values in ranks.items():
+        shares = [sum(0 < rank <= limit for rank in values) / len(values) for limit in (1, 3, 10)]
+        rows[f"right file at rank 1, 3, 10: {name}"] = ", ".join(f"{share:.3f}" for share in shares)
+    report(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--quotes", type=int, help="measure the rank of so many quoted files instead")
+    parser.add_argument("--meaning", action="store_true", help="with --quotes: search by meaning, too")
     arguments = parser.parse_args()
+    if arguments.quotes:
+        measure_quotes(arguments.quotes, meaning=arguments.meaning)
+        return
     rows = Rows()
     with bench() as setup:
         make_notes(setup.corpus, arguments.files)

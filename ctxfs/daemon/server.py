@@ -37,7 +37,7 @@ from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.registration import register_server, register_source, unregister_server
 from ctxfs.daemon.secret_scanner import SecretScanner
-from ctxfs.daemon.watch import Changes, Watcher, group_by_directory, keep_sessions
+from ctxfs.daemon.watch import Changes, Watcher, group_by_directory, split_changes
 from ctxfs.eventlog.spool import AuditActor
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.fd_passing import FdSocket
@@ -380,9 +380,8 @@ class Daemon:
 
     def _changed(self, changes: Changes) -> None:
         roots = self._app.sources.indexed_roots()
-        logs = {root.root for root in roots if root.holds_records}
-        changes = {root: keep_sessions(inside) if root in logs else inside for root, inside in changes.items()}
-        pushed = [(root, group_by_directory(inside)) for root, inside in changes.items() if root not in logs]
+        changes, of_mounts = split_changes(changes, {root.root for root in roots if root.holds_records})
+        pushed = [(root, group_by_directory(inside)) for root, inside in of_mounts.items()]
         for peer in self._watchers:
             peer.push("changed", pushed)
         # The empty last part (a new directory) is for mounts only: the other receivers list a new directory themselves.

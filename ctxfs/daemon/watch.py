@@ -8,7 +8,7 @@ import errno
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import inotify_simple
 import trio
@@ -54,9 +54,16 @@ def group_by_directory(changes: Mapping[Parts, bool]) -> list[tuple[list[str], l
     return [(list(directory), *names) for directory, names in inside.items()]
 
 
-def keep_sessions(changes: Mapping[Parts, bool]) -> dict[Parts, bool]:
-    """Return the changes below an event log that concern a day or a session's file: its head changes with each append."""
-    return {parts: is_deleted for parts, is_deleted in changes.items() if not parts or is_day(parts[0])}
+def split_changes(changes: Changes, logs: Collection[str]) -> tuple[Changes, Changes]:
+    """Return (changes for search, changes for mounts), if the roots `logs` are event logs.
+
+    Of those, only changes of days and of sessions' files concern search: the head changes with each append.
+    """
+    searched = {
+        root: {parts: gone for parts, gone in inside.items() if root not in logs or not parts or is_day(parts[0])}
+        for root, inside in changes.items()
+    }
+    return searched, {root: inside for root, inside in changes.items() if root not in logs}
 
 
 class Watcher:
