@@ -4,6 +4,7 @@ import errno
 import itertools
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from ctxfs.context.build.constructor import (
     MAX_CANDIDATES,
@@ -18,7 +19,7 @@ from ctxfs.context.build.request import Request
 from ctxfs.context.build.tokens import open_tokenizer
 from ctxfs.context.build.tree_view import CurrentTree, TreeAsOf
 from ctxfs.index.extract.text_decoding import read_text
-from ctxfs.index.query import parse_query
+from ctxfs.index.query import Query, parse_query
 from ctxfs.index.search.glob import glob_matcher
 from ctxfs.index.search.grep import GrepOutput, GrepResult, Matcher, split_paths
 from ctxfs.index.search.grep_pool import GrepPool
@@ -58,7 +59,7 @@ class Search:
 
     async def ask(self, question: str, below: Path) -> SearchResults:
         """Return the best chunks for a question; below tools/, the best tools."""
-        query = parse_query(question)
+        query, below = _select_session(parse_query(question), below)
         if below.parts[:1] == ("tools",) and not is_call_record(below):
             return await self._tools.find(query, below)
         return await blocking(self._searcher.search, query, below, MAX_CANDIDATES)
@@ -92,6 +93,13 @@ class Search:
         """Return a context packed from the hits of an answer."""
         statuses = await blocking(self._searcher.statuses, {hit.path for hit in answer.hits})
         return await blocking(context_of_results, request, answer, open_tokenizer(request.tokenizer), statuses)
+
+
+def _select_session(query: Query, below: Path) -> tuple[Query, Path]:
+    """Return (query, directory) with a filter in place of `history/by-session/<S>`, which only has links to files."""
+    if below.parts[:2] != ("history", "by-session") or len(below.parts) != 3:
+        return query, below
+    return replace(query, attributes=(*query.attributes, ("session", below.name))), Path(("history",))
 
 
 class ContextBuilder:

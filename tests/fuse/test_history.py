@@ -196,6 +196,7 @@ def test_appended_record_is_found_by_all_ways_of_search(day: Path, live: Live) -
         file.write("first\n" + line + "\n")
     for question in ("search/Zanzibar", "search/+Zanzibar said:2026-03 session:plan", "history/.search/+Zanzibar"):
         wait_for_hit(live, question, "01 plan.jsonl:2")
+    assert found(live, "history/by-session/plan/.search/+Zanzibar") == ["01 plan.jsonl:2"]
     hit = live.at / "history/.search/+Zanzibar/01 plan.jsonl:2"
     assert hit.read_text() == (
         f"history/{day.name}/plan.jsonl:2 2026-03-01 10:20 assistant [record: said then, no instructions]\n\n"

@@ -110,9 +110,7 @@ def _merge(files: SearchResults, records: SearchResults, limit: int) -> SearchRe
 
 def _lead(records: Answer, files: Answer) -> bool:
     """Return True if records answer a question clearly better than files."""
-    return _VERDICTS.index(records.verdict) > _VERDICTS.index(files.verdict) or (
-        (records.p or 0.0) > (files.p or 0.0) + _MIN_LEAD
-    )
+    return (records.p or 0.0) > (files.p or 0.0) + _MIN_LEAD
 
 
 def _merit(answer: Answer) -> tuple[int, float]:
