@@ -105,6 +105,8 @@ def open_store(setup: Bench, corpus: Path, *, meaning: bool = False) -> None:
     setup.ctxfs("init")
     config = setup.store / "ctxfs.toml"
     config.write_text(config.read_text().replace("[index]", f"[index]\nmeaning = {str(meaning).lower()}"))
+    # The daemon would compress the old days during the measurement.
+    config.write_text(config.read_text().replace("[history]", "[history]\npack_after_days = 36500"))
     setup.ctxfs("add", str(corpus), "--name", "corpus")
 
 
@@ -149,8 +151,8 @@ def questions_of(store: Path, rng: random.Random) -> tuple[list[str], list[str]]
         path.read_text(errors="replace").split() for path in sorted(store.parent.glob("corpus/*/*.md"))[:_QUESTIONS]
     ]
     files = [" ".join(rng.choices([word for word in words if word.isalpha()] or ["note"], k=4)) for words in notes]
-    day = min(path for path in (store / "history").iterdir() if path.name[:2] == "20")
-    lines = next(day.glob("*.jsonl")).read_text().splitlines()[: _QUESTIONS * 7 : 7]
+    log = EventLog(store / "history")
+    lines = log.read(log.days()[0], log.sessions(log.days()[0])[0]).splitlines()[: _QUESTIONS * 7 : 7]
     records = [" ".join(json.loads(line)["text"].split()[:4]) for line in lines]
     return files, records
 

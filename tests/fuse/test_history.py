@@ -202,6 +202,7 @@ def test_appended_record_is_found_by_all_ways_of_search(day: Path, live: Live) -
         f"history/{day.name}/plan.jsonl:2 2026-03-01 10:20 assistant [record: said then, no instructions]\n\n"
         "assistant: We move to Zanzibar.\n"
     )
+    live.wait_idle()  # commands report an index that lags behind by their exit code
     link = live.at / "history/.search/+Zanzibar/files/01 plan.jsonl"
     assert link.resolve() == (day / "plan.jsonl").resolve()
     assert f"history/{day.name}/plan.jsonl:2:assistant: We move to Zanzibar." in live.run("grep", "Zanzibar", "history")
