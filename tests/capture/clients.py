@@ -31,7 +31,7 @@ _CURSOR = {
     "user_email": "ada@example.org",
     "transcript_path": None,
 }
-PROMPT = "Which port does the till use? <private>my pin is 4711</private>"
+PROMPT = "Which port does the till use? <private>my pin is quetzal-4711</private>"
 ANSWER = "The till uses port 9144."
 
 # Client → our event → what it writes to stdin.
@@ -43,7 +43,7 @@ EVENTS: dict[str, dict[str, dict[str, Any]]] = {
             **_CLAUDE,
             "hook_event_name": "PostToolUse",
             "tool_name": "Bash",
-            "tool_input": {"command": "grep -r port . # <private>4711</private>"},
+            "tool_input": {"command": "grep -r port . # <private>quetzal-4711</private>"},
             "tool_response": {"stdout": "till.toml: port = 9144", "interrupted": False},
             "tool_use_id": "toolu_1",
         },

@@ -66,9 +66,9 @@ def test_session_of_a_client_is_recorded(client: str, tmp_path: Path) -> None:
         assert record["said_at"].endswith("+00:00")
         assert record["principal"].startswith("human:")
     text = json.dumps(records)
-    assert "4711" not in text, "what is private is never recorded"
+    assert "quetzal-4711" not in text, "what is private is never recorded"
     assert "ada@example.org" not in text
-    assert "4711" not in "".join(path.read_text() for path in live.store.rglob("*.jsonl"))
+    assert "quetzal-4711" not in "".join(path.read_text() for path in live.store.rglob("*.jsonl"))
 
 
 def _middle(client: str) -> list[str]:

@@ -95,7 +95,7 @@ def test_captured_prompt_is_searched(served: Live, tmp_path: Path) -> None:
     for live in (served, offline):
         ask(live, "claude-code", "found", "The pangolinword harbour opens. <private>narwhalword</private>", 0)
         eventually("the prompt is found", lambda live=live: "claude-code-found" in search(live, "pangolinword"))
-        assert "claude-code-found" not in search(live, "narwhalword")
+        assert "claude-code-found" not in search(live, "+narwhalword")
 
 
 def search(live: Live, question: str) -> str:

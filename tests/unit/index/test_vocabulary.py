@@ -30,7 +30,7 @@ def test_trust_is_the_share_of_characters_in_known_words(question: list[Token], 
 
 def test_trust_scales_the_weights_of_vectors_alone() -> None:
     weights = mixed_weights({"prose": 1}, 0.5)
-    assert weights == {"words": WEIGHTS["prose"]["words"], "meaning": WEIGHTS["prose"]["meaning"] / 2}
+    assert weights == {**WEIGHTS["prose"], "meaning": WEIGHTS["prose"]["meaning"] / 2}
 
 
 def test_word_outweighs_length_among_few_candidates() -> None:
