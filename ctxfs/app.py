@@ -50,11 +50,11 @@ from ctxfs.services.session_records import SessionRecords
 from ctxfs.services.sources import SettingsFile, Sources, embedder_of
 from ctxfs.services.status import DaemonState, Status, control_mount
 from ctxfs.services.supersedes import Supersedes
-from ctxfs.store.config import Settings
 from ctxfs.store.credential_store import CredentialStore
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import Layout
 from ctxfs.store.policy_file import PolicyFile
+from ctxfs.store.settings import Settings
 from ctxfs.toolbox import Toolbox
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor

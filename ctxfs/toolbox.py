@@ -31,8 +31,8 @@ from ctxfs.model.errors import not_permitted, path_error
 from ctxfs.model.path import Path
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
-from ctxfs.store.config import ServerSource, Settings
 from ctxfs.store.layout import Layout
+from ctxfs.store.settings import ServerSource, Settings
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting_principal
 

@@ -1,8 +1,8 @@
 """The mount knowledge/<source>: a folder that the user added, unchanged; read-only unless added writable."""
 
 from ctxfs.model.mount import Mount
-from ctxfs.store.config import Source
 from ctxfs.store.folder import Folder
+from ctxfs.store.settings import Source
 
 
 def create_mount(source: Source, hidden: frozenset[tuple[str, ...]] = frozenset()) -> Mount:

@@ -227,7 +227,8 @@ def _check_loop(store: str | None) -> str:
 def _check_model(store: str | None) -> str:
     from ctxfs.index.engines.embedders import open_embedder
     from ctxfs.services.sources import embedder_of
-    from ctxfs.store.config import Settings, read_settings
+    from ctxfs.store.config import read_settings
+    from ctxfs.store.settings import Settings
 
     try:
         settings = read_settings(find_store(store).config)

@@ -92,7 +92,7 @@ def add(
     try:
         if isinstance(opened, LocalSession):
             from ctxfs.daemon.registration import register_source
-            from ctxfs.store.config import Source
+            from ctxfs.store.settings import Source
 
             source = Source(name, path, writable, exclude, tools, include)
             name, new = register_source(opened.app, source)

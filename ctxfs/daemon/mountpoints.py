@@ -23,7 +23,7 @@ from ctxfs.fuse.mounting import devices_at, is_dead, unmount
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 from ctxfs.rpc.server import Peer
 from ctxfs.services.sources import opaque_below
-from ctxfs.store.config import MountSettings
+from ctxfs.store.settings import MountSettings
 from ctxfs.supervise import Backoff, Restarts
 from ctxfs.threads import blocking
 

@@ -7,7 +7,8 @@ from pathlib import Path as HostPath
 
 from ctxfs.app import App
 from ctxfs.model.errors import CommandError
-from ctxfs.store.config import ServerSource, Source, add_source, check_source_name, remove_source
+from ctxfs.store.config import add_source, check_source_name, remove_source
+from ctxfs.store.settings import ServerSource, Source
 
 
 def register_server(app: App, server: ServerSource) -> None:

@@ -37,15 +37,17 @@ from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.registration import register_server, register_source, unregister_server
 from ctxfs.daemon.secret_scanner import SecretScanner
+from ctxfs.daemon.umask import limit_umask
 from ctxfs.daemon.watch import Changes, Watcher, group_by_directory, split_changes
 from ctxfs.eventlog.spool import AuditActor
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.fd_passing import FdSocket
 from ctxfs.rpc.server import Handler, Peer, Server
-from ctxfs.store.config import ServerSource, Source, check_server_name, remove_source
+from ctxfs.store.config import check_server_name, remove_source
 from ctxfs.store.errors_log import log_to
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
+from ctxfs.store.settings import ServerSource, Source
 from ctxfs.threads import blocking, in_turn
 from ctxfs.vfs.session import Session
 
@@ -436,16 +438,7 @@ DAEMON_METHODS: Mapping[str, Method[Daemon, Peer]] = declared_methods(Daemon)
 def run_daemon(layout: Layout, *, linger: bool) -> None:
     """Run a daemon until it is stopped. Raise CommandError if another daemon owns the store."""
     heap.give_back_early()
-    _set_umask()
+    limit_umask()
     spare = None if linger else fork_spare()
     with contextlib.suppress(KeyboardInterrupt):
         trio.run(Daemon(layout, linger=linger, spare=spare).run)
-
-
-def _set_umask() -> None:
-    """Keep the inherited umask, unless it leaves new files writable for others.
-
-    Mount processes of an earlier version have umask 0, which a daemon started by one inherits.
-    """
-    inherited = os.umask(0o077)
-    os.umask(inherited if inherited & 0o002 else inherited | 0o022)

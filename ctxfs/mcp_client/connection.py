@@ -39,7 +39,7 @@ from ctxfs.mcp_client.server_status import CONNECTING, READY, ServerPhase, Serve
 from ctxfs.mcp_client.stdio_transport import StdioTransport, last_stderr_line
 from ctxfs.mcp_client.uri_paths import DIRECTORIES
 from ctxfs.model.errors import path_error
-from ctxfs.store.config import ServerSource
+from ctxfs.store.settings import ServerSource
 from ctxfs.supervise import Backoff, Restarts, supervise
 
 log = logging.getLogger(__name__)

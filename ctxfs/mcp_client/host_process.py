@@ -22,7 +22,7 @@ from ctxfs.lifeline import hold_lifeline
 from ctxfs.mcp_client.connection import Connection
 from ctxfs.model.errors import path_error
 from ctxfs.rpc.wire import FrameReader, error_to_wire, pack_frame
-from ctxfs.store.config import ServerSource
+from ctxfs.store.settings import ServerSource
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
 from ctxfs.services.curation import CuratedTree
 from ctxfs.services.session_episodes import EpisodeText, SessionEpisodes
-from ctxfs.store.config import MemorySettings
+from ctxfs.store.settings import MemorySettings
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
 from ctxfs.vfs.caller_context import acting

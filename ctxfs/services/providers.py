@@ -9,7 +9,7 @@ from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
-from ctxfs.store.config import MountProvider
+from ctxfs.store.settings import MountProvider
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from ctxfs.eventlog.session_files import SessionFile, SessionFiles, lines_of_fil
 from ctxfs.model.errors import CommandError, not_found
 from ctxfs.model.path import Path
 from ctxfs.policy.scope import VersionScope
-from ctxfs.store.config import MemorySettings
+from ctxfs.store.settings import MemorySettings
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.name_encoding import path_text

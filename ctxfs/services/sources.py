@@ -14,10 +14,11 @@ from ctxfs.mounts import knowledge
 from ctxfs.mounts.mcp_documents import Documents, McpDocumentsMount
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.services.providers import MountProviders
-from ctxfs.store.config import Settings, read_settings
+from ctxfs.store.config import read_settings
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import Layout
 from ctxfs.store.registry import confirmed_roots
+from ctxfs.store.settings import Settings
 from ctxfs.toolbox import Toolbox
 from ctxfs.vfs.caller_context import acting_principal
 from ctxfs.vfs.namespace import Namespace

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path as HostPath
 
 from ctxfs.eventlog.anchor import Anchors
-from ctxfs.store.config import DEFAULT_MAX_FILE_BYTES
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
+from ctxfs.store.settings import DEFAULT_MAX_FILE_BYTES
 from ctxfs.versions.archive_core import ArchiveCore, CoreSettings, open_core
 from ctxfs.versions.erasure_commands import ErasureCommands
 from ctxfs.versions.marks import Marks

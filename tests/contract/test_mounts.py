@@ -17,8 +17,9 @@ from ctxfs.model.change import MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.mounts import knowledge
-from ctxfs.store.config import ServerSource, Source, add_source
+from ctxfs.store.config import add_source
 from ctxfs.store.layout import Layout
+from ctxfs.store.settings import ServerSource, Source
 
 ROOT_FOLDER = HostPath(__file__).parent.parent.parent
 SOME_QUESTION = Path.parse("how to rotate keys")

@@ -19,8 +19,8 @@ from mcp.client import Client as McpClient
 from ctxfs.mcp_server.server import opened
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
-from ctxfs.store.config import VersionSettings
 from ctxfs.store.layout import Layout
+from ctxfs.store.settings import VersionSettings
 from tests.live import Live, eventually
 from tests.versions.conftest import ALICE, Past
 

@@ -16,7 +16,7 @@ from ctxfs.mcp_client.server_status import READY, down
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
 from ctxfs.mounts.tools import ToolsMount
-from ctxfs.store.config import ServerSource
+from ctxfs.store.settings import ServerSource
 from tests.open_scope import OpenScope
 
 HARMLESS = {"readOnlyHint": True, "openWorldHint": False}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ctxfs.eventlog.anchor import Anchors
 from ctxfs.model.errors import path_error
-from ctxfs.store.config import DEFAULT_MAX_FILE_BYTES
+from ctxfs.store.settings import DEFAULT_MAX_FILE_BYTES
 from ctxfs.versions.marks import Marks
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_commit, now_ns
 from ctxfs.versions.objects.git import BRANCH, Repository

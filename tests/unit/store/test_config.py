@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from ctxfs.model.errors import CommandError
-from ctxfs.store.config import Settings, Source, add_source, default_text, read_settings, remove_source
+from ctxfs.store.config import add_source, default_text, read_settings, remove_source
 from ctxfs.store.layout import Layout, create_store
+from ctxfs.store.settings import Settings, Source
 
 
 def test_a_new_file_shows_every_default_and_changes_none(tmp_path: Path) -> None:
