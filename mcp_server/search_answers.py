@@ -13,8 +13,9 @@ _MAX_UNKNOWN_HITS = 3  # shown of an unknown answer, because a few such verdicts
 _MIN_KNOWN_HITS = 3
 _MAX_SHOWN_LINES = 16
 _MAX_SHOWN_CHARS = 800
-# A line of a passage that resembles a line between passages is indented, so that no file can imitate those.
-_FRAME = re.compile(r"(answer|note): |\[|.*:\d+(-\d+)?(\s|$)")
+# A line of a passage that resembles a line between passages, here or in a context, is indented, so that no file can
+# imitate those.
+_FRAME = re.compile(r"(answer|note): |\[|## \[|.*:\d+(-\d+)?(\s|$)")
 
 Hit = Mapping[str, Any]
 

@@ -45,7 +45,8 @@ _PROBED = frozenset(
 )
 # Names that only files in the directory of a query have: a bare rank, a passage or link, and any name with a suffix.
 # They never continue a query, so that the name of a hit that moved is absent instead of a directory.
-_FILE_NAME = re.compile(r"files|\d+|\d{2,} .*|.*\.[A-Za-z]\w{0,7}(:\d+.*)?", re.DOTALL)
+_RANK = re.compile(r"\d+\Z|\d\d+ ")
+_SUFFIX = re.compile(r"\.[A-Za-z]\w{0,7}(?:\Z|:\d)")
 _MAX_QUERY_PARTS = 8
 _LINK_DIRECTORY = "files"
 _UNKNOWN_FILE = "unknown.txt"
@@ -69,11 +70,13 @@ def decode_query(name: str) -> str:
 def count_query_parts(parts: Sequence[str]) -> int:
     """Return the number of leading names that are the query; the others name a file of its directory."""
     count = 1
-    while (
-        count < min(len(parts), _MAX_QUERY_PARTS) and is_query(parts[count]) and not _FILE_NAME.fullmatch(parts[count])
-    ):
+    while count < min(len(parts), _MAX_QUERY_PARTS) and is_query(parts[count]) and not _may_be_file(parts[count]):
         count += 1
     return count
+
+
+def _may_be_file(name: str) -> bool:
+    return name == _LINK_DIRECTORY or bool(_RANK.match(name) or _SUFFIX.search(name))
 
 
 class SearchService(Protocol):

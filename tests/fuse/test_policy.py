@@ -407,7 +407,8 @@ def test_agent_appends_to_its_own_records_and_sees_no_other(own_live: Live, alic
     day = datetime.now(UTC).date().isoformat()
     with (alice / "history" / day / "alice.jsonl").open("a") as file:
         file.write("what alice says of herself\n")
-    assert os.listdir(alice / "history") == [day]
+    assert sorted(os.listdir(alice / "history")) == [day, "by-session"]
+    assert os.listdir(alice / "history" / "by-session") == ["alice"]
     assert os.listdir(alice / "history" / day) == ["alice.jsonl"]
     assert "of herself" in (alice / "history" / day / "alice.jsonl").read_text()
     for other in ("people", "bob"):

@@ -78,7 +78,7 @@ QUESTIONS = (
     WORD, "signing keys", "rotate the signing keys", f"+{WORD} keys", f'"{WORD} lock"', f"mode:exact {WORD}", f"mode:words {WORD}",
     "kind:fact", "path:secret", f"author:{WORD}", "tag:deploy",
     # Typos of a hidden word are not corrected for those that may not read it.
-    "mode:words zanzibr", "zanzibarr keys", "mode:words oter",
+    "mode:words zanzibr", "zanzibarr keys", "mode:words ottter",
 )  # fmt: skip
 
 HIDDEN_RECORDS = [
