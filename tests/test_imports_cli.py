@@ -78,7 +78,11 @@ def test_interrupted_command_reports_and_is_continued(bare: Live, tmp_path: Path
     file = tmp_path / "x.jsonl"
     file.write_text("".join(f'{{"role": "user", "content": "message {number}"}}\n' for number in range(count)))
     process = subprocess.Popen(
-        bare.command("import", "jsonl", str(file)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        bare.command("import", "jsonl", str(file)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs in the background ignore it
     )
 
     def has_begun() -> bool:
