@@ -42,6 +42,7 @@ from ctxfs.store.layout import find_store
 _QUESTIONS = Path(__file__).parent / "questions"
 _EXCLUDED = ("test", "tests", "site-packages", "dist-packages", "idlelib", "lib2to3")
 _BUDGET = 8000
+_NAMES = ("dialogue", "python", "functions", "manuals", "docs")
 _OTHER_QUESTIONS = 80
 _ADVERSARIAL_CATEGORY = 5
 # Kinds of questions that a collection may answer after all.
@@ -234,32 +235,39 @@ def show_fit(measured: dict[str, list[Measurement]]) -> None:
         )
 
 
-def main() -> None:
-    names = ("dialogue", "python", "functions", "manuals", "docs")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the options that choose collections."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the folder of locomo10.json")
     parser.add_argument("--python", type=Path, help="further questions for Python's library: question TAB files")
     parser.add_argument("--pages", type=int, default=150)
     parser.add_argument("--modules", type=int, default=150)
-    parser.add_argument("--only", choices=names, action="append")
+    parser.add_argument("--only", choices=_NAMES, action="append")
     parser.add_argument("--keep", type=Path, help="keep the stores here, and use those that are there")
-    parser.add_argument("--fit", action="store_true", help="print fitted weights")
-    parser.add_argument("--contexts", action="store_true", help="print the length of contexts")
-    arguments = parser.parse_args()
+    return parser
+
+
+def open_collections(arguments: argparse.Namespace, root: Path) -> Iterator[tuple[str, Iterable[Collection]]]:
+    """Yield the name and the parts of each chosen collection, with its stores below `root`."""
     chats: list[str] = []
     if arguments.data:
         samples = json.loads((arguments.data / "locomo10.json").read_text())
         chats = [q["question"] for sample in samples for q in sample["qa"] if q["category"] in CATEGORIES]
+    for name in arguments.only or _NAMES:
+        if name != "dialogue":
+            yield name, [text_collection(name, root / name, arguments, chats)]
+        elif arguments.data:
+            yield name, dialogue_collections(arguments.data, root / name)
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--fit", action="store_true", help="print fitted weights")
+    parser.add_argument("--contexts", action="store_true", help="print the length of contexts")
+    arguments = parser.parse_args()
     measured: dict[str, list[Measurement]] = {}
     with tempfile.TemporaryDirectory(prefix="ctxfs-abstention-") as scratch:
-        root = arguments.keep or Path(scratch)
-        for name in arguments.only or names:
-            if name == "dialogue":
-                if not arguments.data:
-                    continue
-                collections = dialogue_collections(arguments.data, root / name)
-            else:
-                collections = iter([text_collection(name, root / name, arguments, chats)])
+        for name, collections in open_collections(arguments, arguments.keep or Path(scratch)):
             measured[name] = [
                 row for folder, sources, cases in collections for row in measure(open_session(folder, sources), cases)
             ]

@@ -8,8 +8,6 @@ Rows: the original questions, with the typo and without corrections, and with th
 `refused` are the questions that the collection does not answer, with a typo as well.
 """
 
-import argparse
-import json
 import random
 import re
 import tempfile
@@ -22,12 +20,11 @@ from unittest.mock import patch
 from benchmarks.abstention import (
     Collection,
     Measurement,
-    dialogue_collections,
+    make_parser,
     measure,
+    open_collections,
     open_session,
-    text_collection,
 )
-from benchmarks.locomo import CATEGORIES
 from ctxfs.context.retrieval_metrics import LineRange
 from ctxfs.index.search.question_embedding import QuestionEmbedder
 
@@ -97,30 +94,11 @@ def _is_right(row: Measurement) -> bool:
 
 
 def main() -> None:
-    names = ("dialogue", "python", "functions", "manuals", "docs")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="the folder of locomo10.json")
-    parser.add_argument("--python", type=Path, help="further questions for Python's library: question TAB files")
-    parser.add_argument("--pages", type=int, default=150)
-    parser.add_argument("--modules", type=int, default=150)
-    parser.add_argument("--only", choices=names, action="append")
-    parser.add_argument("--keep", type=Path, help="keep the stores here, and use those that are there")
+    parser = make_parser(__doc__)
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
-    chats: list[str] = []
-    if arguments.data:
-        samples = json.loads((arguments.data / "locomo10.json").read_text())
-        chats = [q["question"] for sample in samples for q in sample["qa"] if q["category"] in CATEGORIES]
     with tempfile.TemporaryDirectory(prefix="ctxfs-typos-") as scratch:
-        root = arguments.keep or Path(scratch)
-        for name in arguments.only or names:
-            if name == "dialogue" and not arguments.data:
-                continue
-            collections: Iterable[Collection] = (
-                dialogue_collections(arguments.data, root / name)
-                if name == "dialogue"
-                else [text_collection(name, root / name, arguments, chats)]
-            )
+        for name, collections in open_collections(arguments, arguments.keep or Path(scratch)):
             measure_collections(name, collections, arguments.seed)
 
 
