@@ -139,7 +139,7 @@ class HistorySettings:
         default="", metadata={"doc": "file with a key, outside the store, that seals where the chains stand"}
     )
     pack_after_days: int = field(default=30, metadata={"doc": "older days are compressed; they read as before"})
-    searchable: bool = field(default=True, metadata={"doc": "search what was said in sessions"})
+    searchable: bool = field(default=True, metadata={"doc": "search the records of sessions"})
 
 
 @dataclass(frozen=True, slots=True)
