@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ctxfs.eventlog.capture_spool import CAPTURE_ORIGIN
 from ctxfs.eventlog.private_text import strip_private, strip_private_values
 
 EVENTS = ("session-start", "session-end", "prompt", "response", "stop", "compact", "tool")
@@ -31,7 +32,6 @@ _GEMINI_EVENTS = ("beforeagent", "afteragent", "precompress", "aftertool")
 MAX_TEXT_CHARS = 500_000
 _MAX_DEPTH = 50
 _MAX_NAME_CHARS = 4_096  # of ids, paths and names
-_ORIGIN = "capture"
 
 _SESSION_NAMES = ("session_id", "conversation_id", "thread_id")
 _TURN_NAMES = ("prompt_id", "turn_id", "generation_id")
@@ -78,7 +78,7 @@ def records_of(event: str, client: str, payload: Mapping[str, Any], now_ns: int)
         "client": client,
         "client_session": _first_text(payload, _SESSION_NAMES),
         "project": _project_of(payload),
-        "origin": _ORIGIN,
+        "origin": CAPTURE_ORIGIN,
         "turn": _first_text(payload, _TURN_NAMES),
         **{name: _first_text(payload, (source,)) for name, source in _COPIED_NAMES.items()},
     }

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+CAPTURE_ORIGIN = "capture"  # `origin` of captured records
 FOLDER = "capture"  # in `history/` of the store
 SPOOL = "spool.jsonl"
 DROPPED = "dropped"  # (number of dropped events, time of the first, time of the last)

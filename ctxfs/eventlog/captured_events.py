@@ -15,10 +15,21 @@ from datetime import UTC, datetime
 from pathlib import Path as HostPath
 from typing import Any, NamedTuple
 
-from ctxfs.eventlog.capture_spool import DROPPED, FOLDER, SPOOL, SUFFIX, is_linked, lock_nowait, parse_dropped
+from ctxfs.eventlog.capture_spool import (
+    CAPTURE_ORIGIN,
+    DROPPED,
+    FOLDER,
+    SPOOL,
+    SUFFIX,
+    is_linked,
+    lock_nowait,
+    parse_dropped,
+)
 from ctxfs.eventlog.client_sessions import client_name, session_of_client
 from ctxfs.eventlog.log import EventLog
+from ctxfs.eventlog.private_text import map_texts
 from ctxfs.eventlog.record_schema import make_record_body
+from ctxfs.eventlog.record_text import TOOL_KINDS
 from ctxfs.model.errors import CommandError
 from ctxfs.model.principal import parse_principal
 from ctxfs.store.lock import exclusive_folder
@@ -29,6 +40,7 @@ _BATCH_PREFIX = "batch-"
 _OWN_PREFIX = "own-"
 _FROM_PREFIX = "capture:"
 _NO_SESSION = "unnamed"
+_CLIENT = "capture"  # of notes about the capture itself
 _REPEAT_NS = 2 * 10**9  # within which two equal events are reports of one, by two hooks of the client
 _WINDOW_ENDS = {"compaction": "", "session_start": "clear"}  # kind → the reason with which it empties the window
 _MAX_BATCH_BYTES = 256_000_000
@@ -122,8 +134,8 @@ class CaptureCollector:
             return
         since, until = (datetime.fromtimestamp(time / 1e9, UTC).isoformat(timespec="seconds") for time in (first, last))
         text = f"{count} events were not recorded between {since} and {until}, because the spool was full"
-        record = {"kind": "note", "text": text, "client": "capture", "origin": "capture"}
-        event = {"id": os.urandom(8).hex(), "time": last, "sum": 0, "client": "capture", "record": record}
+        record = {"kind": "note", "text": text, "client": _CLIENT, "origin": CAPTURE_ORIGIN}
+        event = {"id": os.urandom(8).hex(), "time": last, "sum": 0, "client": _CLIENT, "record": record}
         os.write(fd, b"\n" + json.dumps(event).encode() + b"\n")
         (self._folder / DROPPED).unlink()
 
@@ -173,7 +185,7 @@ class CaptureCollector:
     def _parse_event(self, line: Mapping[str, Any]) -> CaptureEvent:
         client = client_name(str(line["client"]))
         record = {**line["record"], "client": client}
-        if record.get("kind") in ("tool_call", "tool_result"):
+        if record.get("kind") in TOOL_KINDS:
             record = self._without_secrets(record)
         body = make_record_body(record, self._principal_of(str(line.get("principal", ""))))
         session = session_of_client(client, str(record.get("client_session", "")) or _NO_SESSION)
@@ -194,18 +206,14 @@ class CaptureCollector:
     def _without_secrets(self, record: dict[str, Any]) -> dict[str, Any]:
         withheld: list[str] = []
 
-        def clean(value: Any) -> Any:
-            if isinstance(value, str):
-                text, kinds = self._withhold(value)
-                withheld.extend(kinds)
-                return text
-            if isinstance(value, list):
-                return [clean(item) for item in value]
-            if isinstance(value, dict):
-                return {name: clean(item) for name, item in value.items()}
-            return value
+        def clean(text: str) -> str:
+            visible, kinds = self._withhold(text)
+            withheld.extend(kinds)
+            return visible
 
-        cleaned = {name: clean(value) if name in ("text", "data") else value for name, value in record.items()}
+        cleaned = {
+            name: map_texts(value, clean) if name in ("text", "data") else value for name, value in record.items()
+        }
         return {**cleaned, "withheld": sorted(set(withheld))} if withheld else cleaned
 
     def _is_repeated(self, event: CaptureEvent) -> bool:

@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 
 from ctxfs.eventlog.private_text import strip_private
 
-CAPTURE_ORIGIN = "capture"
-
 _ALIASES = {"claude": "claude-code", "gemini-cli": "gemini", "codex-cli": "codex", "cursor-agent": "cursor"}
 _CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 _CLIENT = re.compile(r"[^a-z0-9-]+")

@@ -22,7 +22,7 @@ from pathlib import Path as HostPath
 from typing import Any
 
 from ctxfs.eventlog.chain import Link, parse_record
-from ctxfs.eventlog.log import SUFFIX, EventLog
+from ctxfs.eventlog.log import COMPRESSED_SUFFIX, SUFFIX, EventLog
 from ctxfs.model.host_numbers import inode_of
 from ctxfs.store.derived_db import DerivedDatabase, open_derived
 
@@ -32,7 +32,7 @@ IMPORT_ID = "import_id"
 DATABASE_NAME = "imports.db"
 _VERSION = 2
 _BATCH_ROWS = 10_000
-_COMPRESSED = f"{SUFFIX}.gz"
+_COMPRESSED = SUFFIX + COMPRESSED_SUFFIX
 _SCHEMA = """
 CREATE TABLE known (key BLOB PRIMARY KEY, file INTEGER) WITHOUT ROWID;
 CREATE TABLE files (number INTEGER PRIMARY KEY, name TEXT UNIQUE, session TEXT, inode INTEGER, offset INTEGER, tail BLOB,
@@ -62,7 +62,7 @@ class _LogFile:
 
     @property
     def session(self) -> str:
-        return self.name.rpartition("/")[2].removesuffix(".gz").removesuffix(SUFFIX)
+        return self.name.rpartition("/")[2].removesuffix(COMPRESSED_SUFFIX).removesuffix(SUFFIX)
 
     @property
     def is_compressed(self) -> bool:

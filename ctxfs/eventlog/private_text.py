@@ -5,6 +5,7 @@ They nest. A tag without its end hides the rest of the text.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 _WORD = "private"
@@ -34,16 +35,21 @@ def strip_private(text: str) -> str:
 
 
 def strip_private_values(value: Any) -> Any:
-    """Return a JSON value whose texts, at any depth, are without private parts. Names of members stay.
+    """Return a JSON value whose texts, at any depth, are without private parts."""
+    return map_texts(value, strip_private)
+
+
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a JSON value with each of its texts, at any depth, changed. Names of members stay.
 
     The depth of the value is that of `json.loads`, which limits it.
     """
     match value:
         case str():
-            return strip_private(value)
+            return change(value)
         case list():
-            return [strip_private_values(item) for item in value]
+            return [map_texts(item, change) for item in value]
         case dict():
-            return {name: strip_private_values(item) for name, item in value.items()}
+            return {name: map_texts(item, change) for name, item in value.items()}
         case _:
             return value

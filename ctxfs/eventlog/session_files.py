@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import BinaryIO, cast
 
-from ctxfs.eventlog.log import SUFFIX, is_day, is_session
+from ctxfs.eventlog.log import COMPRESSED_SUFFIX, SUFFIX, EventLog, is_day, is_session
 from ctxfs.eventlog.record_text import MAX_WHOLE_RECORD_BYTES
 from ctxfs.model.host_numbers import inode_of, mtime_ns_of
 
-_COMPRESSED_SUFFIX = ".gz"
 _BLOCK_BYTES = 1 << 20
 
 
@@ -39,7 +38,7 @@ class SessionFile:
     @property
     def is_compressed(self) -> bool:
         """True for a file of an old day, whose size is that of the compressed data."""
-        return self.host.name.endswith(_COMPRESSED_SUFFIX)
+        return self.host.name.endswith(COMPRESSED_SUFFIX)
 
 
 class SessionFiles:
@@ -47,33 +46,25 @@ class SessionFiles:
 
     def __init__(self, folder: HostPath) -> None:
         self._folder = folder
+        self._log = EventLog(folder)
 
     def days(self) -> list[str]:
         """Return the dates that have records, in order."""
-        try:
-            return sorted(name for name in os.listdir(self._folder) if is_day(name))
-        except FileNotFoundError:
-            return []
+        return self._log.days()
 
     def of_session(self, session: str) -> list[SessionFile]:
         """Return the files of a session, oldest first; none for an unknown session."""
-        if not is_session(session):
-            return []
-        files = (self._find(day, session) for day in self.days())
+        files = (self._find(day, session) for day in self._log.days_of(session))
         return [file for file in files if file is not None]
 
     def of_day(self, day: str) -> list[SessionFile]:
         """Return the files of a day, by session."""
-        try:
-            names = os.listdir(self._folder / day) if is_day(day) else []
-        except FileNotFoundError:
-            names = []
-        sessions = {name.removesuffix(_COMPRESSED_SUFFIX).removesuffix(SUFFIX) for name in names if SUFFIX in name}
-        files = (self._find(day, session) for session in sorted(filter(is_session, sessions)))
+        sessions = self._log.sessions(day) if is_day(day) else []
+        files = (self._find(day, session) for session in sessions if is_session(session))
         return [file for file in files if file is not None]
 
     def _find(self, day: str, session: str) -> SessionFile | None:
-        for suffix in (SUFFIX, SUFFIX + _COMPRESSED_SUFFIX):
+        for suffix in (SUFFIX, SUFFIX + COMPRESSED_SUFFIX):
             host = self._folder / day / f"{session}{suffix}"
             try:
                 stat = os.stat(host)
@@ -102,6 +93,16 @@ def lines_of_file(file: SessionFile, offset: int = 0, number: int = 1) -> Iterat
                 return
             yield number, offset, line, is_head
             number += 1
+
+
+def read_tail(file: SessionFile, max_bytes: int) -> list[bytes]:
+    """Return the complete lines within the last bytes of a file that is not compressed; none if it cannot be read."""
+    try:
+        with open(file.host, "rb") as stream:
+            stream.seek(max(0, file.size - max_bytes))
+            return stream.read().split(b"\n")[1 if file.size > max_bytes else 0 : -1]
+    except OSError:
+        return []
 
 
 def _open(file: SessionFile) -> BinaryIO:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ctxfs.eventlog.client_sessions import CAPTURE_ORIGIN, matched_text
+from ctxfs.eventlog.capture_spool import CAPTURE_ORIGIN
+from ctxfs.eventlog.client_sessions import matched_text
 from ctxfs.eventlog.imported import DATABASE_NAME, IMPORT_ID, ImportedMessages
 from ctxfs.eventlog.log import EventLog
 from ctxfs.eventlog.record_schema import make_record_body

@@ -14,7 +14,7 @@ import trio
 
 from ctxfs.context.episodes.builder import SESSION_END
 from ctxfs.eventlog.record_text import parse_line
-from ctxfs.eventlog.session_files import SessionFile
+from ctxfs.eventlog.session_files import SessionFile, read_tail
 from ctxfs.model.change import Change, MakeDir, Put
 from ctxfs.model.errors import CommandError
 from ctxfs.model.metadata import PREFIX
@@ -183,11 +183,6 @@ def _has_end(file: SessionFile) -> bool:
     """Return True if the last complete record of a file is the end of its session. Blocks."""
     if file.is_compressed:
         return False
-    try:
-        with open(file.host, "rb") as stream:
-            stream.seek(max(0, file.size - _TAIL_BYTES))
-            lines = stream.read().split(b"\n")
-    except OSError:
-        return False
-    record = parse_line(lines[-2]) if len(lines) > 1 else None
+    lines = read_tail(file, _TAIL_BYTES)
+    record = parse_line(lines[-1]) if lines else None
     return record is not None and record.get("kind") == SESSION_END

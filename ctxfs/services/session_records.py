@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ctxfs.context.episodes.builder import SESSION_KINDS, first_question
 from ctxfs.eventlog.chain import FORGOTTEN, body_of
 from ctxfs.eventlog.record_text import message_of, parse_line, said_at_of
-from ctxfs.eventlog.session_files import SessionFile, SessionFiles, lines_of_file
+from ctxfs.eventlog.session_files import SessionFile, SessionFiles, lines_of_file, read_tail
 from ctxfs.model.path import Path
 from ctxfs.vfs.caller_context import acting_principal
 
@@ -186,17 +186,11 @@ def _is_match(overview: SessionOverview, since_ns: int, client: str, principal: 
 
 
 def _tail_of(file: SessionFile) -> list[dict[str, Any]]:
-    """Return the last records of a file that is not compressed, without erased ones."""
+    """Return the last records of a file, without erased ones."""
     if file.is_compressed:
-        tail = deque((line for _, _, line, _ in lines_of_file(file)), maxlen=_HEAD_RECORDS)
-        lines = list(tail)
+        lines = list(deque((line for _, _, line, _ in lines_of_file(file)), maxlen=_HEAD_RECORDS))
     else:
-        try:
-            with open(file.host, "rb") as stream:
-                stream.seek(max(0, file.size - _TAIL_BYTES))
-                lines = stream.read().split(b"\n")[1 if file.size > _TAIL_BYTES else 0 : -1]
-        except OSError:
-            return []
+        lines = read_tail(file, _TAIL_BYTES)
     records = (parse_line(line) for line in lines)
     return [record for record in records if record is not None and FORGOTTEN not in record]
 

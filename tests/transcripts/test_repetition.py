@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ctxfs.eventlog.client_sessions import CAPTURE_ORIGIN, session_of_client
+from ctxfs.eventlog.capture_spool import CAPTURE_ORIGIN
+from ctxfs.eventlog.client_sessions import session_of_client
 from ctxfs.eventlog.imported import DATABASE_NAME
 from ctxfs.model.principal import Principal
 from tests.transcripts import samples

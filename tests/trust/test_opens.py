@@ -78,7 +78,6 @@ ALLOWED = {
     "ctxfs/mcp_client/stdio_transport.py": STORE,
     "ctxfs/mcp_client/provider.py": STORE,
     "ctxfs/store/agents_md.py": STORE,
-    "ctxfs/services/memory_episodes.py": STORE,
     "ctxfs/services/session_records.py": STORE,
     "ctxfs/store/rooted_fs.py": "it is the door",
     "ctxfs/store/config.py": STORE,
