@@ -1,0 +1,1 @@
+"""Proposals that merge, archive or create memories: rules, the law that they keep, promotion and correction."""
