@@ -110,7 +110,7 @@ def memory_mb(pid: int) -> dict[str, float]:
 
 
 def processes_of(store: Path) -> dict[str, int]:
-    """Return the processes of a store's daemon by role: {daemon, indexer, mount}."""
+    """Return the lasting processes of a store's daemon by role: {daemon, indexer, mount}; readers of files come and go."""
     daemon = int((store / "run" / "lock").read_text())
     pids = {"daemon": daemon}
     children = [
@@ -121,8 +121,9 @@ def processes_of(store: Path) -> dict[str, int]:
             words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue  # it has ended
-        if words[0] != "git":
-            pids["indexer" if "ctxfs.daemon.index_process" in words else "mount"] = child
+        for module, role in (("ctxfs.daemon.index_process", "indexer"), ("ctxfs.fuse.", "mount")):
+            if any(word.startswith(module) for word in words):
+                pids[role] = child
     return pids
 
 
