@@ -20,11 +20,11 @@ from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal, current_person
-from ctxfs.mounts import memory, pad
 from ctxfs.mounts.agents_guide import AgentsGuideMount
 from ctxfs.mounts.audit import AuditMount
 from ctxfs.mounts.context import ContextMount
 from ctxfs.mounts.control import ControlMount
+from ctxfs.mounts.folders import create_memory_mount, create_pad_mount
 from ctxfs.mounts.history import HistoryMount
 from ctxfs.mounts.review import ReviewMount
 from ctxfs.mounts.search import SearchView, StoredQueries
@@ -224,8 +224,8 @@ class App:
     def _attach_mounts(self) -> None:
         tree, folders, owner = self.namespace, self.layout.tree, str(self.principal)
         tree.attach(ROOT, AgentsGuideMount(self.sources.visible))
-        tree.attach(Path(("memory",)), memory.create_mount(folders))
-        tree.attach(Path(("pad",)), pad.create_mount(folders))
+        tree.attach(Path(("memory",)), create_memory_mount(folders))
+        tree.attach(Path(("pad",)), create_pad_mount(folders))
         tree.attach(Path(("knowledge",)), ControlMount({}))  # exists before the first source does
         questions = StoredQueries(self.owners, owner)
         tree.attach(Path(("search",)), self.search_view.root(self._work_folder("search"), questions))

@@ -10,7 +10,7 @@ from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
-from ctxfs.mounts import knowledge
+from ctxfs.mounts.folders import create_source_mount
 from ctxfs.mounts.mcp_documents import Documents, McpDocumentsMount
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.services.providers import MountProviders
@@ -59,7 +59,7 @@ class Sources:
         """Read ctxfs.toml again, and attach and detach mounts accordingly."""
         self._settings.reload()
         mounts: dict[Path, Mount] = {
-            Path(("knowledge", source.name)): knowledge.create_mount(source, opaque_below(source.path, self.opaque))
+            Path(("knowledge", source.name)): create_source_mount(source, opaque_below(source.path, self.opaque))
             for source in self._settings.current.sources
         }
         for name, server in self._tools.shelf.approved_states().items():

@@ -16,7 +16,7 @@ from ctxfs.app import App
 from ctxfs.model.change import MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
-from ctxfs.mounts import knowledge
+from ctxfs.mounts.folders import create_source_mount
 from ctxfs.store.config import add_source
 from ctxfs.store.layout import Layout
 from ctxfs.store.settings import ServerSource, Source
@@ -208,7 +208,7 @@ def test_no_link_leads_out_of_a_folder(app: App, corpus: HostPath, tmp_path: Hos
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "s.txt").write_text("secret")
     (corpus / "dir-link").symlink_to(tmp_path / "secret")
-    mount = knowledge.create_mount(Source("x", str(corpus)))
+    mount = create_source_mount(Source("x", str(corpus)))
 
     async def check() -> None:
         assert await code_of(lambda: mount.read(Path.parse("dir-link/s.txt"))) == errno.ENOTDIR
