@@ -50,10 +50,11 @@ from ctxfs.services.session_records import SessionRecords
 from ctxfs.services.sources import SettingsFile, Sources, embedder_of
 from ctxfs.services.status import DaemonState, Status, control_mount
 from ctxfs.services.supersedes import Supersedes
+from ctxfs.store.control_file import POLICY_EXAMPLE, ControlFile
 from ctxfs.store.credential_store import CredentialStore
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import Layout
-from ctxfs.store.policy_file import PolicyFile
+from ctxfs.store.memory_file import MemoryFile
 from ctxfs.store.settings import Settings
 from ctxfs.toolbox import Toolbox
 from ctxfs.versions.archive import Archive
@@ -110,7 +111,8 @@ class App:
     def _open_policy(self) -> None:
         layout = self.layout
         self.tokens = CredentialStore(layout.tokens)
-        self.policy_file = PolicyFile(layout.rules)
+        self.policy_file = ControlFile(layout.rules, POLICY_EXAMPLE)
+        self.memory_file = MemoryFile(layout.memory_rules)
         self.owners = Owners(layout.owners, lambda path: os.path.lexists(layout.tree.joinpath(*path.parts)))
         self.policy = PolicyEngine(
             (layout.config, layout.rules),
@@ -165,6 +167,7 @@ class App:
             self.tools,
             self.archive,
             self.curator,
+            self.memory_file,
         )
 
     def _open_contexts(self) -> None:
@@ -236,7 +239,8 @@ class App:
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
         tree.attach(Path(("tools",)), ToolsMount(self.tools.calls, self.tools, self.scope))
         tree.attach(Path(("human",)), ReviewMount(self._work_folder("human"), self.curator))
-        control = control_mount(self.layout, self.principal, self.status, self.namespace, self.policy, self.policy_file)
+        rules = (self.policy_file, self.memory_file)
+        control = control_mount(self.layout, self.principal, self.status, self.namespace, self.policy, rules)
         tree.attach(Path((".ctxfs",)), control, hidden=True)
         tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive, self.scope), hidden=True)
         self.sources.reload()

@@ -1,4 +1,4 @@
-"""The mount .ctxfs/: status, whoami, mounts and errors.jsonl of the store, and policy.toml, which people write.
+"""The mount .ctxfs/: status, whoami, mounts and errors.jsonl of the store, and the files of rules that people write.
 
 Reachable by name only.
 """

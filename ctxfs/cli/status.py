@@ -86,8 +86,7 @@ def _print_status(report: dict[str, Any]) -> None:
         print_line(f"           {count} without versions: {reason}")
     for path, reason in versions.get("unversioned", {}).items():
         print_line(f"unversioned {path}: {reason}", fg="yellow")
-    if report["policy"]["fault"]:
-        print_line(f"policy     the last good rules stay: {report['policy']['fault']}", fg="red")
+    _print_rules(report)
     if report["review"]["waiting"]:
         print_line(f"review     {report['review']['waiting']} doubts wait for you: ctxfs review", fg="yellow")
     for name, value in report["tools"]["servers"].items():
@@ -100,6 +99,13 @@ def _print_status(report: dict[str, Any]) -> None:
         )
     for path, lines in report["secrets"].items():
         print_line(f"secret?    {path}, {'; '.join(lines[:3])}", fg="yellow")
+
+
+def _print_rules(report: dict[str, Any]) -> None:
+    """Print the faults of the files of rules."""
+    for name in ("policy", "memory"):
+        if report[name]["fault"]:
+            print_line(f"{name}     the last good rules stay: {report[name]['fault']}", fg="red")
 
 
 def _print_mounts(report: dict[str, Any]) -> None:
@@ -341,6 +347,14 @@ def _check_policy(store: str | None) -> str:
     return f"{count_noun(len(policy['rules']), 'rule')}"
 
 
+def _check_memory(store: str | None) -> str:
+    with session(store) as opened:
+        memory = opened.call("status")["memory"]
+    if memory["fault"]:
+        raise CommandError(memory["fault"], "mend .ctxfs/memory.toml; until then the last good rules hold")
+    return count_noun(memory["kinds"], "kind")
+
+
 _CHECKS: dict[str, Callable[[str | None], str]] = {
     "python": _check_python,
     "fuse": _check_fuse,
@@ -351,6 +365,7 @@ _CHECKS: dict[str, Callable[[str | None], str]] = {
     "versions": _check_versions,
     "unversioned": _check_unversioned,
     "policy": _check_policy,
+    "memory": _check_memory,
     "index": _check_index,
     "disk": _check_disk,
     "mounts": _check_mounts,

@@ -15,6 +15,7 @@ from ctxfs.model.principal import Principal
 PREFIX = "user.ctx."
 COMPUTED = ("revision", "author", "session", "created_at", "sha256", "tokens", "indexed")
 MAX_BYTES = 2048
+STATES = ("generated", "active", "merged", "archived", "frozen")
 
 _WORD_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _TAG_PATTERN = re.compile(r"[^\s,:=\x00-\x1f]{1,64}")

@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -19,9 +19,10 @@ from ctxfs.mounts.control import ControlMount, as_json
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
 from ctxfs.services.sources import Sources
+from ctxfs.store.control_file import ControlFile
 from ctxfs.store.layout import Layout
 from ctxfs.store.lost_and_found import list_stray_files
-from ctxfs.store.policy_file import PolicyFile
+from ctxfs.store.memory_file import MemoryFile
 from ctxfs.threads import blocking
 from ctxfs.toolbox import Toolbox
 from ctxfs.versions.archive import Archive
@@ -91,6 +92,7 @@ class Status:
         tools: Toolbox,
         archive: Archive,
         curator: Curator,
+        memory_file: MemoryFile,
     ) -> None:
         self._layout = layout
         self._owner = owner
@@ -101,6 +103,7 @@ class Status:
         self._tools = tools
         self._archive = archive
         self._curator = curator
+        self._memory_file = memory_file
 
     async def read(self) -> dict[str, object]:
         """Return the status as plain values, with the paths that the calling principal may read."""
@@ -136,6 +139,7 @@ class Status:
                 **self._daemon.progress,
             },
             "policy": {"rules": len(self._policy.rules), "fault": self._policy.fault},
+            "memory": await blocking(self._memory),
             "tools": self._tools.status(),
             "found": [folder.text for folder in await blocking(list_stray_files, self._layout.root)],
             "secrets": dict(sorted(self._daemon.secrets().items())),
@@ -159,6 +163,9 @@ class Status:
             if self._policy.is_allowed(principal, Verb.READ, Path.parse(path))
         }
 
+    def _memory(self) -> dict[str, object]:
+        return {"kinds": len(self._memory_file.rules.kinds), "fault": self._memory_file.fault}
+
     def _versions(self) -> dict[str, object]:
         try:
             return self._archive.status()
@@ -167,7 +174,12 @@ class Status:
 
 
 def control_mount(
-    layout: Layout, owner: Principal, status: Status, namespace: Namespace, policy: PolicyEngine, rules: PolicyFile
+    layout: Layout,
+    owner: Principal,
+    status: Status,
+    namespace: Namespace,
+    policy: PolicyEngine,
+    rules: Iterable[ControlFile],
 ) -> Mount:
     """Return the mount of `.ctxfs/`."""
 
@@ -186,26 +198,35 @@ def control_mount(
         except FileNotFoundError:
             return b""
 
-    async def read_rules() -> bytes:
-        return await blocking(rules.read)
-
     def may_edit() -> bool:
         return policy.is_allowed(acting_principal(), Verb.ADMIN, ROOT)
-
-    async def write_rules(data: bytes) -> None:
-        if not may_edit():
-            raise path_error(errno.EACCES, "policy.toml", "only who administers everything writes rules")
-        await blocking(rules.write, data)
 
     files = {
         "status": read_status,
         "whoami": whoami,
         "mounts": mounts,
         "errors.jsonl": errors,
-        "policy.toml": read_rules,
         "skipped.jsonl": status.skipped,
     }
-    return ControlMount(files, {"policy.toml": write_rules}, may_edit)
+    writers = {file.file.name: _writer_of(file, may_edit) for file in rules}
+    readers = {file.file.name: _reader_of(file) for file in rules}
+    return ControlMount({**files, **readers}, writers, may_edit)
+
+
+def _reader_of(file: ControlFile) -> Callable[[], Awaitable[bytes]]:
+    async def read_rules() -> bytes:
+        return await blocking(file.read)
+
+    return read_rules
+
+
+def _writer_of(file: ControlFile, may_edit: Callable[[], bool]) -> Callable[[bytes], Awaitable[None]]:
+    async def write_rules(data: bytes) -> None:
+        if not may_edit():
+            raise path_error(errno.EACCES, file.file.name, "only who administers everything writes rules")
+        await blocking(file.write, data)
+
+    return write_rules
 
 
 def _source_status(root: IndexedRoot) -> dict[str, object]:

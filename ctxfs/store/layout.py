@@ -69,6 +69,11 @@ class Layout:
         return self.root / "policy.toml"
 
     @property
+    def memory_rules(self) -> HostPath:
+        """Return the rules for the life of memories, which people write through the tree."""
+        return self.root / "memory.toml"
+
+    @property
     def policy_history(self) -> HostPath:
         """Return the record of earlier rules, with their times."""
         return self.root / "policy.jsonl"

@@ -352,7 +352,16 @@ def test_a_secret_that_is_written_is_in_the_status(own_live: Live) -> None:
 def test_editors_that_replace_a_file_edit_the_rules(own_live: Live, alice: Path, command: list[str]) -> None:
     rules, folder = own_live.at / ".ctxfs" / "policy.toml", own_live.at / ".ctxfs"
     shared = alice / "memory" / "shared" / "area"
-    names = {"errors.jsonl", "mounts", "policy.toml", "policy.toml~", "skipped.jsonl", "status", "whoami"}
+    names = {
+        "errors.jsonl",
+        "memory.toml",
+        "mounts",
+        "policy.toml",
+        "policy.toml~",
+        "skipped.jsonl",
+        "status",
+        "whoami",
+    }
     try:
         rules.write_text(DENY.replace("agent:*", "MARK") + "# kept\n")
         done = subprocess.run(

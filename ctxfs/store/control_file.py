@@ -1,4 +1,4 @@
-"""`<store>/policy.toml`: rules that people write at `.ctxfs/policy.toml` of the tree, beside those of ctxfs.toml."""
+"""Files of rules that people write at `.ctxfs/` of the tree: `<store>/policy.toml` and `<store>/memory.toml`."""
 
 import errno
 from pathlib import Path as HostPath
@@ -7,7 +7,7 @@ from ctxfs.model.errors import path_error
 from ctxfs.store.config import replace_file
 
 MAX_BYTES = 1_000_000
-_EMPTY = b"""\
+POLICY_EXAMPLE = b"""\
 # Who may do what where, beside the defaults and ctxfs.toml. A denial wins, then the most specific.
 # What is wrong here changes nothing: the last good rules stay, and `ctxfs status` says what is wrong.
 #
@@ -23,21 +23,23 @@ _EMPTY = b"""\
 """
 
 
-class PolicyFile:
-    """The policy file, read and replaced as a whole. Methods block."""
+class ControlFile:
+    """A file of rules, read and replaced as a whole. Methods block."""
 
-    def __init__(self, file: HostPath) -> None:
-        self._file = file
+    def __init__(self, file: HostPath, example: bytes) -> None:
+        """Take the file, and its content while it does not exist: comments only."""
+        self.file = file
+        self._example = example
 
     def read(self) -> bytes:
         """Return the content; if the file does not exist, return a commented example."""
         try:
-            return self._file.read_bytes()
+            return self.file.read_bytes()
         except FileNotFoundError:
-            return _EMPTY
+            return self._example
 
     def write(self, data: bytes) -> None:
         """Replace the file durably; raise EFBIG beyond a megabyte."""
         if len(data) > MAX_BYTES:
-            raise path_error(errno.EFBIG, "policy.toml", f"{MAX_BYTES} bytes at most")
-        replace_file(self._file, data, mode=0o600)
+            raise path_error(errno.EFBIG, self.file.name, f"{MAX_BYTES} bytes at most")
+        replace_file(self.file, data, mode=0o600)
