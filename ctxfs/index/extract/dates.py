@@ -57,6 +57,11 @@ def find_dates(text: str) -> list[DateMention]:
 
     Forms: `2023-05-08`, `20230508`, `8 May 2023`, `May 8th, 2023`, `in July`, `2023-05`.
     """
+    return [mention for _, mention in find_date_spans(text)]
+
+
+def find_date_spans(text: str) -> list[tuple[tuple[int, int], DateMention]]:
+    """Return (span, date) of every date in a text in order, in the forms of `find_dates`."""
     dates: dict[tuple[int, int], DateMention] = {}
     used = bytearray(len(text))  # characters that belong to a date
 
@@ -78,7 +83,7 @@ def find_dates(text: str) -> list[DateMention]:
             add(match.span(), match[3], match[1], match[2])
     for match in _MONTH_ALONE.finditer(text):
         add(match.span(), None, match[1], None)
-    return [dates[span] for span in sorted(dates)]
+    return sorted(dates.items(), key=lambda item: item[0])
 
 
 def find_first_day(text: str) -> int | None:
