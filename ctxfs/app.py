@@ -2,6 +2,9 @@
 
 import os
 
+from ctxfs.consolidation.desk import KIND as PROPOSAL
+from ctxfs.consolidation.desk import TOOL as DESK_TOOL
+from ctxfs.consolidation.desk import ProposalDesk
 from ctxfs.context.build.secrets import withhold_secrets
 from ctxfs.context.build.tree_view import SourceResolver
 from ctxfs.context.delivery.delivery_store import DeliveryStore
@@ -137,7 +140,9 @@ class App:
     def _open_tree(self) -> None:
         self.namespace = Namespace()
         self.tree: Mount = AccessControl(CompareAndPut(self.namespace), self.policy, self.archive.marks)
-        self.curator = Curator(CuratedTree(self.namespace, self.archive, self.principal))
+        desk_tree = CuratedTree(self.namespace, self.archive, self.principal, DESK_TOOL)
+        self.desk = ProposalDesk(desk_tree, self.archive, self.policy)
+        self.curator = Curator(CuratedTree(self.namespace, self.archive, self.principal), {PROPOSAL: self.desk})
         self.elicitation = Elicitation(self.curator)
         self.tools = Toolbox(
             self.layout,

@@ -1,7 +1,8 @@
 """The mount human/: reviews that wait for a person, as files of the work tree; a write to `verdict` decides.
 
-human/review/<id>/ contains `claim.md`, `evidence.md` and an empty `verdict`. A person decides by writing `accept`,
-`reject` or `edit …` into it; `outcome.json` then contains the result.
+human/review/<id>/ contains `claim.md`, `evidence.md` and an empty `verdict`; of a proposal `change.diff`, `why.md` and
+`evidence.jsonl` instead. A person decides by writing `accept`, `reject` or (of a claim) `edit …` into it; `outcome.json`
+then contains the result.
 """
 
 from ctxfs.context.grounding.review import Curator
@@ -14,7 +15,7 @@ from ctxfs.vfs.mount_wrapper import MountWrapper
 
 _REVIEW = "review"
 _VERDICT = "verdict"
-_RECORDS = ("about.json", "outcome.json")
+_RECORDS = ("about.json", "outcome.json", "change.diff", "why.md", "evidence.jsonl")
 
 
 class ReviewMount(MountWrapper):

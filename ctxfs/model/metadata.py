@@ -33,6 +33,10 @@ def _is_text(text: str) -> bool:
     return bool(text.strip()) and all(ord(character) >= 32 or character in "\n\t" for character in text)
 
 
+def _is_paths(text: str) -> bool:
+    return all(line.strip() and all(ord(character) >= 32 for character in line) for line in text.split("\n"))
+
+
 def _is_share(text: str) -> bool:
     return bool(re.fullmatch(r"[01]|[01]?\.\d{1,17}", text)) and 0 <= float(text) <= 1
 
@@ -66,6 +70,7 @@ SETTABLE: dict[str, tuple[Callable[[str], bool], str]] = {
     "expires_at": (_is_time, "an ISO 8601 date or time"),
     "pinned": (_is_truth, "true or false"),
     "supersedes": (_is_line, "one line: a path or a revision"),
+    "covers": (_is_paths, "paths, one a line"),
     "trust": (_is_trust, "untrusted, normal or trusted"),
     "frozen": (_is_truth, "true or false"),
     "quarantined": (_is_truth, "true or false"),

@@ -24,6 +24,8 @@ from ctxfs.versions.marks import Marks
 from ctxfs.versions.objects.commits import Actor, Commit
 from ctxfs.versions.objects.name_encoding import path_bytes
 from ctxfs.versions.objects.trees import Parts
+from ctxfs.versions.proposal_refs import drop_damaged
+from ctxfs.versions.proposals import Proposals
 from ctxfs.versions.recording import maintenance
 from ctxfs.versions.recording.capture import Capture
 from ctxfs.versions.recording.disk_reserve import DISK_FULL_ERRNOS
@@ -80,6 +82,7 @@ class Archive:
         self._unrecorded = ""
         self.reader = VersionReader(self)
         self.rollbacks = RollbackCommands(self)
+        self.proposals = Proposals(self)
         self.snapshots = SnapshotCommands(self)
         self.erasure = ErasureCommands(self)
         self.remotes = RemoteCommands(self)
@@ -124,6 +127,7 @@ class Archive:
             self.marks.begin(ledger.marked_files())
         _finish_erasure(core)
         finished = core.rollback.finish()
+        drop_damaged(ledger)
         ledger.work.clear_temporaries(time.time() - _TEMPORARY_SECONDS, functools.partial(_is_recorded, core))
         commits = [finished] if finished else []
         if ledger.head is None:

@@ -1,6 +1,6 @@
 """The core of an open archive: the objects that read and write one store's versions, and the access of commands to it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,8 +21,8 @@ from ctxfs.versions.recording.ledger import Ledger
 from ctxfs.versions.recording.pathindex import PathIndex
 from ctxfs.versions.recording.worktree import WorkTree
 from ctxfs.versions.remotes.remote import Remotes
-from ctxfs.versions.rollback import Rollback
-from ctxfs.versions.rollback_plan import RollbackPlanner
+from ctxfs.versions.rollback import Outcome, Rollback
+from ctxfs.versions.rollback_plan import Plan, RollbackPlanner
 from ctxfs.versions.snapshot_reader import SnapshotReader
 
 
@@ -52,8 +52,21 @@ class ArchiveCore:
         self.ledger.repo.close()
 
 
+class PlanExecutor(Protocol):
+    """The execution of plans, with the writers of their files blocked."""
+
+    def carry_out(self, make_plan: "Callable[[ArchiveCore], Plan]", actor: Actor) -> Outcome:
+        """Carry out a plan; see `RollbackCommands.carry_out`."""
+        ...
+
+
 class ArchiveAccess(Protocol):
     """The part of the archive that its commands need: the locks, the core, and commits of pending changes."""
+
+    @property
+    def rollbacks(self) -> PlanExecutor:
+        """The execution of plans."""
+        ...
 
     @property
     def lock(self) -> AbstractContextManager[object]:

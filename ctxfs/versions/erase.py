@@ -24,6 +24,7 @@ from ctxfs.versions.objects.git import BRANCH
 from ctxfs.versions.objects.name_encoding import path_bytes, path_text, real_name, sidecar_name, split_path
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
 from ctxfs.versions.phrases import Phrases
+from ctxfs.versions.proposal_refs import drop_all
 from ctxfs.versions.recording.capture import Capture
 from ctxfs.versions.recording.committer import Committer
 from ctxfs.versions.recording.ledger import Ledger, State
@@ -265,6 +266,7 @@ class Eraser:
         ledger = self._ledger
         assert ledger.head is not None
         old_head = ledger.head.oid
+        drop_all(ledger.repo)
         new: dict[str, str] = {}
         changing = ledger.index.commits_of(plan.places, plan.contents.keys())
         trees = _TreeFilter(ledger, plan)

@@ -27,12 +27,12 @@ from ctxfs.versions.orphans import Orphans, Rescue
 from ctxfs.versions.recording.capture import Capture
 from ctxfs.versions.recording.ledger import Ledger, State
 from ctxfs.versions.recording.pathindex import PathChange
-from ctxfs.versions.recording.worktree import WorkTree, git_mode
+from ctxfs.versions.recording.worktree import WorkTree
+from ctxfs.versions.replacement import Contents, Target
 from ctxfs.versions.rollback_plan import Plan, are_alike
 
 log = logging.getLogger(__name__)
 
-_MAX_BATCH_BYTES = 16_000_000
 _MAX_BLOCKED_FILES = 64  # files whose writers are blocked together
 _WAIT_SECONDS = 2.0  # for the writers of all files of a rollback
 
@@ -96,7 +96,10 @@ class Rollback:
             yield [b"/".join(parts) for parts in blocked]
 
     def carry_out(self, plan: Plan, actor: Actor) -> Outcome:
-        """Change the work tree and commit. On `OSError` the work tree is changed back, as far as the disk permits."""
+        """Change the work tree and commit. On `OSError` the work tree is changed back, as far as the disk permits.
+
+        Of a merge every path is changed: `OSError` EBUSY is raised if a path cannot be replaced.
+        """
         ledger = self._ledger
         base = ledger.tree
         lifted = plan.source if actor.is_person else ""
@@ -107,15 +110,20 @@ class Rollback:
         self._write_intent(plan, actor, base)
         applied = ApplyResult()
         try:
-            self._apply(base, plan.tree, changes, applied)
+            self._apply(base, plan.tree, changes, applied, is_pull=bool(plan.merged))
+            if plan.merged:
+                _check_whole(applied)
             if applied.rescued:
                 self._commit_rescued(applied)
                 self._write_intent(plan, actor, ledger.tree)
             commit = self._commit(plan, actor, base, changes, applied)
         except OSError as error:
             self._revert(base, plan.tree)
+            if plan.merged:
+                self.commit_rescued(applied)
+            verb = "merged" if plan.merged else "rolled back"
             raise path_error(
-                error.errno or errno.EIO, error.filename or "", f"nothing was rolled back: {error.strerror}"
+                error.errno or errno.EIO, error.filename or "", f"nothing was {verb}: {error.strerror}"
             ) from error
         if lifted:
             self._lift_marks(changes, applied)
@@ -136,6 +144,9 @@ class Rollback:
             )
         if tree == ledger.tree:
             return None
+        if plan.merged:
+            ledger.index_commits([plan.merged])
+            return ledger.merge(tree, ledger.read_commit(plan.merged), actor, plan.subject)
         return ledger.advance(
             tree, actor, plan.op, plan.subject, scope=plan.scope, undoes=plan.undoes, changes=known_changes
         )
@@ -181,14 +192,11 @@ class Rollback:
         """
         base, applied = self._ledger.tree, ApplyResult()
         changes = self._ledger.compare_trees(base, tree)
-        self._is_pull = True
         try:
-            self._apply(base, tree, changes, applied, placed)
+            self._apply(base, tree, changes, applied, placed, is_pull=True)
         except OSError:
             self._revert(base, tree)
             raise
-        finally:
-            self._is_pull = False
         if not applied.left:
             self._record_written(changes, applied)
         return applied
@@ -224,7 +232,8 @@ class Rollback:
     def finish(self) -> Commit | None:
         """Finish an interrupted rollback.
 
-        Paths that are neither in their old state nor in the planned one stay as they are.
+        Paths that are neither in their old state nor in the planned one stay as they are; with such a path a merge is
+        reverted.
         """
         try:
             record = json.loads(self._intent.read_text())
@@ -236,13 +245,18 @@ class Rollback:
             return None
         commit = None
         ledger, base = self._ledger, record["base"]
-        plan = Plan(record["tree"], record["op"], record["subject"], path_bytes(record["scope"]), record["undoes"])
+        scope, merged = path_bytes(record["scope"]), record.get("merged", "")
+        plan = Plan(record["tree"], record["op"], record["subject"], scope, record["undoes"], merged=merged)
         try:
             if ledger.tree == base and ledger.repo.has(plan.tree):
                 changes, applied = ledger.compare_trees(base, plan.tree), ApplyResult()
-                self._apply(base, plan.tree, changes, applied)
-                self._commit_rescued(applied)
-                commit = self._commit(plan, Actor(**record["actor"]), base, changes, applied)
+                self._apply(base, plan.tree, changes, applied, is_pull=bool(merged))
+                if merged and (applied.left or applied.rescued):
+                    self._revert(base, plan.tree)
+                    self.commit_rescued(applied)
+                else:
+                    self._commit_rescued(applied)
+                    commit = self._commit(plan, Actor(**record["actor"]), base, changes, applied)
         except OSError as error:
             log.error("cannot finish an interrupted rollback; the files stay as they are: %s", error)
         self._intent.unlink(missing_ok=True)
@@ -277,10 +291,15 @@ class Rollback:
         changes: Sequence[PathChange],
         applied: ApplyResult | None = None,
         placed: dict[bytes, State] | None = None,
+        *,
+        is_pull: bool = False,
     ) -> None:
-        """Bring the work tree from `base` to `tree`. `applied` receives the result, also on an error."""
+        """Bring the work tree from `base` to `tree`. `applied` receives the result, also on an error.
+
+        With `is_pull` late writes to replaced files belong to the files at their paths, too.
+        """
         applied = applied if applied is not None else ApplyResult()
-        work = self._ledger.work
+        work, self._is_pull = self._ledger.work, is_pull
         work.patience = WriterTimeout(_WAIT_SECONDS)
         try:
             with work.keep_directory_open():
@@ -297,7 +316,7 @@ class Rollback:
         removed = [change for change in changes if change.op == "remove"]
         written = [change for change in changes if change.op != "remove"]
         ledger.prefetch_sidecars(change.side for change in written)
-        contents = _Contents(ledger, written)
+        contents = Contents(ledger, written)
         for change in (*sorted(removed, key=lambda c: c.path.count(b"/"), reverse=True), *written):
             parts = split_path(change.path)
             before, after = ledger.state(base, parts), ledger.state(tree, parts)
@@ -309,7 +328,7 @@ class Rollback:
             if not any(are_alike(current, state) for state in (*expected, after)):
                 applied.left[change.path] = UnchangedReason.WRITTEN
             elif not are_alike(current, after):
-                target = _Target(self, capture, parts, expected)
+                target = Target(capture, parts, expected)
                 swap = self._put(target, before, after, contents, applied)
                 if swap.orphan is not None:
                     self._orphans.add(parts, target.state, swap.orphan, is_merged=self._is_pull)
@@ -323,9 +342,7 @@ class Rollback:
                 mode = side.mode if side.mode is not None else 0o755
                 ledger.work.set_attributes(split_path(change.path), mode, side.xattrs)
 
-    def _put(
-        self, target: "_Target", before: State, after: State, contents: "_Contents", applied: ApplyResult
-    ) -> SwapResult:
+    def _put(self, target: Target, before: State, after: State, contents: Contents, applied: ApplyResult) -> SwapResult:
         ledger, parts = self._ledger, target.parts
         if after.entry is None:
             return ledger.work.remove(parts, target.is_expected)
@@ -385,6 +402,7 @@ class Rollback:
             "subject": plan.subject,
             "scope": path_text(plan.scope),
             "undoes": plan.undoes,
+            "merged": plan.merged,
             "actor": asdict(actor),
         }
         temporary = self._intent.with_suffix(".new")
@@ -392,52 +410,12 @@ class Rollback:
         os.replace(temporary, self._intent)
 
 
-class _Target:
-    """A path to be replaced, and the states in which it may be replaced."""
-
-    def __init__(self, rollback: Rollback, capture: Capture, parts: Parts, expected: Sequence[State]) -> None:
-        self._work = rollback.work
-        self._capture = capture
-        self.parts = parts
-        self._expected = expected
-        self.state = expected[0]
-
-    def is_expected(self, stat: os.stat_result | None) -> bool:
-        """Return True if the current state is expected, and record it."""
-        if stat is not None and not git_mode(stat):
-            return False  # not a versioned type of file, such as a FIFO
-        self.state = self._capture.capture_path(self.parts, stat, self._expected[0])
-        return any(are_alike(self.state, state) for state in self._expected)
-
-    def has_content(self, oid: str) -> bool:
-        """Return True if every expected state has this content."""
-        return all(state.entry is not None and state.entry.oid == oid for state in self._expected)
-
-
-class _Contents:
-    """The blobs of changes in their order, read in batches."""
-
-    def __init__(self, ledger: Ledger, changes: Sequence[PathChange]) -> None:
-        self._repo = ledger.repo
-        self._blobs = [
-            (c.oid, c.size) for c in changes if c.oid and (not c.side or ledger.read_sidecar(c.side).large is None)
-        ]
-        self._position = 0
-        self._batch: dict[str, bytes] = {}
-
-    def of(self, oid: str) -> bytes:
-        """Return the content of a blob."""
-        while oid not in self._batch and self._position < len(self._blobs):
-            self._batch, total = {}, 0
-            part: list[str] = []
-            while self._position < len(self._blobs) and (
-                not part or total + self._blobs[self._position][1] <= _MAX_BATCH_BYTES
-            ):
-                part.append(self._blobs[self._position][0])
-                total += self._blobs[self._position][1]
-                self._position += 1
-            self._batch = self._repo.read_many(part)
-        return self._batch[oid] if oid in self._batch else self._repo.read(oid)
+def _check_whole(applied: ApplyResult) -> None:
+    """Raise OSError EBUSY for a merge of which a path was skipped, or was written to meanwhile."""
+    for path, reason in applied.left.items():
+        raise path_error(errno.EBUSY, display_path(path), reason.value)
+    for rescue in applied.rescued:
+        raise path_error(errno.EBUSY, display_path(rescue.path), "it was written to meanwhile")
 
 
 def _stat_key(stat: os.stat_result) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from ctxfs.versions.recording.pathindex import ALL_COMMITS, CommitFilter
 from ctxfs.versions.rollback import Outcome
 from ctxfs.versions.rollback_plan import Plan
 
-_MakePlan: TypeAlias = Callable[[ArchiveCore], Plan]
+MakePlan: TypeAlias = Callable[[ArchiveCore], Plan]
 
 
 class RollbackCommands:
@@ -67,7 +67,14 @@ class RollbackCommands:
 
         return self._roll_back(plan, actor, dry_run)
 
-    def _roll_back(self, make_plan: _MakePlan, actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
+    def carry_out(self, make_plan: MakePlan, actor: Actor) -> Outcome:
+        """Carry out a plan with its writers blocked. `make_plan` is called again if that makes a version.
+
+        Raise OSError if the disk refuses it, and the errors of `make_plan`: nothing has changed then.
+        """
+        return self._roll_back(make_plan, actor, dry_run=False)[0]
+
+    def _roll_back(self, make_plan: MakePlan, actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
         """Plan a rollback and carry it out with its writers blocked. Changes up to then are committed first.
 
         On a full disk uncommitted changes stay as they are, and the disk reserve is released for the rollback.
@@ -82,7 +89,7 @@ class RollbackCommands:
             return self._plan_and_execute(core, make_plan, actor, dry_run)
 
     def _plan_and_execute(
-        self, core: ArchiveCore, make_plan: _MakePlan, actor: Actor, dry_run: bool
+        self, core: ArchiveCore, make_plan: MakePlan, actor: Actor, dry_run: bool
     ) -> tuple[Outcome, bytes]:
         ledger = core.ledger
         plan, base = make_plan(core), ledger.tree

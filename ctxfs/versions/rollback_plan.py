@@ -27,7 +27,8 @@ _ROLLBACKS = frozenset(("undo", "redo", "restore"))
 class Plan:
     """The tree to which a rollback leads, and the members of its commit.
 
-    `source` is the source whose files it takes back, if any.
+    `source` is the source whose files it takes back, if any. `merged` is the commit that a merge adds as second parent:
+    a merge is carried out as a whole, or not at all.
     """
 
     tree: str
@@ -36,6 +37,7 @@ class Plan:
     scope: bytes
     undoes: str = ""
     source: str = ""
+    merged: str = ""
 
 
 class RollbackPlanner:

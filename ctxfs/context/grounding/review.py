@@ -1,5 +1,7 @@
 """Results of judged claims: facts stored in memory, and doubts that a person decides on under human/review/.
 
+A review of another kind, such as a proposal, is decided by the decider of its kind.
+
 human/review/<id>/claim.md      the claim
                   evidence.md   the task, the nearest source and the reason for doubt
                   verdict       write `accept`, `reject`, or `edit` and the claim as it should read
@@ -56,9 +58,20 @@ class ReviewTree(Protocol):
         ...
 
 
+class Decider(Protocol):
+    """Carries out the verdicts about reviews of one kind."""
+
+    async def decide(self, name: str, decision: Decision, principal: str) -> Sequence[str]:
+        """Carry out a verdict, and store it with the review; return the paths that have changed. Raise OSError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A review; `decision` is empty while it waits, `suggested` is the evaluator's decision."""
+    """A review; `decision` is empty while it waits, `suggested` is the evaluator's decision.
+
+    `kind` is empty for a claim.
+    """
 
     id: str
     claim: str
@@ -66,13 +79,16 @@ class Review:
     why: str
     suggested: Decision
     decision: str = ""
+    kind: str = ""
 
 
 class Curator:
     """A curator that stores facts, opens reviews and applies verdicts."""
 
-    def __init__(self, book: ReviewTree) -> None:
+    def __init__(self, book: ReviewTree, deciders: Mapping[str, Decider] | None = None) -> None:
+        """`deciders`: by the kind of a review; without one, a decision is only stored."""
         self._tree = book
+        self._deciders = deciders or {}
 
     async def curate(
         self,
@@ -186,10 +202,10 @@ class Curator:
             return None
         return (await self._tree.read(folder / "verdict")).decode("utf-8", "replace").strip()
 
-    async def decide(self, name: str, verdict: bytes, principal: str) -> None:
-        """Apply a person's verdict.
+    async def decide(self, name: str, verdict: bytes, principal: str) -> Sequence[str]:
+        """Apply a person's verdict; return the paths that a proposal has changed.
 
-        Raise EINVAL for an invalid verdict, EPERM for agents and for a decided review.
+        Raise EINVAL for an invalid verdict, EPERM for agents and for a decided review, and the errors of the decider.
         """
         decision, text = parse_verdict(verdict)
         folder = REVIEWS / name
@@ -198,7 +214,9 @@ class Curator:
         if await self._exists(folder / _OUTCOME_NAME):
             raise not_permitted(folder / "verdict", "this is decided; ctxfs undo takes it back")
         about = json.loads(await self._tree.read(folder / _ABOUT_NAME))
-        claim = (await self._tree.read(folder / "claim.md")).decode("utf-8", "replace").strip()
+        if (decider := self._deciders.get(str(about.get("kind")))) is not None:
+            return await decider.decide(name, decision, principal)
+        claim = await self._read_claim(folder)
         fact_path = ""
         if decision != "reject" and "kind" not in about:
             wording = text if decision == "edit" else claim
@@ -218,6 +236,7 @@ class Curator:
             [Put(folder / "verdict", written.encode()), Put(folder / _OUTCOME_NAME, _dump_json(outcome))],
             f"{decision}: review {name}",
         )
+        return [fact_path] if fact_path else []
 
     async def reviews(self) -> list[Review]:
         """Return all reviews, the waiting ones first."""
@@ -230,7 +249,9 @@ class Curator:
             folder = REVIEWS / entry.name
             try:
                 about = json.loads(await self._tree.read(folder / _ABOUT_NAME))
-                claim = (await self._tree.read(folder / "claim.md")).decode("utf-8", "replace").strip()
+                kind = str(about.get("kind", ""))
+                is_titled = kind in self._deciders
+                claim = str(about["title"]) if is_titled else await self._read_claim(folder)
                 decision = ""
                 if await self._exists(folder / _OUTCOME_NAME):
                     decision = str(json.loads(await self._tree.read(folder / _OUTCOME_NAME))["decision"])
@@ -239,14 +260,18 @@ class Curator:
                         entry.name,
                         claim,
                         str(about["task"]),
-                        str(about.get("why", about.get("kind", ""))),
+                        str(about.get("why", kind)),
                         about["suggested"],
                         decision,
+                        kind,
                     )
                 )
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # not a folder of a review
         return sorted(out, key=lambda review: (bool(review.decision), review.id))
+
+    async def _read_claim(self, folder: Path) -> str:
+        return (await self._tree.read(folder / "claim.md")).decode("utf-8", "replace").strip()
 
     async def status(self) -> dict[str, object]:
         """Return the counts of waiting and decided reviews, and the share decided against the suggestion."""

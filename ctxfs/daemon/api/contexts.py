@@ -146,14 +146,17 @@ async def _reviews(app: App, caller: Session, params: NoParams) -> Any:
             "why": review.why,
             "suggested": review.suggested,
             "decision": review.decision,
+            "kind": review.kind,
         }
         for review in await app.curator.reviews()
     ]
 
 
-@method("decide", DecideParams, needs=Check.ADMINISTRATORS)
+@method("decide", DecideParams, needs=Check.ADMINISTRATORS, effects=Effect.CHANGES_WORK_TREE)
 async def _decide(app: App, caller: Session, params: DecideParams) -> Any:
+    """Apply a verdict; return the paths that it has changed."""
     name = params.id
     if len(Path.parse(name).parts) != 1:
         raise not_permitted(name, "this is not the id of a review")
-    await app.curator.decide(name, params.verdict.encode("utf-8", "replace"), caller.actor.principal)
+    paths = await app.curator.decide(name, params.verdict.encode("utf-8", "replace"), caller.actor.principal)
+    return {"changes": [{"path": path} for path in paths]}

@@ -1,0 +1,223 @@
+"""The desk: stores drafts as proposals under human/review/, and carries out the verdicts about them.
+
+human/review/<id>/change.diff     the change, attributes included
+                  why.md          the reasons
+                  evidence.jsonl  the passages that the change is based on
+                  verdict         write `accept` or `reject`
+                  outcome.json    the decision and its result
+
+The change itself is a git branch (`ctxfs.versions.proposals`). Its merge and `outcome.json` are one version.
+"""
+
+import errno
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import trio
+
+from ctxfs.consolidation.draft import Draft, render_evidence, render_why
+from ctxfs.consolidation.law import require_lawful
+from ctxfs.context.grounding.review import REVIEWS, Decision, ReviewTree
+from ctxfs.model.change import Change, MakeDir, Put
+from ctxfs.model.errors import invalid, not_permitted, path_error
+from ctxfs.model.path import Path, printable
+from ctxfs.model.principal import Principal, parse_principal
+from ctxfs.policy.rules import Verb
+from ctxfs.threads import in_turn
+from ctxfs.versions.archive import Archive
+from ctxfs.versions.objects.commits import Actor, Commit
+from ctxfs.versions.proposals import FileChange
+from ctxfs.versions.rollback import Outcome
+
+log = logging.getLogger(__name__)
+
+KIND = "proposal"
+TOOL = "consolidate"
+CHANGE, WHY, EVIDENCE, VERDICT, ABOUT, OUTCOME = (
+    "change.diff", "why.md", "evidence.jsonl", "verdict", "about.json", "outcome.json",
+)  # fmt: skip
+
+
+class Rights(Protocol):
+    """The rules of the store."""
+
+    def is_allowed(self, principal: Principal | None, verb: Verb, path: Path) -> bool:
+        """Return True if a principal has a permission at a path."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedProposal:
+    """A proposal that waits for a decision. `is_new` is False if it waited before."""
+
+    id: str
+    rule: str
+    title: str
+    paths: tuple[str, ...]
+    is_new: bool
+
+
+class ProposalDesk:
+    """The proposals of a store."""
+
+    def __init__(self, tree: ReviewTree, archive: Archive, rights: Rights) -> None:
+        """`tree` writes below human/ without access control."""
+        self._tree = tree
+        self._archive = archive
+        self._rights = rights
+        self._lock = trio.Lock()  # a branch without its files, or the reverse, is seen by no other task
+
+    async def open(self, draft: Draft, base: Commit, actor: Actor, principal: Principal) -> OpenedProposal | None:
+        """Store a draft of a principal; return None if it was decided before.
+
+        Raise OSError EPERM for a change that the law forbids, and EACCES for one that the principal may not make.
+        """
+        self._check_rights(draft.paths, principal)
+        async with self._lock:
+            return await self._open(draft, base, actor)
+
+    async def _open(self, draft: Draft, base: Commit, actor: Actor) -> OpenedProposal | None:
+        folder = REVIEWS / draft.id
+        if await self._read(folder / OUTCOME) is not None:
+            return None
+        proposals = self._archive.proposals
+        is_new = await in_turn(lambda: proposals.open(draft.id, base, draft.edits, actor, draft.title))
+        try:
+            require_lawful(await in_turn(proposals.changes, draft.id))
+        except OSError:
+            if is_new:
+                await in_turn(proposals.drop, draft.id)
+            raise
+        if is_new or await self._read(folder / VERDICT) is None:
+            diff = await in_turn(proposals.diff, draft.id)
+            await self._tree.apply(_new_files(folder, draft, diff, actor), f"proposed: {draft.title[:80]}")
+        return OpenedProposal(draft.id, draft.rule, draft.title, tuple(draft.paths), is_new)
+
+    async def decide(self, name: str, decision: Decision, principal: str) -> Sequence[str]:
+        """Accept or reject a proposal; return the paths that have changed.
+
+        Raise OSError: EPERM for a change that the law forbids, ESTALE if a file has changed since the proposal, EACCES
+        for a file that the principal may not write, EBUSY for one that is being written, EINVAL for another decision.
+        """
+        async with self._lock:
+            return await self._decide(name, decision, principal)
+
+    async def _decide(self, name: str, decision: Decision, principal: str) -> Sequence[str]:
+        folder = REVIEWS / name
+        about = await self._read_about(folder)
+        suggested = str(about.get("suggested", "accept"))
+        outcome = _outcome(decision, principal, suggested)
+        proposals = self._archive.proposals
+        if decision == "reject":
+            await in_turn(proposals.drop, name)
+            files = [Put(folder / VERDICT, b"reject\n"), Put(folder / OUTCOME, _dump(outcome))]
+            await self._tree.apply(files, f"reject: proposal {name}")
+            return ()
+        if decision != "accept":
+            raise invalid(folder / VERDICT, "write accept or reject; a change of the proposal is a new one")
+
+        def check(changes: Sequence[FileChange]) -> None:
+            self._check_rights([change.path for change in changes], parse_principal(principal))
+            require_lawful(changes)
+
+        records = {str(folder / VERDICT): b"accept\n", str(folder / OUTCOME): _dump(outcome)}
+        actor = Actor(principal, f"review-{name}", TOOL, str(about.get("title", "")))
+        try:
+            result: Outcome = await in_turn(
+                lambda: proposals.accept(name, actor, check, records, f"accept proposal {name}")
+            )
+        except FileNotFoundError:
+            remedy = "its branch is not here; ctxfs consolidate proposes anew"
+            raise path_error(errno.ESTALE, folder, remedy) from None
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                raise path_error(
+                    errno.ESTALE, error.filename, f"{error.strerror}; ctxfs consolidate proposes anew"
+                ) from None
+            raise
+        return [printable(change.path.decode("utf-8", "surrogateescape")) for change in result.changes]
+
+    async def withdraw_stale(self) -> list[str]:
+        """Withdraw the open proposals that cannot be merged any more, and return their ids."""
+        async with self._lock:
+            return await self._withdraw_stale()
+
+    async def _withdraw_stale(self) -> list[str]:
+        proposals, withdrawn = self._archive.proposals, []
+        for name in await in_turn(proposals.names):
+            folder = REVIEWS / name
+            has_files = await self._read(folder / VERDICT) is not None
+            try:
+                if has_files and await in_turn(proposals.is_current, name):
+                    continue
+            except OSError as error:
+                log.warning("the proposal %s cannot be read and is withdrawn: %s", name, error)
+            await in_turn(proposals.drop, name)
+            if has_files:
+                outcome = {**_outcome("withdraw", "ctxfs", "withdraw"), "why": "its files have changed since"}
+                await self._tree.apply([Put(folder / OUTCOME, _dump(outcome))], f"withdraw: proposal {name}")
+            withdrawn.append(name)
+        return withdrawn
+
+    def _check_rights(self, paths: Sequence[str], principal: Principal) -> None:
+        for path in paths:
+            tree_path = Path.parse(path)
+            if not all(self._rights.is_allowed(principal, verb, tree_path) for verb in (Verb.READ, Verb.WRITE)):
+                raise path_error(errno.EACCES, path)
+
+    async def _read_about(self, folder: Path) -> Mapping[str, object]:
+        """Return about.json. Raise OSError EPERM for a decided proposal."""
+        if await self._read(folder / OUTCOME) is not None:
+            raise not_permitted(folder / VERDICT, "this is decided; ctxfs undo takes it back")
+        about = json.loads(await self._tree.read(folder / ABOUT))
+        return about if isinstance(about, dict) else {}
+
+    async def _read(self, path: Path) -> bytes | None:
+        try:
+            return await self._tree.read(path)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
+            raise
+
+
+def _new_files(folder: Path, draft: Draft, diff: bytes, actor: Actor) -> list[Change]:
+    """Return the changes that show a proposal; its verdict comes last, so that a visible one is complete."""
+    about = {
+        "kind": KIND,
+        "task": "",
+        "title": draft.title,
+        "why": draft.rule,
+        "rule": draft.rule,
+        "suggested": "accept" if draft.is_advised else "reject",
+        "by": actor.principal,
+        "paths": [printable(path) for path in draft.paths],
+    }
+    return [
+        MakeDir(REVIEWS),
+        MakeDir(folder),
+        Put(folder / CHANGE, diff),
+        Put(folder / WHY, render_why(draft)),
+        Put(folder / EVIDENCE, render_evidence(draft.evidence)),
+        Put(folder / ABOUT, _dump(about)),
+        Put(folder / VERDICT, b""),
+    ]
+
+
+def _outcome(decision: str, principal: str, suggested: str) -> dict[str, object]:
+    return {
+        "decision": decision,
+        "by": principal,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "suggested": suggested,
+        "override": decision != "withdraw" and (decision == "reject") != (suggested == "reject"),
+        "kept": "",
+    }
+
+
+def _dump(value: Mapping[str, object]) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
