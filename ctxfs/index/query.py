@@ -2,7 +2,7 @@
 
 Syntax: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `author:` (or `speaker:`), `session:`, `said:>2026-10-01`,
 `since:`, `until:`, `mode:words|meaning|hybrid|exact`, and the attributes `tag:`, `alias:`, `link:`, `confidence:>0.8`,
-`trust:`, `pinned:`, `frozen:`, `quarantined:`.
+`trust:`, `status:`, `verified:`, `pinned:`, `frozen:`, `quarantined:`.
 A dash excludes only where no word of the query looks like an option of a command (`-r`, `--all`).
 Anything that does not parse as one of these is plain words. A query of filters alone matches every file
 that passes them.
@@ -15,13 +15,15 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal
 
+from ctxfs.index.extract.front_matter_attributes import STATUSES, VERIFIERS
 from ctxfs.index.normal_form import UNSPACED, fold, fold_name, unspaced_pattern
 from ctxfs.model.path import one_line
 
 Mode = Literal["hybrid", "words", "meaning", "exact"]
 _MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning", "exact")
 _FILTER_NAMES = (
-    "kind|path|author|speaker|session|said|since|until|mode|tag|alias|link|confidence|trust|pinned|frozen|quarantined"
+    "kind|path|author|speaker|session|said|since|until|mode|tag|alias|link|confidence|trust|status|verified"
+    "|pinned|frozen|quarantined"
 )
 _TERM = re.compile(rf'([+-]?)"([^"]*)"|((?:{_FILTER_NAMES}):"[^"]+"|\S+)')
 _FILTER = re.compile(rf'({_FILTER_NAMES}):(?:"([^"]+)"|(\S+))', re.DOTALL)
@@ -37,6 +39,7 @@ _AGE = re.compile(r"(\d{1,5})([smhdw])")
 _COMPARISON = re.compile(r"(<=|>=|<|>|=)?(.+)", re.DOTALL)
 _PERIOD = re.compile(r"(\d{4})(?:-(\d\d))?")
 _FLAGS = ("pinned", "frozen", "quarantined")
+_WORD_VALUES: Mapping[str, Sequence[str]] = {"status": STATUSES, "verified": VERIFIERS}
 # The values that a filter takes. Those of other filters are free.
 _FILTER_VALUES: Mapping[str, str] = {
     "since": "an age such as 7d, or a date such as 2026-11-01",
@@ -44,8 +47,10 @@ _FILTER_VALUES: Mapping[str, str] = {
     "said": "a date or time since 1970 such as 2026-10-01, >2026-10-01, <=2026-10 or >=2026-10-01T09:30, or an age such as 7d",
     "mode": f"one of {', '.join(_MODES)}",
     "confidence": "a number such as 0.8, >0.8 or <=0.5",
+    **{name: f"one of {', '.join(values)}" for name, values in _WORD_VALUES.items()},
     **dict.fromkeys(_FLAGS, "true or false"),
 }
+_FREE_ATTRIBUTES = ("tag", "alias", "link", "trust", "session")
 _MAX_QUOTED_CHARS = 60
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -252,7 +257,11 @@ def _add_filter(parts: _Parts, name: str, value: str, now: datetime | None) -> b
         parts.lists["author" if name == "speaker" else name].append(value.strip("/"))
     elif name == "confidence" and (limits := _parse_confidence(value)) is not None:
         parts.confidence = limits
-    elif name in ("tag", "alias", "link", "trust", "session") or (name in _FLAGS and value in ("true", "false")):
+    elif (
+        name in _FREE_ATTRIBUTES
+        or (name in _FLAGS and value in ("true", "false"))
+        or value in _WORD_VALUES.get(name, ())
+    ):
         parts.attributes.append(("tags" if name == "tag" else name, value))
     else:
         return False

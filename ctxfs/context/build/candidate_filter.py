@@ -1,4 +1,4 @@
-"""Candidate filter: excludes expired, superseded, quarantined, stale, low-scoring and duplicate pieces. Pure."""
+"""Candidate filter: excludes expired, deprecated, superseded, quarantined, stale, low-scoring and duplicate pieces. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -66,6 +66,8 @@ def _refusal_of(piece: Piece, status: FileStatus | None, rules: FilterCriteria) 
             return "quarantined", ""
         if status.expires_ns is not None and status.expires_ns <= rules.now_ns:
             return "expired", ""
+        if status.deprecated:
+            return "deprecated", ""
         if status.untrusted and rules.should_drop_untrusted:
             return "untrusted", ""
         if status.superseded_by:

@@ -14,6 +14,7 @@ Reason = Literal[
     "recalled",
     "superseded",
     "expired",
+    "deprecated",
     "stale",
     "low-score",
     "quarantined",

@@ -13,7 +13,8 @@ The path of a part of a session's file is a child of the file's path (`index/ext
 length of the part, its `ctime_ns` the offset in the file.
 `files.noise` is the reason why a file is noise (`ctxfs/model/noise.py`), empty for other files. The chunks of noise are
 not `embeddable`: they never get a vector, and do not wait for one.
-`attributes` has the attributes `user.ctx.*` of a file, and with the prefix `text.` the labels that its text gives it.
+`attributes` has the attributes `user.ctx.*` of a file, and with the prefix `text.` the labels that its text gives it;
+`text.front_matter` is the front matter, which is in no chunk.
 `vectors.next_stage` is the next `Stage` of a vector that does not contain its whole text yet; 0 if it does.
 A refined vector is a new row, because the numbers of vectors identify their content.
 `changes` lists, in order, the files whose columns search has to reload (0: all files).
@@ -23,7 +24,7 @@ A reader remembers its position in that list.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 SCHEMA = """
 CREATE TABLE files(
   id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,

@@ -310,7 +310,7 @@ class FullText:
         if query.paths:
             groups.append([self._build_path_query(path) for path in query.paths])
         if query.kinds:
-            groups.append([self._build_term_query("kind", kind) for kind in query.kinds])
+            groups.append([part for kind in query.kinds for part in self._build_kind_queries(kind)])
         if query.authors:
             groups.append([self._build_term_query("author", fold_name(name)) for name in query.authors])
         groups.extend(
@@ -328,6 +328,10 @@ class FullText:
         return [
             (tantivy.Occur.Must, tantivy.Query.const_score_query(_combine_any(parts), 0.0)) for parts in groups if parts
         ]
+
+    def _build_kind_queries(self, kind: str) -> list[tantivy.Query]:
+        """Match a kind of files, and a type in front matter."""
+        return [self._build_term_query("kind", kind), self._build_term_query("attribute", f"kind={fold_name(kind)}")]
 
     def _build_path_query(self, path: str) -> tantivy.Query:
         """Match a path from the root (`path:knowledge/handbook`), or words anywhere in the path (`path:handbook`)."""

@@ -1,6 +1,6 @@
 """Sizes of chunks: small blocks of lines are joined, large ones split into even parts. Pure.
 
-A block without content of its own, a heading or front matter, is joined to the block below it. A part of a split block
+A block without content of its own, such as a heading, is joined to the block below it. A part of a split block
 has at least MIN_PART_CHARACTERS. Cuts prefer blank lines and the outermost indentation.
 """
 
@@ -56,12 +56,12 @@ def _letters_of(text: str) -> str:
     return "".join(filter(str.isalnum, text))
 
 
-def fit_blocks(blocks: Iterable[Block], lines: Sequence[str], front_matter_end: int = 0) -> Iterator[Block]:
+def fit_blocks(blocks: Iterable[Block], lines: Sequence[str]) -> Iterator[Block]:
     """Join small neighbouring blocks up to TARGET_CHARACTERS, and split large ones.
 
     Neighbours with the same heading are joined. Small members of one class or module are joined under its name.
     """
-    fitting = _Fitting(lines, front_matter_end)
+    fitting = _Fitting(lines)
     for block in fitting.join_tails(fitting.join(blocks)):
         yield from fitting.split(block)
 
@@ -80,9 +80,8 @@ class LineSizes:
 class _Fitting:
     """The sizes of the lines of one file."""
 
-    def __init__(self, lines: Sequence[str], front_matter_end: int) -> None:
+    def __init__(self, lines: Sequence[str]) -> None:
         self._lines = lines
-        self._front_matter_end = front_matter_end
         self._size = LineSizes(lines).count
 
     def join(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, bool]]:
@@ -133,7 +132,7 @@ class _Fitting:
         size = self._size(pending.start, pending.end)
         if is_pending_bare:
             # An outline of many headings is a text of its own.
-            return size < TARGET_CHARACTERS or pending.end <= self._front_matter_end
+            return size < TARGET_CHARACTERS
         if not _is_related(pending, block):
             return False
         # An import alone has no content to rank: it is joined to the next block of any size.
@@ -145,9 +144,7 @@ class _Fitting:
         return is_bare or (self._size(block.start, block.end) < MIN_PART_CHARACTERS and _is_related(previous, block))
 
     def _is_bare(self, block: Block) -> bool:
-        """Return True for front matter, for a heading without a text below it, and for a comment above a definition."""
-        if block.end <= self._front_matter_end:
-            return True
+        """Return True for a heading without a text below it, and for a comment above a definition."""
         if self._size(block.start, block.end) > _MAX_TITLE_CHARACTERS:
             return False
         lines = self._lines[block.start : block.end]

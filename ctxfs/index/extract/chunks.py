@@ -1,7 +1,7 @@
 """Chunker: split a text into the units that are ranked and packed: sections, functions, turns, records, paragraphs.
 
 Pure. A chunk consists of whole lines and has about TARGET_CHARACTERS (`blocks.py`). It exceeds MAX_CHUNK_CHARACTERS by
-at most one line. The chunks of a file cover every line that is not blank exactly once.
+at most one line. The chunks of a file cover every line that is not blank exactly once, except for front matter.
 """
 
 import itertools
@@ -113,11 +113,18 @@ def split_into_chunks(name: str, text: str) -> list[Chunk]:
         blocks = [Block(block.start, block.end, block.heading, block.members_of) for block in blocks]
     author, day = (document.author[:80], document.day) if document is not None else ("", None)
     day = day if day is not None else find_first_day(name)
-    fitted = fit_blocks(blocks, lines, document.front_matter_end if document is not None else 0)
+    if document is not None and document.front_matter_end:
+        blocks = _drop_lines(blocks, document.front_matter_end)
+    fitted = fit_blocks(blocks, lines)
     chunks = [chunk for block in fitted for chunk in _make_chunks(block, lines, author, day)]
     if chunks and document is not None and document.labels:
         chunks[0] = replace(chunks[0], labels=document.labels)
     return chunks
+
+
+def _drop_lines(blocks: Iterable[Block], end: int) -> list[Block]:
+    """Return blocks without the lines before `end`, which are front matter."""
+    return [replace(block, start=max(block.start, end)) for block in blocks if block.end > end]
 
 
 def _read_document(suffix: str, lines: list[str]) -> "Document | None":

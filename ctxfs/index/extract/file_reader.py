@@ -1,13 +1,15 @@
 """Metadata of a file for the index: its stat, its attributes and its kind; and the neighbours of a small chunk."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ctxfs.index.engines.catalog_schema import FileStat
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, Chunk, detect_text_kind
 from ctxfs.index.extract.dialogue import HEAD_CHARACTERS
 from ctxfs.index.extract.formats import format_of
 from ctxfs.index.extract.formats.mail_detection import is_mail, may_be_mail
+from ctxfs.index.extract.front_matter_attributes import FRONT_MATTER_LABEL
+from ctxfs.index.extract.front_matter_attributes import NAMES as FRONT_MATTER_NAMES
 from ctxfs.index.extract.text_decoding import decode
 from ctxfs.model.host_numbers import file_numbers
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
@@ -18,7 +20,8 @@ _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "us
 MAX_SMALL_CHUNK_CHARACTERS = 400  # characters
 _HEAD_BYTES = 2 * HEAD_CHARACTERS
 LABEL_PREFIX = "text."
-_LABEL_NAMES = frozenset(("tags", "alias", "link"))
+_LISTED_NAMES = frozenset(("tags", "alias", "link"))  # the values of attributes and texts are joined
+_LABEL_NAMES = frozenset((*_LISTED_NAMES, *FRONT_MATTER_NAMES, FRONT_MATTER_LABEL))
 _STRUCTURED_KINDS = frozenset(("code", "markdown", "html", "pdf", "document", "sheet", "slides", "book"))
 
 
@@ -56,17 +59,44 @@ def _decode_values(name: str, value: bytes) -> list[str]:
 
 
 def labels_of(chunks: Iterable[Chunk]) -> list[tuple[str, str]]:
-    """Return the (name, value) pairs `text.tags`, `text.alias` and `text.link` that a text gives to its file.
+    """Return the (name, value) pairs `text.tags`, `text.alias`, … that a text gives to its file.
 
-    A text sets no other attribute: only their writers may set trust, pins and marks.
+    A text sets no attribute with an effect for others: only their writers may set trust, pins, marks and `supersedes`.
     """
     labels = {label for chunk in chunks for label in chunk.labels if label[0] in _LABEL_NAMES}
     return sorted((f"{LABEL_PREFIX}{name}", value) for name, value in labels)
 
 
 def filter_values(attributes: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the pairs that filters match: `tags` has those of the attribute and those of the text."""
-    return sorted({(name.removeprefix(LABEL_PREFIX), value) for name, value in attributes})
+    """Return the pairs that filters match: `tags` has those of the attribute and those of the text.
+
+    Of other names the attribute wins over the text.
+    """
+    pairs = list(attributes)
+    names = {name for name, _ in pairs} - _LISTED_NAMES
+    texts = ((name.removeprefix(LABEL_PREFIX), value) for name, value in pairs if name.startswith(LABEL_PREFIX))
+    labels = {(name, value) for name, value in texts if name not in names and name != FRONT_MATTER_LABEL}
+    return sorted({pair for pair in pairs if not pair[0].startswith(LABEL_PREFIX)} | labels)
+
+
+def front_matter_of(attributes: Iterable[tuple[str, str]]) -> str:
+    """Return the front matter among the attributes of a file, which grep finds; empty without any."""
+    return next((value for name, value in attributes if name == f"{LABEL_PREFIX}{FRONT_MATTER_LABEL}"), "")
+
+
+def text_attributes(labels: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the attributes that a text gives to its file, by name, as one line each: several values are joined."""
+    values: dict[str, list[str]] = {}
+    for name, value in sorted(labels):
+        if name in ("tags", *FRONT_MATTER_NAMES):
+            values.setdefault(name, []).append(value)
+    written = {name: [value for value in found if not _repeats(value, found)] for name, found in values.items()}
+    return {name: ", ".join(found) for name, found in written.items()}
+
+
+def _repeats(value: str, values: Sequence[str]) -> bool:
+    """Return True for a value in small letters that is among the others in its own spelling."""
+    return any(other != value and other.casefold() == value for other in values)
 
 
 def detect_kind(

@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from ctxfs.index.extract.front_matter import FrontMatter
+from ctxfs.index.extract.front_matter_attributes import find_attributes
 
 MAX_TITLE_CHARACTERS = 200  # each chunk below a title repeats it
 _MAX_TITLE_SOURCE = 1_000
@@ -95,7 +96,7 @@ def _visible_texts(tokens: Sequence[Token]) -> Iterator[str]:
 def find_labels(
     lines: Sequence[str], front_matter: FrontMatter, code: Sequence[tuple[int, int]]
 ) -> list[tuple[str, str]]:
-    """Return the labels of a text as (name, value): `tags`, `alias` and `link`.
+    """Return the labels of a text as (name, value): `tags`, `alias`, `link`, and the attributes in its front matter.
 
     Tags are those of the front matter and each `#tag` outside code; `a/b` counts as `a`, too. Links are the pages in
     `[[…]]`.
@@ -114,7 +115,7 @@ def find_labels(
             tags.update(dict.fromkeys(match[1].rstrip("/-") for match in _HASHTAG.finditer(plain)))
     aliases = [*front_matter.values("aliases"), *front_matter.values("alias")]
     return sorted(
-        {
+        {*find_attributes(front_matter)} | {
             (name, value[:_MAX_LABEL_CHARACTERS])
             for name, values in (
                 ("tags", list(_widen_tags(tags))[: 2 * _MAX_TAGS]), ("alias", aliases), ("link", list(links)[:_MAX_LINKS]),

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from ctxfs.index.extract.front_matter import read_front_matter
+from ctxfs.index.extract.front_matter import FrontMatter, read_front_matter
+from ctxfs.index.extract.front_matter_attributes import FRONT_MATTER_LABEL
 
 MAX_TITLE_CHARACTERS = 200  # each chunk below a title repeats it
 _UNDERLINE = re.compile(r"([!-/:-@[-`{-~])\1{2,}\s*")  # any punctuation, as in reStructuredText
@@ -28,7 +29,7 @@ class Document(NamedTuple):
     author: str = ""
     day: int | None = None
     labels: tuple[tuple[str, str], ...] = ()
-    front_matter_end: int = 0  # the number of lines of the front matter
+    front_matter_end: int = 0  # the number of lines of the front matter, which is no text of the document
 
 
 def read_document(suffix: str, lines: Sequence[str]) -> Document:
@@ -42,21 +43,34 @@ def read_document(suffix: str, lines: Sequence[str]) -> Document:
     front_matter = read_front_matter(lines)
     structure = parse_structure(lines, front_matter.line_count)
     labels = find_labels(lines, front_matter, structure.code)
-    sections = list(_cut(structure.headings, len(lines)))
-    return Document(sections, front_matter.author, front_matter.day, tuple(labels), front_matter.line_count)
+    has_body = any(line.strip() for line in lines[front_matter.line_count :])
+    end = front_matter.line_count if has_body else 0
+    if end:
+        labels.append((FRONT_MATTER_LABEL, "\n".join(lines[:end])))
+    title = _find_title(front_matter, structure.headings) if end else ""
+    sections = list(_cut(structure.headings, len(lines), title, end))
+    return Document(sections, front_matter.author, front_matter.day, tuple(labels), end)
 
 
-def _cut(headings: Iterable[tuple[int, int, str]], line_count: int) -> Iterator[Section]:
-    """Yield the sections between headings, each a (line, level, title)."""
-    trail: list[tuple[int, str]] = []
-    start = 0
-    for line, level, title in headings:
+def _find_title(front_matter: FrontMatter, headings: Iterable[tuple[int, int, str]]) -> str:
+    """Return the title in front matter; empty if a heading of the first level has it already."""
+    title = next(iter(front_matter.values("title")), "")
+    is_repeated = any(level == 1 and heading.casefold() == title.casefold() for _, level, heading in headings)
+    return "" if is_repeated else title
+
+
+def _cut(
+    headings: Iterable[tuple[int, int, str]], line_count: int, title: str = "", start: int = 0
+) -> Iterator[Section]:
+    """Yield the sections from line `start`, between headings, each a (line, level, title), below the document's title."""
+    trail: list[tuple[int, str]] = [(0, title)]
+    for line, level, name in headings:
         if line > start:
             yield Section(start, line, _format_trail(trail))
         start = line
         while trail and trail[-1][0] >= level:
             trail.pop()
-        trail.append((level, title))
+        trail.append((level, name))
     yield Section(start, line_count, _format_trail(trail))
 
 

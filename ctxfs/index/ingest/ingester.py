@@ -21,6 +21,7 @@ from ctxfs.index.extract.file_reader import (
     LABEL_PREFIX,
     detect_kind,
     filter_values,
+    front_matter_of,
     is_json,
     join_neighbours,
     labels_of,
@@ -402,7 +403,8 @@ class Ingester:
         return True
 
     def _build_documents(self, file: int, path: str, kind: str, mtime_ns: int) -> Iterator[FullTextDocument]:
-        attributes = filter_values(self._catalog.attributes(file))
+        stored = self._catalog.attributes(file)
+        attributes, front_matter = filter_values(stored), front_matter_of(stored)
         confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
         chunks = self._catalog.chunks_of(file)
         texts = [split_words(row[2]) for row in chunks]
@@ -422,9 +424,10 @@ class Ingester:
                 )
             )
             neighbours = join_neighbours(texts, index) if has_neighbours else ""
+            literal = f"{front_matter}\n{text}" if front_matter and not index else text
             yield FullTextDocument(
                 chunk, file, texts[index], heading, tree_path(path), kind, mtime_ns, attributes, confidence,
-                neighbours, author, text, is_cut, said,
+                neighbours, author, literal, is_cut, said,
             )  # fmt: skip
 
 

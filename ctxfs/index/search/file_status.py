@@ -1,10 +1,11 @@
-"""Status of files: withdrawn, expired, superseded or untrusted, from their attributes and those of other files."""
+"""Status of files: withdrawn, expired, deprecated, superseded or untrusted, from attributes of theirs and of other files."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-_STATUS_ATTRIBUTES = ("quarantined", "expires_at", "trust")
+_STATUS_ATTRIBUTES = ("quarantined", "expires_at", "trust", "status")
+_DEPRECATED = "deprecated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class FileStatus:
     `superseded_by`: the path of a file whose `supersedes` attribute names this file.
     `claims`: the path of a file that this file claims to supersede, although its author may not change that file.
     `untrusted`: the content came from a tool, a server or another machine, and no person has vouched for it.
+    `deprecated`: the front matter of the file states that it is no longer current.
     """
 
     quarantined: bool = False
@@ -22,12 +24,14 @@ class FileStatus:
     superseded_by: str = ""
     untrusted: bool = False
     claims: str = ""
+    deprecated: bool = False
 
 
 def status_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", claims: str = "") -> FileStatus | None:
     """Return the status from a file's attributes (names without prefix); None if none of them sets a status."""
     values = {name: value for name, value in attributes if name in _STATUS_ATTRIBUTES}
-    if not values and not superseded_by and not claims:
+    is_deprecated = values.pop("status", "") == _DEPRECATED
+    if not (values or superseded_by or claims or is_deprecated):
         return None
     return FileStatus(
         values.get("quarantined") == "true",
@@ -35,6 +39,7 @@ def status_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", cl
         superseded_by,
         values.get("trust") == "untrusted",
         claims,
+        is_deprecated,
     )
 
 

@@ -26,6 +26,14 @@ def has_confidence_in(attributes: Sequence[tuple[str, str]], bounds: tuple[float
     return any(name == "confidence" and bounds[0] <= float(value) <= bounds[1] for name, value in attributes)
 
 
+def passes_kinds(kind: str, attributes: Iterable[tuple[str, str]], required: Sequence[str]) -> bool:
+    """Return True if the kind of a file, or the type in its front matter, is among the required ones; or without any."""
+    if not required or kind in required:
+        return True
+    types = {fold_name(value) for name, value in attributes if name == "kind"}
+    return not types.isdisjoint(map(fold_name, required))
+
+
 def is_within(value: int | None, low: int | None, high: int | None) -> bool:
     """Return True if a value is known and within inclusive bounds; None is no bound."""
     return value is not None and (low is None or low <= value) and (high is None or value <= high)

@@ -42,7 +42,14 @@ from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.features import Candidates
 from ctxfs.index.search.file_roles import role_of
-from ctxfs.index.search.filter_values import contains_all, fold_values, has_confidence_in, is_under, is_within
+from ctxfs.index.search.filter_values import (
+    contains_all,
+    fold_values,
+    has_confidence_in,
+    is_under,
+    is_within,
+    passes_kinds,
+)
 from ctxfs.model.noise import is_marker
 from ctxfs.model.path import Path, printable
 from ctxfs.store import rooted_fs
@@ -258,8 +265,8 @@ class Overlay:
             if companion is not None
             else self._extractor.extract_chunks(name, data)
         )
-        attributes = filter_values([*attributes, *labels_of(pieces)])
         kind = detect_kind(path, attributes, data, ((piece.author, piece.text) for piece in pieces))
+        attributes = filter_values([*attributes, *labels_of(pieces)])
         digest = hashlib.sha256(data).hexdigest()
         return self._index_chunks(path, kind, attributes, stat, digest, pieces)
 
@@ -331,6 +338,10 @@ class Overlay:
         """Return True if a chunk contains a term in its text, heading or path."""
         return any(term in chunk.counts for _, chunk in self._iterate_chunks())
 
+    def has_kind(self, kind: str) -> bool:
+        """Return True if a file is of a kind, or has it as the type in its front matter."""
+        return any(passes_kinds(chunk.row.kind, file.attributes, (kind,)) for file, chunk in self._iterate_chunks())
+
     def first_passing(self, query: Query, below: Path) -> list[int]:
         """Return the first chunk of each file that passes the filters, the newest file first."""
         first: dict[str, tuple[int, int]] = {}
@@ -400,7 +411,7 @@ class Overlay:
                 is_under(path, value) or contains_all(path_terms, self._analyse(value)) for value in query.paths
             ):
                 continue
-            if (query.kinds and chunk.row.kind not in query.kinds) or chunk.row.kind in query.without_kinds:
+            if chunk.row.kind in query.without_kinds or not passes_kinds(chunk.row.kind, file.attributes, query.kinds):
                 continue
             if query.authors and not set(map(fold_name, query.authors)) & set(chunk.authors):
                 continue

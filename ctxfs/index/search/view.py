@@ -23,7 +23,9 @@ from ctxfs.index.engines.vectors import Graph, Vectors, VectorTable, read_graph,
 from ctxfs.index.engines.word_split import author_terms, split_words
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
 from ctxfs.index.extract.extractor import Extractor
+from ctxfs.index.extract.file_reader import filter_values
 from ctxfs.index.indexer_status import format_behind_note
+from ctxfs.index.normal_form import fold_name
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.bm25 import Alternatives, Bm25, Statistics, Units
@@ -287,11 +289,13 @@ class IndexView:
         return self.vectors.cosines(vector, living[:: max(1, len(living) // count)])
 
     def has_kind(self, kind: str) -> bool:
-        """Return True if a visible file is of a kind."""
-        in_overlay = any(row.kind == kind for row in self.overlay.rows().values()) if self.overlay else False
+        """Return True if a visible file is of a kind, or has it as the type in its front matter."""
+        if self.overlay and self.overlay.has_kind(kind):
+            return True
+        type_term = "attribute", f"kind={fold_name(kind)}"
         if self._visibility is not None:
-            return in_overlay or kind in self._visibility.corpus.kinds
-        return in_overlay or self.full_text.document_frequency("kind", kind) > 0
+            return kind in self._visibility.corpus.kinds or self._count_visible(*type_term) > 0
+        return any(self.full_text.document_frequency(*term) > 0 for term in (("kind", kind), type_term))
 
     def count_hidden(self, *, of_history: bool) -> int:
         """Return the number of hidden files that are parts of sessions' files, or of the other ones."""
@@ -409,7 +413,8 @@ class IndexView:
         is_bound = {pair: binds(*pair) for pair in relevant if pair[0] != pair[1]}
         superseded_by = superseded_paths([pair for pair, holds in is_bound.items() if holds])
         claims = {new: old for (new, old), holds in is_bound.items() if not holds}
-        attributes_of = {**catalog_attributes, **overlay_attributes}
+        indexed_attributes = {path: filter_values(attributes) for path, attributes in catalog_attributes.items()}
+        attributes_of = {**indexed_attributes, **overlay_attributes}
         statuses = {
             path: status_of(attributes_of.get(path, ()), superseded_by.get(path, ""), claims.get(path, ""))
             for path in paths

@@ -142,12 +142,12 @@ def test_heading_without_text_lends_its_words_to_the_chunk_below(name: str) -> N
     assert any(chunk.text.lstrip("=\n").startswith(("# ", "Guide")) for chunk in chunks)
 
 
-def test_front_matter_belongs_to_the_first_text_below_it() -> None:
+def test_front_matter_is_in_no_chunk() -> None:
     tags = "".join(f"  - topic-{number}\n" for number in range(40))
     chunks = split_into_chunks("a.md", f"---\nauthor: Ada\ntags:\n{tags}---\n\n# Keys\n\nEvery ninety days.\n")
     assert len(chunks) == 1
-    assert (chunks[0].heading, chunks[0].author, chunks[0].first) == ("Keys", "Ada", 1)
-    assert chunks[0].text.endswith("Every ninety days.")
+    assert (chunks[0].heading, chunks[0].author, chunks[0].first) == ("Keys", "Ada", 46)
+    assert chunks[0].text == "# Keys\n\nEvery ninety days."
 
 
 def test_outline_of_headings_is_a_text_of_its_own() -> None:

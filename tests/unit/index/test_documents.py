@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from ctxfs.index.extract.chunks import split_into_chunks
+from ctxfs.index.extract.file_reader import filter_values
 from ctxfs.index.extract.formats import extract_chunks
 from ctxfs.index.extract.front_matter import read_front_matter
 from ctxfs.index.extract.markdown import parse_structure
@@ -159,7 +160,95 @@ def test_what_is_no_front_matter_gives_no_author(text: str) -> None:
 
 
 def test_front_matter_is_no_heading() -> None:
-    assert trails("a.md", "---\ntitle: x\n---\n\n# A\n\ny\n") == ["", "A"]
+    chunks = split_into_chunks("a.md", "---\nauthor: x\n---\n\n# A\n\ny\n")
+    assert [chunk.heading for chunk in chunks] == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("---\ntitle: The plan\n---\ny\n", ["The plan"]),
+        ("---\ntitle: The plan\n---\n\n# Part\n\ny\n", ["The plan > Part"]),
+        ("---\ntitle: the plan\n---\n\n# The Plan\n\ny\n", ["The Plan"]),
+        ("+++\ntitle = 'The plan'\n+++\n# A\n\ny\n", ["The plan > A"]),
+    ],
+)
+def test_title_of_front_matter_is_the_heading_above_all_others(text: str, expected: list[str]) -> None:
+    assert [chunk.heading for chunk in split_into_chunks("a.md", text)] == expected
+
+
+@pytest.mark.parametrize("name", ["a.md", "a.mdx", "a.qmd", "a.markdown"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\ntype: fact\nkey: quokka\n---\n\n# A\n\nbody\n",
+        "---\nkey: quokka\n---\nbody\n",
+        "+++\nkey = 'quokka'\n+++\nbody\n",
+        "---\na: b\n---\n\n---\nkey: quokka\n---\n\nbody\n",
+        "---\nkey: quokka\n---\n\nAda: body\nBob: yes\nAda: fine\nBob: good\nAda: well\n",
+        "---\nbad: [unclosed\nkey: quokka\n---\nbody\n",
+        "---\r\nkey: quokka\r\n---\r\nbody\r\n",
+    ],
+)
+def test_front_matter_is_no_text_of_its_file(name: str, text: str) -> None:
+    chunks = extract_chunks(name, text.encode())
+    assert "body" in chunks[0].text
+    assert not any("quokka" in chunk.text for chunk in chunks)
+    lines = text.splitlines()
+    assert all(lines[chunk.first - 1].strip() for chunk in chunks), "a chunk begins at the line that it states"
+    assert dict(chunks[0].labels)["front_matter"].count("quokka") == 1, "grep still finds its file"
+
+
+def test_file_of_front_matter_alone_is_searched_by_it() -> None:
+    assert "quokka" in split_into_chunks("a.md", "---\nkey: quokka\n---\n")[0].text
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "expected"),
+    [
+        ("type: BigQuery Table", "kind", {"bigquery-table"}),
+        ("type: Playbook", "kind", {"playbook"}),
+        ("type: [a, b]", "kind", set()),
+        ("type: history", "kind", set()),
+        ("type: 'x\\u0007y'", "kind", set()),
+        ("status: deprecated", "status", {"deprecated"}),
+        ("status: Draft", "status", {"draft"}),
+        ("status: 500", "status", set()),
+        ("stale_after: 2026-09-23", "expires_at", {"2026-09-23"}),
+        ("stale_after: 2026-09-23T10:00:00Z", "expires_at", {"2026-09-23T10:00:00Z"}),
+        ("stale_after: soon", "expires_at", set()),
+        ("stale_after: 0001-01-01T00:00:00+14:00", "expires_at", {"0001-01-01T00:00:00+14:00"}),
+        ("confidence: 0.8", "confidence", {"0.8"}),
+        ("confidence: 1", "confidence", {"1"}),
+        ("confidence: 12", "confidence", set()),
+        ("confidence: true", "confidence", set()),
+        ("confidence: .nan", "confidence", set()),
+        ("verified: {by: 'human:ada', at: 2026-06-25T09:00:00Z}", "verified", {"human"}),
+        ("verified:\n- {by: process:nightly}\n- {by: 'human:ada'}", "verified", {"human"}),
+        ("verified:\n- {by: process:nightly}", "verified", {"machine"}),
+        ("verified: true", "verified", set()),
+        ("verified: []", "verified", set()),
+        ("sources:\n- {id: a, resource: 'https://x.y/z'}\n- plain.md", "source", {"https://x.y/z", "plain.md"}),
+        ("description: One\n  line.", "description", {"One line."}),
+        ("trust: trusted\npinned: true\nsupersedes: memory/a\nquarantined: false\nfrozen: true", "trust", set()),
+    ],
+)
+def test_fields_of_open_knowledge_format_are_attributes(fields: str, name: str, expected: set[str]) -> None:
+    found = extract_chunks("a.md", f"---\n{fields}\n---\n\nx\n".encode())[0].labels
+    assert {value for label, value in found if label == name} == expected
+    assert {label for label, _ in found}.isdisjoint({"trust", "pinned", "supersedes", "quarantined", "frozen"})
+
+
+def test_attribute_wins_over_the_text_and_tags_are_joined() -> None:
+    pairs = [
+        ("kind", "fact"),
+        ("tags", "own"),
+        ("text.kind", "metric"),
+        ("text.tags", "theirs"),
+        ("text.status", "draft"),
+    ]
+    pairs.append(("text.front_matter", "---\nkind: metric\n---"))
+    assert set(filter_values(pairs)) == {("kind", "fact"), ("tags", "own"), ("tags", "theirs"), ("status", "draft")}
 
 
 @pytest.mark.parametrize(

@@ -632,3 +632,44 @@ def test_name_of_a_speaker_is_not_embedded_with_the_query(
     (best, *_) = embedded.ask("Where did Ann move to?").hits
     assert best.chunk.text == "Ann: I moved to Oslo."
     assert asked == ["Where did move to?"], "the author is a signal of its own"
+
+
+OKF_NOTE = (
+    "---\ntype: BigQuery Table\ntitle: Customer orders\ntags: [sales]\nstatus: deprecated\nstale_after: 2001-02-03\n"
+    "verified: {{by: 'human:ada'}}\nresource: okapi-{0}\n---\n\nOne row for each order {0}.\n"
+)
+
+
+@pytest.mark.parametrize("is_indexed", [True, False], ids=["index", "overlay"])
+def test_front_matter_filters_its_file_and_is_not_its_text(index: Index, is_indexed: bool) -> None:
+    root = IndexedRoot("knowledge/c", str(index.corpus))
+    (index.corpus / "orders.md").write_text(OKF_NOTE.format("a"))
+    if is_indexed:
+        index.follower.index_changes([("knowledge/c", ("orders.md",))])
+    else:
+        index.searcher.report_changes(root, [("orders.md",)])
+    for question in ("kind:bigquery-table", "kind:markdown order", "tag:sales", "status:deprecated", "verified:human"):
+        assert index.paths(question) == ["orders.md"], question
+    for question in ("mode:exact okapi", "+okapi", "kind:okapi", "status:draft", "trust:trusted verified:human"):
+        assert not index.paths(question), question
+    assert "okapi" not in index.ask("customer orders").hits[0].chunk.text
+    assert index.ask("customer orders").hits[0].chunk.heading == "Customer orders"
+    assert "knowledge/c/orders.md" in (index.searcher.candidate_files([["okapi-a"]], ROOT) or []), (
+        "grep finds its lines"
+    )
+    status = index.searcher.statuses(["knowledge/c/orders.md"])["knowledge/c/orders.md"]
+    assert status.deprecated
+    assert status.expires_ns == 981_158_400 * 10**9
+    assert not status.untrusted
+
+
+def test_extended_attribute_wins_over_front_matter(index: Index) -> None:
+    file = index.corpus / "orders.md"
+    file.write_text(OKF_NOTE.format("b"))
+    os.setxattr(file, "user.ctx.kind", b"fact")
+    os.setxattr(file, "user.ctx.expires_at", b"2999-01-01")
+    index.follower.index_changes([("knowledge/c", ("orders.md",))])
+    assert index.paths("kind:fact") == ["orders.md"]
+    assert not index.paths("kind:bigquery-table")
+    status = index.searcher.statuses(["knowledge/c/orders.md"])["knowledge/c/orders.md"]
+    assert status.expires_ns > 32_000_000_000 * 10**9
