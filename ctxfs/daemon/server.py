@@ -35,6 +35,7 @@ from ctxfs.daemon.index_service import IndexService
 from ctxfs.daemon.mcp_host import McpHost
 from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
+from ctxfs.daemon.policy_service import PolicyService
 from ctxfs.daemon.registration import register_server, register_source, unregister_server
 from ctxfs.daemon.secret_scanner import SecretScanner
 from ctxfs.daemon.umask import limit_umask
@@ -58,7 +59,6 @@ _UNUSED_SECONDS = 60.0
 _FOLLOW_AFTER_SECONDS = 0.3
 _CONNECT_SECONDS = 35.0
 _ANSWER_SECONDS = 0.05
-_POLICY_SECONDS = 0.02
 _FLUSH_SECONDS = 0.1
 _FLUSHES_PER_COLLECTION = 10
 _PACK_AFTER_SECONDS = 10.0
@@ -117,7 +117,7 @@ class Daemon:
                 nursery.start_soon(self._app.memory_episodes.run)
                 nursery.start_soon(self._app.tools.calls.serve)
                 nursery.start_soon(self._servers.run)
-                nursery.start_soon(self._follow_policy)
+                nursery.start_soon(PolicyService(self._app, _DAEMON_ACTOR, self._push_policy).run)
                 nursery.start_soon(self._flush_audit)
                 nursery.start_soon(self._app.capture.run)
                 nursery.start_soon(self._pack_history)
@@ -329,26 +329,10 @@ class Daemon:
             peer.push("refresh", None)  # nothing was watched until now
         await self._indexing.run()
 
-    async def _follow_policy(self) -> None:
-        """Apply new rules, and the expiry of rules and credentials, within a tenth of a second.
-
-        The policy is sent to the mount processes, which invalidate the kernel's caches.
-        """
-        policy = self._app.policy
-        epoch, ends = policy.epoch, policy.policy.next_change(time.time_ns())
-        while True:
-            await trio.sleep(_POLICY_SECONDS)
-            policy.reload()
-            if policy.epoch == epoch and not (ends is not None and time.time_ns() >= ends):
-                continue
-            self._audit_policy(epoch)
-            epoch, ends = policy.epoch, policy.policy.next_change(time.time_ns())
-            for peer in self._watchers:
-                peer.push("policy", policy.wire)
-
-    def _audit_policy(self, epoch: int) -> None:
-        reason = "rules" if self._app.policy.epoch != epoch else "a rule or token expired"
-        self._app.spool.record_event(_DAEMON_ACTOR, "policy", reason)
+    def _push_policy(self) -> None:
+        """Send the policy to the mount processes, which invalidate the kernel's caches."""
+        for peer in self._watchers:
+            peer.push("policy", self._app.policy.wire)
 
     async def _flush_audit(self) -> None:
         """Flush the audit spool often, and collect it into the audit's hash chain less often."""

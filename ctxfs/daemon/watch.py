@@ -1,4 +1,4 @@
-"""Recursive watches of host folders for changes that bypass the mount. The only module that uses inotify.
+"""Watches of host folders for changes that bypass the mount. The only module that uses inotify.
 
 A report only names paths that may have changed; receivers check the files themselves. Symbolic links are not followed.
 Directories in `avoid` (the store itself, mount points inside a source) are not entered.
@@ -64,6 +64,34 @@ def split_changes(changes: Changes, logs: Collection[str]) -> tuple[Changes, Cha
         for root, inside in changes.items()
     }
     return searched, {root: inside for root, inside in changes.items() if root not in logs}
+
+
+class FolderWatch:
+    """A watch of the names directly in one folder, without those below; `is_active` is False if the kernel has none left.
+
+    Close it after use.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._inotify = inotify_simple.INotify(nonblocking=True)
+        try:
+            self._inotify.add_watch(folder, _MASK)
+            self.is_active = True
+        except OSError as error:
+            log.warning("changes in %s are polled for: %s", folder, error)
+            self.is_active = False
+
+    async def wait(self, seconds: float) -> bool:
+        """Return True after a change, at once if one is queued; False after `seconds` without any."""
+        with trio.move_on_after(seconds):
+            await trio.lowlevel.wait_readable(self._inotify.fileno())
+            self._inotify.read(timeout=0)
+            return True
+        return False
+
+    def close(self) -> None:
+        """Release the watch."""
+        self._inotify.close()
 
 
 class Watcher:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import trio
 
-from ctxfs.daemon.watch import Changes, Watcher, group_by_directory
+from ctxfs.daemon.watch import Changes, FolderWatch, Watcher, group_by_directory
 
 
 def seen(top: Path, act: Callable[[], object]) -> Changes:
@@ -63,3 +63,39 @@ def test_watchers_receive_changes_by_directory() -> None:
     places = {("a", "x"): False, ("a", "y"): True, ("z",): True}
     assert group_by_directory(places) == [(["a"], ["x"], ["y"]), ([], [], ["z"])]
     assert group_by_directory({("a", "x"): False, (): False}) == [([], [], [])]
+
+
+def test_folder_watch_sees_each_way_of_changing_a_file_but_nothing_below(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "rules").write_text("x")
+
+    async def run() -> dict[str, bool]:
+        watch = FolderWatch(str(tmp_path))
+        results = {}
+        for name, act in {
+            "nothing": lambda: None,
+            "written": lambda: (tmp_path / "rules").write_text("y"),
+            "created": lambda: (tmp_path / "new").touch(),
+            "renamed": lambda: (tmp_path / "new").rename(tmp_path / "rules"),
+            "deleted": lambda: (tmp_path / "rules").unlink(),
+            "below": lambda: (tmp_path / "below" / "x").write_text("z"),
+        }.items():
+            act()
+            results[name] = await watch.wait(0.01)
+        watch.close()
+        return results
+
+    assert trio.run(run) == {
+        "nothing": False, "written": True, "created": True, "renamed": True, "deleted": True, "below": False,
+    }  # fmt: skip
+
+
+def test_folder_watch_of_a_missing_folder_is_inactive(tmp_path: Path) -> None:
+    async def run() -> bool:
+        watch = FolderWatch(str(tmp_path / "gone"))
+        try:
+            return watch.is_active or await watch.wait(0.01)
+        finally:
+            watch.close()
+
+    assert trio.run(run) is False
