@@ -45,6 +45,7 @@ from ctxfs.services.extraction import Extraction
 from ctxfs.services.importing import Imports
 from ctxfs.services.memory_episodes import TOOL as EPISODES_TOOL
 from ctxfs.services.memory_episodes import MemoryEpisodes
+from ctxfs.services.memory_remarks import MemoryRemarks
 from ctxfs.services.metadata import Metadata
 from ctxfs.services.records import Records
 from ctxfs.services.search import ContextBuilder, Search
@@ -134,6 +135,7 @@ class App:
         self.searcher = Searcher(
             self.layout.index, embedder, self.scope.reader, supersedes.binds, self.settings.index.question_seconds
         )
+        self.memory_remarks = MemoryRemarks(self.searcher)
         self.grep_pool = GrepPool()
         self.extraction = Extraction(self.settings_file)
 

@@ -92,7 +92,7 @@ def parse_statement(text: str, context: str = "") -> Statement:
     Takes linear time; text after MAX_STATEMENT_CHARS is left out.
     """
     plain = _plain_text(text)
-    pair = None if text.lstrip().startswith("#") else _find_pair(plain)
+    pair = parse_pair(text)
     body = f"{pair[0]} is {pair[1]}" if pair else plain
     scan = Scan(body, list(body))
     scan_values(scan)
@@ -149,8 +149,11 @@ def _plain_text(text: str) -> str:
     return _SCRIPT_CHANGE.sub(" ", " ".join(_MARKS.sub(" ", text.strip()).split()))
 
 
-def _find_pair(plain: str) -> tuple[str, str] | None:
+def parse_pair(text: str) -> tuple[str, str] | None:
     """Return key and value of a line that sets an attribute; None for prose, also behind the name of a speaker."""
+    if text.lstrip().startswith("#"):
+        return None
+    plain = _plain_text(text)
     match = _CONFIG.fullmatch(plain) or _PAIR.fullmatch(plain)
     if match is None or "(" in match[1] or ": " in match[2] or "::" in plain:
         return None

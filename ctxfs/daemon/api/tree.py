@@ -3,6 +3,7 @@
 import errno
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.path import Path
 from ctxfs.policy.rules import Verb
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
+from ctxfs.services.memory_remarks import MAX_COMPARED_BYTES, MEMORY
 from ctxfs.threads import blocking
 from ctxfs.versions.objects.fingerprint import blob_id
 from ctxfs.versions.objects.name_encoding import path_bytes
@@ -113,9 +115,11 @@ async def _content_of(app: App, caller: Session, params: ContentParams) -> Any:
 async def _apply(app: App, caller: Session, params: ApplyParams) -> Any:
     """Apply a change.
 
-    `warnings` lists likely secrets and text that is copied from the tree; neither prevents the write.
+    `warnings` lists likely secrets, text that is copied from the tree, and what memory contradicts or knows already;
+    none of them prevents the write.
     """
     change = change_from_wire(params.change)
+    before = await _read_memory(caller, change.path) if isinstance(change, Put) else b""
     recalled: Sequence[CopiedText] = ()
     marks: Mapping[str, bytes] = {}
     if isinstance(change, Put):
@@ -131,7 +135,20 @@ async def _apply(app: App, caller: Session, params: ApplyParams) -> Any:
     data = change.data if isinstance(change, Put | Append) else b""
     secrets = await blocking(lambda: find_secrets(read_text(data) or "")) if data else []
     warnings = [f"line {secret.line} looks like a secret ({secret.kind})" for secret in secrets]
+    remarks = await app.memory_remarks.compare(change.path, data, before)
+    copied = {original.path for original in recalled}
+    warnings += [str(remark) for remark in remarks if remark.position.rpartition(":")[0] not in copied]
     return {"warnings": [*warnings, *map(str, recalled)]}
+
+
+async def _read_memory(caller: Session, path: Path) -> bytes:
+    """Return the present content of a memory, empty if the caller may not read it: only new lines are compared."""
+    if path.parts[:1] != MEMORY.parts:
+        return b""
+    with suppress(OSError):
+        if ((await caller.tree.stat(path)).size or 0) <= MAX_COMPARED_BYTES:
+            return await caller.tree.read(path)
+    return b""
 
 
 def _existing_marks(app: App, change: Put) -> Mapping[str, bytes]:

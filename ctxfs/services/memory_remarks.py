@@ -1,0 +1,138 @@
+"""Remarks on a memory that is written: what it contradicts, and what is known already. They never refuse a write.
+
+Candidates are the memories that search finds by words for the calling principal, so that no remark names a file that
+the caller may not read. The time of a write is bounded: after `_MAX_SECONDS` no further search begins.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ctxfs.context.grounding.statement_comparison import Relation
+from ctxfs.context.grounding.statement_relations import StatementIndex, StatementRelation, content_words
+from ctxfs.context.grounding.statement_split import LocatedStatement, split_statements
+from ctxfs.index.extract.text_decoding import read_text
+from ctxfs.index.query import Query
+from ctxfs.index.search.file_status import FileStatus
+from ctxfs.index.search.results import SearchResults
+from ctxfs.model.path import Path, one_line
+from ctxfs.threads import blocking
+
+log = logging.getLogger(__name__)
+
+MEMORY = Path(("memory",))
+MAX_COMPARED_BYTES = 200_000
+_MAX_SEARCHED = 12  # statements of one write that are looked for
+_MAX_SECONDS = 0.03  # after which no further search begins
+_MAX_CHUNKS = 8  # that one search returns
+_MAX_QUERY_WORDS = 12
+_MAX_REMARKS = 6
+_SHOWN_RELATIONS = (Relation.CONTRADICTS, Relation.SAME, Relation.REPEATED)
+
+
+class MemoryIndex(Protocol):
+    """Search and file status, for the calling principal."""
+
+    def search(self, query: Query, below: Path, limit: int) -> SearchResults:
+        """Return the best `limit` chunks below a directory."""
+        ...
+
+    def statuses(self, paths: set[str]) -> Mapping[str, FileStatus]:
+        """Return the search-relevant status of those of these files that have one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRemark:
+    """The relation of a written line to a line of another memory; `position` is `path:line` of that."""
+
+    relation: Relation
+    line: int
+    position: str
+    text: str
+    differing: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        if self.relation is not Relation.CONTRADICTS:
+            return f"line {self.line}: already known at {one_line(self.position)}"
+        values = ", ".join(f"'{one}' here, '{other}' there" for one, other in self.differing)
+        return f"line {self.line} contradicts {one_line(self.position)}: {one_line(values)}"
+
+
+class MemoryRemarks:
+    """Compares written memories with the others."""
+
+    def __init__(self, index: MemoryIndex) -> None:
+        self._index = index
+
+    async def compare(self, path: Path, data: bytes, before: bytes = b"") -> list[MemoryRemark]:
+        """Return remarks on the statements of a file that `before`, its former content, did not contain.
+
+        Return none for paths outside of memory/, and if the index cannot be searched.
+        """
+        if path.parts[:1] != MEMORY.parts or len(data) > MAX_COMPARED_BYTES:
+            return []
+        text, old = read_text(data) or "", read_text(before) or ""
+        known = {statement.text for statement in split_statements(str(path), old)} if old else set()
+        added = [statement for statement in split_statements(str(path), text) if statement.text not in known]
+        return await self.relations(added)
+
+    async def relations(self, statements: Sequence[LocatedStatement]) -> list[MemoryRemark]:
+        """Return remarks on statements of one file; contradictions come first."""
+        if not statements:
+            return []
+        try:
+            found = await blocking(self._find, statements)
+        except OSError as error:
+            log.warning("a written memory could not be compared with the others: %s", error)
+            return []
+        remarks = list(dict.fromkeys(map(_remark_of, found)))
+        remarks.sort(key=lambda remark: (_SHOWN_RELATIONS.index(remark.relation), remark.line))
+        return remarks[:_MAX_REMARKS]
+
+    def _find(self, statements: Sequence[LocatedStatement]) -> list[StatementRelation]:
+        path = statements[0].path
+        end = time.monotonic() + _MAX_SECONDS
+        index = StatementIndex()
+        chunks: set[tuple[str, int]] = set()
+        for statement in statements[:_MAX_SEARCHED]:
+            if time.monotonic() > end:
+                break
+            words = tuple(sorted(content_words(statement.text), key=lambda word: (-len(word), word)))[:_MAX_QUERY_WORDS]
+            if words:
+                query = Query(text=" ".join(words), words=words, mode="words")
+                hits = self._index.search(query, MEMORY, _MAX_CHUNKS).hits
+                rows = [hit.chunk for hit in hits if hit.path != path and (hit.path, hit.chunk.first) not in chunks]
+                chunks |= {(row.path, row.first) for row in rows}
+                for row in rows:
+                    for known in split_statements(row.path, row.text, row.first, row.heading):
+                        index.add(known)
+        relations = [relation for statement in statements for relation in index.relations(statement)]
+        return list(self._valid(relations))
+
+    def _valid(self, relations: Sequence[StatementRelation]) -> Iterable[StatementRelation]:
+        """Yield the relations to files that are neither withdrawn, expired nor superseded."""
+        statuses = self._index.statuses({relation.second.path for relation in relations})
+        now = time.time_ns()
+        for relation in relations:
+            status = statuses.get(relation.second.path)
+            if status is None or not _is_withdrawn(status, now):
+                yield relation
+
+
+def _is_withdrawn(status: FileStatus, now_ns: int) -> bool:
+    is_expired = status.expires_ns is not None and status.expires_ns <= now_ns
+    return status.quarantined or bool(status.superseded_by) or is_expired
+
+
+def _remark_of(relation: StatementRelation) -> MemoryRemark:
+    differing = relation.comparison.differing if relation.comparison.relation is Relation.CONTRADICTS else ()
+    return MemoryRemark(
+        Relation.REPEATED if relation.comparison.relation is Relation.SAME else relation.comparison.relation,
+        relation.first.line,
+        relation.second.position,
+        relation.second.text,
+        differing,
+    )
