@@ -1,4 +1,4 @@
-"""Remarks on a memory that is written: what it contradicts, and what is known already. They never refuse a write.
+"""Remarks on a written memory: the statements that it contradicts or repeats. They never refuse a write.
 
 Candidates are the memories that search finds by words for the calling principal, so that no remark names a file that
 the caller may not read. The time of a write is bounded: after `_MAX_SECONDS` no further search begins.

@@ -90,7 +90,7 @@ def _scope_difference(first: Statement, second: Statement) -> str:
 
 
 class _Differences:
-    """The differences of two statements: values, words and denials; those of asides are left out where that is said."""
+    """The differences of two statements: values, words and denials; asides count in repetitions only."""
 
     def __init__(self, first: Statement, second: Statement) -> None:
         self.first, self.second = first, second

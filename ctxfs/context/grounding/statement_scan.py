@@ -25,7 +25,7 @@ _CONTRACTED = re.compile(r"(?:n't|'s|'re|'ve|'ll|'d|'m)$")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A content word, name or value; `key` is what is compared. `before` is the word before it, `index` its sequence number."""
+    """A content word, name or value; statements are compared by `key`. `before` is the word before it, `index` its sequence number."""
 
     kind: Kind
     key: str

@@ -13,7 +13,7 @@ _MIN_LETTERS = re.compile(r"[^\W\d_]{2,}")
 _HEADING = re.compile(r"\s{0,3}#{1,6}\s+(.{1,200})")
 _FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
 _TABLE = re.compile(r"\s*\|")
-# Lines that say where a statement is from: they are no statements themselves.
+# Lines on the provenance of a statement are no statements themselves.
 _PROVENANCE = re.compile(
     r"\s*(?:[-*]\s+)?(?:source|sources|kept|revision|corrected|corrects|because|evidence|promoted)\s*:", re.IGNORECASE
 )
@@ -23,7 +23,7 @@ _MEMORY_PARTS = 3  # memory/<agent>/<kind>
 
 @dataclass(frozen=True, slots=True)
 class LocatedStatement:
-    """A statement with its file and line; `context` names what it is about: the file's name and the heading above it."""
+    """A statement with its file and line; `context` holds its subject: the name of the file and the heading above it."""
 
     path: str
     line: int

@@ -115,7 +115,7 @@ async def _content_of(app: App, caller: Session, params: ContentParams) -> Any:
 async def _apply(app: App, caller: Session, params: ApplyParams) -> Any:
     """Apply a change.
 
-    `warnings` lists likely secrets, text that is copied from the tree, and what memory contradicts or knows already;
+    `warnings` lists likely secrets, text that is copied from the tree, and contradictions or repetitions among memories;
     none of them prevents the write.
     """
     change = change_from_wire(params.change)
