@@ -19,7 +19,7 @@ def _stems(words: str) -> frozenset[str]:
     return frozenset(stem("english", word) for word in words.split())
 
 
-# Words that carry no content of their own, whatever stands around them.
+# Words without content of their own in any position.
 FUNCTION_WORDS = frozenset(
     "a an the this that these those it its he she they them him we us you i me his her their our my your mine and or but if then so "
     "as at by for from in into of off on onto out over to up with while until since because although though however therefore "
