@@ -36,6 +36,7 @@ from ctxfs.mounts.versions import SnapshotsMount, VersionsView
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.rule_history import RuleHistory
+from ctxfs.services.bundles import Bundles
 from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.capture import Capture
 from ctxfs.services.curation import CuratedTree
@@ -128,6 +129,7 @@ class App:
         self.scope = CallerScope(self.policy, self.owners, self.archive, str(layout.deliveries))
         self.records = Records(layout, self.history, self.audit, self.archive, self.policy)
         self.imports = Imports(layout, self.history, self.records)
+        self.bundles = Bundles(layout, self.archive, self.policy)
 
     def _open_search(self) -> None:
         supersedes = Supersedes(self.settings_file, self.archive.reader, self.policy)

@@ -1,4 +1,4 @@
-"""The command import: add the transcripts of other clients to the event log."""
+"""The command import: add the transcripts of other clients to the event log, or a bundle to the tree."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ from ctxfs.transcripts.sources import Source, default_folder, list_transcripts
 _PROGRAMS = ("claude-code", "codex", "gemini")
 _EXPORTS = ("chatgpt", "claude")
 _LINES = "jsonl"
+_BUNDLE = "bundle"
 _MAX_LISTED = 10
 _EXIT_INTERRUPTED = 130  # as shells report SIGINT
 
@@ -48,7 +49,7 @@ class _StoreTarget:
 
 
 @click.command(name="import")
-@click.argument("client", type=click.Choice((*_PROGRAMS, *_EXPORTS, _LINES)))
+@click.argument("client", type=click.Choice((*_PROGRAMS, *_EXPORTS, _LINES, _BUNDLE)))
 @click.argument("source", required=False, default="", type=click.Path())
 @click.option("--since", default="", metavar="TIME", help="Oldest time: an age such as 7d, or a date")
 @click.option("--project", default="", metavar="DIR", type=click.Path(), help="Limit to a folder that was worked in")
@@ -61,18 +62,27 @@ class _StoreTarget:
     help="Member of JSON lines, such as text=content",
 )
 @principal_option("Principal of the records, such as agent:ada [default: you]", default="")
+@click.option("--to", default="", metavar="PATH", help="Directory of a bundle [default: as exported]")
 @click.option("--dry-run", is_flag=True, help="Count, and add nothing")
 @json_option()
 @click.pass_obj
 def import_transcripts(
     store: str | None, client: str, source: str, since: str, project: str, pairs: tuple[str, ...], principal: str,
-    dry_run: bool, as_json: bool,
+    to: str, dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Import transcripts into the history
+    """Import transcripts, or a bundle
 
-    SOURCE is the folder of claude-code, codex or gemini [default: the client's own], the export (a zip file) of
+    "import bundle FILE" adds the files of a bundle to the tree as one version (ctxfs export). They are untrusted,
+    unless a key in allowed_signers of the store has signed it.
+
+    Otherwise SOURCE is the folder of claude-code, codex or gemini [default: the client's own], the export (a zip file) of
     chatgpt or claude, or a file of JSON lines. A second import adds only new messages. The source is never changed.
     """
+    if client == _BUNDLE:
+        _import_bundle(store, source, to, (since, project, *pairs, principal), dry_run=dry_run, as_json=as_json)
+        return
+    if to:
+        raise click.UsageError("--to is the directory of a bundle")
     choice = Choice(_parse_since(since), os.path.abspath(os.path.expanduser(project)) if project else "", dry_run)
     sources, links, faults = _list_sources(client, source, pairs)
     if not sources and not faults:
@@ -92,6 +102,20 @@ def import_transcripts(
         raise click.exceptions.Exit(_EXIT_INTERRUPTED)
     if report.faults or report.refused:
         raise click.exceptions.Exit(EXIT_FAILURE)
+
+
+def _import_bundle(
+    store: str | None, source: str, to: str, others: Sequence[str], *, dry_run: bool, as_json: bool
+) -> None:
+    from pathlib import Path as HostPath
+
+    from ctxfs.cli.bundles import import_bundle
+
+    if any(others) or dry_run:
+        raise click.UsageError("a bundle takes --to and --json only")
+    if not source:
+        raise click.UsageError("name the file or the directory of the bundle")
+    import_bundle(store, HostPath(source), to, as_json)
 
 
 def _import_all(store: str | None, principal: str, choice: Choice, sources: Sequence[Source]) -> tuple[Report, bool]:

@@ -58,6 +58,7 @@ _GROUPS = {
         "snapshot": "versions",
         "commit": "versions",
         "forget": "versions",
+        "export": "bundles:export_bundle",
         "gc": "versions",
     },
     "Agents and permissions": {

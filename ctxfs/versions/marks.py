@@ -232,15 +232,19 @@ class Marks:
         return MAX_UNTRUSTED_RUNS if len(self._texts.runs) + len(self._unversioned_texts.runs) <= MAX_RUNS else 0
 
     def _set_path(self, path: bytes, marks: _Values) -> None:
-        if self._paths.get(path, {}) != marks:
+        old = self._paths.get(path, {})
+        if old != marks:
             self._append_line({"path": path_text(path), "marks": _encode_marks(marks)})
             self._apply_path(path, marks)
-            self._publish()
+            if QUARANTINED in old or QUARANTINED in marks:  # else 10,000 files of a bundle would take minutes
+                self._publish()
 
     def _set_content(self, oid: str, size: int, marks: _Values, length: int, runs: list[int]) -> None:
         self._append_line({"content": oid, "size": size, "marks": _encode_marks(marks), "length": length, "runs": runs})
+        old = self._texts.by_id.get(oid)
         self._apply_content(oid, _Content(size, marks, length, runs))
-        self._publish()
+        if not marks or QUARANTINED in marks or (old is not None and QUARANTINED in old.marks):
+            self._publish()
 
     def _apply_path(self, path: bytes, marks: _Values) -> None:
         if marks:

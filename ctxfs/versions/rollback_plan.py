@@ -94,6 +94,10 @@ class RollbackPlanner:
         origin = self._ledger.read_sidecar(state.side).xattrs.get(f"{PREFIX}source", b"") if state.side else b""
         return origin.decode("utf-8", "replace") == source
 
+    def plan_states(self, states: dict[Parts, State], op: str, subject: str, scope: bytes) -> Plan:
+        """Return the plan to bring paths to given states, with the directories above them. Other paths stay."""
+        return Plan(self._tree_with(states, self._ledger.tree), op, subject, scope)
+
     def plan_undo(self, path: bytes) -> Plan:
         """Return the plan to undo the newest change of `path` that is not undone. Raise `CommandError` without one."""
         step = self._find_undoable(path)

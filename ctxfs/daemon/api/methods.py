@@ -8,6 +8,7 @@ from typing import Any
 
 from ctxfs.app import App
 from ctxfs.daemon.api import (
+    bundles,
     capture,
     contexts,
     credentials,
@@ -30,7 +31,20 @@ from ctxfs.vfs.caller_context import acting
 from ctxfs.vfs.session import Session
 
 METHODS: Mapping[str, Method[App, Session]] = declared_methods(
-    capture, contexts, credentials, events, imports, remotes, search, sessions, skills, store, tools, tree, versions
+    bundles,
+    capture,
+    contexts,
+    credentials,
+    events,
+    imports,
+    remotes,
+    search,
+    sessions,
+    skills,
+    store,
+    tools,
+    tree,
+    versions,
 )
 
 

@@ -161,6 +161,21 @@ class Rollback(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class ImportedBundle(Result):
+    """The version of an imported bundle (None if its files exist already), its changes and skipped paths.
+
+    `to` is the target, `signer` the allowed signer (empty: the files are untrusted), `tree` the hash of its tree.
+    """
+
+    version: Version | None
+    changes: list[ChangedPath]
+    kept: list[str]
+    to: str
+    signer: str
+    tree: str
+
+
+@dataclass(frozen=True, slots=True)
 class ErasedPath(Result):
     """A path whose content was erased."""
 
