@@ -39,7 +39,9 @@ from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.services.bundles import Bundles
 from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.capture import Capture
-from ctxfs.services.curation import CuratedTree
+from ctxfs.services.citations import Citations
+from ctxfs.services.cited_sources import CitedSources
+from ctxfs.services.curation import CuratedTree, JudgedLines
 from ctxfs.services.elicitation import Elicitation
 from ctxfs.services.erasure import DerivedErasure
 from ctxfs.services.extraction import Extraction
@@ -48,6 +50,7 @@ from ctxfs.services.memory_episodes import TOOL as EPISODES_TOOL
 from ctxfs.services.memory_episodes import MemoryEpisodes
 from ctxfs.services.memory_remarks import MemoryRemarks
 from ctxfs.services.metadata import Metadata
+from ctxfs.services.moved_text import MovedText
 from ctxfs.services.records import Records
 from ctxfs.services.search import ContextBuilder, Search
 from ctxfs.services.session_episodes import SessionEpisodes
@@ -146,7 +149,12 @@ class App:
         self.tree: Mount = AccessControl(CompareAndPut(self.namespace), self.policy, self.archive.marks)
         desk_tree = CuratedTree(self.namespace, self.archive, self.principal, DESK_TOOL)
         self.desk = ProposalDesk(desk_tree, self.archive, self.policy)
-        self.curator = Curator(CuratedTree(self.namespace, self.archive, self.principal), {PROPOSAL: self.desk})
+        self._open_citations()
+        self.curator = Curator(
+            CuratedTree(self.namespace, self.archive, self.principal),
+            {PROPOSAL: self.desk},
+            JudgedLines(self.resolver, self.citations),
+        )
         self.elicitation = Elicitation(self.curator)
         self.tools = Toolbox(
             self.layout,
@@ -164,7 +172,13 @@ class App:
         self.namespace.attach_view(".search", self.search_view)
         self.namespace.attach_view(".versions", VersionsView(self.archive, self.scope))
         self.metadata = Metadata(
-            self.tree, self.namespace, self.archive.reader, self.searcher, self.scope, self.settings_file
+            self.tree,
+            self.namespace,
+            self.archive.reader,
+            self.searcher,
+            self.scope,
+            self.settings_file,
+            self.citations,
         )
         self.status = Status(
             self.layout,
@@ -177,13 +191,19 @@ class App:
             self.archive,
             self.curator,
             self.memory_file,
+            self.citations,
         )
+
+    def _open_citations(self) -> None:
+        self.resolver = SourceResolver(
+            self.tree, self.searcher, self.archive, self.scope, self.settings.index.max_file_bytes
+        )
+        sources = CitedSources(self.namespace, str(self.layout.history), self.scope, self.searcher.extract)
+        moved = MovedText(self.namespace, sources, self.searcher, self.archive.reader, self.scope)
+        self.citations = Citations(self.namespace, sources, moved, self.searcher, self.scope)
 
     def _open_contexts(self) -> None:
         settings, scope = self.settings.context, self.scope
-        self.resolver = SourceResolver(
-            self.tree, self.searcher, self.archive, scope, self.settings.index.max_file_bytes
-        )
         summarise = CommandSummariser(settings.summariser) if settings.summariser else None
         self.contexts = ContextBuilder(self.tree, self.searcher, self.archive, scope, self.principal, summarise)
         self.evaluator = Evaluator(self.resolver, CommandJudge(settings.judge) if settings.judge else None)
@@ -213,7 +233,14 @@ class App:
         self.capture = Capture(collector, Recall(self.contexts, deliveries, self.records), owner)
         self._open_episodes(summarise)
         self.erasure = DerivedErasure(
-            self.tasks, self.history, self.capture, self.tools, self.search_view, self.searcher, self.episodes
+            self.tasks,
+            self.history,
+            self.capture,
+            self.tools,
+            self.search_view,
+            self.searcher,
+            self.episodes,
+            self.citations,
         )
 
     def _open_episodes(self, summarise: CommandSummariser | None) -> None:

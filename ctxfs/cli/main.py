@@ -48,6 +48,8 @@ _GROUPS = {
         "review": "review",
     },
     "Memory and versions": {
+        "check": "citations",
+        "cite": "citations",
         "log": "versions",
         "show": "versions",
         "diff": "versions",

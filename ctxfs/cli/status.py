@@ -72,7 +72,25 @@ def _print_status(report: dict[str, Any]) -> None:
             fg=None if is_ok else "red",
         )
     _print_index(index)
-    versions = report["versions"]
+    _print_versions(report["versions"])
+    _print_rules(report)
+    if report["review"]["waiting"]:
+        print_line(f"review     {report['review']['waiting']} doubts wait for you: ctxfs review", fg="yellow")
+    if report["citations"]["broken"]:
+        print_line(_describe_broken(report["citations"]), fg="yellow")
+    for name, value in report["tools"]["servers"].items():
+        status = server_status_from_wire(value)
+        print_line(f"server     tools/{name}: {status.text}", fg=None if status in (READY, CONNECTING) else "red")
+    if not report["tools"]["shut_in"]:
+        print_line(
+            "tools      they see this machine as you do: bubblewrap is not there, does not work here, or walls are off",
+            fg="yellow",
+        )
+    for path, lines in report["secrets"].items():
+        print_line(f"secret?    {path}, {'; '.join(lines[:3])}", fg="yellow")
+
+
+def _print_versions(versions: dict[str, Any]) -> None:
     if versions["state"] == "ok":
         print_line(
             f"versions   {versions['commits']}, the newest {versions['newest'][:8]} of {versions['at']}; "
@@ -86,19 +104,11 @@ def _print_status(report: dict[str, Any]) -> None:
         print_line(f"           {count} without versions: {reason}")
     for path, reason in versions.get("unversioned", {}).items():
         print_line(f"unversioned {path}: {reason}", fg="yellow")
-    _print_rules(report)
-    if report["review"]["waiting"]:
-        print_line(f"review     {report['review']['waiting']} doubts wait for you: ctxfs review", fg="yellow")
-    for name, value in report["tools"]["servers"].items():
-        status = server_status_from_wire(value)
-        print_line(f"server     tools/{name}: {status.text}", fg=None if status in (READY, CONNECTING) else "red")
-    if not report["tools"]["shut_in"]:
-        print_line(
-            "tools      they see this machine as you do: bubblewrap is not there, does not work here, or walls are off",
-            fg="yellow",
-        )
-    for path, lines in report["secrets"].items():
-        print_line(f"secret?    {path}, {'; '.join(lines[:3])}", fg="yellow")
+
+
+def _describe_broken(citations: dict[str, Any]) -> str:
+    count, example = citations["broken"], citations["examples"][0]
+    return f"cites      the sources of {count_noun(count, 'file')} no longer hold, as of {example}: ctxfs check"
 
 
 def _print_rules(report: dict[str, Any]) -> None:
@@ -337,6 +347,17 @@ def _check_unversioned(store: str | None) -> str:
     return "every file that was looked at has its version"
 
 
+def _check_citations(store: str | None) -> str:
+    with session(store) as opened:
+        citations = opened.call("status")["citations"]
+    if citations["broken"]:
+        raise CommandError(
+            f"the sources of {count_noun(citations['broken'], 'file')} no longer hold, as of '{citations['examples'][0]}'",
+            "see: ctxfs check; then correct the file, or cite again: ctxfs cite FILE SOURCE:LINES",
+        )
+    return f"{count_noun(citations['checked'], 'file')} with citations agree with their sources"
+
+
 def _check_policy(store: str | None) -> str:
     with session(store) as opened:
         policy = opened.call("policy")
@@ -366,6 +387,7 @@ _CHECKS: dict[str, Callable[[str | None], str]] = {
     "unversioned": _check_unversioned,
     "policy": _check_policy,
     "memory": _check_memory,
+    "citations": _check_citations,
     "index": _check_index,
     "disk": _check_disk,
     "mounts": _check_mounts,

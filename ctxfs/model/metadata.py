@@ -10,12 +10,19 @@ from datetime import datetime
 
 from ctxfs.model.errors import invalid, not_permitted, path_error
 from ctxfs.model.path import one_line
+from ctxfs.model.periods import parse_period
 from ctxfs.model.principal import Principal
 
 PREFIX = "user.ctx."
-COMPUTED = ("revision", "author", "session", "created_at", "sha256", "tokens", "indexed")
+COMPUTED = ("revision", "author", "session", "created_at", "sha256", "tokens", "indexed", "holds", "holds_at")
 MAX_BYTES = 2048
 STATES = ("generated", "active", "merged", "archived", "frozen")
+# A line of `cites`, described in `ctxfs/memory/citations.py`.
+CITATION_PATTERN = re.compile(
+    r"(?P<url>[a-z][a-z0-9+.-]{1,20}://\S+)|(?P<path>.+):(?P<first>\d{1,9})-(?P<last>\d{1,9}) (?P<digest>[0-9a-f]{32}) "
+    r"(?P<count>\d{1,6})@(?P<offset>\d{1,9}) (?P<before>(?:[0-9a-f]{8})?)-(?P<after>(?:[0-9a-f]{8})?) (?P<time>\d{1,15}) "
+    r"(?P<samples>\d{1,6}:[0-9a-f]{8}(?:,\d{1,6}:[0-9a-f]{8}){0,4})(?: (?P<ordinal>\d{1,2})/(?P<occurrences>\d{1,2}))?"
+)
 
 _WORD_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _TAG_PATTERN = re.compile(r"[^\s,:=\x00-\x1f]{1,64}")
@@ -53,6 +60,14 @@ def _is_time(text: str) -> bool:
     return True
 
 
+def _is_period(text: str) -> bool:
+    return parse_period(text) is not None
+
+
+def _is_citations(text: str) -> bool:
+    return all(map(CITATION_PATTERN.fullmatch, text.split("\n")))
+
+
 def _is_truth(text: str) -> bool:
     return text in ("true", "false")
 
@@ -68,6 +83,9 @@ SETTABLE: dict[str, tuple[Callable[[str], bool], str]] = {
     "description": (_is_text, "text"),
     "tags": (_is_tags, "words separated by commas"),
     "expires_at": (_is_time, "an ISO 8601 date or time"),
+    "valid_from": (_is_period, "an ISO 8601 year, month, day or time"),
+    "valid_until": (_is_period, "an ISO 8601 year, month, day or time"),
+    "cites": (_is_citations, "as `ctxfs cite` sets it: a citation a line"),
     "pinned": (_is_truth, "true or false"),
     "supersedes": (_is_line, "one line: a path or a revision"),
     "covers": (_is_paths, "paths, one a line"),

@@ -122,6 +122,10 @@ class CallerScope:
         may_read = functools.partial(self._policy.is_allowed, principal, Verb.READ)
         return may_read_derived(principal, self._owners.owners_of(task), sources, may_read)
 
+    def has_quarantine(self) -> bool:
+        """Return True if any path or content is in quarantine."""
+        return not self._archive.marks.quarantine.is_empty
+
     def is_withheld(self, path: Path, *texts: bytes) -> bool:
         """Return True if quarantine hides a path, something below it, or one of `texts` from the calling agent. Blocks."""
         principal, marks = acting_principal(), self._archive.marks

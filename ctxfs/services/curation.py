@@ -3,10 +3,13 @@
 import contextlib
 from collections.abc import Sequence
 
+from ctxfs.context.build.tree_view import SourceResolver
+from ctxfs.memory.citations import Span
 from ctxfs.model.change import Change
 from ctxfs.model.entry import Entry
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
+from ctxfs.services.citations import Citations
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.recording.journal import new_session_name
@@ -41,3 +44,16 @@ class CuratedTree:
                     await tree.apply(change)
         finally:
             journal.close()
+
+
+class JudgedLines:
+    """Implements `context.grounding.review.Citer`: citations of sources as a context had them."""
+
+    def __init__(self, resolver: SourceResolver, citations: Citations) -> None:
+        self._resolver = resolver
+        self._citations = citations
+
+    async def cite(self, path: str, lines: tuple[int, int], sha256: str, revision: str) -> bytes:
+        """Return the value of `cites` for lines of the content with this SHA-256; empty if no version has it any more."""
+        data = await self._resolver.fetch(path, sha256, revision)
+        return b"" if data is None else await self._citations.cite_content(Span(path, *lines), data)

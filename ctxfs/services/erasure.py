@@ -5,6 +5,7 @@ from ctxfs.eventlog.log import EventLog
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.mounts.search import SearchView
 from ctxfs.services.capture import Capture
+from ctxfs.services.citations import Citations
 from ctxfs.services.session_episodes import SessionEpisodes
 from ctxfs.threads import blocking
 from ctxfs.toolbox import Toolbox
@@ -23,7 +24,9 @@ class DerivedErasure:
         search_view: SearchView,
         searcher: Searcher,
         episodes: SessionEpisodes,
+        citations: Citations,
     ) -> None:
+        self._citations = citations
         self._tasks = tasks
         self._events = events
         self._capture = capture
@@ -36,6 +39,7 @@ class DerivedErasure:
         """Erase the records of a session, which search no longer finds; return their number. OSError ENOENT without any."""
         count = await blocking(self._events.erase_session, session, by)
         self._search_view.evict()
+        self._citations.forget()
         await blocking(self._searcher.drop_memory)
         return count
 
@@ -47,5 +51,6 @@ class DerivedErasure:
         calls = await blocking(self._tools.calls.store.erase_matching, phrases.is_in)
         self._search_view.evict()
         self._episodes.evict()
+        self._citations.forget()
         await blocking(self._searcher.drop_memory)
         return {"deliveries": len(tasks), "records": records, "calls": calls}

@@ -14,6 +14,7 @@ from ctxfs.model.metadata import PREFIX, tags_of
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.services.caller_scope import CallerScope
+from ctxfs.services.citations import CITES, Citations
 from ctxfs.services.sources import SettingsFile
 from ctxfs.store.layout import is_versioned
 from ctxfs.threads import blocking, in_turn
@@ -35,7 +36,9 @@ class Metadata:
         searcher: Searcher,
         scope: CallerScope,
         settings: SettingsFile,
+        citations: Citations,
     ) -> None:
+        self._citations = citations
         self._tree = tree
         self._namespace = namespace
         self._versions = versions
@@ -53,6 +56,8 @@ class Metadata:
         written: Mapping[str, str] = {}
         if is_versioned(path):
             computed |= await in_turn(self._origin, str(path))
+        if value := stored.get(CITES):
+            computed |= await self._citations.describe(path, value)
         if entry.kind == "file" and self._tree.backing(path) is not None:
             facts, written = await self._content_facts(path, entry, computed.get("revision", ""))
             computed |= facts

@@ -18,6 +18,7 @@ from ctxfs.model.principal import Principal
 from ctxfs.mounts.control import ControlMount, as_json
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
+from ctxfs.services.citations import Citations
 from ctxfs.services.sources import Sources
 from ctxfs.store.control_file import ControlFile
 from ctxfs.store.layout import Layout
@@ -93,7 +94,9 @@ class Status:
         archive: Archive,
         curator: Curator,
         memory_file: MemoryFile,
+        citations: Citations,
     ) -> None:
+        self._citations = citations
         self._layout = layout
         self._owner = owner
         self._daemon = daemon
@@ -145,6 +148,7 @@ class Status:
             "secrets": dict(sorted(self._daemon.secrets().items())),
             "versions": await blocking(self._versions),
             "review": await self._curator.status(),
+            "citations": await self._citations.summary(),
         }
 
     async def skipped(self) -> bytes:

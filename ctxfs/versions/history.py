@@ -15,6 +15,7 @@ from ctxfs.versions.recording.pathindex import ALL_COMMITS, CommitFilter, Versio
 _AGE = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)(?:-ago| ago)?")
 _SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_MAX_LATER_NAMES = 8
 _MAX_NUMBER = 1 << 62
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -152,6 +153,14 @@ class History:
             before, path = move
             out.append((index.commit(before).time_ns, path_text(path)))
         return out
+
+    def names_since(self, path: bytes) -> list[str]:
+        """Return the later names of a path that was renamed, the newest first; at most `_MAX_LATER_NAMES`."""
+        after, out = 0, list[str]()
+        while len(out) < _MAX_LATER_NAMES and (move := self._ledger.index.next_move_from(path, after)) is not None:
+            after, path = move
+            out.append(path_text(path))
+        return out[::-1]
 
     def before(self, step: Step) -> str:
         """Return the tree before a commit: that of its first parent, or the empty tree."""

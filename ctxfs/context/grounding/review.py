@@ -66,6 +66,30 @@ class Decider(Protocol):
         ...
 
 
+class Citer(Protocol):
+    """Citations of sources as a context had them."""
+
+    async def cite(self, path: str, lines: tuple[int, int], sha256: str, revision: str) -> bytes:
+        """Return the value of `user.ctx.cites` for lines of a content; empty if no version has it any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """Lines of a source, with the digest and the version of its content as a context had it; empty if not known."""
+
+    path: str = ""
+    first: int = 0
+    last: int = 0
+    sha256: str = ""
+    revision: str = ""
+
+    @property
+    def span(self) -> str:
+        """Return `path:first-last`; empty without a source."""
+        return f"{self.path}:{self.first}-{self.last}" if self.path else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Review:
     """A review; `decision` is empty while it waits, `suggested` is the evaluator's decision.
@@ -85,10 +109,13 @@ class Review:
 class Curator:
     """A curator that stores facts, opens reviews and applies verdicts."""
 
-    def __init__(self, book: ReviewTree, deciders: Mapping[str, Decider] | None = None) -> None:
+    def __init__(
+        self, book: ReviewTree, deciders: Mapping[str, Decider] | None = None, citer: Citer | None = None
+    ) -> None:
         """`deciders`: by the kind of a review; without one, a decision is only stored."""
         self._tree = book
         self._deciders = deciders or {}
+        self._citer = citer
 
     async def curate(
         self,
@@ -109,33 +136,23 @@ class Curator:
                 if claim.verdict == "supported" and claim.support >= _MIN_KEPT_SUPPORT and claim.source is not None:
                     if facts == FACTS and not scope.is_for_all_agents(Path.parse(claim.source.path)):
                         continue
-                    span = f"{claim.source.path}:{claim.source.first}-{claim.source.last}"
                     paths.append(
-                        await self._write_fact(
-                            claim.claim.text,
-                            span,
-                            claim.support,
-                            manifest.revisions.get(claim.source.path, ""),
-                            task,
-                            facts,
-                        )
+                        await self._write_fact(claim.claim.text, claim.support, _lines_of(claim, manifest), task, facts)
                     )
         doubts = [claim for claim in evaluation.claims if _is_doubtful(claim)]
-        reviews = [await self._open_review(task, claim) for claim in doubts]
+        reviews = [await self._open_review(task, claim, _lines_of(claim, manifest)) for claim in doubts]
         return [path for path in paths if path], [name for name in reviews if name]
 
-    async def _write_fact(
-        self, text: str, source: str, confidence: float, revision: str, task: str, facts: Path = FACTS
-    ) -> str:
+    async def _write_fact(self, text: str, confidence: float, source: _Lines, task: str, facts: Path = FACTS) -> str:
         """Write a fact with its source; return its path, empty if it exists already."""
         path = facts / f"{_slug(text)}-{claim_id(text)}.md"
         if await self._exists(path):
             return ""
+        lines = f"{source.first}-{source.last}"
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        source_path, _, lines = source.rpartition(":")
-        body = f"{text}\n\nSource: {_link(source_path or source)} lines {lines}\nKept: {now}, from context/{task}\n"
-        body += f"Revision: {revision}\n" if revision else ""
-        attributes = {"kind": "fact", "source": source, "confidence": f"{max(0.0, min(confidence, 1.0)):.2f}"}
+        body = f"{text}\n\nSource: {_link(source.path)} lines {lines}\nKept: {now}, from context/{task}\n"
+        body += f"Revision: {source.revision}\n" if source.revision else ""
+        attributes = {"kind": "fact", "source": source.span, "confidence": f"{max(0.0, min(confidence, 1.0)):.2f}"}
         changes: list[Change] = [
             MakeDir(Path(facts.parts[:2])),
             MakeDir(facts),
@@ -144,15 +161,22 @@ class Curator:
         changes += [
             SetMeta(path, f"{PREFIX}{name}", value.encode("utf-8", "replace")) for name, value in attributes.items()
         ]
+        if cites := await self._cite(source):
+            changes.append(SetMeta(path, f"{PREFIX}cites", cites))
         # The same values under the paper's names, for readers that search for those.
-        aliases = {"createdAt": now, "sourceId": source, "revisionId": revision}
+        aliases = {"createdAt": now, "sourceId": source.span, "revisionId": source.revision}
         changes += [
             SetMeta(path, f"user.{name}", value.encode("utf-8", "replace")) for name, value in aliases.items() if value
         ]
         await self._tree.apply(changes, f"kept from context/{task}")
         return str(path)
 
-    async def _open_review(self, task: str, claim: JudgedClaim) -> str:
+    async def _cite(self, source: _Lines) -> bytes:
+        if self._citer is None or not source.sha256:
+            return b""
+        return await self._citer.cite(source.path, (source.first, source.last), source.sha256, source.revision)
+
+    async def _open_review(self, task: str, claim: JudgedClaim, source: _Lines) -> str:
         name = claim_id(f"{task} {claim.claim.text}")
         folder = REVIEWS / name
         if await self._exists(folder / "claim.md"):
@@ -161,7 +185,7 @@ class Curator:
             "reject" if claim.conflicts or claim.doubt or claim.verdict == "contradicted" else "accept"
         )
         about = {"task": task, "why": _doubt_reason(claim), "suggested": suggested, "support": round(claim.support, 3)}
-        about["source"] = f"{claim.source.path}:{claim.source.first}-{claim.source.last}" if claim.source else ""
+        about |= {"source": source.span, "sha256": source.sha256, "revision": source.revision}
         evidence = Put(folder / "evidence.md", _render_evidence(task, claim).encode("utf-8", "replace"))
         changes = _new_review(folder, claim.claim.text, about, evidence)
         await self._tree.apply(changes, f"doubt about context/{task}")
@@ -221,7 +245,7 @@ class Curator:
         if decision != "reject" and "kind" not in about:
             wording = text if decision == "edit" else claim
             fact_path = await self._write_fact(
-                wording, about["source"] or f"human/review/{name}:1-1", 1.0, "", str(about["task"])
+                wording, 1.0, _lines_of_record(about) or _Lines(f"human/review/{name}", 1, 1), str(about["task"])
             )
         outcome = {
             "decision": decision,
@@ -299,6 +323,24 @@ def parse_verdict(data: bytes) -> tuple[Decision, str]:
     if decision is None or (decision == "edit" and not rest):
         raise invalid("verdict", "write accept, reject, or edit and the claim as it should read")
     return decision, rest
+
+
+def _lines_of(judged: JudgedClaim, manifest: Manifest) -> _Lines:
+    """Return the lines that a claim was compared with."""
+    if judged.source is None:
+        return _Lines()
+    path = judged.source.path
+    sha256 = next((piece.sha256 for piece in manifest.pieces if piece.path == path), "")
+    return _Lines(path, judged.source.first, judged.source.last, sha256, manifest.revisions.get(path, ""))
+
+
+def _lines_of_record(about: Mapping[str, object]) -> _Lines | None:
+    """Return the lines in the record of a review; None without any."""
+    path, _, lines = str(about["source"]).rpartition(":")
+    first, _, last = lines.partition("-")
+    if not path or not (first.isdigit() and last.isdigit()):
+        return None
+    return _Lines(path, int(first), int(last), str(about.get("sha256", "")))
 
 
 def _is_doubtful(judged: JudgedClaim) -> bool:

@@ -10,6 +10,7 @@ from ctxfs.app import App
 from ctxfs.daemon.api import (
     bundles,
     capture,
+    citations,
     contexts,
     credentials,
     events,
@@ -33,6 +34,7 @@ from ctxfs.vfs.session import Session
 METHODS: Mapping[str, Method[App, Session]] = declared_methods(
     bundles,
     capture,
+    citations,
     contexts,
     credentials,
     events,

@@ -17,11 +17,12 @@ from ctxfs.eventlog.record_marks import label_of_text
 from ctxfs.index.extract.extracted_text import is_text_itself
 from ctxfs.index.extract.extractor import pack_chunks
 from ctxfs.index.extract.text_decoding import read_text
-from ctxfs.model.change import Append, Put, SetMeta
+from ctxfs.model.change import Append, Change, Put, SetMeta
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.path import Path
 from ctxfs.policy.rules import Verb
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
+from ctxfs.services.citations import CITES, SOURCE
 from ctxfs.services.memory_remarks import MAX_COMPARED_BYTES, MEMORY
 from ctxfs.threads import blocking
 from ctxfs.versions.objects.fingerprint import blob_id
@@ -129,9 +130,11 @@ async def _apply(app: App, caller: Session, params: ApplyParams) -> Any:
             marks = {}
         existing = await blocking(_existing_marks, app, change)
         marks = {**marks, **{name: value for name, value in existing.items() if change.attributes.get(name) != value}}
-    await caller.tree.apply(change)
+    await caller.tree.apply(await _with_citations(app, change))
     for name, value in marks.items():  # a caller with permission to write, but not `meta`, cannot remove a mark
         await app.namespace.apply(SetMeta(change.path, name, value))
+    if isinstance(change, SetMeta) and change.name == SOURCE and change.value:
+        await _cite_source(app, caller, change)
     data = change.data if isinstance(change, Put | Append) else b""
     secrets = await blocking(lambda: find_secrets(read_text(data) or "")) if data else []
     warnings = [f"line {secret.line} looks like a secret ({secret.kind})" for secret in secrets]
@@ -149,6 +152,22 @@ async def _read_memory(caller: Session, path: Path) -> bytes:
         if ((await caller.tree.stat(path)).size or 0) <= MAX_COMPARED_BYTES:
             return await caller.tree.read(path)
     return b""
+
+
+async def _with_citations(app: App, change: Change) -> Change:
+    """Return a Put that sets `source` to lines of the tree with the citations of these, unless it has its own."""
+    if not isinstance(change, Put) or CITES in change.attributes or SOURCE not in change.attributes:
+        return change
+    cites = await app.citations.cite_source(change.attributes[SOURCE].decode("utf-8", "replace"))
+    return change if cites is None else replace(change, attributes={**change.attributes, CITES: cites})
+
+
+async def _cite_source(app: App, caller: Session, change: SetMeta) -> None:
+    """Set the citations of a file whose `source` has been set to lines of the tree."""
+    assert change.value is not None
+    cites = await app.citations.cite_source(change.value.decode("utf-8", "replace"))
+    if cites is not None:
+        await caller.tree.apply(SetMeta(change.path, CITES, cites))
 
 
 def _existing_marks(app: App, change: Put) -> Mapping[str, bytes]:

@@ -411,7 +411,8 @@ class FullTextWriter:
         out.add_text("path", _cached_split_words(path))
         out.add_text("kind", document.kind)
         for name, value in document.attributes:
-            out.add_text("attribute", f"{name}={fold_name(printable(value))}")
+            if name != "cites":  # 2 KB that no filter matches
+                out.add_text("attribute", f"{name}={fold_name(printable(value))}")
         if document.confidence is not None:
             out.add_float("confidence", document.confidence)
         parts = path.split("/")

@@ -70,13 +70,15 @@ def labels_of(chunks: Iterable[Chunk]) -> list[tuple[str, str]]:
 def filter_values(attributes: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the pairs that filters match: `tags` has those of the attribute and those of the text.
 
-    Of other names the attribute wins over the text.
+    Of other names the attribute wins over the text. The pair (`has`, `cites`) selects the files with citations, whose
+    values are too long to be matched.
     """
     pairs = list(attributes)
     names = {name for name, _ in pairs} - _LISTED_NAMES
     texts = ((name.removeprefix(LABEL_PREFIX), value) for name, value in pairs if name.startswith(LABEL_PREFIX))
     labels = {(name, value) for name, value in texts if name not in names and name != FRONT_MATTER_LABEL}
-    return sorted({pair for pair in pairs if not pair[0].startswith(LABEL_PREFIX)} | labels)
+    has = {("has", name) for name in names if name == "cites"}
+    return sorted({pair for pair in pairs if not pair[0].startswith(LABEL_PREFIX)} | labels | has)
 
 
 def front_matter_of(attributes: Iterable[tuple[str, str]]) -> str:

@@ -341,6 +341,18 @@ class PathIndex(DerivedDatabase):
         ).fetchone()
         return (row[0], row[1] + path[len(row[2]) :]) if row else None
 
+    def next_move_from(self, path: bytes, after: int) -> tuple[int, bytes] | None:
+        """Return (commit number, next path) of the newest move of `path`, or of a directory above it, after a commit."""
+        sources = [path]
+        while b"/" in sources[-1]:
+            sources.append(sources[-1].rpartition(b"/")[0])
+        placeholders = ",".join("?" * len(sources))
+        row = self._db.execute(
+            f"SELECT seq, source, target FROM moves WHERE source IN ({placeholders}) AND seq>? ORDER BY seq DESC LIMIT 1",
+            (*sources, after),
+        ).fetchone()
+        return (row[0], row[2] + path[len(row[1]) :]) if row else None
+
     def paths_of_inode(self, inode: int) -> list[bytes]:
         """Return every path with this inode in its recorded attributes."""
         return [row[0] for row in self._db.execute("SELECT path FROM seen WHERE inode=?", (inode,))]

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound
 from ctxfs.versions.objects.sidecar import SideCar
 
-_ADMITTED_NAMES = ("kind", "source", "confidence", "description", "tags", "expires_at")
+_ADMITTED_NAMES = (
+    "kind",
+    "source",
+    "confidence",
+    "description",
+    "tags",
+    "expires_at",
+    "valid_from",
+    "valid_until",
+    "cites",
+)
 _LOCAL_NAMES = ("pinned", "supersedes", "frozen")
 _TRUST, _QUARANTINED, _SOURCE, _FROZEN = (f"{PREFIX}{name}" for name in ("trust", "quarantined", "source", "frozen"))
 _TRUST_RANKS = {b"untrusted": 0, b"normal": 1, b"trusted": 2}
