@@ -205,7 +205,15 @@ class App:
     def _open_contexts(self) -> None:
         settings, scope = self.settings.context, self.scope
         summarise = CommandSummariser(settings.summariser) if settings.summariser else None
-        self.contexts = ContextBuilder(self.tree, self.searcher, self.archive, scope, self.principal, summarise)
+        self.contexts = ContextBuilder(
+            self.tree,
+            self.searcher,
+            self.archive,
+            scope,
+            self.principal,
+            summarise,
+            lambda: self.settings.context.max_share_per_origin,
+        )
         self.evaluator = Evaluator(self.resolver, CommandJudge(settings.judge) if settings.judge else None)
         requests = self._work_folder("context")
         self.layout.deliveries.mkdir(exist_ok=True, mode=0o700)

@@ -3,7 +3,7 @@
 import errno
 import itertools
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ctxfs.context.build.constructor import (
@@ -113,13 +113,14 @@ class ContextBuilder:
         scope: VersionScope,
         owner: Principal,
         summarise: Summarise | None,
+        origin_share: Callable[[], float],
     ) -> None:
         self._tree = tree
         self._searcher = searcher
         self._archive = archive
         self._scope = scope
         self._owner = owner
-        self._constructor = Constructor(self._tree_view, summarise)
+        self._constructor = Constructor(self._tree_view, summarise, origin_share)
 
     def _tree_view(self, as_of: str) -> TreeView:
         arguments = self._tree, self._searcher, self._archive, self._scope

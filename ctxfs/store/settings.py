@@ -55,6 +55,9 @@ class ContextSettings:
         default=7, metadata={"doc": "days unused, after which contexts of MCP calls are removed; 0: never"}
     )
     judge: str = field(default="", metadata={"doc": "command that judges the claims of a response: JSON in and out"})
+    max_share_per_origin: float = field(
+        default=0.5, metadata={"doc": "share of a context's budget that files with one user.ctx.source may use; 1: all"}
+    )
 
 
 @dataclass(frozen=True, slots=True)

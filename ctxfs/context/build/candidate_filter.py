@@ -54,7 +54,9 @@ def filter_candidates(
             else:
                 bodies[body] = piece.path
         if reason is None:
-            accepted.append(replace(piece, untrusted=True) if status is not None and status.untrusted else piece)
+            accepted.append(
+                replace(piece, untrusted=status.untrusted, source=status.source) if status is not None else piece
+            )
         else:
             exclusions.append(Exclusion(piece, reason, other))
     return accepted, exclusions

@@ -10,8 +10,9 @@ from typing import Protocol
 
 from ctxfs.context.build.candidate_filter import FilterCriteria, filter_candidates
 from ctxfs.context.build.compress import compress
+from ctxfs.context.build.limits import limits_of
 from ctxfs.context.build.manifest import Provenance, render_manifest, text_sha256
-from ctxfs.context.build.pack import Limits, Plan, largest_fitting, pack
+from ctxfs.context.build.pack import Plan, largest_fitting, pack
 from ctxfs.context.build.piece import Exclusion, Piece, Why, without_secrets
 from ctxfs.context.build.render import render
 from ctxfs.context.build.request import Pin, Request
@@ -29,8 +30,6 @@ _MAX_COUNTED_PIECES = 20
 # A context is empty below this probability of an answer. Above it, an unknown answer costs a context only its note:
 # 3 % of the answerable questions of dialogues are unknown, but 1 % are below this limit.
 _EMPTY_BELOW = 0.1
-HISTORY_KIND = "history"
-_HISTORY_SHARE = 0.5  # share of the budget that records may use while files want the rest
 _SUMMARY_SHARE = 0.15  # share of the budget reserved for the summary
 
 
@@ -120,15 +119,25 @@ class Candidates:
     notes: tuple[str, ...] = ()
     candidate_count: int = 0
     answer: Answer = NOT_JUDGED
+    origin_share: float = 1.0  # of the budget, for the pieces of one origin
 
 
 class Constructor:
     """A builder of contexts. Deterministic: equal requests over an equal tree give equal bytes."""
 
-    def __init__(self, view_at: Callable[[str], TreeView], summarise: Summarise | None = None) -> None:
-        """Use `view_at`: it returns the current tree for an empty text, else the tree as of a version or time."""
+    def __init__(
+        self,
+        view_at: Callable[[str], TreeView],
+        summarise: Summarise | None = None,
+        origin_share: Callable[[], float] = lambda: 1.0,
+    ) -> None:
+        """Use `view_at`: it returns the current tree for an empty text, else the tree as of a version or time.
+
+        `origin_share` returns the share of a budget that the pieces of one origin may use.
+        """
         self._view_at = view_at
         self._summarise = summarise
+        self._origin_share = origin_share
 
     async def build(self, request: Request, principal: str = "") -> Context:
         """Build a context.
@@ -185,7 +194,7 @@ class Constructor:
             pins, accepted = ([replace(piece, untrusted=False) for piece in item] for item in (pins, accepted))
         answer = _best_answer(results)
         notes = (*notes, *_unknown_notes(answer, accepted), *_supersession_notes(accepted, statuses))
-        return Candidates(pins, accepted, excluded, notes, len(accepted), answer)
+        return Candidates(pins, accepted, excluded, notes, len(accepted), answer, self._origin_share())
 
     async def _newest_pieces(self, request: Request, view: TreeView) -> list[Piece]:
         """Return chunks of the newest files, with score 0, the mean of the search scores."""
@@ -233,7 +242,7 @@ def assemble(request: Request, candidates: Candidates, tokenizer: Tokenizer) -> 
             raise invalid(
                 "pins", f"the pins alone need {needed} tokens, {needed - request.budget} more than the budget"
             )
-    limits = Limits(request.budget, request.quotas, request.reserves, _soft_quotas(request, candidates.pieces))
+    limits = limits_of(request, candidates.pieces, candidates.origin_share)
     plan = pack([*pins, *candidates.pieces], limits, rendered, tokenizer.count, show)
     plan.excluded[:0] = candidates.excluded
     if not plan.chosen and candidates.pieces:
@@ -244,18 +253,6 @@ def assemble(request: Request, candidates: Candidates, tokenizer: Tokenizer) -> 
         text = _truncate_heading(text, request, tokenizer)
         plan.tokens = tokenizer.count(text)
     return Context(request, text, plan, notes, candidates.candidate_count, answer=candidates.answer)
-
-
-def _soft_quotas(request: Request, pieces: Sequence[Piece]) -> dict[str, int]:
-    """Return the default quota of records: a share of the budget, as long as files want the rest.
-
-    Transcripts repeat the files that were read in them, so that the records of one session may rank before every file.
-    A quota of the request replaces the default, and so does a request for records alone.
-    """
-    has_files = any(piece.kind != HISTORY_KIND for piece in pieces)
-    if HISTORY_KIND in request.quotas or not has_files:
-        return {}
-    return {HISTORY_KIND: int(request.budget * _HISTORY_SHARE)}
 
 
 def _describe_small_budget(

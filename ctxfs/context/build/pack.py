@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ctxfs.context.build.piece import Exclusion, Piece, Reason
+from ctxfs.context.build.piece import Exclusion, Piece
 from ctxfs.context.build.piece_order import PieceOrder
 from ctxfs.eventlog.record_marks import is_record_path
 
@@ -24,7 +24,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Token limits: of the whole, at most of a kind, and at least of a kind.
+    """Token limits: of the whole, at most of a kind, at least of a kind, and at most of one origin (`Piece.source`).
 
     `soft_quotas` hold only while pieces of other kinds want the tokens: the rest of the budget is free for all.
     """
@@ -33,6 +33,7 @@ class Limits:
     quotas: Mapping[str, int] = field(default_factory=dict)
     reserves: Mapping[str, int] = field(default_factory=dict)
     soft_quotas: Mapping[str, int] = field(default_factory=dict)
+    origin_quota: int | None = None
 
 
 _MAX_ROUNDS = 6
@@ -92,6 +93,7 @@ class _Packing:
         self._waiting: list[tuple[Piece, int]] = []
         self._open_paths: set[str] = set()
         self._used_tokens = Counter[str]()
+        self._used_of_origins = Counter[str]()
         self._soft_quotas = limits.soft_quotas
         self._remaining = limits.budget - count(render(()))
         self._counted_totals = [1, 1]  # tokens, characters of the pieces that have been counted
@@ -111,9 +113,7 @@ class _Packing:
         self._soft_quotas = {}
         self._grow()
         self._cut_to_fit()
-        self._plan.excluded.extend(
-            Exclusion(piece, self._exclusion_reason(piece, cost)) for piece, cost in self._waiting
-        )
+        self._plan.excluded.extend(self._exclude(piece, cost) for piece, cost in self._waiting)
         return self._plan
 
     def _choose_reserved(self, pieces: Sequence[Piece]) -> set[int]:
@@ -153,6 +153,7 @@ class _Packing:
         self._plan.chosen.append(self._visible_piece(piece))
         self._open_paths.add(piece.path)
         self._used_tokens[piece.kind] += cost
+        self._used_of_origins[piece.source] += cost
         self._remaining -= cost
 
     def _estimate_cost(self, piece: Piece) -> int:
@@ -168,13 +169,22 @@ class _Packing:
         self._counted_totals[1] += len(text)
         return tokens + self._count(piece.heading) + _CITATION_TOKENS + header
 
-    def _is_allowed(self, piece: Piece, cost: int) -> bool:
+    def _is_allowed(self, piece: Piece, cost: int, origin_cost: int | None = None) -> bool:
+        """Return True if the quotas permit `cost` more tokens of the piece's kind, and `origin_cost` of its origin."""
         used = self._used_tokens[piece.kind] + cost
         quotas = (self._limits.quotas.get(piece.kind), self._soft_quotas.get(piece.kind))
-        return all(quota is None or used <= quota for quota in quotas)
+        is_within = all(quota is None or used <= quota for quota in quotas)
+        return is_within and self._may_add_of_origin(piece, cost if origin_cost is None else origin_cost)
 
-    def _exclusion_reason(self, piece: Piece, cost: int) -> Reason:
-        return "quota" if cost <= self._limits.budget and not self._is_allowed(piece, cost) else "budget"
+    def _may_add_of_origin(self, piece: Piece, cost: int) -> bool:
+        quota = self._limits.origin_quota
+        return quota is None or not piece.source or self._used_of_origins[piece.source] + cost <= quota
+
+    def _exclude(self, piece: Piece, cost: int) -> Exclusion:
+        if not self._may_add_of_origin(piece, cost):
+            return Exclusion(piece, "origin", piece.source)
+        is_over_quota = cost <= self._limits.budget and not self._is_allowed(piece, cost)
+        return Exclusion(piece, "quota" if is_over_quota else "budget")
 
     def _count_whole(self, extra: Sequence[Piece] = ()) -> int:
         return self._count(self._render([*self._plan.chosen, *map(self._visible_piece, extra)]))
@@ -190,6 +200,7 @@ class _Packing:
             piece = plan.chosen.pop(index)
             cost = self._estimate_cost(piece)
             self._used_tokens[piece.kind] -= cost
+            self._used_of_origins[piece.source] -= cost
             self._waiting.append((piece, cost))
             plan.tokens = self._count_whole()
 
@@ -201,11 +212,13 @@ class _Packing:
             scale = min(1.0, plan.tokens / estimated)
             remaining = budget - plan.tokens
             added: list[tuple[Piece, int]] = []
-            used = Counter[str]()
+            used, used_of_origins = Counter[str](), Counter[str]()
             for piece, cost in self._waiting:
-                if cost * scale <= remaining and self._is_allowed(piece, used[piece.kind] + cost):
+                of_origin = used_of_origins[piece.source] + cost
+                if cost * scale <= remaining and self._is_allowed(piece, used[piece.kind] + cost, of_origin):
                     added.append((piece, cost))
                     used[piece.kind] += cost
+                    used_of_origins[piece.source] = of_origin
                     remaining -= int(cost * scale)
             tokens = plan.tokens
             while added:

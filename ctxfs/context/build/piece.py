@@ -10,6 +10,7 @@ Why = Literal["pin", "search", "recent", "derived"]
 Reason = Literal[
     "budget",
     "quota",
+    "origin",
     "duplicate",
     "recalled",
     "superseded",
@@ -31,7 +32,8 @@ class Piece:
     summary of `origin`. `p` is the probability that the piece helps to answer the question; None if not measured.
     `is_relevant` is False if `p` is too small beside that of the best piece. `untrusted`: its source is marked as
     untrusted. `withheld` are the kinds of secrets that were removed from `text`. `above` is the last
-    line of the chunk directly above if that is a candidate, too; else 0.
+    line of the chunk directly above if that is a candidate, too; else 0. `source` is the origin of the file's content
+    (`FileStatus.source`), of which a context has a limited share.
     """
 
     path: str
@@ -54,6 +56,7 @@ class Piece:
     above: int = 0
     p: float | None = None
     is_relevant: bool = True
+    source: str = ""
 
     @property
     def is_pinned(self) -> bool:

@@ -1,11 +1,13 @@
 """Status of files: withdrawn, expired, deprecated, superseded or untrusted, from attributes of theirs and of other files."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-_STATUS_ATTRIBUTES = ("quarantined", "expires_at", "trust", "status")
+_STATUS_ATTRIBUTES = ("quarantined", "expires_at", "trust", "status", "source")
 _DEPRECATED = "deprecated"
+_LINES = re.compile(r":\d+(?:-\d*)?$")  # of a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,7 @@ class FileStatus:
     `superseded_by`: the path of a file whose `supersedes` attribute names this file.
     `claims`: the path of a file that this file claims to supersede, although its author may not change that file.
     `untrusted`: the content came from a tool, a server or another machine, and no person has vouched for it.
+    `source`: the origin of the content, as the file or its front matter states it, without lines.
     `deprecated`: the front matter of the file states that it is no longer current.
     """
 
@@ -25,6 +28,7 @@ class FileStatus:
     untrusted: bool = False
     claims: str = ""
     deprecated: bool = False
+    source: str = ""
 
 
 def status_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", claims: str = "") -> FileStatus | None:
@@ -40,6 +44,7 @@ def status_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", cl
         values.get("trust") == "untrusted",
         claims,
         is_deprecated,
+        _LINES.sub("", values.get("source", "")),
     )
 
 

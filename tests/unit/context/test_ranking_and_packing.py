@@ -223,3 +223,28 @@ def test_piece_beside_a_chosen_one_precedes_an_equal_one_elsewhere() -> None:
         [best, elsewhere, beside, far], Limits(4000), lambda chosen: render_markdown("q", (), chosen), upper_bound
     )
     assert plan.chosen[:2] == [best, beside]
+
+
+def test_one_origin_has_at_most_its_share_of_the_budget() -> None:
+    planted = [Piece(f"p{n}.md", 1, 1, "word " * 60, score=9.0 - n / 100, source="tool:web") for n in range(10)]
+    others = [Piece(f"o{n}.md", 1, 1, f"text {n} " * 30, score=1.0 - n / 100, source=f"note:{n}") for n in range(10)]
+
+    def shares(quota: int | None) -> tuple[int, int, set[str]]:
+        limits = Limits(1000, origin_quota=quota)
+        plan = pack([*planted, *others], limits, lambda chosen: render_markdown("q", (), chosen), upper_bound)
+        assert plan.tokens <= 1000
+        chosen = [piece.source for piece in plan.chosen]
+        reasons = {exclusion.reason for exclusion in plan.excluded if exclusion.piece.source == "tool:web"}
+        return chosen.count("tool:web"), len(chosen), reasons
+
+    assert shares(None)[0] >= 8
+    capped, total, reasons = shares(250)
+    assert 1 <= capped <= 3
+    assert total > capped + 3, "the others have the rest"
+    assert reasons == {"origin"}
+
+
+def test_pieces_without_an_origin_have_no_limit() -> None:
+    pieces = [Piece(f"p{n}.md", 1, 1, "word " * 60, score=9.0 - n / 100) for n in range(5)]
+    plan = pack(pieces, Limits(1000, origin_quota=100), lambda chosen: render_markdown("q", (), chosen), upper_bound)
+    assert len(plan.chosen) == 5
