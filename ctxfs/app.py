@@ -45,6 +45,7 @@ from ctxfs.services.curation import CuratedTree, JudgedLines
 from ctxfs.services.elicitation import Elicitation
 from ctxfs.services.erasure import DerivedErasure
 from ctxfs.services.extraction import Extraction
+from ctxfs.services.impact import Impact
 from ctxfs.services.importing import Imports
 from ctxfs.services.memory_episodes import TOOL as EPISODES_TOOL
 from ctxfs.services.memory_episodes import MemoryEpisodes
@@ -230,6 +231,7 @@ class App:
             scope,
             settings.budget,
         )
+        self.impact = Impact(self.archive, deliveries, self.audit)
         self.expiry = ContextExpiry(
             requests,
             deliveries,

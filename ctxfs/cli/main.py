@@ -61,6 +61,7 @@ _GROUPS = {
         "commit": "versions",
         "forget": "versions",
         "export": "bundles:export_bundle",
+        "impact": "impact",
         "gc": "versions",
     },
     "Agents and permissions": {

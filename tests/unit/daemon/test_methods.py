@@ -17,8 +17,8 @@ from ctxfs.model.path import Path
 STORE_METHODS = frozenset(
     "add_remote apply approve_tool audit begin_call blame bundle_add bundle_begin bundle_commit bundle_drop bundle_files call_state call_tool calls cancel_call check cite commit content_of "
     "context curate decide decide_policy delete_snapshot diff evaluate_response find forget forget_history glob "
-    "grep history import_messages import_state issue_token kept_call list log metadata mountpoints pack_history "
-    "policy pull push read read_extracted read_labelled recall record redo remotes remove_remote restore "
+    "grep history impact import_messages import_state issue_token kept_call list log metadata mountpoints pack_history "
+    "policy pull push quarantine_impact read read_extracted read_labelled recall record redo remotes remove_remote restore "
     "restore_from reviews revoke_token search session_day session_names session_records sessions show skill skills "
     "snapshot snapshots stat status tokens tool tool_difference tool_digest tools trust_remote trusted_remotes undo "
     "unrecorded upkeep verify_context verify_history wait_call whoami write_episodes".split()
