@@ -4,21 +4,25 @@ Candidates are the memories that search finds by words for the calling principal
 the caller may not read. The time of a write is bounded: after `_MAX_SECONDS` no further search begins.
 """
 
+from __future__ import annotations
+
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ctxfs.context.grounding.statement_comparison import Relation
-from ctxfs.context.grounding.statement_relations import StatementIndex, StatementRelation, content_words
-from ctxfs.context.grounding.statement_split import LocatedStatement, split_statements
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.query import Query
 from ctxfs.index.search.file_status import FileStatus
 from ctxfs.index.search.results import SearchResults
 from ctxfs.model.path import Path, one_line
 from ctxfs.threads import blocking
+
+if TYPE_CHECKING:
+    # The rules import an engine, and a daemon mounts first.
+    from ctxfs.context.grounding.statement_relations import StatementRelation
+    from ctxfs.context.grounding.statement_split import LocatedStatement
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +33,6 @@ _MAX_SECONDS = 0.03  # after which no further search begins
 _MAX_CHUNKS = 8  # that one search returns
 _MAX_QUERY_WORDS = 12
 _MAX_REMARKS = 6
-_SHOWN_RELATIONS = (Relation.CONTRADICTS, Relation.SAME, Relation.REPEATED)
 
 
 class MemoryIndex(Protocol):
@@ -46,16 +49,19 @@ class MemoryIndex(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MemoryRemark:
-    """The relation of a written line to a line of another memory; `position` is `path:line` of that."""
+    """The relation of a written line to a line of another memory, which it contradicts or repeats.
 
-    relation: Relation
+    `position` is `path:line` of the other line, `text` its statement.
+    """
+
+    is_contradiction: bool
     line: int
     position: str
     text: str
     differing: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        if self.relation is not Relation.CONTRADICTS:
+        if not self.is_contradiction:
             return f"line {self.line}: already known at {one_line(self.position)}"
         values = ", ".join(f"'{one}' here, '{other}' there" for one, other in self.differing)
         return f"line {self.line} contradicts {one_line(self.position)}: {one_line(values)}"
@@ -74,6 +80,8 @@ class MemoryRemarks:
         """
         if path.parts[:1] != MEMORY.parts or len(data) > MAX_COMPARED_BYTES:
             return []
+        from ctxfs.context.grounding.statement_split import split_statements
+
         text, old = read_text(data) or "", read_text(before) or ""
         known = {statement.text for statement in split_statements(str(path), old)} if old else set()
         added = [statement for statement in split_statements(str(path), text) if statement.text not in known]
@@ -89,10 +97,13 @@ class MemoryRemarks:
             log.warning("a written memory could not be compared with the others: %s", error)
             return []
         remarks = list(dict.fromkeys(map(_remark_of, found)))
-        remarks.sort(key=lambda remark: (_SHOWN_RELATIONS.index(remark.relation), remark.line))
+        remarks.sort(key=lambda remark: (not remark.is_contradiction, remark.line))
         return remarks[:_MAX_REMARKS]
 
     def _find(self, statements: Sequence[LocatedStatement]) -> list[StatementRelation]:
+        from ctxfs.context.grounding.statement_relations import StatementIndex, content_words
+        from ctxfs.context.grounding.statement_split import split_statements
+
         path = statements[0].path
         end = time.monotonic() + _MAX_SECONDS
         index = StatementIndex()
@@ -128,11 +139,8 @@ def _is_withdrawn(status: FileStatus, now_ns: int) -> bool:
 
 
 def _remark_of(relation: StatementRelation) -> MemoryRemark:
-    differing = relation.comparison.differing if relation.comparison.relation is Relation.CONTRADICTS else ()
+    is_contradiction = relation.comparison.relation.value == "contradicts"
+    differing = relation.comparison.differing if is_contradiction else ()
     return MemoryRemark(
-        Relation.REPEATED if relation.comparison.relation is Relation.SAME else relation.comparison.relation,
-        relation.first.line,
-        relation.second.position,
-        relation.second.text,
-        differing,
+        is_contradiction, relation.first.line, relation.second.position, relation.second.text, differing
     )

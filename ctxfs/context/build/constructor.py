@@ -10,12 +10,14 @@ from typing import Protocol
 
 from ctxfs.context.build.candidate_filter import FilterCriteria, filter_candidates
 from ctxfs.context.build.compress import compress
+from ctxfs.context.build.conflicts import MemoryConflict, pack_with_conflicts
 from ctxfs.context.build.limits import limits_of
 from ctxfs.context.build.manifest import Provenance, render_manifest, text_sha256
 from ctxfs.context.build.pack import Plan, largest_fitting, pack
 from ctxfs.context.build.piece import Exclusion, Piece, Why, without_secrets
 from ctxfs.context.build.render import render
 from ctxfs.context.build.request import Pin, Request
+from ctxfs.context.build.small_budget import describe_small_budget, truncate_heading
 from ctxfs.context.build.tokens import Tokenizer, open_tokenizer
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.query import Query, parse_query, parse_time
@@ -26,7 +28,6 @@ from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.threads import blocking
 
 MAX_CANDIDATES = 400
-_MAX_COUNTED_PIECES = 20
 # A context is empty below this probability of an answer. Above it, an unknown answer costs a context only its note:
 # 3 % of the answerable questions of dialogues are unknown, but 1 % are below this limit.
 _EMPTY_BELOW = 0.1
@@ -92,6 +93,7 @@ class Context:
     candidate_count: int
     provenance: Provenance = field(default_factory=Provenance)
     answer: Answer = NOT_JUDGED
+    conflicts: tuple[MemoryConflict, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -106,12 +108,13 @@ class Context:
     @property
     def manifest(self) -> bytes:
         """Return the content of manifest.json."""
-        return render_manifest(self.request, self.plan, self.notes, self.sha256, self.provenance, self.answer)
+        data = self.request, self.plan, self.notes, self.sha256, self.provenance, self.answer
+        return render_manifest(*data, self.conflicts)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """All candidates of a context."""
+    """All candidates of a context; `cited` are the paths of those files that name their source."""
 
     pins: Sequence[Piece]
     pieces: Sequence[Piece]
@@ -120,6 +123,7 @@ class Candidates:
     candidate_count: int = 0
     answer: Answer = NOT_JUDGED
     origin_share: float = 1.0  # of the budget, for the pieces of one origin
+    cited: Collection[str] = ()
 
 
 class Constructor:
@@ -194,7 +198,8 @@ class Constructor:
             pins, accepted = ([replace(piece, untrusted=False) for piece in item] for item in (pins, accepted))
         answer = _best_answer(results)
         notes = (*notes, *_unknown_notes(answer, accepted), *_supersession_notes(accepted, statuses))
-        return Candidates(pins, accepted, excluded, notes, len(accepted), answer, self._origin_share())
+        count, share, cited = len(accepted), self._origin_share(), _cited_paths(statuses)
+        return Candidates(pins, accepted, excluded, notes, count, answer, share, cited)
 
     async def _newest_pieces(self, request: Request, view: TreeView) -> list[Piece]:
         """Return chunks of the newest files, with score 0, the mean of the search scores."""
@@ -228,7 +233,6 @@ class Constructor:
 
 def assemble(request: Request, candidates: Candidates, tokenizer: Tokenizer) -> Context:
     """Pack and render the candidates. Pure except for the tokenizer; blocks for some milliseconds."""
-
     notes = candidates.notes
 
     def rendered(pieces: Sequence[Piece]) -> str:
@@ -243,47 +247,28 @@ def assemble(request: Request, candidates: Candidates, tokenizer: Tokenizer) -> 
                 "pins", f"the pins alone need {needed} tokens, {needed - request.budget} more than the budget"
             )
     limits = limits_of(request, candidates.pieces, candidates.origin_share)
-    plan = pack([*pins, *candidates.pieces], limits, rendered, tokenizer.count, show)
+
+    def packed(lines: Sequence[str]) -> Plan:
+        nonlocal notes
+        notes = (*lines, *candidates.notes)
+        return pack([*pins, *candidates.pieces], limits, rendered, tokenizer.count, show)
+
+    plan, lines, conflicts = pack_with_conflicts(packed, candidates.cited, request.budget, tokenizer.count)
+    notes = (*lines, *candidates.notes)
     plan.excluded[:0] = candidates.excluded
     if not plan.chosen and candidates.pieces:
-        notes = (*notes, _describe_small_budget(candidates.pieces, rendered, request, tokenizer))
+        notes = (*notes, describe_small_budget(candidates.pieces, rendered, request, tokenizer))
     text = rendered(plan.chosen)
     plan.tokens = tokenizer.count(text)
     if not plan.chosen and plan.tokens > request.budget:
-        text = _truncate_heading(text, request, tokenizer)
+        text = truncate_heading(text, request, tokenizer)
         plan.tokens = tokenizer.count(text)
-    return Context(request, text, plan, notes, candidates.candidate_count, answer=candidates.answer)
-
-
-def _describe_small_budget(
-    pieces: Sequence[Piece], rendered: Callable[[Sequence[Piece]], str], request: Request, tokenizer: Tokenizer
-) -> str:
-    """Return a note that passages were found, but that the budget is too small for any."""
-    shortest = sorted(pieces, key=lambda piece: len(piece.text))[:_MAX_COUNTED_PIECES]
-    needed = min(tokenizer.count(rendered([piece])) for piece in shortest)
-    count = len(pieces)
-    return (
-        f"{count} passage{'s' * (count > 1)} found, but {request.budget} tokens are too few for any "
-        f"→ the shortest needs a budget of {needed}"
-    )
+    count = candidates.candidate_count
+    return Context(request, text, plan, notes, count, answer=candidates.answer, conflicts=conflicts)
 
 
 def _unchanged(piece: Piece) -> Piece:
     return piece
-
-
-def _truncate_heading(text: str, request: Request, tokenizer: Tokenizer) -> str:
-    """Return as much of the heading as a very small budget allows: the budget has no exceptions.
-
-    A truncated heading is useful, a truncated JSON value is not: other formats are empty then.
-    """
-    if request.format != "markdown":
-        return ""
-    low = largest_fitting(len(text), lambda length: tokenizer.count(text[:length]) <= request.budget)
-    # Half a word may have more tokens than the whole one, and counts need not grow with the text.
-    while low and (not text[low : low + 1].isspace() or tokenizer.count(text[:low]) > request.budget):
-        low -= 1
-    return text[:low]
 
 
 def _append_derived(request: Request, built: Context, derived: Piece, tokenizer: Tokenizer) -> Context:
@@ -320,6 +305,10 @@ def _supersession_notes(pieces: Sequence[Piece], statuses: Mapping[str, FileStat
     """Return notes on files that claim to supersede a file whose content their author may not change."""
     claims = {piece.path: statuses[piece.path].claims for piece in pieces if piece.path in statuses}
     return [f"'{new}' only claims to supersede '{old}'" for new, old in sorted(claims.items()) if old]
+
+
+def _cited_paths(statuses: Mapping[str, FileStatus]) -> Collection[str]:
+    return {path for path, status in statuses.items() if status.source}
 
 
 def _is_untrusted(statuses: Mapping[str, FileStatus], piece: Piece) -> bool:
@@ -435,4 +424,5 @@ def context_of_results(
     hits = _judged_pieces(answer)
     accepted, excluded = filter_candidates((), hits, FilterCriteria(time.time_ns(), statuses=statuses))
     notes = (*answer.notes, *_supersession_notes(accepted, statuses))
-    return assemble(request, Candidates((), accepted, excluded, notes, len(hits), answer.answer), tokenizer)
+    candidates = Candidates((), accepted, excluded, notes, len(hits), answer.answer, cited=_cited_paths(statuses))
+    return assemble(request, candidates, tokenizer)

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ctxfs import __version__
+from ctxfs.context.build.conflicts import MemoryConflict
 from ctxfs.context.build.pack import Plan
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.request import Request, make_request
@@ -31,10 +32,16 @@ class Provenance:
 
 
 def render_manifest(
-    request: Request, plan: Plan, notes: tuple[str, ...], sha256: str, provenance: Provenance, answer: Answer
+    request: Request,
+    plan: Plan,
+    notes: tuple[str, ...],
+    sha256: str,
+    provenance: Provenance,
+    answer: Answer,
+    conflicts: Sequence[MemoryConflict] = (),
 ) -> bytes:
     """Return the manifest as UTF-8 JSON with sorted keys, so that equal contexts have equal manifests."""
-    body = {
+    body: dict[str, object] = {
         "format": FORMAT,
         "ctxfs": __version__,
         "request": request.record(),
@@ -60,6 +67,8 @@ def render_manifest(
             for exclusion in plan.excluded
         ],
     }
+    if conflicts:
+        body["conflicts"] = [conflict.record() for conflict in conflicts]
     # One line for each part and each item: it is readable and can be searched with grep, and indented JSON takes the
     # slow path of the library.
     parts = ",\n".join(f" {_encode_line(name)}: {_format_part(body[name])}" for name in sorted(body))

@@ -196,6 +196,7 @@ SCOPES = frozenset(
 # Words of file names and headings that name no subject.
 PLAIN_NAMES = frozenset(
     "note notes fact facts setting settings config configuration memory memories misc general readme index todo list log new old copy "
+    "doc docs document item entry record case part page chunk section mem sample example day session line topic thing stuff idea point "
     "one two three four first second third last other another test tmp temp draft file data info details overview main shared markdown "
     "md txt about what and the for with".split()
 )

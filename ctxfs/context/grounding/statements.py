@@ -42,6 +42,7 @@ _CONDITION = re.compile(
     r"^(?:if|when|unless|where|while|once)\b[^,]{0,200},|\b(?:if|when|unless|whenever|while|until|in case|provided that)\b.*",
     re.IGNORECASE,
 )
+_DOTTED_VERSION = re.compile(r"v?\d+(?:\.\d+)+")
 _ARTICLE = re.compile(r"\b(?:the|an?)\b")
 _DIRECTIONS = frozenset("from to before after over into onto than".split())
 _FRAGMENT = frozenset("whether to only used for with if when as".split())
@@ -124,7 +125,7 @@ def parse_statement(text: str, context: str = "") -> Statement:
         is_deictic=bool(_DEICTIC.match(body)),
         is_exclusive=bool(verb_keys & words.EXCLUSIVE_VERBS) or is_made_by,
         pair=pair,
-        scopes=frozenset(_find_scopes(context)),
+        scopes=frozenset(_find_scopes(context, has_subject=pair is None)),
         heading=_heading_words(context),
         directions=frozenset((token.before, token.key) for token in tokens if token.before in _DIRECTIONS),
     )
@@ -288,10 +289,14 @@ def _heading_words(context: str) -> frozenset[str]:
     return frozenset(words.word_stem(name) for name in names if name not in words.PLAIN_NAMES)
 
 
-def _find_scopes(context: str) -> Iterator[str]:
-    """Yield the environments, versions and numbered names in a heading or path."""
+def _find_scopes(context: str, *, has_subject: bool) -> Iterator[str]:
+    """Yield the environments and versions in a heading or path.
+
+    Numbered names (`db1`) are the subject of a statement that has none of its own, unless they number notes (`fact12`).
+    """
     for word in re.findall(r"[^\W_]+(?:\.\d+)*", context.lower()[:400]):
-        if word in words.SCOPES or (
-            any(character.isdigit() for character in word) and not re.fullmatch(r"[0-9a-f]{7,}", word)
-        ):
+        letters = word.rstrip("0123456789.")
+        is_numbered = letters != word and len(letters) > 1 and letters not in words.PLAIN_NAMES
+        is_numbered = is_numbered and letters.isalpha()
+        if word in words.SCOPES or _DOTTED_VERSION.fullmatch(word) or (is_numbered and not has_subject):
             yield word

@@ -51,11 +51,28 @@ def status_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", cl
 def superseded_paths(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
     """Return a map from each superseded path to the path that supersedes it.
 
-    `pairs` are (path, value of its `supersedes` attribute). Two files that supersede each other both stay valid.
+    `pairs` are (path, value of its `supersedes` attribute). Files that supersede each other in a cycle all stay valid.
     """
     claims = [(path, value.strip().strip("/")) for path, value in pairs]
-    claim_set = set(claims)
-    return {old: new for new, old in sorted(claims) if old != new and (old, new) not in claim_set}
+    cyclic = cyclic_paths(claims)
+    return {old: new for new, old in sorted(claims) if not {old, new} <= cyclic}
+
+
+def cyclic_paths(claims: Iterable[tuple[str, str]]) -> set[str]:
+    """Return the paths on a cycle of (path, the path that it supersedes). Takes linear time."""
+    superseded_by = dict(claims)
+    cyclic: set[str] = set()
+    visited: dict[str, str] = {}  # path → the path that its walk began with
+    for start in superseded_by:
+        path = start
+        while path in superseded_by and path not in visited:
+            visited[path] = start
+            path = superseded_by[path]
+        if visited.get(path) == start and path not in cyclic:  # this walk came back to a path of its own
+            while path not in cyclic:
+                cyclic.add(path)
+                path = superseded_by[path]
+    return cyclic
 
 
 def _parse_nanoseconds(text: str) -> int:

@@ -30,7 +30,7 @@ from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.bm25 import Alternatives, Bm25, Statistics, Units
 from ctxfs.index.search.chunk_columns import ChunkColumns, CorpusCounts
-from ctxfs.index.search.file_status import FileStatus, status_of, superseded_paths
+from ctxfs.index.search.file_status import FileStatus, cyclic_paths, status_of, superseded_paths
 from ctxfs.index.search.host_lookup import find_missing, is_file
 from ctxfs.index.search.overlay import MAX_FILES, Overlay
 from ctxfs.index.search.query_hints import names_of_authors
@@ -408,8 +408,10 @@ class IndexView:
             if name == "supersedes"
         ]
         path_set = set(paths)
-        relevant = [(new, value.strip().strip("/")) for new, value in claimed]
-        relevant = [(new, old) for new, old in relevant if new in path_set or old in path_set]
+        pairs = [(new, value.strip().strip("/")) for new, value in claimed]
+        # Of a cycle all pairs are judged, because its files stay valid only if each may supersede the next.
+        linked = path_set | cyclic_paths(pairs)
+        relevant = [(new, old) for new, old in pairs if new in path_set or old in path_set or {new, old} <= linked]
         is_bound = {pair: binds(*pair) for pair in relevant if pair[0] != pair[1]}
         superseded_by = superseded_paths([pair for pair, holds in is_bound.items() if holds])
         claims = {new: old for (new, old), holds in is_bound.items() if not holds}

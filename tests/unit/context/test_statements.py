@@ -109,6 +109,8 @@ def test_values_that_differ_are_named() -> None:
         ("ada.md", "tom.md", Relation.UNRELATED),
         ("api.md", "api-limits.md", Relation.CONTRADICTS),
         ("notes.md", "facts.md", Relation.CONTRADICTS),
+        ("fact-0001.md", "fact-0002.md", Relation.CONTRADICTS),
+        ("note1.md", "note2.md", Relation.CONTRADICTS),
         ("timeout-30.md", "timeout-30.md", Relation.CONTRADICTS),
     ],
 )
