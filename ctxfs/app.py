@@ -73,6 +73,7 @@ from ctxfs.vfs.access_control import AccessControl
 from ctxfs.vfs.compare_and_put import CompareAndPut
 from ctxfs.vfs.namespace import Namespace
 from ctxfs.vfs.session import Session, SessionTree
+from ctxfs.vfs.state_transitions import StateTransitions
 
 
 class App:
@@ -147,7 +148,8 @@ class App:
 
     def _open_tree(self) -> None:
         self.namespace = Namespace()
-        self.tree: Mount = AccessControl(CompareAndPut(self.namespace), self.policy, self.archive.marks)
+        changes = StateTransitions(CompareAndPut(self.namespace), lambda: self.memory_file.rules.transitions)
+        self.tree: Mount = AccessControl(changes, self.policy, self.archive.marks)
         desk_tree = CuratedTree(self.namespace, self.archive, self.principal, DESK_TOOL)
         self.desk = ProposalDesk(desk_tree, self.archive, self.policy)
         self._open_citations()

@@ -9,7 +9,7 @@ from ctxfs.store.settings import Source
 
 def create_memory_mount(tree: HostPath) -> Mount:
     """Return the mount of `<store>/tree/memory`: memories of agents and people."""
-    return Folder(str(tree / "memory"), writable=True, versioned=True)
+    return Folder(str(tree / "memory"), writable=True, versioned=True, guarded=True)
 
 
 def create_pad_mount(tree: HostPath) -> Mount:

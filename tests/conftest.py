@@ -42,6 +42,7 @@ LONG = [
         "trust/test_derived_text.py",
         "trust/test_expressions.py",
         "trust/test_forged_names.py",
+        "trust/test_frozen.py",
         "trust/test_git_environment.py",
         "trust/test_git_folders.py",
         "trust/test_hostile_files.py",

@@ -48,6 +48,7 @@ _GROUPS = {
         "review": "review",
     },
     "Memory and versions": {
+        "state": "states",
         "check": "citations",
         "cite": "citations",
         "log": "versions",

@@ -16,15 +16,18 @@ from ctxfs.fuse.attributes import Attributes, OpenReply, RequestContext
 from ctxfs.fuse.backed_io import OPEN_FLAGS, TICK_NS, BackedIO
 from ctxfs.fuse.backed_xattrs import BackedAttributes
 from ctxfs.fuse.inodes import Area, Node
+from ctxfs.fuse.interfaces import Answer
 from ctxfs.fuse.node_fds import SAFE_FLAGS
 from ctxfs.fuse.state import State
 from ctxfs.model.errors import path_error
 from ctxfs.model.path import Path
 from ctxfs.policy import operations
-from ctxfs.store import rooted_fs
+from ctxfs.store import frozen_files, rooted_fs
 from ctxfs.versions.marks import marks_in
 from ctxfs.vfs.access_control import check_move
 
+# Entries of a moved directory that are searched for frozen files at once, in about 4 ms.
+_MAX_SEARCHED_FILES = 1000
 _SET_IDS = st.S_ISUID | st.S_ISGID
 
 
@@ -125,6 +128,8 @@ class BackedFiles:
         self._access.check_name_permission(parent, name, operations.CREATE)
         if node.area is not parent.area:
             raise path_error(errno.EXDEV, node.path)
+        path, follow = self._node_fds.xattr_path(node)
+        frozen_files.check_changeable(path, node.path, follows=follow)
         fd = self._node_fds.find_open_fd(node)
         source = self._node_fds.open_path(node) if fd is None else fd
         try:
@@ -142,6 +147,7 @@ class BackedFiles:
         A process that has the file open keeps it, also by an O_PATH descriptor, of which the mount receives no request.
         """
         self._access.check_name_permission(parent, name, operations.REMOVE)
+        self._check_changeable(parent, name)
         node = self._nodes.node_named(parent, name)
         fd = self._node_fds.open_before_removal(node, parent, name)
         try:
@@ -165,11 +171,26 @@ class BackedFiles:
         if node is not None:
             self._directories.keep_removed(node)
 
-    def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
+    def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> Answer[None]:
         """Rename within an area; `flags` as of renameat2(2).
 
-        Raise OSError EXDEV between areas, as between any two file systems.
+        Raise OSError EXDEV between areas, as between any two file systems. A large directory is searched for frozen
+        files in a thread.
         """
+        self._check_rename(parent, name, new_parent, new_name, flags)
+        moved = [(parent, name)]
+        if flags & rooted_fs.RENAME_EXCHANGE:
+            moved.append((new_parent, new_name))
+        else:
+            self._check_changeable(new_parent, new_name)
+        large = [names for names in moved if not self._has_only_changeable(*names)]
+        if large:
+            return self._rename_large(large, parent, name, new_parent, new_name, flags)
+        self._rename(parent, name, new_parent, new_name, flags)
+        return None
+
+    def _check_rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
+        """Raise the errors of a rename that follow from the areas and the rights of the principal."""
         check_writable(parent)
         check_writable(new_parent)
         check_visible(parent, name)
@@ -177,10 +198,44 @@ class BackedFiles:
         if parent.area is not new_parent.area:
             raise path_error(errno.EXDEV, new_parent.path)
         self._check_move(parent, name, new_parent, new_name)
+        if flags & rooted_fs.RENAME_EXCHANGE:
+            self._check_move(new_parent, new_name, parent, name)
+
+    async def _rename_large(
+        self,
+        directories: list[tuple[Node, bytes]],
+        parent: Node,
+        name: bytes,
+        new_parent: Node,
+        new_name: bytes,
+        flags: int,
+    ) -> None:
+        """Rename directories with very many files below."""
+        for above, inner in directories:
+            fd = os.dup(self._directories.fd_for(above))
+            try:
+                await self._loop.in_thread(frozen_files.check_movable, fd, inner, above.path_text_below(inner))
+            finally:
+                os.close(fd)
+        self._check_rename(parent, name, new_parent, new_name, flags)
+        self._rename(parent, name, new_parent, new_name, flags)
+
+    def _check_changeable(self, parent: Node, name: bytes) -> None:
+        """Raise OSError EPERM for a frozen file."""
+        target = b"/proc/self/fd/%d/%b" % (self._directories.fd_for(parent), name)
+        frozen_files.check_changeable(target, parent.path_text_below(name))
+
+    def _has_only_changeable(self, parent: Node, name: bytes) -> bool:
+        """Raise OSError EPERM for a frozen file, or a directory above one; return False for a very large directory."""
+        is_found = frozen_files.find_frozen(self._directories.fd_for(parent), name, _MAX_SEARCHED_FILES)
+        if is_found:
+            raise frozen_files.FrozenFile(parent.path_text_below(name))
+        return is_found is not None
+
+    def _rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
         self._copy_marks(parent, name, new_parent, new_name)
         if flags & rooted_fs.RENAME_EXCHANGE:
             self._copy_marks(new_parent, new_name, parent, name)
-            self._check_move(new_parent, new_name, parent, name)
         replaced = self._nodes.node_named(new_parent, new_name) if not flags & rooted_fs.RENAME_EXCHANGE else None
         fd = self._node_fds.open_before_removal(replaced, new_parent, new_name)
         source = os.dup(self._directories.fd_for(parent))

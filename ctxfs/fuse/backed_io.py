@@ -18,7 +18,7 @@ from ctxfs.fuse.inodes import Node, Version
 from ctxfs.fuse.state import State
 from ctxfs.model.errors import path_error
 from ctxfs.policy import operations
-from ctxfs.store import rooted_fs
+from ctxfs.store import frozen_files, rooted_fs
 from ctxfs.vfs.access_control import WITHHELD
 
 OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC  # the flags that reach the host
@@ -58,6 +58,9 @@ class BackedIO:
             check_writable(node)
         self._access.check_open(node, flags)
         fd, stat = self._node_fds.open_node(node, flags & OPEN_FLAGS & ~os.O_TRUNC)
+        if (writes or flags & os.O_TRUNC) and frozen_files.is_frozen(fd):
+            os.close(fd)
+            raise frozen_files.FrozenFile(node.path)
         if flags & os.O_TRUNC:
             os.truncate(f"/proc/self/fd/{fd}", 0)  # it may be open for reading only
             if drop_privileges:
@@ -91,7 +94,7 @@ class BackedIO:
             )
             and node.area is not None
             and not self._cache_policy.is_shared(node.area)
-            and not self._passthrough.applies_to(mode, size)
+            and not self._passthrough.applies_to(node, mode, size)
         )
 
     def add_opened(self, node: Node, fd: int, version: Version) -> None:
@@ -131,6 +134,7 @@ class BackedIO:
         node = self._files[fd]
         if not self._access.is_permitted(node, _WRITE):
             self._access.check_permission(node, operations.WRITE)
+        self._check_changeable(fd, node)
         self._recorder.written.add(fd)
         if drop_privileges:
             self.drop_set_ids(node, fd)
@@ -139,10 +143,21 @@ class BackedIO:
             written += os.pwrite(fd, data[written:], offset + written)
         return written
 
+    def _check_changeable(self, fd: int, node: Node) -> None:
+        """Raise OSError EPERM for a file that was frozen while it was open.
+
+        The kernel may have written to its page cache already, so that the next open must drop those pages.
+        """
+        if frozen_files.is_frozen(fd):
+            self._cache_policy.mark_stale(node)
+            self._open_file_cache.evict(node)
+            raise frozen_files.FrozenFile(node.path)
+
     def allocate(self, fd: int, mode: int, offset: int, length: int, drop_privileges: bool) -> None:
         """Allocate space or punch a hole, as fallocate(2)."""
         node = self._files[fd]
         self._access.check_permission(node, operations.WRITE)
+        self._check_changeable(fd, node)
         if drop_privileges:
             self.drop_set_ids(node, fd)
         rooted_fs.allocate(fd, mode, offset, length)
@@ -166,6 +181,7 @@ class BackedIO:
         self._access.check_permission(self._files[source], operations.READ)
         node = self._files[target]
         self._access.check_permission(node, operations.WRITE)
+        self._check_changeable(target, node)
         if drop_privileges:
             self.drop_set_ids(node, target)
         self._recorder.written.add(target)

@@ -7,6 +7,7 @@ import errno
 import functools
 import os
 import stat as st
+from pathlib import Path as HostPath
 
 from ctxfs.fuse import attributes
 from ctxfs.fuse.access import check_writable
@@ -22,10 +23,15 @@ from ctxfs.fuse.attributes import (
 )
 from ctxfs.fuse.backed_io import BackedIO
 from ctxfs.fuse.inodes import Node
+from ctxfs.fuse.passthrough import is_guarded
 from ctxfs.fuse.state import State
+from ctxfs.memory.states import STATE_ATTRIBUTES, check_transition
 from ctxfs.model.errors import path_error
 from ctxfs.model.metadata import check_attribute
 from ctxfs.policy import operations
+from ctxfs.store import frozen_files
+from ctxfs.store.layout import Layout
+from ctxfs.store.memory_file import MemoryFile
 from ctxfs.versions.marks import MARK_OP, MARKS
 from ctxfs.vfs.access_control import masked_mode
 
@@ -35,6 +41,7 @@ class BackedAttributes:
 
     def __init__(self, state: State, io: BackedIO) -> None:
         self._io = io
+        self._memory_file = MemoryFile(Layout(HostPath(state.options.store)).memory_rules)
         self._files = state.files
         self._directories = state.directories
         self._node_fds = state.node_fds
@@ -92,6 +99,7 @@ class BackedAttributes:
             node, operations.setattr_permissions(resizes=resizes, changes_metadata=changes_meta)
         )
         descriptor = fh if fh in self._files else self._node_fds.find_open_fd(node)
+        self._check_changeable(node)
         if request.size is not None:
             self._io.truncate(node, fh, request.size)
         reopened = descriptor is None
@@ -193,6 +201,10 @@ class BackedAttributes:
         check_writable(node)
         self._access.check_permission(node, operations.SET_METADATA)
         self._check_xattr(node, name, value)
+        if (text := os.fsdecode(name)) in STATE_ATTRIBUTES:
+            self._set_state(node, text, value, flags)
+            return
+        self._check_changeable(node)
         path, follow = self._node_fds.xattr_path(node)
         os.setxattr(path, name, value, flags, follow_symlinks=follow)
         if name in ACLS:
@@ -200,6 +212,20 @@ class BackedAttributes:
         if drops_setgid:
             os.chmod(path, st.S_IMODE(os.stat(path).st_mode & ~st.S_ISGID))
         self._record_xattr(node, name)
+
+    def _set_state(self, node: Node, name: str, value: bytes | None, flags: int = 0) -> None:
+        """Change the state of a file, if the rules of memory.toml give the transition to the principal."""
+        path, follow = self._node_fds.xattr_path(node)
+        before = frozen_files.read_state(path, follows=follow)
+        transitions = self._memory_file.rules.transitions
+        check_transition(node.path, before, {name: value}, transitions, self._access.principal)
+        is_kept = is_guarded(node)
+        frozen_files.set_state(path, node.path, name, value, follows=follow, flags=flags, is_guarded=is_kept)
+        self._record_xattr(node, os.fsencode(name))
+
+    def _check_changeable(self, node: Node) -> None:
+        path, follow = self._node_fds.xattr_path(node)
+        frozen_files.check_changeable(path, node.path, follows=follow)
 
     def _check_xattr(self, node: Node, name: bytes, value: bytes | None) -> None:
         if name.startswith(NAMESPACE):
@@ -230,6 +256,10 @@ class BackedAttributes:
         check_writable(node)
         self._access.check_permission(node, operations.SET_METADATA)
         self._check_xattr(node, name, None)
+        if (text := os.fsdecode(name)) in STATE_ATTRIBUTES:
+            self._set_state(node, text, None)
+            return
+        self._check_changeable(node)
         path, follow = self._node_fds.xattr_path(node)
         os.removexattr(path, name, follow_symlinks=follow)
         self._record_xattr(node, name)

@@ -166,8 +166,7 @@ class Operations:
         source, target = self._nodes[parent], self._nodes[new_parent]
         on_disk = self._mount_table.is_backed(source, name), self._mount_table.is_backed(target, new_name)
         if on_disk == (True, True):
-            self._backed.rename(source, name, target, new_name, flags)
-            return None
+            return self._backed.rename(source, name, target, new_name, flags)
         if on_disk == (False, False):
             return self._synthetic.rename(source, name, target, new_name, flags)
         raise path_error(errno.EXDEV, target.path)

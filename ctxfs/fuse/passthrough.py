@@ -50,6 +50,7 @@ class Passthrough:
             len(node.descriptors) > 1
             or not self._is_eligible(stat.st_mode, stat.st_size, writes=writes or any_size)
             or not self._access.is_unrestricted
+            or is_guarded(node)
         ):
             return 0
         else:
@@ -72,9 +73,10 @@ class Passthrough:
         """Return True for a handle that uses passthrough."""
         return fd in self._handles
 
-    def applies_to(self, mode: int, size: int) -> bool:
+    def applies_to(self, node: Node, mode: int, size: int) -> bool:
         """Return True for a file that uses passthrough when it is opened for reading."""
-        return size >= self.min_bytes and self._is_eligible(mode, size, writes=False) and self._access.is_unrestricted
+        is_eligible = size >= self.min_bytes and self._is_eligible(mode, size, writes=False)
+        return is_eligible and self._access.is_unrestricted and not is_guarded(node)
 
     def release(self, fd: int, node: Node) -> bool:
         """Remove a closed handle; return True if its file has changed since the open, or since `take_written`."""
@@ -109,3 +111,11 @@ class Passthrough:
         if not st.S_ISREG(mode) or mode & (st.S_ISUID | st.S_ISGID):
             return False
         return writes or size >= _MIN_BYTES
+
+
+def is_guarded(node: Node) -> bool:
+    """Return True for a file of memory, which never uses passthrough.
+
+    A person may freeze it while a handle is open, and each later write must be refused.
+    """
+    return node.area is not None and node.area.path.parts[:1] == ("memory",)

@@ -2,7 +2,7 @@
 
 Syntax: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `author:` (or `speaker:`), `session:`, `said:>2026-10-01`,
 `since:`, `until:`, `mode:words|meaning|hybrid|exact`, and the attributes `tag:`, `alias:`, `link:`, `confidence:>0.8`,
-`trust:`, `status:`, `verified:`, `pinned:`, `frozen:`, `quarantined:`.
+`trust:`, `status:`, `verified:`, `state:`, `pinned:`, `frozen:`, `quarantined:`.
 A dash excludes only where no word of the query looks like an option of a command (`-r`, `--all`).
 Anything that does not parse as one of these is plain words. A query of filters alone matches every file
 that passes them.
@@ -17,13 +17,15 @@ from typing import Literal
 
 from ctxfs.index.extract.front_matter_attributes import STATUSES, VERIFIERS
 from ctxfs.index.normal_form import UNSPACED, fold, fold_name, unspaced_pattern
+from ctxfs.memory.states import ACTIVE, RETIRED
+from ctxfs.model.metadata import STATES
 from ctxfs.model.path import one_line
 
 Mode = Literal["hybrid", "words", "meaning", "exact"]
 _MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning", "exact")
 _FILTER_NAMES = (
     "kind|path|author|speaker|session|said|since|until|mode|tag|alias|link|confidence|trust|status|verified"
-    "|pinned|frozen|quarantined"
+    "|state|pinned|frozen|quarantined"
 )
 _TERM = re.compile(rf'([+-]?)"([^"]*)"|((?:{_FILTER_NAMES}):"[^"]+"|\S+)')
 _FILTER = re.compile(rf'({_FILTER_NAMES}):(?:"([^"]+)"|(\S+))', re.DOTALL)
@@ -48,6 +50,7 @@ _FILTER_VALUES: Mapping[str, str] = {
     "mode": f"one of {', '.join(_MODES)}",
     "confidence": "a number such as 0.8, >0.8 or <=0.5",
     **{name: f"one of {', '.join(values)}" for name, values in _WORD_VALUES.items()},
+    "state": f"one of {', '.join(STATES)}",
     **dict.fromkeys(_FLAGS, "true or false"),
 }
 _FREE_ATTRIBUTES = ("tag", "alias", "link", "trust", "session")
@@ -60,7 +63,8 @@ class Query:
     """A parsed query. `since` and `until` are nanoseconds since the epoch; `confidence` is an inclusive range.
 
     `said` is an inclusive range of seconds since the epoch, None for no limit. `without_kinds` has no syntax: it leaves
-    out the files of some kinds.
+    out the files of some kinds. `states` are the states of which the files are searched; empty stands for all but the
+    retired ones.
     `remarks` name each filter whose value is none, and which is therefore searched as a word.
     `corrections` are (typo, word): the words that took the place of likely typos in `words`.
     """
@@ -82,12 +86,25 @@ class Query:
     corrections: tuple[tuple[str, str], ...] = ()
     said: tuple[int | None, int | None] = (None, None)
     without_kinds: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
 
     @property
     def time_ranges(self) -> list[tuple[str, int | None, int | None]]:
         """Return (field of the index, minimum, maximum) of the times that are restricted; None for no limit."""
         ranges = (("mtime", self.since, self.until), ("said", *self.said))
         return [(name, low, high) for name, low, high in ranges if low is not None or high is not None]
+
+    @property
+    def without_states(self) -> tuple[str, ...]:
+        """Return the states of which no file is searched. A file without the attribute is active."""
+        if not self.states:
+            return RETIRED
+        return tuple(state for state in STATES if state not in self.states) if ACTIVE in self.states else ()
+
+    @property
+    def with_states(self) -> tuple[str, ...]:
+        """Return the states of which all files are searched; empty if `without_states` lists the others."""
+        return () if ACTIVE in self.states else self.states
 
     @property
     def has_words(self) -> bool:
@@ -97,18 +114,18 @@ class Query:
     @property
     def filter_key(self) -> Hashable:
         """Return a hashable key of all filters, without the words; equal keys select the same files."""
-        chosen = self.kinds, self.without_kinds, self.paths, self.attributes, self.authors
+        chosen = self.kinds, self.without_kinds, self.paths, self.attributes, self.authors, self.states
         return *chosen, self.confidence, self.since, self.until, self.said
 
     def without_filters(self) -> "Query":
         """Return the query with the same words and without filters."""
-        chosen = replace(self, kinds=(), without_kinds=(), paths=(), attributes=(), authors=())
+        chosen = replace(self, kinds=(), without_kinds=(), paths=(), attributes=(), authors=(), states=STATES)
         return replace(chosen, confidence=None, since=None, until=None, said=(None, None))
 
     @property
     def has_filters(self) -> bool:
         """Return True if a filter restricts the files."""
-        chosen = self.kinds or self.paths or self.attributes or self.authors
+        chosen = self.kinds or self.paths or self.attributes or self.authors or self.states
         return bool(chosen or self.confidence or self.time_ranges)
 
     @property
@@ -189,7 +206,7 @@ class _Parts:
 
     words: list[str] = field(default_factory=list)
     lists: dict[str, list[str]] = field(
-        default_factory=lambda: {name: [] for name in ("phrase", "must", "not", "kind", "path", "author")}
+        default_factory=lambda: {name: [] for name in ("phrase", "must", "not", "kind", "path", "author", "state")}
     )
     times: dict[str, int] = field(default_factory=dict)
     attributes: list[tuple[str, str]] = field(default_factory=list)
@@ -241,6 +258,7 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
         authors=tuple(lists["author"]),
         remarks=tuple(dict.fromkeys(parts.remarks)),
         said=parts.said,
+        states=tuple(dict.fromkeys(lists["state"])),
     )
 
 
@@ -249,6 +267,8 @@ def _add_filter(parts: _Parts, name: str, value: str, now: datetime | None) -> b
     moment = parse_time(value, now or datetime.now(UTC)) if name in ("since", "until") else None
     if moment is not None:
         parts.times[name] = moment
+    elif name == "state" and value in STATES:
+        parts.lists["state"].append(value)
     elif name == "mode" and value in _MODES:
         parts.mode = next(candidate for candidate in _MODES if candidate == value)
     elif name == "said" and (period := _parse_said(value, now or datetime.now(UTC))) is not None:

@@ -16,7 +16,7 @@ GENERATED, ACTIVE, MERGED, ARCHIVED, FROZEN = STATES
 STATE_ATTRIBUTE, FROZEN_ATTRIBUTE = STATE_ATTRIBUTES = f"{PREFIX}state", f"{PREFIX}frozen"
 IS_FROZEN = "it is frozen: a person lifts that first, with `ctxfs state PATH active`"
 # Out of search and contexts, unless the request names the state.
-RETIRED = frozenset((MERGED, ARCHIVED))
+RETIRED = (MERGED, ARCHIVED)
 
 
 class Who(Enum):
@@ -58,6 +58,14 @@ def state_of(attributes: Mapping[str, bytes]) -> str:
 def is_frozen(attributes: Mapping[str, bytes]) -> bool:
     """Return True for a file that only a person may change, after lifting its state."""
     return attributes.get(STATE_ATTRIBUTE) == b"frozen" or attributes.get(FROZEN_ATTRIBUTE) == b"true"
+
+
+def without_frozen(attributes: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """Return the attributes without both spellings of `frozen`."""
+    if not is_frozen(attributes):
+        return attributes
+    other = {name: value for name, value in attributes.items() if name != FROZEN_ATTRIBUTE}
+    return {name: value for name, value in other.items() if (name, value) != (STATE_ATTRIBUTE, b"frozen")}
 
 
 def who_may(transitions: Sequence[Transition], source: str, target: str) -> Who:

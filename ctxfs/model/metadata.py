@@ -72,6 +72,10 @@ def _is_truth(text: str) -> bool:
     return text in ("true", "false")
 
 
+def _is_state(text: str) -> bool:
+    return text in STATES
+
+
 def _is_trust(text: str) -> bool:
     return text in ("untrusted", "normal", "trusted")
 
@@ -90,6 +94,7 @@ SETTABLE: dict[str, tuple[Callable[[str], bool], str]] = {
     "supersedes": (_is_line, "one line: a path or a revision"),
     "covers": (_is_paths, "paths, one a line"),
     "trust": (_is_trust, "untrusted, normal or trusted"),
+    "state": (_is_state, ", ".join(STATES)),
     "frozen": (_is_truth, "true or false"),
     "quarantined": (_is_truth, "true or false"),
 }
@@ -111,8 +116,9 @@ def check_attribute(path: object, name: str, value: bytes | None, by: Principal 
     if short not in SETTABLE:
         raise invalid(path, f"there is no {name}; known: {', '.join(SETTABLE)}")
     is_distrust = short == "trust" and value == b"untrusted"  # any principal may lower trust
-    if short in PERSON_ONLY and not is_distrust and (by is None or not by.is_person):
-        raise not_permitted(path, f"only people set {name}")
+    is_person_only = short in PERSON_ONLY or (short == "state" and value == b"frozen")
+    if is_person_only and not is_distrust and (by is None or not by.is_person):
+        raise not_permitted(path, f"only people set {name}{'' if short in PERSON_ONLY else ' to frozen'}")
     if value is None:
         return
     if len(value) > MAX_BYTES:

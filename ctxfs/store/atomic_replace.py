@@ -42,6 +42,7 @@ class UnchangedReason(Enum):
     WRITTEN = "written meanwhile"
     OPEN = "open for writing"
     OCCUPIED = "something else is in it"
+    FROZEN = "frozen: a person lifts that first, with ctxfs state PATH active"
 
 
 class WriterTimeout:

@@ -10,13 +10,14 @@ from typing import assert_never
 
 import trio
 
+from ctxfs.memory.states import STATE_ATTRIBUTES
 from ctxfs.model.change import ABSENT, Append, Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, kind_of
 from ctxfs.model.errors import not_permitted, path_error, read_only
 from ctxfs.model.host_numbers import mtime_ns_of
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
-from ctxfs.store import rooted_fs
+from ctxfs.store import frozen_files, rooted_fs
 from ctxfs.store.atomic_replace import UnchangedReason, WriterTimeout, compare_and_swap
 from ctxfs.threads import blocking
 
@@ -34,8 +35,11 @@ class Folder(Mount):
         writable: bool,
         hidden: frozenset[tuple[str, ...]] = frozenset(),
         versioned: bool = False,
+        guarded: bool = False,
     ) -> None:
+        """Show the folder `root`. `guarded`: the kernel writes to no file of it without a request (FUSE passthrough)."""
         self._versioned = versioned
+        self._is_guarded = guarded
         self._root = root
         self._hidden = hidden
         self._writable = writable
@@ -116,20 +120,31 @@ class Folder(Mount):
                     os.mkdir(name, 0o755, dir_fd=parent)
             case Remove(path):
                 with self._open_parent(path) as (parent, name):
+                    frozen_files.check_changeable(rooted_fs.magic_path(parent, name), path)
                     mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
                     (os.rmdir if stat.S_ISDIR(mode) else os.unlink)(name, dir_fd=parent)
             case Move(path, to):
                 with self._open_parent(path) as (parent, name), self._open_parent(to) as (target_parent, new):
+                    frozen_files.check_movable(parent, name, path)
+                    frozen_files.check_changeable(rooted_fs.magic_path(target_parent, new), to)
                     os.rename(name, new, src_dir_fd=parent, dst_dir_fd=target_parent)
             case SetMeta(path, key, value):
                 with self._open_parent(path) as (parent, name):
-                    host_path = rooted_fs.magic_path(parent, name)
-                    if value is None:
-                        os.removexattr(host_path, key, follow_symlinks=False)
-                    else:
-                        os.setxattr(host_path, key, value, follow_symlinks=False)
+                    self._set_attribute(parent, name, path, key, value)
             case _:
                 assert_never(change)
+
+    def _set_attribute(self, parent: int, name: str, path: Path, key: str, value: bytes | None) -> None:
+        """Set or remove an attribute. Of a frozen file only its state changes."""
+        host_path = rooted_fs.magic_path(parent, name)
+        if key in STATE_ATTRIBUTES:
+            frozen_files.set_state(host_path, path, key, value, is_guarded=self._is_guarded)
+            return
+        frozen_files.check_changeable(host_path, path)
+        if value is None:
+            os.removexattr(host_path, key, follow_symlinks=False)
+        else:
+            os.setxattr(host_path, key, value, follow_symlinks=False)
 
     def _put(self, change: Put) -> None:
         path = change.path
@@ -138,6 +153,7 @@ class Folder(Mount):
                 old = os.stat(name, dir_fd=parent, follow_symlinks=False)
                 if stat.S_ISDIR(old.st_mode):
                     raise path_error(errno.EISDIR, path)
+                frozen_files.check_changeable(rooted_fs.magic_path(parent, name), path)
                 mode, attributes = 0o644, {}
                 if stat.S_ISREG(old.st_mode):
                     mode, attributes = (
@@ -158,6 +174,8 @@ class Folder(Mount):
                     for attribute, value in {**attributes, **change.attributes}.items():
                         os.setxattr(file.fileno(), attribute, value)
                     os.fsync(file.fileno())
+                # Again, because a person may have frozen it during the fsync.
+                frozen_files.check_changeable(rooted_fs.magic_path(parent, name), path)
                 if change.expects:
                     _replace_expected(parent, name, temporary, change)
                 else:
@@ -212,7 +230,7 @@ class _ParentDirectory:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._manager.__exit__(None, None, None)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, frozen_files.FrozenFile):
             raise path_error(error.errno or errno.EIO, self._path) from error
 
 

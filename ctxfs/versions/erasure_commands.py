@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from ctxfs.versions.archive_core import ArchiveAccess
+from ctxfs.model.errors import CommandError
+from ctxfs.versions.archive_core import ArchiveAccess, ArchiveCore
 from ctxfs.versions.erase import Eraser, ErasurePlan, ErasureResult
 from ctxfs.versions.objects.commits import Actor
-from ctxfs.versions.objects.name_encoding import path_bytes
+from ctxfs.versions.objects.name_encoding import display_path, path_bytes, split_path
 from ctxfs.versions.phrases import Phrases
 
 
@@ -23,6 +24,7 @@ class ErasureCommands:
             if not dry_run and self._archive.commit(plan.contents.keys()):
                 # The commit contained unjournalled changes at these paths. They may hold none of it, so plan anew.
                 plan, copies = _plan_with_derived(core.eraser, path, principal)
+            _check_changeable(core, plan)
             if dry_run:
                 paths = sorted(plan.places | plan.contents.keys())
                 return ErasureResult(0, len(plan.blobs), tuple(paths), (), copies)
@@ -35,7 +37,19 @@ class ErasureCommands:
     def phrases_of(self, path: str | None, principal: str) -> Phrases:
         """Return the phrases of the contents that `erase` would erase. Call it before the erasure."""
         with self._archive.locked() as core:
-            return core.eraser.phrases(_plan_erasure(core.eraser, path, principal))
+            plan = _plan_erasure(core.eraser, path, principal)
+            _check_changeable(core, plan)
+            return core.eraser.phrases(plan)
+
+
+def _check_changeable(core: ArchiveCore, plan: ErasurePlan) -> None:
+    """Raise CommandError if the plan erases a content of a frozen file."""
+    ledger = core.ledger
+    for path in sorted(plan.places | plan.contents.keys()):
+        for parts, state in ledger.walk(ledger.tree, split_path(path)):
+            if ledger.is_frozen(state):
+                name = display_path(b"/".join(parts))
+                raise CommandError(f"'{name}' is frozen: nothing was erased", f"lift that: ctxfs state '{name}' active")
 
 
 def _plan_with_derived(eraser: Eraser, path: str | None, principal: str) -> tuple[ErasurePlan, tuple[bytes, ...]]:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path as HostPath
 from typing import Any
 
+from ctxfs.memory.states import FROZEN_ATTRIBUTE, STATE_ATTRIBUTE
 from ctxfs.model.metadata import PREFIX
 from ctxfs.policy.quarantine import NO_QUARANTINE, Quarantine
 from ctxfs.versions.objects.fingerprint import RUN_WORDS, blob_id, copy_fingerprint, hash_runs, is_copy, split_words
@@ -31,8 +32,10 @@ from ctxfs.versions.objects.sidecar import SideCar
 
 log = logging.getLogger(__name__)
 
-QUARANTINED, TRUST, FROZEN, SOURCE = (f"{PREFIX}{name}" for name in ("quarantined", "trust", "frozen", "source"))
-MARKS: Mapping[str, bytes] = {QUARANTINED: b"true", TRUST: b"untrusted", FROZEN: b"true"}
+QUARANTINED, TRUST, SOURCE = (f"{PREFIX}{name}" for name in ("quarantined", "trust", "source"))
+# `frozen` has two spellings (memory/states.py). It belongs to a path, and not to a text.
+_PATH_MARKS: Mapping[str, bytes] = {FROZEN_ATTRIBUTE: b"true", STATE_ATTRIBUTE: b"frozen"}
+MARKS: Mapping[str, bytes] = {QUARANTINED: b"true", TRUST: b"untrusted", **_PATH_MARKS}
 # The operation in a journal by which a principal changes a mark, not only the file.
 MARK_OP = "mark"
 MAX_QUARANTINED_RUNS = 4096  # of one text
@@ -128,7 +131,7 @@ class Marks:
         if lifted and marks.get(SOURCE, b"").decode("utf-8", "replace") == lifted:
             del marks[TRUST], marks[SOURCE]
         for content in self._matching_contents(oid, data).values():
-            marks |= {name: value for name, value in content.marks.items() if name != FROZEN}
+            marks |= {name: value for name, value in content.marks.items() if name not in _PATH_MARKS}
         return marks
 
     def settle(self, path: bytes, oid: str, size: int, xattrs: Mapping[str, bytes], data: bytes | None) -> _Values:
@@ -183,7 +186,7 @@ class Marks:
     # texts of unversioned files
     def record_unversioned_text(self, path: bytes, xattrs: Mapping[str, bytes], data: bytes) -> None:
         """Record the text of an unversioned file for as long as it is marked; without marks, drop it."""
-        marks = {name: value for name, value in marks_in(xattrs).items() if name != FROZEN}
+        marks = {name: value for name, value in marks_in(xattrs).items() if name not in _PATH_MARKS}
         oid = blob_id(data) if data and marks else ""
         self._drop_source(path)
         if not oid or oid in self._lifted:
@@ -217,7 +220,7 @@ class Marks:
 
     # storage
     def _record_content(self, oid: str, size: int, marks: _Values, data: bytes | None) -> None:
-        marks = {name: value for name, value in marks.items() if name != FROZEN}
+        marks = {name: value for name, value in marks.items() if name not in _PATH_MARKS}
         if not marks or not size:
             return
         content = self._texts.by_id.get(oid)

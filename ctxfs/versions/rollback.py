@@ -13,15 +13,17 @@ import errno
 import json
 import logging
 import os
+import stat as st
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path as HostPath
 
+from ctxfs.memory.states import IS_FROZEN, is_frozen, without_frozen
 from ctxfs.model.errors import path_error
 from ctxfs.store.atomic_replace import SwapResult, UnchangedReason, WriterTimeout
 from ctxfs.versions.objects.commits import Actor, Commit, describe_paths
 from ctxfs.versions.objects.name_encoding import display_path, path_bytes, path_text, split_path
-from ctxfs.versions.objects.sidecar import default_mode, encode_sidecar
+from ctxfs.versions.objects.sidecar import default_mode
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 from ctxfs.versions.orphans import Orphans, Rescue
 from ctxfs.versions.recording.capture import Capture
@@ -103,7 +105,8 @@ class Rollback:
         ledger = self._ledger
         base = ledger.tree
         lifted = plan.source if actor.is_person else ""
-        plan = replace(plan, tree=self._with_marks(base, plan.tree, lifted))
+        self._check_changeable(base, ledger.compare_trees(base, plan.tree))
+        plan = replace(plan, tree=self._with_marks(base, plan.tree, lifted, is_person=actor.is_person))
         changes = ledger.compare_trees(base, plan.tree)
         if plan.tree == base:
             return Outcome(None, ())
@@ -130,6 +133,13 @@ class Rollback:
         self._record_written(changes, applied)
         self._intent.unlink(missing_ok=True)
         return Outcome(commit, [change for change in changes if change.path not in applied.left], applied.left)
+
+    def _check_changeable(self, base: str, changes: Sequence[PathChange]) -> None:
+        """Raise OSError EPERM if all files that a rollback changes are frozen. Others are skipped one by one."""
+        files = [change.path for change in changes if change.mode != MODE_DIR]
+        frozen = [path for path in files if self._ledger.is_frozen(self._ledger.state(base, split_path(path)))]
+        if frozen and len(frozen) == len(files):
+            raise path_error(errno.EPERM, display_path(frozen[0]), IS_FROZEN)
 
     def _commit(
         self, plan: Plan, actor: Actor, base: str, changes: Sequence[PathChange], applied: ApplyResult
@@ -262,17 +272,24 @@ class Rollback:
         self._intent.unlink(missing_ok=True)
         return commit
 
-    def _with_marks(self, base: str, tree: str, lifted: str) -> str:
-        """Return the tree with the marks that its files must have. Only marks of the source `lifted` are lifted."""
+    def _with_marks(self, base: str, tree: str, lifted: str, *, is_person: bool) -> str:
+        """Return the tree with the marks that its files must have. Only marks of the source `lifted` are lifted.
+
+        A version of a time when a file was frozen freezes it again for a person only.
+        """
         ledger, states = self._ledger, dict[Parts, State]()
-        for change in ledger.compare_trees(base, tree) if not ledger.marks.is_empty else ():
-            if change.op != "remove" and change.mode not in (MODE_DIR, MODE_LINK):
-                side = ledger.read_sidecar(change.side)
+        for change in ledger.compare_trees(base, tree):
+            if change.op == "remove" or change.mode in (MODE_DIR, MODE_LINK):
+                continue
+            side = ledger.read_sidecar(change.side)
+            owed_side = side if is_person else replace(side, xattrs=without_frozen(side.xattrs))
+            if not ledger.marks.is_empty:
                 data = ledger.repo.read(change.oid) if side.large is None else None
-                owed_side = ledger.marks.with_owed_marks(change.path, change.oid, side, data, lifted)
-                if owed_side != side:
-                    entry = TreeEntry(change.mode, change.oid)
-                    states[split_path(change.path)] = State(entry, ledger.repo.write("blob", encode_sidecar(owed_side)))
+                owed_side = ledger.marks.with_owed_marks(change.path, change.oid, owed_side, data, lifted)
+            if owed_side != side:
+                states[split_path(change.path)] = State(
+                    TreeEntry(change.mode, change.oid), ledger.write_sidecar(owed_side)
+                )
         return ledger.edit_tree(tree, states) if states else tree
 
     def _lift_marks(self, changes: Sequence[PathChange], applied: ApplyResult) -> None:
@@ -325,7 +342,9 @@ class Rollback:
             current = capture.capture_path(parts, stat, before)
             if stat is not None:
                 applied.stat_keys[change.path] = _stat_key(stat)
-            if not any(are_alike(current, state) for state in (*expected, after)):
+            if stat is not None and st.S_ISREG(stat.st_mode) and is_frozen(ledger.work.read_xattrs(parts)):
+                applied.left[change.path] = UnchangedReason.FROZEN
+            elif not any(are_alike(current, state) for state in (*expected, after)):
                 applied.left[change.path] = UnchangedReason.WRITTEN
             elif not are_alike(current, after):
                 target = Target(capture, parts, expected)

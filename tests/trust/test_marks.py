@@ -273,10 +273,11 @@ def test_a_frozen_path_stays_frozen(live: Live, alice: PrincipalClient, home: st
     path = f"{home}/frozen.md"
     (alice.at / path).write_text("kept\n")
     mark(live, path, FROZEN, b"true")
-    (alice.at / home / "tmp").write_text("kept\n")
-    os.rename(alice.at / home / "tmp", alice.at / path)
-    live.run("commit")
-    assert has(live, path, FROZEN) == b"true"
+    (alice.at / home / "tmp").write_text("other\n")
+    assert code_of(lambda: os.rename(alice.at / home / "tmp", alice.at / path)) == errno.EPERM
+    (live.store / "tree" / path).unlink()  # beside the tree, by a process of the owner
+    (live.store / "tree" / path).write_text("other\n")
+    eventually("it is frozen again", lambda: has(live, path, FROZEN) == b"true")
     assert code_of(lambda: alice.change(SetMeta(TreePath.parse(path), FROZEN, None))) == errno.EPERM
 
 

@@ -53,6 +53,8 @@ def filter_candidates(
                 reason, other = "duplicate", piece.path if is_covered else bodies[body]
             else:
                 bodies[body] = piece.path
+        if reason is None and piece.is_whole:
+            lines.setdefault(piece.path, []).append((piece.first, piece.last))
         if reason is None:
             accepted.append(
                 replace(piece, untrusted=status.untrusted, source=status.source) if status is not None else piece
@@ -74,7 +76,7 @@ def _refusal_of(piece: Piece, status: FileStatus | None, rules: FilterCriteria) 
             return "untrusted", ""
         if status.superseded_by:
             return "superseded", status.superseded_by
-    if piece.mtime_ns < rules.since_ns:
+    if piece.mtime_ns < rules.since_ns and not piece.is_whole:
         return "stale", ""
     if piece.why == "search" and _is_too_weak(piece, rules):
         return "low-score", ""

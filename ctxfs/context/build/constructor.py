@@ -1,7 +1,5 @@
 """Context construction: candidates from search, pins and recency, filtered, packed to the budget and rendered."""
 
-import errno
-import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,15 +13,15 @@ from ctxfs.context.build.limits import limits_of
 from ctxfs.context.build.manifest import Provenance, render_manifest, text_sha256
 from ctxfs.context.build.pack import Plan, largest_fitting, pack
 from ctxfs.context.build.piece import Exclusion, Piece, Why, without_secrets
+from ctxfs.context.build.pins import read_pin, read_pinned, restrict
 from ctxfs.context.build.render import render
-from ctxfs.context.build.request import Pin, Request
+from ctxfs.context.build.request import Request
 from ctxfs.context.build.small_budget import describe_small_budget, truncate_heading
 from ctxfs.context.build.tokens import Tokenizer, open_tokenizer
-from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.query import Query, parse_query, parse_time
 from ctxfs.index.search.file_status import FileStatus
 from ctxfs.index.search.results import NOT_JUDGED, Answer, Hit, SearchResults, Verdict
-from ctxfs.model.errors import invalid, path_error
+from ctxfs.model.errors import invalid
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.threads import blocking
 
@@ -150,12 +148,14 @@ class Constructor:
         """
         tokenizer = await blocking(open_tokenizer, request.tokenizer)
         view = await blocking(self._view_at, request.as_of)
-        candidates = await self._gather_candidates(request, view)
+        candidates = await self._gather_candidates(request, view, principal)
         if request.compress:
             # Withhold secrets before pieces are shortened, because half a key no longer matches a key's pattern.
-            uncut = candidates.pieces if request.secrets else list(map(without_secrets, candidates.pieces))
+            pinned = [piece for piece in candidates.pieces if piece.is_whole]
+            cuttable = [piece for piece in candidates.pieces if not piece.is_whole]
+            uncut = cuttable if request.secrets else list(map(without_secrets, cuttable))
             pieces = await blocking(compress, uncut, request.queries, view.analyse)
-            candidates = replace(candidates, pieces=pieces)
+            candidates = replace(candidates, pieces=[*pinned, *pieces])
         if request.summarise:
             built = await self._assemble_with_summary(request, candidates, tokenizer)
         else:
@@ -166,10 +166,11 @@ class Constructor:
         provenance = Provenance(principal, view.revision, view.index, revisions, tokens)
         return replace(built, provenance=provenance)
 
-    async def _gather_candidates(self, request: Request, view: TreeView) -> Candidates:
+    async def _gather_candidates(self, request: Request, view: TreeView, principal: str) -> Candidates:
         for path in request.paths:
             await view.require(path)
-        pins = [await _read_pin(view, pin) for pin in request.pins]
+        pins = [await read_pin(view, pin) for pin in request.pins]
+        pinned = await read_pinned(view, request, principal)
         results = [await view.search(query, below, MAX_CANDIDATES) for query, below in _queries_of(request)]
         notes = tuple(dict.fromkeys((*view.notes, *(n for item in results for n in (*item.notes, *item.remarks)))))
         best: dict[tuple[str, int, int, str], Piece] = {}
@@ -182,6 +183,7 @@ class Constructor:
             if key not in best or not best[key].is_relevant:
                 best[key] = piece
         ordered = sorted(best.values(), key=lambda piece: (-round(piece.score, 6), piece.path, piece.first, piece.last))
+        ordered = [*pinned, *ordered]
         statuses = await view.statuses({piece.path for piece in (*pins, *ordered)})
         pins = [replace(pin, untrusted=_is_untrusted(statuses, pin)) for pin in pins]
         now = time.time_ns()
@@ -207,9 +209,7 @@ class Constructor:
             return []
         pieces: list[Piece] = []
         for below in request.paths or (ROOT,):
-            newest = await view.search(
-                _restrict_kinds(parse_query("since:1970-01-02"), request.kinds), below, request.recent
-            )
+            newest = await view.search(restrict(parse_query("since:1970-01-02"), request), below, request.recent)
             pieces += _pieces_of(newest.hits, "recent")
         pieces.sort(key=lambda piece: (-piece.mtime_ns, piece.path))
         return [replace(piece, score=0.0, signals={}, shares={}) for piece in pieces[: request.recent]]
@@ -291,14 +291,8 @@ def _count_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer) -> dict[int, in
 
 
 def _queries_of(request: Request) -> list[tuple[Query, Path]]:
-    queries = [
-        _restrict_kinds(query, request.kinds) for query in map(parse_query, request.queries) if not query.is_empty
-    ]
+    queries = [restrict(query, request) for query in map(parse_query, request.queries) if not query.is_empty]
     return [(query, below) for query in queries for below in request.paths or (ROOT,)]
-
-
-def _restrict_kinds(query: Query, kinds: tuple[str, ...]) -> Query:
-    return replace(query, kinds=(*query.kinds, *kinds)) if kinds else query
 
 
 def _supersession_notes(pieces: Sequence[Piece], statuses: Mapping[str, FileStatus]) -> list[str]:
@@ -323,39 +317,6 @@ def _parse_fresh(fresh: str, now_ns: int) -> int:
     if since is None:
         raise invalid("fresh", f"fresh = '{printable(fresh)}': an age such as 7d, or a date, is needed")
     return since
-
-
-async def _read_pin(view: TreeView, pin: Pin) -> Piece:
-    try:
-        data = await view.read(pin.path)
-    except FileNotFoundError as error:
-        raise path_error(errno.ENOENT, pin.path, f"pinned file '{printable(str(pin.path))}' does not exist") from error
-    except OSError as error:
-        raise path_error(
-            error.errno or errno.EIO,
-            pin.path,
-            f"pinned file '{printable(str(pin.path))}' cannot be read: {error.strerror}",
-        ) from error
-    text = await blocking(read_text, data)
-    if text is None:
-        raise invalid("pins", f"pinned file '{printable(str(pin.path))}' is binary: a text is needed")
-    lines = text.split("\n")
-    if pin.first > len(lines):
-        raise invalid("pins", f"pin '{pin}': the file has {len(lines)} lines")
-    last = min(pin.last or len(lines), len(lines))
-    return Piece(
-        str(pin.path),
-        pin.first,
-        last,
-        pinned_text(lines, pin.first, last),
-        sha256=hashlib.sha256(data).hexdigest(),
-        why="pin",
-    )
-
-
-def pinned_text(lines: Sequence[str], first: int, last: int) -> str:
-    """Return the text of a pin of these lines."""
-    return "\n".join(lines[first - 1 : last]).strip("\n")
 
 
 def _pieces_of(hits: Sequence[Hit], why: Why) -> list[Piece]:

@@ -100,11 +100,12 @@ class _Packing:
         self._token_cache: dict[str, int] = {}
 
     def run(self, pieces: Sequence[Piece]) -> Plan:
-        """Choose pins, then the reserves of kinds, then the other pieces by value."""
-        pins = [piece for piece in pieces if piece.is_pinned]
-        order = PieceOrder([piece for piece in pieces if not piece.is_pinned], self._limits.budget)
-        for pin in pins:
+        """Choose pins, then pinned memories that fit, the reserves of kinds, and the other pieces by value."""
+        order = PieceOrder([piece for piece in pieces if not piece.is_whole], self._limits.budget)
+        for pin in (piece for piece in pieces if piece.is_pinned):
             self._choose(pin, self._estimate_cost(pin))
+        for pinned in (piece for piece in pieces if piece.is_whole and not piece.is_pinned):
+            self._consider(pinned)
         reserved_ids = self._choose_reserved(order.by_value())
         for piece in order:
             if id(piece) in reserved_ids or self._consider(piece):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from ctxfs.context.build.secrets import withhold_secrets
 
-Why = Literal["pin", "search", "recent", "derived"]
+Why = Literal["pin", "pinned", "search", "recent", "derived"]
 Reason = Literal[
     "budget",
     "quota",
@@ -60,8 +60,13 @@ class Piece:
 
     @property
     def is_pinned(self) -> bool:
-        """Return True for a pin, which no filter excludes."""
+        """Return True for a pin of the request, which no filter excludes."""
         return self.why == "pin"
+
+    @property
+    def is_whole(self) -> bool:
+        """Return True for a pin, and for a pinned memory: lines of a file as they are, without regard to chunks."""
+        return self.why in ("pin", "pinned")
 
     @property
     def body(self) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ctxfs.context.build.constructor import pinned_text
 from ctxfs.context.build.manifest import Manifest, digest, text_sha256
 from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.pins import pinned_text
 from ctxfs.context.build.record_pieces import texts_of_record
 from ctxfs.context.build.render import render
 from ctxfs.context.build.secrets import split_at_remarks
@@ -70,7 +70,7 @@ def _fill_text(piece: Piece, expected: str, data: bytes | None, extract: Extract
         return None
     if piece.text:
         return piece if digest(piece.text) == expected else None
-    if piece.is_pinned:
+    if piece.is_whole:
         text = pinned_text((read_text(data) or "").split("\n"), piece.first, piece.last)
         return replace(piece, text=text) if digest(text) == expected else None
     if is_record_path(piece.path):
@@ -98,10 +98,10 @@ def relocate_piece(piece: Piece, data: bytes | None, extract: ExtractChunks) -> 
         return piece
     if data is None:
         return None
-    if is_record_path(piece.path) and not piece.is_pinned:
+    if is_record_path(piece.path) and not piece.is_whole:
         content = " ".join(" ".join(texts_of_record(data, piece.first)).split())
         return replace(piece, above=0) if _has_parts(content, piece) else None
-    if not piece.is_pinned and not piece.cut:
+    if not piece.is_whole and not piece.cut:
         try:
             chunks = extract(piece.path, data)
         except UnreadableFile:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import tomlkit
 
 from ctxfs.model.errors import invalid
+from ctxfs.model.metadata import STATES
 from ctxfs.model.path import Path, printable
 from ctxfs.model.toml import parse_toml
 
@@ -50,6 +51,7 @@ class Request:
     tokenizer: str = "bound"
     paths: tuple[Path, ...] = ()
     kinds: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
     pins: tuple[Pin, ...] = ()
     quotas: Mapping[str, int] = field(default_factory=dict)
     reserves: Mapping[str, int] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class Request:
         values: dict[str, object] = {"query": [printable(query) for query in self.queries]}
         values |= {"budget": self.budget, "tokenizer": self.tokenizer}
         values |= {"paths": [printable(str(path)) for path in self.paths], "kinds": list(self.kinds)}
+        values |= {"states": list(self.states)}
         values |= {"pins": [str(pin) for pin in self.pins]}
         values |= {"quota": dict(sorted(self.quotas.items())), "reserve": dict(sorted(self.reserves.items()))}
         defaults = Request((), self.budget)
@@ -102,7 +105,7 @@ _SIMPLE_KEYS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "untrusted": (str, ", ".join(get_args(Untrusted))),
 }
 _CHOICES: Mapping[str, Any] = {"format": Format, "order": Order, "untrusted": Untrusted}
-_KEYS = ("query", "budget", "tokenizer", "paths", "kinds", "pins", "quota", "reserve", *_SIMPLE_KEYS)
+_KEYS = ("query", "budget", "tokenizer", "paths", "kinds", "states", "pins", "quota", "reserve", *_SIMPLE_KEYS)
 
 
 def check_budget(budget: object) -> int:
@@ -142,6 +145,7 @@ def make_request(data: Mapping[str, Any], default_budget: int) -> Request:
         tokenizer=tokenizer,
         paths=tuple(Path.parse(text) for text in _check_texts(data, "paths")),
         kinds=_check_texts(data, "kinds"),
+        states=_check_states(data),
         pins=tuple(_parse_pin(text) for text in _check_texts(data, "pins")),
         quotas=quotas,
         reserves=reserves,
@@ -206,6 +210,13 @@ def _check_texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _check_states(data: Mapping[str, Any]) -> tuple[str, ...]:
+    states = _check_texts(data, "states")
+    if unknown := set(states) - set(STATES):
+        raise invalid("request", f"there is no state '{printable(min(unknown))}'; known: {', '.join(STATES)}")
+    return states
+
+
 def _parse_pin(text: str) -> Pin:
     """Parse `path`, `path:12` or `path:12-40`."""
     path, colon, span = text.rpartition(":")
@@ -227,6 +238,7 @@ def default_request(query: str, budget: int) -> str:
         '# tokenizer = "bound"        # built-in upper bound, a tokenizer.json, or cl100k_base and the like of tiktoken\n'
         "# paths = []                 # look only below these directories\n"
         "# kinds = []                 # only these kinds: markdown, code, dialogue, fact …\n"
+        '# states = ["archived"]      # memories in these states instead of all but archived and merged ones\n'
         '# pins = []                  # always in, first: "memory/shared/x.md" or "knowledge/a/b.py:10-40"\n'
         "# recent = 0                 # the newest files too, so many, whatever they say\n"
         '# fresh = "30d"              # nothing older\n'

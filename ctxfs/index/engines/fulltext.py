@@ -322,9 +322,14 @@ class FullText:
         for field, start, end in query.time_ranges:
             number = tantivy.FieldType.Unsigned
             groups.append([tantivy.Query.range_query(self._schema, field, number, start or 0, end)])
-        if query.without_kinds:
-            excluded = [(tantivy.Occur.MustNot, self._build_term_query("kind", kind)) for kind in query.without_kinds]
-            groups.append([tantivy.Query.boolean_query([(tantivy.Occur.Must, tantivy.Query.all_query()), *excluded])])
+        if query.with_states:
+            groups.append([self._build_state_query(state) for state in query.with_states])
+        excluded = [self._build_term_query("kind", kind) for kind in query.without_kinds]
+        states = (state for state in query.without_states if self.document_frequency("attribute", f"state={state}"))
+        excluded += [self._build_state_query(state) for state in states]
+        if excluded:
+            clauses = [(tantivy.Occur.MustNot, part) for part in excluded]
+            groups.append([tantivy.Query.boolean_query([(tantivy.Occur.Must, tantivy.Query.all_query()), *clauses])])
         return [
             (tantivy.Occur.Must, tantivy.Query.const_score_query(_combine_any(parts), 0.0)) for parts in groups if parts
         ]
@@ -332,6 +337,9 @@ class FullText:
     def _build_kind_queries(self, kind: str) -> list[tantivy.Query]:
         """Match a kind of files, and a type in front matter."""
         return [self._build_term_query("kind", kind), self._build_term_query("attribute", f"kind={fold_name(kind)}")]
+
+    def _build_state_query(self, state: str) -> tantivy.Query:
+        return self._build_term_query("attribute", f"state={state}")
 
     def _build_path_query(self, path: str) -> tantivy.Query:
         """Match a path from the root (`path:knowledge/handbook`), or words anywhere in the path (`path:handbook`)."""

@@ -11,6 +11,7 @@ from ctxfs.index.extract.formats.mail_detection import is_mail, may_be_mail
 from ctxfs.index.extract.front_matter_attributes import FRONT_MATTER_LABEL
 from ctxfs.index.extract.front_matter_attributes import NAMES as FRONT_MATTER_NAMES
 from ctxfs.index.extract.text_decoding import decode
+from ctxfs.memory.states import FROZEN
 from ctxfs.model.host_numbers import file_numbers
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
 from ctxfs.model.path import printable
@@ -71,14 +72,20 @@ def filter_values(attributes: Iterable[tuple[str, str]]) -> list[tuple[str, str]
     """Return the pairs that filters match: `tags` has those of the attribute and those of the text.
 
     Of other names the attribute wins over the text. The pair (`has`, `cites`) selects the files with citations, whose
-    values are too long to be matched.
+    values are too long to be matched. `state` is
+    `frozen` also for the older spelling of it.
     """
     pairs = list(attributes)
     names = {name for name, _ in pairs} - _LISTED_NAMES
     texts = ((name.removeprefix(LABEL_PREFIX), value) for name, value in pairs if name.startswith(LABEL_PREFIX))
     labels = {(name, value) for name, value in texts if name not in names and name != FRONT_MATTER_LABEL}
     has = {("has", name) for name in names if name == "cites"}
-    return sorted({pair for pair in pairs if not pair[0].startswith(LABEL_PREFIX)} | labels | has)
+    matched = {pair for pair in pairs if not pair[0].startswith(LABEL_PREFIX)} | labels | has
+    if ("frozen", "true") in matched:
+        matched = {pair for pair in matched if pair[0] != "state"} | {("state", FROZEN)}
+    elif ("state", FROZEN) in matched:
+        matched.add(("frozen", "true"))
+    return sorted(matched)
 
 
 def front_matter_of(attributes: Iterable[tuple[str, str]]) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from ctxfs.index.normal_form import fold_name
+from ctxfs.index.query import Query
+from ctxfs.memory.states import ACTIVE
 from ctxfs.model.path import printable
 
 
@@ -37,3 +39,9 @@ def passes_kinds(kind: str, attributes: Iterable[tuple[str, str]], required: Seq
 def is_within(value: int | None, low: int | None, high: int | None) -> bool:
     """Return True if a value is known and within inclusive bounds; None is no bound."""
     return value is not None and (low is None or low <= value) and (high is None or value <= high)
+
+
+def has_state_of(query: Query, attributes: Iterable[tuple[str, str]]) -> bool:
+    """Return True if a query searches files in the state that the attributes give."""
+    state = next((value for name, value in attributes if name == "state"), ACTIVE)
+    return state in query.states if query.states else state not in query.without_states

@@ -13,7 +13,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from stat import S_ISREG
 
 import numpy as np
@@ -46,10 +45,12 @@ from ctxfs.index.search.filter_values import (
     contains_all,
     fold_values,
     has_confidence_in,
+    has_state_of,
     is_under,
     is_within,
     passes_kinds,
 )
+from ctxfs.index.search.overlay_matching import count_equal_chunks, has_phrase, score_alternatives
 from ctxfs.model.noise import is_marker
 from ctxfs.model.path import Path, printable
 from ctxfs.store import rooted_fs
@@ -57,7 +58,6 @@ from ctxfs.store import rooted_fs
 MAX_FILE_BYTES = 65_536
 MAX_FILES = 200
 MAX_FOLDER_FILES = 50
-_K1 = 1.2
 
 Analyse = Callable[[str], Sequence[str]]  # FullText.terms
 Idf = Callable[[str], float]  # FullText.idf
@@ -286,7 +286,7 @@ class Overlay:
         self._last -= 1
         file = self._last
         # The neighbourhood of the last equal chunks changes with the chunks that follow.
-        kept = max(0, _count_equal(earlier, pieces) - NEIGHBOUR_CHUNKS)
+        kept = max(0, count_equal_chunks((chunk.row for chunk in earlier), pieces) - NEIGHBOUR_CHUNKS)
         chunks = [replace(chunk, file=file) for chunk in earlier[:kept]]
         skipped = max(0, kept - NEIGHBOUR_CHUNKS)
         broken = [""] * skipped + [self._split_words(chunk.text) for chunk in pieces[skipped:]]
@@ -322,12 +322,12 @@ class Overlay:
         own_scores: dict[int, float] = {}
         neighbour_scores: dict[int, float] = {}
         for chunk in self._filter_chunks(query, below):
-            if not all(_has_phrase(chunk, phrase) for phrase in required if phrase):
+            if not all(has_phrase(chunk.fields, phrase) for phrase in required if phrase):
                 continue
-            if any(_has_phrase(chunk, phrase) for phrase in excluded if phrase):
+            if any(has_phrase(chunk.fields, phrase) for phrase in excluded if phrase):
                 continue
             for out, counts in ((own_scores, chunk.counts), (neighbour_scores, chunk.neighbourhood)):
-                if score := extra + sum(_score_alternatives(terms, counts) for terms in weights):
+                if score := extra + sum(score_alternatives(terms, counts) for terms in weights):
                     out[chunk.row.id] = score
         # Operators apply to a chunk's own words.
         if required or excluded:
@@ -392,6 +392,16 @@ class Overlay:
         file = self._files.get(path)
         return file.attributes if file is not None else None
 
+    def confidences(self) -> dict[int, float]:
+        """Return the attribute `confidence` by the number of the file."""
+        return {
+            file.chunks[0].file: float(value)
+            for file in self._files.values()
+            if file.chunks
+            for name, value in file.attributes
+            if name == "confidence"
+        }
+
     def authors(self) -> set[str]:
         """Return the authors of the chunks."""
         return {chunk.row.author for _, chunk in self._iterate_chunks()} - {""}
@@ -417,38 +427,11 @@ class Overlay:
                 continue
             if query.attributes and not fold_values(query.attributes) <= fold_values(file.attributes):
                 continue
+            if not has_state_of(query, file.attributes):
+                continue
             if query.confidence is not None and not has_confidence_in(file.attributes, query.confidence):
                 continue
             times = {"mtime": chunk.row.mtime_ns, "said": chunk.row.said}
             if not all(is_within(times[name], low, high) for name, low, high in query.time_ranges):
                 continue
             yield chunk
-
-
-def _score_alternatives(weights: Mapping[str, float], counts: Mapping[str, int]) -> float:
-    """Return the BM25 score of the best of some terms, without length normalisation: the mean length is unknown."""
-    return max(
-        (
-            weight * count * (_K1 + 1) / (count + _K1)
-            for term, weight in weights.items()
-            if (count := counts.get(term, 0))
-        ),
-        default=0.0,
-    )
-
-
-def _count_equal(earlier: Sequence[_OverlayChunk], pieces: Sequence[Chunk]) -> int:
-    """Return the number of leading chunks with the line, text and author of the pieces at their positions."""
-    pairs = zip((chunk.row for chunk in earlier), pieces, strict=False)
-    equal = ((row.first, row.text, row.author) == (piece.first, piece.text, piece.author) for row, piece in pairs)
-    return sum(1 for _ in takewhile(bool, equal))
-
-
-def _has_phrase(chunk: _OverlayChunk, phrase: Sequence[str]) -> bool:
-    """Return True if a field contains these terms consecutively."""
-    length = len(phrase)
-    return any(
-        list(field[start : start + length]) == list(phrase)
-        for field in chunk.fields
-        for start in range(len(field) - length + 1)
-    )

@@ -79,7 +79,7 @@ def search_exact(view: IndexView, query: Query, below: Path, limit: int) -> list
     file_sets = [set(view.full_text.files_with_literals(needed, below)) for needed in lookups or [[]]]
     files = sorted(set.intersection(*file_sets) - view.hidden)
     texts = view.catalog.texts_of(files)
-    if query.has_filters:
+    if query.has_filters or view.full_text.count_passing(query, ROOT) is not None:
         passing = set(view.full_text.chunks_passing(query, below, _MAX_FILTERED_CHUNKS))
         texts = (row for row in texts if row[1] in passing)
     ranked: list[tuple[int, int, int]] = []
@@ -225,6 +225,7 @@ def _fuse_signals(
     share: float,
 ) -> Ranking:
     """Return the best `limit` candidates by the fusion of their signals; `full_signals` are cut off at the pool."""
+    from ctxfs.index.search.confidence import confidence_column
     from ctxfs.index.search.definitions import score_definitions
     from ctxfs.index.search.features import align_scores, signal_columns
     from ctxfs.index.search.rank_fusion import IDENTIFIER_WEIGHTS, fuse, mixed_weights
@@ -239,6 +240,8 @@ def _fuse_signals(
         signals["meaning"][indices] = cosines
         signals |= _compute_cosines(view, vector, candidates, signals["meaning"], indices)
     weights: Mapping[str, float] = mixed_weights(candidates.profiles(), embedded.trust)
+    if (confidence := confidence_column(view, candidates.files)) is not None:
+        signals["confidence"] = confidence
     identifier = embedded.hints.identifier
     if identifier and (definitions := score_definitions(view, identifier, scores_by_signal.get("words", {}))):
         signals["definition"] = align_scores(candidates.chunks, definitions, 0.0)

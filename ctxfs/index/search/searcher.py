@@ -339,7 +339,9 @@ class Searcher:
         if query.remarks:
             raise invalid(query.text[:80], query.remarks[0].replace(", so it was searched as a word", ""))
         if query.has_words or not query.has_filters:
-            examples = "kind:fact, tag:deploy, confidence:>0.8, pinned:true, trust:trusted, path:, since:"
+            examples = (
+                "kind:fact, tag:deploy, confidence:>0.8, pinned:true, state:archived, trust:trusted, path:, since:"
+            )
             raise invalid(query.text[:80], f"only filters can be asked for here: {examples}")
         return list(dict.fromkeys(hit.path for hit in self.search(query, below, limit).hits))
 

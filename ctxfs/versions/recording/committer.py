@@ -5,6 +5,7 @@ import os
 import stat as st
 from collections.abc import Collection, Iterable, Mapping
 
+from ctxfs.memory.states import ACTIVE, state_of
 from ctxfs.versions.marks import MARK_OP
 from ctxfs.versions.objects.commits import Actor, Commit, describe_paths
 from ctxfs.versions.objects.name_encoding import MAX_PATH_NAMES, display_path, split_path
@@ -15,6 +16,8 @@ from ctxfs.versions.recording.ledger import Ledger, State
 from ctxfs.versions.recording.worktree import git_mode
 
 log = logging.getLogger(__name__)
+
+_MAX_TRANSITIONS = 3  # in the subject of a version
 
 
 class Committer:
@@ -155,13 +158,38 @@ class Committer:
                 for move in ((source, target) for target, source in moves.items())
                 if ledger.is_move(before, tree, *move)
             ]
-            subject = self._describe(op, ordered, valid_moves)
+            subject = self._describe(op, ordered, valid_moves, self._transitions(ordered))
             commit = ledger.advance(tree, actor, op, subject, moves=valid_moves, sizes=capture.sizes)
         capture.settle()
         return commit
 
+    def _transitions(self, states: Mapping[Parts, State]) -> Mapping[bytes, str]:
+        """Return the files whose state (`user.ctx.state`) has changed, with the change as text."""
+        ledger, transitions = self._ledger, {}
+        for parts, state in states.items():
+            head = ledger.state(ledger.tree, parts)
+            if state.entry is None or head.entry is None or state.side == head.side:
+                continue
+            before, after = (
+                state_of(ledger.read_sidecar(side).xattrs) if side else ACTIVE for side in (head.side, state.side)
+            )
+            if before != after:
+                transitions[b"/".join(parts)] = f"{before} → {after}"
+        return transitions
+
     @staticmethod
-    def _describe(op: str, states: Mapping[Parts, State], moves: list[tuple[bytes, bytes]]) -> str:
+    def _describe(
+        op: str, states: Mapping[Parts, State], moves: list[tuple[bytes, bytes]], transitions: Mapping[bytes, str]
+    ) -> str:
+        others = {parts: state for parts, state in states.items() if b"/".join(parts) not in transitions}
+        parts_of_subject = [Committer._describe_changes(op, others, moves)] if others else []
+        for change in list(dict.fromkeys(transitions.values()))[:_MAX_TRANSITIONS]:
+            paths = [path for path, name in transitions.items() if name == change]
+            parts_of_subject.append(describe_paths(f"state {change}", paths))
+        return "; ".join(parts_of_subject)
+
+    @staticmethod
+    def _describe_changes(op: str, states: Mapping[Parts, State], moves: list[tuple[bytes, bytes]]) -> str:
         if len(moves) == 1 and all(b"/".join(parts).startswith(moves[0]) for parts in states):
             source, target = moves[0]
             return describe_paths("move", [source]) + describe_paths(" to", [target])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ctxfs.eventlog.anchor import Anchors
+from ctxfs.memory.states import is_frozen
 from ctxfs.model.errors import path_error
 from ctxfs.store.settings import DEFAULT_MAX_FILE_BYTES
 from ctxfs.versions.marks import Marks
@@ -150,6 +151,10 @@ class Ledger:
                 side = listing.get(sidecar_name(name))
                 states[name] = State(entry, side.oid if side else "")
         return states
+
+    def is_frozen(self, state: State) -> bool:
+        """Return True for the state of a file whose content only changes after a person has lifted that."""
+        return bool(state.side) and is_frozen(self.read_sidecar(state.side).xattrs)
 
     def walk(self, root: str, parts: Parts) -> Iterable[tuple[Parts, State]]:
         """Yield a path of a version and everything below it, parents first; nothing if it is absent."""

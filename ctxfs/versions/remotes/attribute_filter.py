@@ -20,8 +20,8 @@ _ADMITTED_NAMES = (
     "valid_until",
     "cites",
 )
-_LOCAL_NAMES = ("pinned", "supersedes", "frozen")
-_TRUST, _QUARANTINED, _SOURCE, _FROZEN = (f"{PREFIX}{name}" for name in ("trust", "quarantined", "source", "frozen"))
+_LOCAL_NAMES = ("pinned", "supersedes", "state", "frozen")
+_TRUST, _QUARANTINED, _SOURCE = (f"{PREFIX}{name}" for name in ("trust", "quarantined", "source"))
 _TRUST_RANKS = {b"untrusted": 0, b"normal": 1, b"trusted": 2}
 
 
@@ -43,11 +43,6 @@ def filter_attributes(theirs: SideCar, ours: SideCar, remote: str, *, is_new: bo
         xattrs.setdefault(_SOURCE, f"remote:{remote}".encode())
     mode = None if theirs.mode is None else theirs.mode & 0o777 | (0o600 if is_file else 0o700)
     return SideCar(xattrs, mode, theirs.large)
-
-
-def is_frozen(side: SideCar) -> bool:
-    """Return True for a file whose content only persons may change."""
-    return side.xattrs.get(_FROZEN) == b"true"
 
 
 def merge_value(

@@ -15,7 +15,7 @@ from ctxfs.versions.objects.name_encoding import split_path
 from ctxfs.versions.objects.sidecar import SideCar
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts, TreeEntry
 from ctxfs.versions.recording.ledger import ABSENT, Ledger, State
-from ctxfs.versions.remotes.attribute_filter import filter_attributes, is_frozen, merge_value
+from ctxfs.versions.remotes.attribute_filter import filter_attributes, merge_value
 
 _MAX_TEXT_BYTES = 4_000_000
 _MAX_SUFFIX_BYTES = 16
@@ -45,7 +45,7 @@ class Merger:
         ledger = self._ledger
         assert ledger.head is not None
         base = find_merge_base(self._repo, ledger.head.oid, theirs.oid)
-        if base == ledger.head.oid and is_trusted:
+        if base == ledger.head.oid and is_trusted and not self._changes_frozen(theirs):
             return Merge(theirs.tree, (), is_forward=True)
         base_tree = decode_commit(base, self._repo.read(base)).tree if base else EMPTY_TREE
         states: dict[Parts, State] = {}
@@ -56,10 +56,11 @@ class Merger:
                 continue  # it is in a directory that is stored beside, as a whole
             old, mine, other = (ledger.state(tree, parts) for tree in (base_tree, ledger.tree, theirs.tree))
             merged: State | None = None
+            is_bound = (
+                other != old and ledger.is_frozen(mine) and not (is_trusted and self._is_lifted(old, mine, other))
+            )
             if not is_trusted and other != old:
-                other, is_bound = self._filter_state(mine, other, remote), self._is_frozen(mine)
-            else:
-                is_bound = False
+                other = self._filter_state(mine, other, remote)
             if not is_bound:
                 merged = self._merge_state(old, mine, other)
             elif other.entry is None or other.entry == mine.entry:
@@ -72,6 +73,16 @@ class Merger:
         tree = ledger.edit_tree(ledger.tree, dict(sorted(states.items())))
         return Merge(tree, tuple(b"/".join(parts) for parts in conflicts), is_forward=False)
 
+    def _changes_frozen(self, theirs: Commit) -> bool:
+        """Return True if the commit changes a file that is frozen here, so that both contents must be kept."""
+        ledger = self._ledger
+        for change in ledger.compare_trees(ledger.tree, theirs.tree):
+            parts = split_path(change.path)
+            mine = ledger.state(ledger.tree, parts)
+            if ledger.is_frozen(mine) and not self._is_lifted(mine, mine, ledger.state(theirs.tree, parts)):
+                return True
+        return False
+
     def _filter_state(self, mine: State, other: State, remote: str) -> State:
         """Return the state of a path of an untrusted remote with filtered attributes."""
         if other.entry is None or other.entry.mode == MODE_LINK:
@@ -81,8 +92,9 @@ class Merger:
         side = filter_attributes(theirs, ours, remote, is_new=mine.entry != other.entry, is_file=is_file)
         return State(other.entry, self._ledger.write_sidecar(side))
 
-    def _is_frozen(self, mine: State) -> bool:
-        return bool(mine.side) and is_frozen(self._ledger.read_sidecar(mine.side))
+    def _is_lifted(self, old: State, mine: State, other: State) -> bool:
+        """Return True if the other side has lifted a frozen state of the common history. A person did so there."""
+        return mine == old and other.entry is not None and not self._ledger.is_frozen(other)
 
     def _merge_state(self, old: State, mine: State, other: State) -> State | None:
         """Return the merged state of a path; None if the contents of both sides must be kept."""

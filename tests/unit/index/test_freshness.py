@@ -32,6 +32,7 @@ QUESTIONS = (
     "mode:exact otter rotate", "mode:exact +keys +rotate", "mode:exact +Ada +keys -heron", "mode:exact path:sub keys",
     "path:sub", "path:sub keys", "tag:x", "tag:x keys", "tag:x tag:z otter", "alias:heron", "link:otter",
     "confidence:>0.5", "since:1h keys", "until:2001-01-01 keys",
+    "state:archived", "state:archived keys", "state:active otter", "state:archived state:active keys", "mode:exact state:archived keys",
 )  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def rebuilt(live: Live, folder: Path) -> Searcher:
 
 
 changes = st.tuples(
-    st.sampled_from(["write", "write", "write", "remove", "rename", "tag", "rmdir"]),
+    st.sampled_from(["write", "write", "write", "remove", "rename", "tag", "archive", "rmdir"]),
     st.sampled_from(NAMES),
     st.sampled_from(NAMES),
     st.sampled_from(TEXTS),
@@ -117,6 +118,8 @@ def carry_out(live: Live, op: str, name: str, other: str, text: str) -> list[str
     elif op == "rename":
         file.rename(live.corpus / other)
         return [name, other]
+    elif op == "archive":
+        os.setxattr(file, "user.ctx.state", b"archived")
     else:
         os.setxattr(file, "user.ctx.tags", b"x, y")
         os.setxattr(file, "user.ctx.confidence", b"0.7")
