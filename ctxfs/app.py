@@ -47,6 +47,7 @@ from ctxfs.services.erasure import DerivedErasure
 from ctxfs.services.extraction import Extraction
 from ctxfs.services.impact import Impact
 from ctxfs.services.importing import Imports
+from ctxfs.services.kind_remarks import KindRemarks
 from ctxfs.services.memory_episodes import TOOL as EPISODES_TOOL
 from ctxfs.services.memory_episodes import MemoryEpisodes
 from ctxfs.services.memory_remarks import MemoryRemarks
@@ -182,6 +183,7 @@ class App:
             self.scope,
             self.settings_file,
             self.citations,
+            self.memory_file,
         )
         self.status = Status(
             self.layout,
@@ -195,6 +197,7 @@ class App:
             self.curator,
             self.memory_file,
             self.citations,
+            KindRemarks(self.layout.tree, self.memory_file),
         )
 
     def _open_citations(self) -> None:

@@ -20,6 +20,8 @@ from ctxfs.store.layout import find_store
 from ctxfs.store.lost_and_found import list_stray_files
 from ctxfs.versions.objects.git_process import run_git
 
+_MAX_SHOWN = 5
+
 
 @click.command()
 @json_option()
@@ -112,10 +114,19 @@ def _describe_broken(citations: dict[str, Any]) -> str:
 
 
 def _print_rules(report: dict[str, Any]) -> None:
-    """Print the faults of the files of rules."""
+    """Print the faults of the files of rules, and the memories that do not fit these."""
+    _print_kinds(report["memory"])
     for name in ("policy", "memory"):
         if report[name]["fault"]:
             print_line(f"{name}     the last good rules stay: {report[name]['fault']}", fg="red")
+
+
+def _print_kinds(memory: dict[str, Any]) -> None:
+    """Print the memories that do not fit the rules of their kind. They are stored and searched all the same."""
+    for path, remark in list(memory["remarks"].items())[:_MAX_SHOWN]:
+        print_line(f"kind?      {path}, {remark}", fg="yellow")
+    if memory["remarked"] > _MAX_SHOWN:
+        print_line(f"           and {memory['remarked'] - _MAX_SHOWN} more: ctxfs status --json")
 
 
 def _print_mounts(report: dict[str, Any]) -> None:
@@ -373,7 +384,12 @@ def _check_memory(store: str | None) -> str:
         memory = opened.call("status")["memory"]
     if memory["fault"]:
         raise CommandError(memory["fault"], "mend .ctxfs/memory.toml; until then the last good rules hold")
-    return count_noun(memory["kinds"], "kind")
+    more = "" if memory["complete"] else " so far"
+    checked = f"{count_noun(memory['kinds'], 'kind')}; memories checked{more}: {memory['checked']}"
+    if not memory["remarked"]:
+        return checked
+    shown = "; ".join(f"{path} ({remark})" for path, remark in list(memory["remarks"].items())[:_MAX_SHOWN])
+    return f"{checked}, of which {memory['remarked']} do not fit their kind: {shown}"
 
 
 _CHECKS: dict[str, Callable[[str | None], str]] = {

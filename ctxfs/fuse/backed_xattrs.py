@@ -25,6 +25,7 @@ from ctxfs.fuse.backed_io import BackedIO
 from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.passthrough import is_guarded
 from ctxfs.fuse.state import State
+from ctxfs.memory.kinds import KIND_ATTRIBUTE, kind_by_folder
 from ctxfs.memory.states import STATE_ATTRIBUTES, check_transition
 from ctxfs.model.errors import path_error
 from ctxfs.model.metadata import check_attribute
@@ -157,7 +158,13 @@ class BackedAttributes:
         """Return the value of an extended attribute that the host stores."""
         self._access.check_permission(node, operations.READ)
         path, follow = self._node_fds.xattr_path(node)
-        return os.getxattr(path, name, follow_symlinks=follow)
+        try:
+            return os.getxattr(path, name, follow_symlinks=follow)
+        except OSError:
+            kind = kind_by_folder(node.path.parts) if os.fsdecode(name) == KIND_ATTRIBUTE else ""
+            if not kind or node.disk_key.kind != st.S_IFREG:
+                raise
+            return kind.encode()
 
     def get_host_xattr(self, node: Node, name: bytes) -> bytes:
         """Return the value of an ACL, a capability or another attribute that only the host interprets.

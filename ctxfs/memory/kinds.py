@@ -3,7 +3,7 @@
 The kind of a file is its attribute `user.ctx.kind`, or follows from its folder: `memory/<agent>/<kind>/…`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from ctxfs.model.metadata import PREFIX
@@ -23,25 +23,31 @@ class KindRules:
     description: str = ""
 
 
+_EPISODE_FIELDS = ("clients", "participants", "place", "principals", "records", "speakers", "summary")
 BUILT_IN_KINDS: Mapping[str, KindRules] = {
     kind.name: kind
     for kind in (
-        KindRules(EPISODIC, ("session", "time"), description="what happened in a session, and when"),
-        KindRules(FACT, ("claim", "source", "confidence"), description="one claim, with its source"),
-        KindRules(EXPERIENTIAL, ("situation", "action", "outcome"), description="what was done, and what came of it"),
+        KindRules(EPISODIC, ("session", "time"), _EPISODE_FIELDS, "what happened in a session, and when"),
+        KindRules(FACT, ("claim", "source", "confidence"), ("valid_from", "valid_until"), "one claim, with its source"),
+        KindRules(
+            EXPERIENTIAL,
+            ("situation", "action", "outcome"),
+            ("lesson", "task", "tool"),
+            "what was done, and what came of it",
+        ),
         KindRules(PROCEDURAL, ("skill",), description="how something is done: a folder with a SKILL.md"),
         KindRules(USER, ("value", "evidence"), description="attributes of a user, each with its evidence"),
     )
 }
 
 
-def kind_of(parts: tuple[str, ...], attributes: Mapping[str, bytes]) -> str:
+def kind_of(parts: tuple[str, ...], attributes: Mapping[str, bytes], kinds: Container[str] = BUILT_IN_KINDS) -> str:
     """Return the kind of the file at a path: its attribute, else that of its folder; empty if neither names one."""
     own = attributes.get(KIND_ATTRIBUTE, b"").decode("utf-8", "replace")
-    return own or kind_by_folder(parts)
+    return own or kind_by_folder(parts, kinds)
 
 
-def kind_by_folder(parts: tuple[str, ...]) -> str:
-    """Return the kind that the folder of a file implies; empty outside of `memory/<agent>/<kind>/`."""
+def kind_by_folder(parts: tuple[str, ...], kinds: Container[str] = BUILT_IN_KINDS) -> str:
+    """Return the kind that the folder of a file implies, of those in `kinds`; empty outside of `memory/<agent>/<kind>/`."""
     is_memory = len(parts) >= 4 and parts[0] == "memory"
-    return parts[2] if is_memory and parts[2] in BUILT_IN_KINDS else ""
+    return parts[2] if is_memory and parts[2] in kinds else ""

@@ -9,6 +9,8 @@ from ctxfs.index.extract.file_reader import text_attributes
 from ctxfs.index.extract.formats import UnreadableFile
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.search.searcher import Searcher
+from ctxfs.memory.kinds import kind_of
+from ctxfs.memory.states import state_of
 from ctxfs.model.entry import Entry
 from ctxfs.model.metadata import PREFIX, tags_of
 from ctxfs.model.mount import Mount
@@ -17,6 +19,7 @@ from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.citations import CITES, Citations
 from ctxfs.services.sources import SettingsFile
 from ctxfs.store.layout import is_versioned
+from ctxfs.store.memory_file import MemoryFile
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.version_reader import VersionReader
 from ctxfs.vfs.namespace import Namespace
@@ -37,6 +40,7 @@ class Metadata:
         scope: CallerScope,
         settings: SettingsFile,
         citations: Citations,
+        memory_file: MemoryFile,
     ) -> None:
         self._citations = citations
         self._tree = tree
@@ -45,6 +49,7 @@ class Metadata:
         self._searcher = searcher
         self._scope = scope
         self._settings = settings
+        self._memory_file = memory_file
 
     async def read(self, path: Path) -> dict[str, bytes]:
         """Return every attribute of a path. OSError as `Mount.stat` and `Mount.metadata` raise it."""
@@ -62,7 +67,15 @@ class Metadata:
             facts, written = await self._content_facts(path, entry, computed.get("revision", ""))
             computed |= facts
         joined = _join_attributes(stored, written)
+        if entry.kind == "file" and path.parts[:1] == ("memory",):
+            joined = {**await blocking(self._memory_labels, path, joined), **joined}
         return {**joined, **{f"{PREFIX}{name}": value.encode() for name, value in computed.items() if value}}
+
+    def _memory_labels(self, path: Path, attributes: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Return the kind of a memory that follows from its folder, and its state."""
+        kind = kind_of(path.parts, attributes, self._memory_file.rules.kinds)
+        labels = {"kind": kind, "state": state_of(attributes)}
+        return {f"{PREFIX}{name}": value.encode() for name, value in labels.items() if value}
 
     def _origin(self, path: str) -> dict[str, str]:
         last, first = self._versions.last_change(path), self._versions.first_change(path)

@@ -1,6 +1,7 @@
 """The status of a store: the answer of `ctxfs status`, and the files of `.ctxfs/`."""
 
 import errno
+import itertools
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -19,6 +20,7 @@ from ctxfs.mounts.control import ControlMount, as_json
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
 from ctxfs.services.citations import Citations
+from ctxfs.services.kind_remarks import KindRemarks
 from ctxfs.services.sources import Sources
 from ctxfs.store.control_file import ControlFile
 from ctxfs.store.layout import Layout
@@ -29,6 +31,9 @@ from ctxfs.toolbox import Toolbox
 from ctxfs.versions.archive import Archive
 from ctxfs.vfs.caller_context import acting_principal
 from ctxfs.vfs.namespace import Namespace
+
+_KIND_SECONDS = 0.2  # in which a request for the status checks memories
+_MAX_REMARKS = 20
 
 
 class MountListing(Protocol):
@@ -95,6 +100,7 @@ class Status:
         curator: Curator,
         memory_file: MemoryFile,
         citations: Citations,
+        kinds: KindRemarks,
     ) -> None:
         self._citations = citations
         self._layout = layout
@@ -107,6 +113,7 @@ class Status:
         self._archive = archive
         self._curator = curator
         self._memory_file = memory_file
+        self._kinds = kinds
 
     async def read(self) -> dict[str, object]:
         """Return the status as plain values, with the paths that the calling principal may read."""
@@ -168,7 +175,16 @@ class Status:
         }
 
     def _memory(self) -> dict[str, object]:
-        return {"kinds": len(self._memory_file.rules.kinds), "fault": self._memory_file.fault}
+        report = self._kinds.check(_KIND_SECONDS)
+        remarks = self._readable(sorted(report.remarks.items()))
+        return {
+            "kinds": len(self._memory_file.rules.kinds),
+            "fault": self._memory_file.fault,
+            "checked": report.checked,
+            "complete": report.is_complete,
+            "remarked": len(remarks),
+            "remarks": dict(itertools.islice(remarks.items(), _MAX_REMARKS)),
+        }
 
     def _versions(self) -> dict[str, object]:
         try:
