@@ -40,7 +40,7 @@ from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
 from ctxfs.model.metadata import PREFIX
-from ctxfs.model.path import ROOT, Path
+from ctxfs.model.path import Path
 
 _TAR_SUFFIX = ".tar"
 _MAX_CACHED_BYTES = 64_000_000
@@ -268,19 +268,3 @@ def _add_history(opened: StoreSession, below: Path, files: Sequence[BundleEntry]
                 record["sha256"] = digest
             lines.append(json.dumps({"path": str(entry.path), **record}, sort_keys=True) + "\n")
     out.add(HISTORY_NAME, "".join(lines).encode())
-
-
-def host_tree_header(folder: HostPath, name: str) -> tuple[Header, Callable[[int], bytes]]:
-    """Return a header of the regular files of a host folder, without hidden ones, and the reader of their contents."""
-    files: list[BundleEntry] = []
-    for directory, folders, names in os.walk(folder):
-        folders[:] = sorted(child for child in folders if not child.startswith("."))
-        for child in sorted(names):
-            location = HostPath(directory) / child
-            if child.startswith(".") or location.is_symlink() or not location.is_file():
-                continue
-            data = location.read_bytes()
-            path = Path.parse(str(location.relative_to(folder)))
-            files.append(BundleEntry(path, 0o644, {}, len(data), hashlib.sha256(data).hexdigest()))
-    header = Header(ROOT, tuple(files), (), {"name": name}, {}, {})
-    return header, lambda number: (folder / str(header.files[number].path)).read_bytes()

@@ -63,6 +63,7 @@ _GROUPS = {
         "forget": "versions",
         "export": "bundles:export_bundle",
         "impact": "impact",
+        "okf": "okf",
         "gc": "versions",
     },
     "Agents and permissions": {

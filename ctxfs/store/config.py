@@ -152,9 +152,11 @@ def _check_value(config: HostPath, name: str, default: object, value: object) ->
     if (
         isinstance(value, int | float)
         and not isinstance(value, bool)
-        and value < (0 if name.endswith(("seconds", "_days")) else 1)
+        and value < (0 if isinstance(default, float) or name.endswith("_days") else 1)
     ):
         raise CommandError(f"'{config}': {name} = {value} is too small", "")
+    if name == "context.max_share_per_origin" and isinstance(value, int | float) and value > 1:
+        raise CommandError(f"'{config}': {name} is a share from 0 to 1, not {value}", "")
     if name == "versions.large_bytes" and isinstance(value, int) and value < MIN_LARGE_BYTES:
         raise CommandError(f"'{config}': versions.large_bytes = {value} is below {MIN_LARGE_BYTES}", "")
     if name == "index.device" and value not in ("auto", "cpu", "cuda"):

@@ -79,6 +79,18 @@ def parse_yaml_table(text: str) -> dict[str, Any]:
     return {str(key): value for key, value in table.items()}
 
 
+def dump_yaml_table(table: dict[str, Any]) -> str:
+    """Return a table as YAML, each field on a line of its own, in the given order."""
+    return "".join(_dump_field(name, value) for name, value in table.items())
+
+
+def _dump_field(name: str, value: Any) -> str:
+    options: dict[str, Any] = {"allow_unicode": True, "width": 10_000, "sort_keys": False}
+    if isinstance(value, list | dict):
+        return f"{name}: {yaml.safe_dump(value, default_flow_style=True, **options).strip()}\n"
+    return str(yaml.safe_dump({name: value}, default_flow_style=False, **options))
+
+
 def read_front_matter(lines: Sequence[str]) -> FrontMatter:
     """Return the front matter of a text. Several tables in succession count as one; the first value of a field wins."""
     fields: dict[str, Any] = {}

@@ -71,3 +71,16 @@ def test_a_store_is_made_once_and_never_over_other_files(tmp_path: Path) -> None
     (other / "thesis.tex").write_text("years of work")
     with pytest.raises(CommandError):
         create_store(other)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_valid"), [("0.25", True), ("1", True), ("0", True), ("1.5", False), ("-0.1", False)]
+)
+def test_share_of_an_origin_is_between_nothing_and_all(tmp_path: Path, value: str, is_valid: bool) -> None:
+    file = tmp_path / "ctxfs.toml"
+    file.write_text(f"[context]\nmax_share_per_origin = {value}\n")
+    if is_valid:
+        assert read_settings(file).context.max_share_per_origin == float(value)
+    else:
+        with pytest.raises(CommandError, match="max_share_per_origin"):
+            read_settings(file)
