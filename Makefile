@@ -58,8 +58,9 @@ test-long: system system-test $(VENV)/.ready model ## The tests that take longer
 
 test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill again: 200 rounds (20 minutes)
 	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) CTXFS_VERSIONS_ROUNDS=$(VERSIONS_ROUNDS) CTXFS_RACE_ROUNDS=$(RACE_ROUNDS) \
+	    CTXFS_ACCEPT_ROUNDS=$(VERSIONS_ROUNDS) \
 	    $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \
-	    $(addprefix tests/crash/test_,$(addsuffix .py,kill_mount kill_versions kill_while_indexing race_versions))
+	    $(addprefix tests/crash/test_,$(addsuffix .py,kill_accept kill_mount kill_versions kill_while_indexing race_versions))
 	CTXFS_CRASH_ROUNDS=$(shell expr $(CRASH_ROUNDS) / 8) $(BIN)/python -m pytest tests/crash/test_power_cut.py
 
 test-programs: system system-programs $(VENV)/.ready ## stress-ng, fio, git, SQLite, a compiler and pip inside a mount; handlers fuzzed (4 minutes)

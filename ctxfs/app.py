@@ -41,6 +41,8 @@ from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.capture import Capture
 from ctxfs.services.citations import Citations
 from ctxfs.services.cited_sources import CitedSources
+from ctxfs.services.consolidation import Consolidation
+from ctxfs.services.consolidator import Consolidator
 from ctxfs.services.curation import CuratedTree, JudgedLines
 from ctxfs.services.elicitation import Elicitation
 from ctxfs.services.erasure import DerivedErasure
@@ -90,6 +92,7 @@ class App:
         self._open_search()
         self._open_tree()
         self._open_contexts()
+        self._open_consolidation()
         self._attach_mounts()
 
     @property
@@ -152,7 +155,7 @@ class App:
         changes = StateTransitions(CompareAndPut(self.namespace), lambda: self.memory_file.rules.transitions)
         self.tree: Mount = AccessControl(changes, self.policy, self.archive.marks)
         desk_tree = CuratedTree(self.namespace, self.archive, self.principal, DESK_TOOL)
-        self.desk = ProposalDesk(desk_tree, self.archive, self.policy)
+        self.desk = ProposalDesk(desk_tree, self.archive, self.policy, lambda: self.memory_file.rules.transitions)
         self._open_citations()
         self.curator = Curator(
             CuratedTree(self.namespace, self.archive, self.principal),
@@ -273,6 +276,22 @@ class App:
             self.archive,
             self.policy,
             lambda: self.settings.memory,
+        )
+
+    def _open_consolidation(self) -> None:
+        def hidden() -> list[str]:
+            mounted = [str(mount["at"]) for mount in self.daemon.mountpoints()]
+            return [os.path.realpath(self.layout.root), *mounted]
+
+        self.consolidation = Consolidation(
+            self.layout,
+            self.archive,
+            self.policy,
+            self.desk,
+            self.searcher,
+            Consolidator(self.settings_file.get, hidden),
+            lambda: self.settings.memory,
+            self.principal,
         )
 
     def _attach_mounts(self) -> None:

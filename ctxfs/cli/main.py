@@ -51,6 +51,7 @@ _GROUPS = {
         "state": "states",
         "check": "citations",
         "cite": "citations",
+        "consolidate": "consolidate",
         "log": "versions",
         "show": "versions",
         "diff": "versions",

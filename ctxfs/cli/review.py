@@ -1,4 +1,4 @@
-"""The command review: decide the questions that wait for a person."""
+"""The command review: decide the questions and proposals that wait for a person."""
 
 import sys
 
@@ -8,33 +8,38 @@ from ctxfs.cli.options import json_option
 from ctxfs.cli.output import print_json, print_line, warn
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
+from ctxfs.model.path import one_line
+
+_MAX_SHOWN_LINES = 40
 
 
 @click.command()
-@click.argument("review_id", metavar="[ID]", default="")
-@click.argument("verdict", nargs=-1)
+@click.argument("words", nargs=-1, metavar="[ID VERDICT | accept ID… | reject ID…]")
+@click.option("--rule", default="", metavar="RULE", help="Decide all proposals of a rule, such as same")
 @click.option("--list", "only_list", is_flag=True, help="List the waiting claims without prompts")
 @click.option("--all", "everything", is_flag=True, help="List decided claims, too")
 @json_option("Print the list as JSON")
 @click.pass_obj
 def review(
-    store: str | None, review_id: str, verdict: tuple[str, ...], only_list: bool, everything: bool, as_json: bool
+    store: str | None, words: tuple[str, ...], rule: str, only_list: bool, everything: bool, as_json: bool
 ) -> None:
-    """Decide doubtful claims
+    """Decide doubtful claims and proposals
 
-    A verdict is accept, reject, or edit and the corrected claim. Without ID every waiting claim is shown in turn with
-    a prompt (needs a terminal). Exit code 3 when nothing waits.
+    A verdict is accept, reject, or (of a claim) edit and the corrected claim. Without ID each is shown in turn with a
+    prompt (needs a terminal). Exit code 3 when nothing waits.
 
     \b
     ctxfs review 3f9a0c accept
+    ctxfs review accept 3f9a0c 77aa01
+    ctxfs review accept --rule same
     ctxfs review 3f9a0c edit "Keys are rotated every ninety days."
     """
     with session(store) as opened:
         opened.call("join", tool="cli")
         claims = opened.call("reviews")
         waiting = [claim for claim in claims if everything or not claim["decision"]]
-        if review_id:
-            _decide(opened, review_id, " ".join(verdict), claims)
+        if words or rule:
+            decide_all(opened, words, rule, claims)
         elif as_json:
             print_json(waiting)
         elif only_list or everything or not sys.stdin.isatty():
@@ -43,10 +48,36 @@ def review(
                 print_line(f"{claim['decision'] or 'waits':<7} {claim['claim']}  ({claim['why']})")
         else:
             _prompt_for_each(opened, waiting)
-    if not waiting and not review_id:
+    if not waiting and not words and not rule:
         if not as_json:
             warn("nothing waits for review")
         sys.exit(EXIT_NOTHING_FOUND)
+
+
+def decide_all(opened: StoreSession, words: tuple[str, ...], rule: str, claims: list[dict[str, str]]) -> None:
+    """Decide the reviews that the words name: an id and its verdict, or a verdict and ids, or all of a rule."""
+    if words[:1] not in (("accept",), ("reject",)):
+        if rule:
+            raise CommandError("the verdict is missing", f"ctxfs review accept --rule {rule}", EXIT_USAGE)
+        _decide(opened, words[0], " ".join(words[1:]), claims)
+        return
+    verdict, *ids = words
+    if rule:
+        ids += [claim["id"] for claim in claims if claim["why"] == rule and claim["kind"] and not claim["decision"]]
+    if not ids:
+        remedy = "see: ctxfs review --list" if rule else f"ctxfs review {verdict} ID…"
+        raise CommandError("there is nothing to decide", remedy, EXIT_NOTHING_FOUND if rule else EXIT_USAGE)
+    failures = 0
+    for review_id in dict.fromkeys(ids):
+        try:
+            _decide(opened, review_id, verdict, claims)
+        except OSError as error:
+            if len(ids) == 1:
+                raise
+            failures += 1
+            warn(f"{review_id}: {error.filename}: {error.strerror}")
+    if failures:
+        raise CommandError(f"{failures} of {len(ids)} stay undecided", "see: ctxfs review --list")
 
 
 def _decide(opened: StoreSession, review_id: str, verdict: str, claims: list[dict[str, str]]) -> None:
@@ -63,9 +94,12 @@ def _decide(opened: StoreSession, review_id: str, verdict: str, claims: list[dic
 def _prompt_for_each(opened: StoreSession, waiting: list[dict[str, str]]) -> None:
     for position, claim in enumerate(waiting, 1):
         print_line()
-        print_line(f"{position}/{len(waiting)}  context/{claim['task']}  {claim['id']}", fg="cyan")
+        origin = f"context/{claim['task']}" if claim["task"] else claim["kind"]
+        print_line(f"{position}/{len(waiting)}  {origin}  {claim['id']}", fg="cyan")
         print_line(claim["claim"], bold=True)
         print_line(claim["why"])
+        if claim["kind"] == "proposal":
+            _print_change(opened, claim["id"])
         answer = click.prompt(
             "[a]ccept [r]eject [e]dit [s]kip [q]uit",
             type=click.Choice(list("aresq")),
@@ -79,3 +113,14 @@ def _prompt_for_each(opened: StoreSession, waiting: list[dict[str, str]]) -> Non
             opened.call("decide", id=claim["id"], verdict=f"edit {click.prompt('as it should read', err=True)}")
         elif answer in "ar":
             opened.call("decide", id=claim["id"], verdict="accept" if answer == "a" else "reject")
+
+
+def _print_change(opened: StoreSession, name: str) -> None:
+    """Print the first lines of the reasons and of the change of a proposal."""
+    for file in ("why.md", "change.diff"):
+        text = opened.call("read", path=f"human/review/{name}/{file}").decode("utf-8", "replace")
+        lines = text.splitlines()
+        for line in lines[:_MAX_SHOWN_LINES]:
+            print_line(one_line(line))
+        if len(lines) > _MAX_SHOWN_LINES:
+            print_line(f"… {len(lines) - _MAX_SHOWN_LINES} more lines in human/review/{name}/{file}")

@@ -12,7 +12,7 @@ The change itself is a git branch (`ctxfs.versions.proposals`). Its merge and `o
 import errno
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -20,8 +20,9 @@ from typing import Protocol
 import trio
 
 from ctxfs.consolidation.draft import Draft, render_evidence, render_why
-from ctxfs.consolidation.law import require_lawful
+from ctxfs.consolidation.law import STATE, require_lawful
 from ctxfs.context.grounding.review import REVIEWS, Decision, ReviewTree
+from ctxfs.memory.states import BUILT_IN_TRANSITIONS, Transition, check_transition
 from ctxfs.model.change import Change, MakeDir, Put
 from ctxfs.model.errors import invalid, not_permitted, path_error
 from ctxfs.model.path import Path, printable
@@ -64,37 +65,48 @@ class OpenedProposal:
 class ProposalDesk:
     """The proposals of a store."""
 
-    def __init__(self, tree: ReviewTree, archive: Archive, rights: Rights) -> None:
-        """`tree` writes below human/ without access control."""
+    def __init__(
+        self,
+        tree: ReviewTree,
+        archive: Archive,
+        rights: Rights,
+        transitions: Callable[[], Sequence[Transition]] = lambda: BUILT_IN_TRANSITIONS,
+    ) -> None:
+        """`tree` writes below human/ without access control. `transitions` are the rules on states in force."""
         self._tree = tree
         self._archive = archive
         self._rights = rights
+        self._transitions = transitions
         self._lock = trio.Lock()  # a branch without its files, or the reverse, is seen by no other task
 
-    async def open(self, draft: Draft, base: Commit, actor: Actor, principal: Principal) -> OpenedProposal | None:
-        """Store a draft of a principal; return None if it was decided before.
+    async def open(
+        self, draft: Draft, base: Commit, actor: Actor, principal: Principal, scope: str = ""
+    ) -> OpenedProposal | None:
+        """Store a draft of a principal, made by a run of this scope; return None if it was decided before.
 
         Raise OSError EPERM for a change that the law forbids, and EACCES for one that the principal may not make.
         """
         self._check_rights(draft.paths, principal)
         async with self._lock:
-            return await self._open(draft, base, actor)
+            return await self._open(draft, base, actor, principal, scope)
 
-    async def _open(self, draft: Draft, base: Commit, actor: Actor) -> OpenedProposal | None:
+    async def _open(
+        self, draft: Draft, base: Commit, actor: Actor, principal: Principal, scope: str
+    ) -> OpenedProposal | None:
         folder = REVIEWS / draft.id
         if await self._read(folder / OUTCOME) is not None:
             return None
         proposals = self._archive.proposals
         is_new = await in_turn(lambda: proposals.open(draft.id, base, draft.edits, actor, draft.title))
         try:
-            require_lawful(await in_turn(proposals.changes, draft.id))
+            self._check_change(await in_turn(proposals.changes, draft.id), principal)
         except OSError:
             if is_new:
                 await in_turn(proposals.drop, draft.id)
             raise
         if is_new or await self._read(folder / VERDICT) is None:
             diff = await in_turn(proposals.diff, draft.id)
-            await self._tree.apply(_new_files(folder, draft, diff, actor), f"proposed: {draft.title[:80]}")
+            await self._tree.apply(_new_files(folder, draft, diff, actor, scope), f"proposed: {draft.title[:80]}")
         return OpenedProposal(draft.id, draft.rule, draft.title, tuple(draft.paths), is_new)
 
     async def decide(self, name: str, decision: Decision, principal: str) -> Sequence[str]:
@@ -108,7 +120,9 @@ class ProposalDesk:
 
     async def _decide(self, name: str, decision: Decision, principal: str) -> Sequence[str]:
         folder = REVIEWS / name
-        about = await self._read_about(folder)
+        if await self._read(folder / OUTCOME) is not None:
+            raise not_permitted(folder / VERDICT, "this is decided; ctxfs undo takes it back")
+        about = await self._about(folder)
         suggested = str(about.get("suggested", "accept"))
         outcome = _outcome(decision, principal, suggested)
         proposals = self._archive.proposals
@@ -121,8 +135,7 @@ class ProposalDesk:
             raise invalid(folder / VERDICT, "write accept or reject; a change of the proposal is a new one")
 
         def check(changes: Sequence[FileChange]) -> None:
-            self._check_rights([change.path for change in changes], parse_principal(principal))
-            require_lawful(changes)
+            self._check_change(changes, parse_principal(principal))
 
         records = {str(folder / VERDICT): b"accept\n", str(folder / OUTCOME): _dump(outcome)}
         actor = Actor(principal, f"review-{name}", TOOL, str(about.get("title", "")))
@@ -141,27 +154,44 @@ class ProposalDesk:
             raise
         return [printable(change.path.decode("utf-8", "surrogateescape")) for change in result.changes]
 
+    async def withdraw(self, scopes: Container[str], by: str, current: Container[str]) -> list[str]:
+        """Withdraw the open proposals of a principal in these scopes, except for `current` ones; return the ids.
+
+        Those no longer apply, or are proposed anew. Stale proposals of any scope are withdrawn, too.
+        """
+        async with self._lock:
+            withdrawn = await self._withdraw_stale()
+            for name in await in_turn(self._archive.proposals.names):
+                about = await self._about(REVIEWS / name)
+                if name not in current and about.get("by") == by and str(about.get("scope", "")) in scopes:
+                    await self._withdraw(name, "it no longer applies, or is proposed anew")
+                    withdrawn.append(name)
+            return withdrawn
+
     async def withdraw_stale(self) -> list[str]:
         """Withdraw the open proposals that cannot be merged any more, and return their ids."""
         async with self._lock:
             return await self._withdraw_stale()
 
     async def _withdraw_stale(self) -> list[str]:
-        proposals, withdrawn = self._archive.proposals, []
-        for name in await in_turn(proposals.names):
-            folder = REVIEWS / name
-            has_files = await self._read(folder / VERDICT) is not None
+        withdrawn = []
+        for name in await in_turn(self._archive.proposals.names):
             try:
-                if has_files and await in_turn(proposals.is_current, name):
+                if await self._read(REVIEWS / name / VERDICT) is not None and await in_turn(
+                    self._archive.proposals.is_current, name
+                ):
                     continue
             except OSError as error:
                 log.warning("the proposal %s cannot be read and is withdrawn: %s", name, error)
-            await in_turn(proposals.drop, name)
-            if has_files:
-                outcome = {**_outcome("withdraw", "ctxfs", "withdraw"), "why": "its files have changed since"}
-                await self._tree.apply([Put(folder / OUTCOME, _dump(outcome))], f"withdraw: proposal {name}")
+            await self._withdraw(name, "its files have changed since")
             withdrawn.append(name)
         return withdrawn
+
+    async def _withdraw(self, name: str, why: str) -> None:
+        await in_turn(self._archive.proposals.drop, name)
+        if await self._read(REVIEWS / name / ABOUT) is not None:
+            outcome = {**_outcome("withdraw", "ctxfs", "withdraw"), "why": why}
+            await self._tree.apply([Put(REVIEWS / name / OUTCOME, _dump(outcome))], f"withdraw: proposal {name}")
 
     def _check_rights(self, paths: Sequence[str], principal: Principal) -> None:
         for path in paths:
@@ -169,11 +199,22 @@ class ProposalDesk:
             if not all(self._rights.is_allowed(principal, verb, tree_path) for verb in (Verb.READ, Verb.WRITE)):
                 raise path_error(errno.EACCES, path)
 
-    async def _read_about(self, folder: Path) -> Mapping[str, object]:
-        """Return about.json. Raise OSError EPERM for a decided proposal."""
-        if await self._read(folder / OUTCOME) is not None:
-            raise not_permitted(folder / VERDICT, "this is decided; ctxfs undo takes it back")
-        about = json.loads(await self._tree.read(folder / ABOUT))
+    def _check_change(self, changes: Sequence[FileChange], principal: Principal) -> None:
+        """Raise OSError for a change that the law, the policy or the rules on states forbid."""
+        self._check_rights([change.path for change in changes], principal)
+        require_lawful(changes)
+        transitions = self._transitions()
+        for change in changes:
+            if change.before is not None and change.after is not None:
+                state = {STATE: change.after.attributes.get(STATE)}
+                check_transition(change.path, change.before.attributes, state, transitions, principal)
+
+    async def _about(self, folder: Path) -> Mapping[str, object]:
+        """Return about.json; empty if it cannot be parsed."""
+        try:
+            about = json.loads(await self._read(folder / ABOUT) or b"{}")
+        except ValueError:
+            return {}
         return about if isinstance(about, dict) else {}
 
     async def _read(self, path: Path) -> bytes | None:
@@ -185,7 +226,7 @@ class ProposalDesk:
             raise
 
 
-def _new_files(folder: Path, draft: Draft, diff: bytes, actor: Actor) -> list[Change]:
+def _new_files(folder: Path, draft: Draft, diff: bytes, actor: Actor, scope: str) -> list[Change]:
     """Return the changes that show a proposal; its verdict comes last, so that a visible one is complete."""
     about = {
         "kind": KIND,
@@ -195,6 +236,7 @@ def _new_files(folder: Path, draft: Draft, diff: bytes, actor: Actor) -> list[Ch
         "rule": draft.rule,
         "suggested": "accept" if draft.is_advised else "reject",
         "by": actor.principal,
+        "scope": scope,
         "paths": [printable(path) for path in draft.paths],
     }
     return [

@@ -5,9 +5,12 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import one_line, printable
 from ctxfs.versions.proposals import FileEdit
 
+COMMAND = "command"  # the rule of drafts that a command makes
+_COVERS = f"{PREFIX}covers"
 _ID_DIGITS = 12
 _MAX_SHOWN_CHARS = 400
 
@@ -53,7 +56,11 @@ class Draft:
                 [
                     edit.path,
                     None if edit.data is None else digest_of(edit.data),
-                    sorted((name, None if value is None else value.hex()) for name, value in edit.attributes.items()),
+                    sorted(
+                        (name, None if value is None else value.hex())
+                        for name, value in edit.attributes.items()
+                        if name != _COVERS  # it grows with other proposals
+                    ),
                 ]
                 for edit in sorted(self.edits, key=lambda edit: edit.path)
             ],

@@ -8,14 +8,14 @@ the merge; no other code decides this.
 from collections.abc import Iterator, Mapping, Sequence
 
 from ctxfs.consolidation.text_units import units_of
+from ctxfs.memory.states import RETIRED, is_frozen, state_of
 from ctxfs.model.errors import not_permitted
 from ctxfs.model.metadata import PERSON_ONLY, PREFIX
 from ctxfs.model.path import printable
 from ctxfs.versions.proposals import FileChange, FileState
 
-INACTIVE_STATES = frozenset((b"archived", b"merged"))
 STATE, COVERS, SUPERSEDES = (f"{PREFIX}{name}" for name in ("state", "covers", "supersedes"))
-_FROZEN, _TRUST = f"{PREFIX}frozen", f"{PREFIX}trust"
+_TRUST = f"{PREFIX}trust"
 # The attributes that a proposal may change on a file that exists.
 _LIFE_CYCLE = frozenset((STATE, COVERS, SUPERSEDES, f"{PREFIX}valid_until"))
 _MIN_DEPTH = 3  # memory/<agent>/<file>
@@ -42,7 +42,7 @@ def find_violations(changes: Sequence[FileChange]) -> Iterator[tuple[str, str]]:
 
 def is_active(file: FileState) -> bool:
     """Return True for a file in search and contexts."""
-    return file.attributes.get(STATE) not in INACTIVE_STATES
+    return state_of(file.attributes) not in RETIRED
 
 
 def names_in(attributes: Mapping[str, bytes]) -> list[str]:
@@ -70,16 +70,16 @@ def _find_forbidden(change: FileChange) -> Iterator[str]:
 
 
 def _find_forbidden_labels(new: FileState) -> Iterator[str]:
-    if any(new.attributes.get(f"{PREFIX}{name}") is not None for name in PERSON_ONLY - {"trust"}):
+    if is_frozen(new.attributes) or any(f"{PREFIX}{name}" in new.attributes for name in PERSON_ONLY - {"trust"}):
         yield "only people freeze a file or put it into quarantine"
     if new.attributes.get(_TRUST, b"untrusted") != b"untrusted":
         yield "only people raise trust"
 
 
 def _find_forbidden_edits(before: FileState, after: FileState) -> Iterator[str]:
-    if before.attributes.get(_FROZEN) == b"true" or before.attributes.get(STATE) == b"frozen":
+    if is_frozen(before.attributes):
         yield "it is frozen"
-    if after.attributes.get(STATE) == b"frozen":
+    if is_frozen(after.attributes):
         yield "only people freeze a file"
     for name in sorted(before.attributes.keys() | after.attributes.keys()):
         if before.attributes.get(name) != after.attributes.get(name) and name not in _LIFE_CYCLE:

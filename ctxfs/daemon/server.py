@@ -115,6 +115,7 @@ class Daemon:
                 nursery.start_soon(self._app.tasks.curate_forever)
                 nursery.start_soon(self._app.expiry.run)
                 nursery.start_soon(self._app.memory_episodes.run)
+                nursery.start_soon(self._app.consolidation.run_periodically)
                 nursery.start_soon(self._app.tools.calls.serve)
                 nursery.start_soon(self._servers.run)
                 nursery.start_soon(PolicyService(self._app, _DAEMON_ACTOR, self._push_policy).run)

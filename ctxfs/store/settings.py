@@ -147,13 +147,24 @@ class HistorySettings:
 
 @dataclass(frozen=True, slots=True)
 class MemorySettings:
-    """Settings of the episodes of sessions (docs/history.md)."""
+    """Settings of episodes (docs/history.md) and of consolidation (docs/memory.md)."""
 
     episodes: bool = field(
         default=False, metadata={"doc": "write an episode of each session that ends to memory/<agent>/episodic/"}
     )
     episode_after_minutes: int = field(
         default=30, metadata={"doc": "minutes without a record, after which a session has ended"}
+    )
+    consolidate_hours: int = field(
+        default=0, metadata={"doc": "hours between runs of ctxfs consolidate by the daemon; 0: never"}
+    )
+    consolidator: str = field(
+        default="", metadata={"doc": "command that proposes changes of memories: JSON in and out"}
+    )
+    consolidator_online: bool = field(default=False, metadata={"doc": "give that command the network"})
+    unused_days: int = field(
+        default=365,
+        metadata={"doc": "days without use, after which consolidate proposes to archive a memory; 0: never"},
     )
     summarise: bool = field(
         default=False, metadata={"doc": "sum ended sessions up by context.summariser, besides the rules"}

@@ -36,6 +36,7 @@ from ctxfs.versions.recording.unversioned import read_saved_reasons
 from ctxfs.versions.remote_commands import RemoteCommands
 from ctxfs.versions.rollback_commands import RollbackCommands
 from ctxfs.versions.snapshot_commands import SnapshotCommands
+from ctxfs.versions.tree_files import TreeFiles
 from ctxfs.versions.version_reader import VersionReader
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class Archive:
         self.reader = VersionReader(self)
         self.rollbacks = RollbackCommands(self)
         self.proposals = Proposals(self)
+        self.tree_files = TreeFiles(self)
         self.snapshots = SnapshotCommands(self)
         self.erasure = ErasureCommands(self)
         self.remotes = RemoteCommands(self)

@@ -11,10 +11,11 @@ import trio
 from ctxfs.app import App
 from ctxfs.consolidation.desk import OpenedProposal
 from ctxfs.consolidation.draft import Draft, Evidence, digest_of
+from ctxfs.daemon.api.methods import METHODS, run_method
 from ctxfs.daemon.session import LocalSession
 from ctxfs.model.change import Put
 from ctxfs.model.path import Path as TreePath
-from ctxfs.model.principal import Principal
+from ctxfs.model.principal import Principal, parse_principal
 from ctxfs.rpc.wire import change_to_wire
 from ctxfs.store.layout import create_store
 from ctxfs.versions.objects.commits import Actor
@@ -40,11 +41,11 @@ class Store:
 
     def call_as(self, principal: str, method: str, **arguments: object) -> Any:
         """Return the response to a request of another principal."""
-        self.call("join", principal=principal)
+        caller = self.app.session(parse_principal(principal))
         try:
-            return self.call(method, **arguments)
+            return trio.run(run_method, self.app, caller, METHODS[method], arguments)
         finally:
-            self.call("join", principal=str(self.app.principal))
+            caller.close()
 
     def write(self, path: str, text: str, by: str = "agent:alice", **labels: str) -> None:
         """Write a file and its labels as a principal, as one version."""

@@ -58,6 +58,13 @@ class Version(NamedTuple):
     change: PathChange
 
 
+class ContentTimes(NamedTuple):
+    """The times, in nanoseconds, at which the present content of a path was written, and the path was created."""
+
+    changed_ns: int
+    created_ns: int
+
+
 class FileRecord(NamedTuple):
     """The attributes of a file when it was captured, and the entry that it became."""
 
@@ -252,6 +259,23 @@ class PathIndex(DerivedDatabase):
             f"SELECT path, what, mode, oid, side, size FROM changes WHERE {_BELOW_CONDITION}", _path_range(path)
         )
         return [PathChange(*row) for row in rows]
+
+    def content_times(self, path: bytes) -> dict[bytes, ContentTimes]:
+        """Return the times of every path below `path` by its name; renames are not followed."""
+        rows = self._db.execute(
+            "SELECT changes.path, changes.oid, commits.time_ns FROM changes JOIN commits USING(seq) "
+            f"WHERE {_BELOW_CONDITION.replace('path', 'changes.path')} ORDER BY changes.path, changes.seq",
+            _path_range(path),
+        )
+        times: dict[bytes, ContentTimes] = {}
+        last_path, last_oid = b"", ""
+        for changed, oid, time_ns in rows:
+            if changed != last_path or not last_oid:
+                times[changed] = ContentTimes(time_ns, time_ns)
+            elif oid != last_oid:
+                times[changed] = times[changed]._replace(changed_ns=time_ns)
+            last_path, last_oid = changed, oid
+        return times
 
     def commits_of(self, roots: Iterable[bytes], paths: Iterable[bytes]) -> set[str]:
         """Return the ids of commits that changed one of `paths`, or a path at or below one of `roots`."""

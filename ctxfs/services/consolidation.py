@@ -1,0 +1,263 @@
+"""Consolidation of the memories that the calling principal may read and write: rules and a command make proposals.
+
+A group are the memories of one agent in one folder, such as `memory/alice/fact`. Each group is one run: memories of
+different agents are never compared. Everything is read from one version, on which the proposals are based.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ctxfs.consolidation.desk import TOOL, OpenedProposal, ProposalDesk
+from ctxfs.consolidation.draft import COMMAND, Draft
+from ctxfs.index.search.searcher import Searcher
+from ctxfs.model.errors import CommandError
+from ctxfs.model.metadata import PREFIX
+from ctxfs.model.path import Path
+from ctxfs.model.principal import Principal
+from ctxfs.policy.engine import PolicyEngine
+from ctxfs.policy.rules import Verb
+from ctxfs.store.layout import Layout
+from ctxfs.store.settings import MemorySettings
+from ctxfs.threads import blocking, in_turn
+from ctxfs.versions.archive import Archive
+from ctxfs.versions.objects.commits import Actor, Commit
+from ctxfs.versions.recording.journal import new_session_name
+
+if TYPE_CHECKING:
+    # They take a tenth of a second to import, so that a daemon imports them for the first run.
+    from ctxfs.consolidation.memories import Memory
+
+log = logging.getLogger(__name__)
+
+CommandRun = Callable[[str, Mapping[str, Any]], Awaitable[str]]
+MAX_PROPOSALS = 500  # of one group in one run; the next run proposes the rest
+_MAX_FILE_BYTES = 64_000
+_MAX_EMBEDDED_TEXTS = 600
+_SWEEP_SECONDS = 60.0
+_HOUR_SECONDS = 3600.0
+_MEMORY = "memory"
+_ARCHIVE = "archive"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsolidationRequest:
+    """A run over one group: only memories since a time, a command besides the rules, and nothing stored if dry."""
+
+    group: Path
+    since_ns: int = 0
+    command: str = ""
+    is_dry: bool = False
+
+
+@dataclass(slots=True)
+class GroupReport:
+    """The result of a run over one group: proposals, withdrawn ids, refusals and remarks as (subject, reason)."""
+
+    memories: int = 0
+    proposals: list[OpenedProposal] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+    waiting: int = 0  # drafts beyond MAX_PROPOSALS
+
+
+class Consolidation:
+    """Makes proposals. It changes no memory."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        archive: Archive,
+        policy: PolicyEngine,
+        desk: ProposalDesk,
+        searcher: Searcher,
+        command: CommandRun,
+        settings: Callable[[], MemorySettings],
+        owner: Principal,
+    ) -> None:
+        self._stamp = layout.run / "consolidated"
+        self._archive = archive
+        self._policy = policy
+        self._desk = desk
+        self._searcher = searcher
+        self._command = command
+        self._settings = settings
+        self._owner = owner
+
+    async def run_periodically(self) -> None:
+        """Consolidate every `memory.consolidate_hours`, for the owner of the store, while that is set."""
+        while True:
+            await trio.sleep(_SWEEP_SECONDS)
+            try:
+                if self._is_due():
+                    self._stamp.touch()
+                    await self.run_all(self._owner)
+            except Exception:  # the daemon must survive any fault of a memory
+                log.exception("memories cannot be consolidated")
+
+    async def run_all(self, principal: Principal) -> list[GroupReport]:
+        """Consolidate all groups, with the configured command."""
+        actor = Actor(str(principal), new_session_name("c"), TOOL, "by timer")
+        command = self._settings().consolidator
+        return [
+            await self.run(principal, actor, ConsolidationRequest(group, command=command))
+            for group in await self.groups(principal, Path((_MEMORY,)))
+        ]
+
+    async def groups(self, principal: Principal, below: Path) -> list[Path]:
+        """Return the groups at or below a path that have memories which the principal may read and write, sorted."""
+        base = await in_turn(self._archive.proposals.base)
+        paths = await blocking(self._archive.tree_files.list_below, base, str(below))
+        may_use = self._usable(principal)
+        groups = {_group_of(path): None for path in sorted(paths) if may_use(path)}
+        return [group for group in groups if _ARCHIVE not in group.parts[2:3]]
+
+    async def run(self, principal: Principal, actor: Actor, request: ConsolidationRequest) -> GroupReport:
+        """Make the proposals of one group."""
+        base = await in_turn(self._archive.proposals.base)
+        memories = await blocking(self._read, base, request.group, principal)
+        report = GroupReport(memories=len(memories))
+        drafts = await blocking(self._apply_rules, base, memories, request, report)
+        if request.command:
+            drafts += await self._ask_command(request.command, memories, drafts, report)
+        report.waiting = max(0, len(drafts) - MAX_PROPOSALS)
+        if request.is_dry:
+            report.proposals = [_preview(draft) for draft in drafts]
+            return report
+        if not request.since_ns and not report.waiting:
+            scopes = {str(request.group), *([_scope_of(request)] if request.command else [])}
+            current = {draft.id for draft in drafts}
+            report.withdrawn = await self._desk.withdraw(scopes, str(principal), current)
+        for draft in drafts[:MAX_PROPOSALS]:
+            scope = _scope_of(request) if draft.rule == COMMAND else str(request.group)
+            try:
+                proposal = await self._desk.open(draft, base, actor, principal, scope)
+            except OSError as error:
+                report.refused.append((draft.title, f"{error.filename}: {error.strerror}"))
+                continue
+            if proposal is not None:
+                report.proposals.append(proposal)
+        return report
+
+    def _is_due(self) -> bool:
+        hours = self._settings().consolidate_hours
+        if hours <= 0:
+            return False
+        try:
+            return time.time() - self._stamp.stat().st_mtime >= hours * _HOUR_SECONDS
+        except FileNotFoundError:
+            return True
+
+    def _usable(self, principal: Principal) -> Callable[[str], bool]:
+        """Return the test of a path: the principal may read and write the memory, and it is in no quarantine."""
+        quarantine = self._archive.marks.quarantine
+
+        def may_use(path: str) -> bool:
+            tree_path = Path.parse(path)
+            return (
+                len(tree_path.parts) >= 3
+                and "\n" not in path
+                and not any(part.startswith(".") for part in tree_path.parts)
+                and all(self._policy.is_allowed(principal, verb, tree_path) for verb in (Verb.READ, Verb.WRITE))
+                and not quarantine.covers(tree_path)
+            )
+
+        return may_use
+
+    def _read(self, base: Commit, group: Path, principal: Principal) -> list[Memory]:
+        """Return the memories of a group in a version. Blocks."""
+        from ctxfs.consolidation.memories import Memory
+
+        may_use = self._usable(principal)
+
+        def is_wanted(path: str) -> bool:
+            return _group_of(path) == group and may_use(path)
+
+        return [
+            Memory(file.path, file.data, file.attributes, file.changed_ns, file.created_ns)
+            for batch in self._archive.tree_files.read_below(base, str(group), _MAX_FILE_BYTES, is_wanted)
+            for file in batch
+            if file.attributes.get(f"{PREFIX}quarantined") != b"true"
+        ]
+
+    def _apply_rules(
+        self, base: Commit, memories: Sequence[Memory], request: ConsolidationRequest, report: GroupReport
+    ) -> list[Draft]:
+        """Return the drafts of the rules. Blocks."""
+        from ctxfs.consolidation.procedures import find_procedures
+        from ctxfs.consolidation.profile import PROFILE, find_profile
+        from ctxfs.consolidation.rules import RuleRun
+
+        def exists(path: str) -> bool:
+            return bool(self._archive.tree_files.list_below(base, path))
+
+        run = RuleRun(
+            [memory for memory in memories if memory.parts[-1] not in (PROFILE, "SKILL.md")],
+            time.time_ns(),
+            request.since_ns,
+            self._settings().unused_days,
+            _NearTexts(self._searcher).cosine,
+        )
+        drafts = [*run.drafts(), *find_procedures(memories, exists), *find_profile(memories)]
+        report.remarks += run.remarks
+        return drafts
+
+    async def _ask_command(
+        self, command: str, memories: Sequence[Memory], drafts: Sequence[Draft], report: GroupReport
+    ) -> list[Draft]:
+        """Return the drafts of a command; a proposal of it that cannot be used is refused with the reason."""
+        from ctxfs.consolidation.command import command_question, parse_proposals
+
+        try:
+            text = await self._command(command, command_question(memories, drafts))
+            proposals, refusals = await blocking(parse_proposals, text, memories)
+        except CommandError as error:
+            report.refused.append((command, error.message))
+            return []
+        report.refused += refusals
+        return proposals
+
+
+class _NearTexts:
+    """Cosines of texts by the embedding model, for a bounded number of texts; None without a model."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        self._searcher = searcher
+        self._vectors: dict[str, object] = {}
+        self._can_embed: bool | None = None
+
+    def cosine(self, one: str, other: str) -> float | None:
+        """Return the cosine of two texts. Blocks."""
+        if self._can_embed is None:
+            self._can_embed = self._searcher.can_embed()
+        missing = [text for text in dict.fromkeys((one, other)) if text not in self._vectors]
+        if not self._can_embed or len(self._vectors) + len(missing) > _MAX_EMBEDDED_TEXTS:
+            return None
+        if missing:
+            try:
+                self._vectors.update(zip(missing, self._searcher.embed(missing), strict=True))
+            except CommandError:
+                self._can_embed = False
+                return None
+        return float(self._vectors[one] @ self._vectors[other])  # type: ignore[operator]  # vectors of numpy
+
+
+def _group_of(path: str) -> Path:
+    """Return the group of a memory: `memory/<agent>/<folder>`, or `memory/<agent>` for a file directly in it."""
+    parts = path.split("/")
+    return Path(tuple(parts[:3] if len(parts) > 3 else parts[:2]))
+
+
+def _scope_of(request: ConsolidationRequest) -> str:
+    return f"{request.group}: {request.command}"
+
+
+def _preview(draft: Draft) -> OpenedProposal:
+    return OpenedProposal(draft.id, draft.rule, draft.title, tuple(draft.paths), is_new=True)

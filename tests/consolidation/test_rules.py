@@ -1,0 +1,192 @@
+"""Test the rules through the method `consolidate`: their proposals, and that accepting them loses nothing."""
+
+from typing import Any
+
+import pytest
+
+from ctxfs.consolidation.memories import Memory
+from ctxfs.consolidation.rules import RuleRun
+from tests.consolidation.conftest import Store
+
+FACT = "memory/alice/fact"
+
+
+def consolidate(store: Store, group: str = FACT, **options: object) -> dict[str, Any]:
+    result: dict[str, Any] = store.call("consolidate", path=group, **options)
+    return result
+
+
+def rules_of(result: dict[str, Any]) -> list[str]:
+    return [proposal["rule"] for proposal in result["proposals"]]
+
+
+def accept_all(store: Store, result: dict[str, Any]) -> None:
+    for proposal in result["proposals"]:
+        store.call("decide", id=proposal["id"], verdict="accept")
+
+
+def states(store: Store, group: str = FACT) -> dict[str, str]:
+    return {file.name: store.label(f"{group}/{file.name}", "state") for file in sorted((store.tree / group).iterdir())}
+
+
+def test_same_text_and_paraphrases_are_merged_into_the_best_cited(store: Store) -> None:
+    store.write(f"{FACT}/a.md", "Access tokens expire after 90 days.\n")
+    store.write(f"{FACT}/b.md", "Access tokens expire after 90 days.\n", source="knowledge/docs/tokens.md:3-3")
+    store.write(f"{FACT}/c.md", "Note that access tokens expire after 90 days\n")
+    result = consolidate(store)
+    assert rules_of(result) == ["same", "repeated"]
+    assert states(store) == {"a.md": "", "b.md": "", "c.md": ""}
+    accept_all(store, result)
+    assert states(store) == {"a.md": "merged", "b.md": "", "c.md": "merged"}
+    assert store.label(f"{FACT}/b.md", "covers").split("\n") == [f"{FACT}/a.md", f"{FACT}/c.md"]
+    assert consolidate(store)["proposals"] == []
+
+
+def test_newer_of_a_contradiction_is_kept(store: Store) -> None:
+    store.write(f"{FACT}/old.md", "Access tokens expire after 90 days.\n", valid_from="2026-01-01")
+    store.write(f"{FACT}/new.md", "Access tokens expire after 30 days.\n", valid_from="2026-06-01")
+    result = consolidate(store)
+    assert rules_of(result) == ["contradiction"]
+    why = store.review(result["proposals"][0]["id"], "why.md")
+    assert "'90 days' and '30 days'" in why or "'30 days' and '90 days'" in why
+    accept_all(store, result)
+    assert states(store) == {"new.md": "", "old.md": "archived"}
+    assert store.label(f"{FACT}/old.md", "valid_until") == "2026-06-01"
+    assert store.label(f"{FACT}/new.md", "supersedes") == f"{FACT}/old.md"
+
+
+def test_trust_and_citations_outweigh_a_newer_time(store: Store) -> None:
+    store.write(f"{FACT}/good.md", "The retry limit is 5.\n", source="knowledge/docs/limits.md:1", confidence="0.9")
+    store.write(f"{FACT}/bad.md", "The retry limit is 7.\n", trust="untrusted", confidence="0.2")
+    result = consolidate(store)
+    accept_all(store, result)
+    assert states(store) == {"bad.md": "archived", "good.md": ""}
+
+
+@pytest.mark.parametrize("label", ["frozen", "pinned"])
+def test_fixed_memory_is_never_archived(store: Store, label: str) -> None:
+    store.write(f"{FACT}/fixed.md", "The retry limit is 5.\n", valid_from="2020-01-01", **{label: "true"})
+    store.write(f"{FACT}/new.md", "The retry limit is 7.\n", valid_from="2026-01-01", trust="trusted", confidence="1")
+    store.write(f"{FACT}/same.md", "The retry limit is 5.\n", source="knowledge/x.md:1")
+    result = consolidate(store)
+    if label == "frozen":
+        assert {proposal["rule"] for proposal in result["proposals"]} <= {"same", "contradiction"}
+    for proposal in result["proposals"]:
+        try:
+            store.call("decide", id=proposal["id"], verdict="accept")
+        except PermissionError:
+            assert label == "frozen"
+    assert states(store)["fixed.md"] == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("The timeout of the reader is 30 s.", "The timeout of the writer is 60 s."),
+        ("The default encoding is UTF-8 on Linux.", "The default encoding is CP1252 on Windows."),
+        ("Alice likes tea.", "Bob likes tea."),
+    ],
+)
+def test_look_alikes_stay(store: Store, one: str, other: str) -> None:
+    store.write(f"{FACT}/one.md", f"{one}\n")
+    store.write(f"{FACT}/other.md", f"{other}\n")
+    assert consolidate(store)["proposals"] == []
+
+
+def test_memory_with_other_statements_is_not_archived_for_one_of_them(store: Store) -> None:
+    store.write(f"{FACT}/one.md", "The retry limit is 5. Backups are made on Sundays by cron.\n")
+    store.write(f"{FACT}/two.md", "The retry limit is 7.\n", valid_from="2030-01-01")
+    result = consolidate(store)
+    assert result["proposals"] == [] or result["proposals"][0]["paths"] != [f"{FACT}/one.md"]
+    assert [remark["path"] for remark in result["remarks"]] == [f"{FACT}/one.md"]
+
+
+def test_expired_and_superseded_memories_are_archived_by_name(store: Store) -> None:
+    store.write(f"{FACT}/passed.md", "The offer is open.\n", expires_at="2020-01-01")
+    store.write(f"{FACT}/open.md", "The offer of winter is open.\n", expires_at="2999-01-01")
+    store.write(f"{FACT}/v1.md", "Deployments need one approval.\n")
+    store.write(f"{FACT}/v2.md", "Deployments need a signed tag.\n", supersedes=f"{FACT}/v1.md")
+    result = consolidate(store)
+    assert sorted(rules_of(result)) == ["expired", "superseded"]
+    accept_all(store, result)
+    assert states(store) == {"open.md": "", "passed.md": "archived", "v1.md": "archived", "v2.md": ""}
+    (note,) = (store.tree / "memory/alice/archive").iterdir()
+    assert f"{FACT}/passed.md: expires_at is 2020-01-01" in note.read_text()
+    assert store.label(str(note.relative_to(store.tree)), "covers") == f"{FACT}/passed.md"
+
+
+def test_cycle_of_supersedes_is_remarked_and_archives_nothing(store: Store) -> None:
+    store.write(f"{FACT}/a.md", "Deployments need one approval.\n", supersedes=f"{FACT}/b.md")
+    store.write(f"{FACT}/b.md", "Releases are cut by hand.\n", supersedes=f"{FACT}/a.md")
+    result = consolidate(store)
+    assert result["proposals"] == [] and len(result["remarks"]) == 2
+
+
+def test_unused_memories_are_proposed_after_the_configured_days() -> None:
+    old = Memory(f"{FACT}/a.md", b"Nobody asks for this.\n", {}, 1, 1)
+    used = Memory(f"{FACT}/b.md", b"Used.\n", {"user.ctx.last_used": b"2999-01-01"}, 1, 1)
+    procedure = Memory("memory/alice/procedural/c.md", b"Steps.\n", {}, 1, 1)
+    drafts = list(RuleRun([old, used, procedure], 10**18 * 2, unused_days=365).drafts())
+    assert [(draft.rule, draft.base[0][0]) for draft in drafts] == [("unused", old.path)]
+
+
+def test_memories_of_different_agents_are_never_compared(store: Store) -> None:
+    store.write("memory/alice/fact/a.md", "Access tokens expire after 90 days.\n")
+    store.write("memory/bob/fact/a.md", "Access tokens expire after 90 days.\n", by="agent:bob")
+    groups = store.call("memory_groups", path="memory")
+    assert groups == ["memory/alice/fact", "memory/bob/fact"]
+    assert all(consolidate(store, group)["proposals"] == [] for group in groups)
+
+
+def test_agent_consolidates_only_its_own_memories(store: Store) -> None:
+    for name in ("alice", "bob"):
+        for number in (1, 2):
+            store.write(f"memory/{name}/fact/{number}.md", f"The badge of {name} is green.\n", by=f"agent:{name}")
+    assert store.call_as("agent:alice", "memory_groups", path="memory") == ["memory/alice/fact"]
+    result = store.call_as("agent:alice", "consolidate", path="memory/bob/fact")
+    assert (result["memories"], result["proposals"]) == (0, [])
+    result = store.call_as("agent:alice", "consolidate", path="memory/alice/fact")
+    assert rules_of(result) == ["same"]
+    with pytest.raises(PermissionError, match="only people name a command"):
+        store.call_as("agent:alice", "consolidate", path="memory/alice/fact", command="cat")
+
+
+def test_dry_run_stores_nothing(store: Store) -> None:
+    store.write(f"{FACT}/a.md", "Access tokens expire after 90 days.\n")
+    store.write(f"{FACT}/b.md", "Access tokens expire after 90 days.\n")
+    assert rules_of(consolidate(store, dry_run=True)) == ["same"]
+    assert store.app.archive.proposals.names() == [] and store.call("reviews") == []
+
+
+def test_second_run_keeps_proposals_that_still_apply_and_withdraws_others(store: Store) -> None:
+    store.write(f"{FACT}/a.md", "Access tokens expire after 90 days.\n")
+    store.write(f"{FACT}/b.md", "Access tokens expire after 90 days.\n")
+    first, second = consolidate(store), consolidate(store)
+    assert [item["id"] for item in first["proposals"]] == [item["id"] for item in second["proposals"]]
+    assert not second["proposals"][0]["new"] and second["withdrawn"] == []
+    store.write(f"{FACT}/b.md", "Backups are made on Sundays by cron.\n")
+    third = consolidate(store)
+    assert third["proposals"] == [] and third["withdrawn"] == [first["proposals"][0]["id"]]
+    assert store.app.archive.proposals.names() == []
+
+
+def test_only_pairs_with_a_changed_memory_are_proposed_since_a_time(store: Store) -> None:
+    store.write(f"{FACT}/a.md", "Access tokens expire after 90 days.\n")
+    store.write(f"{FACT}/b.md", "Access tokens expire after 90 days.\n")
+    now = store.app.archive.proposals.base().time_ns
+    assert consolidate(store, since_ns=now + 1)["proposals"] == []
+    store.write(f"{FACT}/c.md", "Access tokens expire after 90 days.\n")
+    assert rules_of(consolidate(store, since_ns=now + 1)) == ["same"]
+
+
+def test_many_copies_are_covered_by_notes_where_the_attribute_is_full(store: Store) -> None:
+    for number in range(90):
+        path = store.tree / f"{FACT}/{'x' * 40}-{number:03}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("Access tokens expire after 90 days.\n")
+    store.write(f"{FACT}/last.md", "Access tokens expire after 90 days.\n")
+    store.app.archive.commit([b"memory"])
+    result = consolidate(store)
+    assert set(rules_of(result)) == {"same"} and len(result["proposals"]) > 1
+    accept_all(store, result)
+    assert len([state for state in states(store).values() if not state]) == 1
