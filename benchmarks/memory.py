@@ -3,7 +3,12 @@
 import importlib
 import sys
 
-SUBCOMMANDS = {"bundles": "memory_bundles", "consolidate": "memory_consolidation", "poisoning": "memory_poisoning"}
+SUBCOMMANDS = {
+    "bundles": "memory_bundles",
+    "consolidate": "memory_consolidation",
+    "frozen": "memory_frozen",
+    "poisoning": "memory_poisoning",
+}
 
 
 def main() -> None:

@@ -342,7 +342,7 @@ class Rollback:
             current = capture.capture_path(parts, stat, before)
             if stat is not None:
                 applied.stat_keys[change.path] = _stat_key(stat)
-            if stat is not None and st.S_ISREG(stat.st_mode) and is_frozen(ledger.work.read_xattrs(parts)):
+            if self._skips(parts, stat):
                 applied.left[change.path] = UnchangedReason.FROZEN
             elif not any(are_alike(current, state) for state in (*expected, after)):
                 applied.left[change.path] = UnchangedReason.WRITTEN
@@ -360,6 +360,11 @@ class Rollback:
                 side = ledger.read_sidecar(change.side)
                 mode = side.mode if side.mode is not None else 0o755
                 ledger.work.set_attributes(split_path(change.path), mode, side.xattrs)
+
+    def _skips(self, parts: Parts, stat: os.stat_result | None) -> bool:
+        """Return True for a frozen file. The merge of a pull has decided on those."""
+        is_file = stat is not None and st.S_ISREG(stat.st_mode)
+        return is_file and not self._is_pull and is_frozen(self._ledger.work.read_xattrs(parts))
 
     def _put(self, target: Target, before: State, after: State, contents: Contents, applied: ApplyResult) -> SwapResult:
         ledger, parts = self._ledger, target.parts
