@@ -94,7 +94,7 @@ def _take_back(layout: Layout, questions: list[str], roots: list[str], derived: 
     try:
         before = _top_share(opened, questions, roots)
         opened.call("apply", change=change_to_wire(MakeDir(TreePath.parse("context/answer"))))
-        request = f'query = "credentials host"\nbudget = 500\npins = ["{roots[0]}"]\n'
+        request = f'query = "credentials host"\nbudget = 20000\npins = ["{roots[0]}"]\n'
         opened.call(
             "apply", change=change_to_wire(Put(TreePath.parse("context/answer/request.toml"), request.encode()))
         )

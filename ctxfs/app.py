@@ -62,6 +62,7 @@ from ctxfs.services.session_records import SessionRecords
 from ctxfs.services.sources import SettingsFile, Sources, embedder_of
 from ctxfs.services.status import DaemonState, Status, control_mount
 from ctxfs.services.supersedes import Supersedes
+from ctxfs.services.use import Use
 from ctxfs.store.control_file import POLICY_EXAMPLE, ControlFile
 from ctxfs.store.credential_store import CredentialStore
 from ctxfs.store.folder import Folder
@@ -239,6 +240,7 @@ class App:
             scope,
             settings.budget,
         )
+        self.use = Use(deliveries, self.tasks)
         self.impact = Impact(self.archive, deliveries, self.audit)
         self.expiry = ContextExpiry(
             requests,

@@ -14,7 +14,10 @@ from ctxfs.model.periods import parse_period
 from ctxfs.model.principal import Principal
 
 PREFIX = "user.ctx."
-COMPUTED = ("revision", "author", "session", "created_at", "sha256", "tokens", "indexed", "holds", "holds_at")
+COMPUTED = (
+    "revision", "author", "session", "created_at", "sha256", "tokens", "indexed", "holds", "holds_at", "used",
+    "helped", "last_used",
+)  # fmt: skip
 MAX_BYTES = 2048
 STATES = ("generated", "active", "merged", "archived", "frozen")
 # A line of `cites`, described in `ctxfs/memory/citations.py`.

@@ -58,6 +58,7 @@ RESPONSE = "response.md"
 EVALUATION = "evaluation.json"
 _STABLE_AREAS = (("knowledge",), ("memory",), ("pad",))
 _QUIET_SECONDS = 0.5
+_MAX_LOADED = 200  # pieces that the record of a delivery names
 _MAX_CACHED_CONTEXTS = 500  # contexts in memory: one for each task and each set of read permissions
 
 # The tasks whose contexts are being built, to detect cycles: a pin may name another context, and that one this.
@@ -233,9 +234,9 @@ class Tasks:
         async with self._lock:
             last = (await self._read_loads(task)).rpartition(b'"snapshot", "sha256": "')[2][:64]
             if last != context.sha256.encode():
-                await self._record_loads(
-                    task, principal, "snapshot", [{"sha256": context.sha256, "tokens": context.tokens}]
-                )
+                loaded = [f"{piece.path}:{piece.first}-{piece.last}" for piece in context.plan.chosen if piece.path]
+                record = {"sha256": context.sha256, "tokens": context.tokens, "loaded": loaded[:_MAX_LOADED]}
+                await self._record_loads(task, principal, "snapshot", [record])
             else:
                 await self._deliveries.record_use(task, LOADS)
         return data

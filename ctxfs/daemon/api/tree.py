@@ -94,7 +94,7 @@ async def _read_extracted(app: App, caller: Session, params: PathParams) -> Any:
 
 @method("metadata", PathParams, needs=Check.BY_METHOD)
 async def _metadata(app: App, caller: Session, params: PathParams) -> Any:
-    return await app.metadata.read(params.path)
+    return {**await app.metadata.read(params.path), **await app.use.attributes(params.path)}
 
 
 @method("content_of", ContentParams, needs=Check.BY_METHOD)
