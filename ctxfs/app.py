@@ -174,7 +174,7 @@ class App:
             self.daemon,
         )
         self.sources = Sources(self.layout, self.settings_file, self.namespace, self.policy, self.tools)
-        self.search = Search(self.searcher, self.tools, self.sources, self.grep_pool, self.principal)
+        self.search = Search(self.searcher, self.tools, self.sources, self.grep_pool, self.principal, self.citations)
         settings = self.settings.search
         self.search_view = SearchView(self.search, self.scope, settings.results, settings.budget)
         self.namespace.attach_view(".search", self.search_view)
@@ -223,6 +223,7 @@ class App:
             self.principal,
             summarise,
             lambda: self.settings.context.max_share_per_origin,
+            self.citations,
         )
         self.evaluator = Evaluator(self.resolver, CommandJudge(settings.judge) if settings.judge else None)
         requests = self._work_folder("context")

@@ -384,5 +384,6 @@ def hit_record(hit: Hit, terms: Sequence[str]) -> dict[str, object]:
         "why": hit.why,
         **({"record": RECORD_NOTICE} if is_record_path(chunk.path) else {}),
         **({"said": datetime.fromtimestamp(chunk.said, UTC).isoformat()} if chunk.said is not None else {}),
+        **({"valid_until": hit.valid_until} if hit.valid_until else {}),
         "snippet": printable(line_snippet(chunk.text, terms)),
     }

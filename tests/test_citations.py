@@ -359,3 +359,122 @@ def test_commands_report_what_no_longer_holds(live: Live) -> None:
     assert "no longer hold" in live.try_run("doctor").stdout
     assert live.try_run("check", "memory/nobody").returncode == 1
     assert live.try_run("cite", FACT).returncode == 2
+
+
+def manifest(live: Live, principal: str = "", **request: Any) -> dict[str, Any]:
+    with session(live, principal) as opened:
+        built = opened.call(
+            "context", request={"query": "how often are signing keys rotated", "budget": 600, **request}
+        )
+    data: dict[str, Any] = json.loads(built["manifest"])
+    return {**data, "text": built["text"]}
+
+
+@pytest.mark.parametrize("form", ["markdown", "xml", "json", "messages"])
+def test_context_marks_or_drops_a_fact_whose_source_changed(live: Live, form: str) -> None:
+    cite(live, f"{SOURCE}:4")
+    (live.corpus / "keys.md").write_text(TEXT.replace("ninety", "thirty"))
+    marked = manifest(live, format=form)
+    assert [item.get("stale") for item in marked["items"] if item["path"] == FACT] == ["changed"]
+    assert "changed" in marked["text"]
+    dropped = manifest(live, format=form, stale="drop")
+    assert [(out["path"], out["reason"]) for out in dropped["excluded"] if out["path"] == FACT] == [
+        (FACT, "source-changed")
+    ]
+    kept = manifest(live, format=form, stale="keep")
+    assert [item.get("stale") for item in kept["items"] if item["path"] == FACT] == [None]
+    (live.corpus / "keys.md").write_text(TEXT)
+    assert "stale" not in json.dumps(manifest(live, format=form)["items"])
+
+
+def test_context_of_a_reader_without_the_source_has_no_mark(live: Live) -> None:
+    pin = live.corpus / "secret" / "pin.md"
+    shared = "memory/shared/rotation.md"
+    (live.store / "tree" / "memory" / "shared").mkdir(parents=True, exist_ok=True)
+    (live.store / "tree" / shared).write_text("The signing keys are rotated every ninety days.\n")
+    cite(live, "knowledge/handbook/secret/pin.md:1", path=shared)
+    pin.write_text("Nothing.\n")
+    assert [i.get("stale") for i in manifest(live)["items"] if i["path"] == shared] == ["gone"]
+    texts = [manifest(live, "agent:alice")["text"]]
+    pin.write_text("The pin of the vault is 7741, and nobody else has it.\n")
+    texts.append(manifest(live, "agent:alice")["text"])
+    assert texts[0] == texts[1]
+    assert "gone" not in texts[0]
+
+
+def test_stale_option_is_checked(live: Live) -> None:
+    for bad in ({"stale": "hide"}, {"when": "soon"}, {"when": "2026-13"}, {"when": ""}):
+        with pytest.raises(OSError, match="is needed"):
+            manifest(live, **bad)
+
+
+OLD, NEW = "memory/shared/fact/old.md", "memory/shared/fact/new.md"
+
+
+@pytest.fixture
+def dated(live: Live) -> Live:
+    """Return a store with two facts, valid one after the other, and one without an end."""
+    for path, text, attributes in (
+        (OLD, "The signing keys are rotated every thirty days.\n", {"valid_from": "2024-01", "valid_until": "2025-06"}),
+        (NEW, "The signing keys are rotated every ninety days.\n", {"valid_from": "2025-07-01"}),
+    ):
+        values = {f"user.ctx.{name}": value.encode() for name, value in attributes.items()}
+        (live.store / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
+        apply(live, Put(TreePath.parse(path), text.encode(), values))
+    return live
+
+
+@pytest.mark.parametrize(
+    ("when", "paths"),
+    [
+        ("2024", {OLD}),
+        ("2025-06", {OLD}),
+        ("2025-06-30", {OLD}),
+        ("2025-07-01", {NEW}),
+        ("2025", {OLD, NEW}),
+        ("2025-06..2025-07", {OLD, NEW}),
+        ("2025-06/2025-07", {OLD, NEW}),
+        ("2030", {NEW}),
+        ("2023", set()),
+        ("now", {NEW}),
+    ],
+)
+def test_question_names_the_time_of_validity(dated: Live, when: str, paths: set[str]) -> None:
+    with session(dated) as opened:
+        for question in (f"valid:{when} signing keys rotated", f"valid:{when} path:memory/shared"):
+            hits = opened.call("search", question=question)["hits"]
+            assert {hit["path"] for hit in hits} & {OLD, NEW} == paths, question
+    items = {item["path"] for item in manifest(dated, when=when)["items"]}
+    assert items & {OLD, NEW} == paths
+
+
+def test_ended_validity_ranks_last_and_is_marked(dated: Live) -> None:
+    with session(dated) as opened:
+        found = opened.call("search", question="signing keys are rotated every thirty days", labels=True)
+        assert opened.call("search", question="valid:soon signing keys")["remarks"]
+    assert found["hits"][-1]["path"] == OLD
+    assert found["hits"][-1]["valid_until"] == "2025-06"
+    assert found["labels"][OLD] == "[valid until 2025-06 only]"
+    assert all("valid_until" not in hit for hit in found["hits"][:-1])
+    built = manifest(dated)
+    assert built["items"][-1]["path"] == OLD
+    assert built["items"][-1]["valid_until"] == "2025-06"
+    assert "(valid until 2025-06 only)" in built["text"]
+    apply(dated, SetMeta(TreePath.parse(OLD), "user.ctx.valid_until", None))
+    assert "valid until" not in manifest(dated)["text"]
+
+
+def test_malformed_validity_is_refused(live: Live) -> None:
+    for value in (b"soon", b"2026-13", b"2026-02-30", b"", b"2026-01..2026-02"):
+        with pytest.raises(OSError, match="ISO 8601"):
+            apply(live, SetMeta(TreePath.parse(FACT), "user.ctx.valid_until", value))
+
+
+def test_label_names_the_source_that_changed(live: Live) -> None:
+    cite(live, f"{SOURCE}:4")
+    with session(live) as opened:
+        assert opened.call("read_labelled", path=FACT)["label"] == ""
+        (live.corpus / "keys.md").write_text(TEXT.replace("ninety", "thirty"))
+        label = f"[source changed since: {SOURCE}:4]"
+        assert opened.call("read_labelled", path=FACT)["label"] == label
+        assert opened.call("search", question="signing keys", labels=True)["labels"] == {FACT: label}

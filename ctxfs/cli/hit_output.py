@@ -36,6 +36,7 @@ def show_hit(rank: int, hit: Mapping[str, Any], path: str, terms: Sequence[str])
     """Print a hit as text: its place, and the lines that match best, with their indentation."""
     details = f"  {hit['heading']}" if hit["heading"] else ""
     details += f"  {hit['date']}" if hit["date"] else ""
+    details += f"  (valid until {hit['valid_until']} only)" if hit.get("valid_until") else ""
     click.echo(f"{rank:2} ", nl=False)
     print_line(f"{path}:{hit['first']}-{hit['last']}", fg="cyan", nl=False)
     print_line(f"  {hit['score']:.2f}{details}")

@@ -2,7 +2,7 @@
 
 Syntax: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `author:` (or `speaker:`), `session:`, `said:>2026-10-01`,
 `since:`, `until:`, `mode:words|meaning|hybrid|exact`, and the attributes `tag:`, `alias:`, `link:`, `confidence:>0.8`,
-`trust:`, `status:`, `verified:`, `state:`, `pinned:`, `frozen:`, `quarantined:`.
+`trust:`, `valid:2026-03`, `status:`, `verified:`, `state:`, `pinned:`, `frozen:`, `quarantined:`.
 A dash excludes only where no word of the query looks like an option of a command (`-r`, `--all`).
 Anything that does not parse as one of these is plain words. A query of filters alone matches every file
 that passes them.
@@ -20,11 +20,12 @@ from ctxfs.index.normal_form import UNSPACED, fold, fold_name, unspaced_pattern
 from ctxfs.memory.states import ACTIVE, RETIRED
 from ctxfs.model.metadata import STATES
 from ctxfs.model.path import one_line
+from ctxfs.model.periods import Period, parse_range
 
 Mode = Literal["hybrid", "words", "meaning", "exact"]
 _MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning", "exact")
 _FILTER_NAMES = (
-    "kind|path|author|speaker|session|said|since|until|mode|tag|alias|link|confidence|trust|status|verified"
+    "kind|path|author|speaker|session|said|since|until|mode|tag|alias|link|confidence|trust|valid|status|verified"
     "|state|pinned|frozen|quarantined"
 )
 _TERM = re.compile(rf'([+-]?)"([^"]*)"|((?:{_FILTER_NAMES}):"[^"]+"|\S+)')
@@ -48,6 +49,7 @@ _FILTER_VALUES: Mapping[str, str] = {
     "until": "an age such as 7d, or a date such as 2026-11-01",
     "said": "a date or time since 1970 such as 2026-10-01, >2026-10-01, <=2026-10 or >=2026-10-01T09:30, or an age such as 7d",
     "mode": f"one of {', '.join(_MODES)}",
+    "valid": "a year, month, day or time such as 2026-03, a range such as 2026-01..2026-03, or now",
     "confidence": "a number such as 0.8, >0.8 or <=0.5",
     **{name: f"one of {', '.join(values)}" for name, values in _WORD_VALUES.items()},
     "state": f"one of {', '.join(STATES)}",
@@ -62,9 +64,9 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 class Query:
     """A parsed query. `since` and `until` are nanoseconds since the epoch; `confidence` is an inclusive range.
 
-    `said` is an inclusive range of seconds since the epoch, None for no limit. `without_kinds` has no syntax: it leaves
-    out the files of some kinds. `states` are the states of which the files are searched; empty stands for all but the
-    retired ones.
+    `said` is an inclusive range of seconds since the epoch, None for no limit. A part of the period `valid` must be valid.
+    `without_kinds` has no syntax: it leaves out the files of some kinds. `states` are the states of which the files are
+    searched; empty stands for all but the retired ones.
     `remarks` name each filter whose value is none, and which is therefore searched as a word.
     `corrections` are (typo, word): the words that took the place of likely typos in `words`.
     """
@@ -85,6 +87,7 @@ class Query:
     remarks: tuple[str, ...] = ()
     corrections: tuple[tuple[str, str], ...] = ()
     said: tuple[int | None, int | None] = (None, None)
+    valid: Period | None = None
     without_kinds: tuple[str, ...] = ()
     states: tuple[str, ...] = ()
 
@@ -115,18 +118,18 @@ class Query:
     def filter_key(self) -> Hashable:
         """Return a hashable key of all filters, without the words; equal keys select the same files."""
         chosen = self.kinds, self.without_kinds, self.paths, self.attributes, self.authors, self.states
-        return *chosen, self.confidence, self.since, self.until, self.said
+        return *chosen, self.confidence, self.since, self.until, self.said, self.valid
 
     def without_filters(self) -> "Query":
         """Return the query with the same words and without filters."""
         chosen = replace(self, kinds=(), without_kinds=(), paths=(), attributes=(), authors=(), states=STATES)
-        return replace(chosen, confidence=None, since=None, until=None, said=(None, None))
+        return replace(chosen, confidence=None, since=None, until=None, said=(None, None), valid=None)
 
     @property
     def has_filters(self) -> bool:
         """Return True if a filter restricts the files."""
         chosen = self.kinds or self.paths or self.attributes or self.authors or self.states
-        return bool(chosen or self.confidence or self.time_ranges)
+        return bool(chosen or self.confidence or self.time_ranges or self.valid)
 
     @property
     def is_empty(self) -> bool:
@@ -212,6 +215,7 @@ class _Parts:
     attributes: list[tuple[str, str]] = field(default_factory=list)
     confidence: tuple[float, float] | None = None
     said: tuple[int | None, int | None] = (None, None)
+    valid: Period | None = None
     mode: Mode = "hybrid"
     remarks: list[str] = field(default_factory=list)
 
@@ -259,6 +263,7 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
         remarks=tuple(dict.fromkeys(parts.remarks)),
         said=parts.said,
         states=tuple(dict.fromkeys(lists["state"])),
+        valid=parts.valid,
     )
 
 
@@ -273,6 +278,8 @@ def _add_filter(parts: _Parts, name: str, value: str, now: datetime | None) -> b
         parts.mode = next(candidate for candidate in _MODES if candidate == value)
     elif name == "said" and (period := _parse_said(value, now or datetime.now(UTC))) is not None:
         parts.said = _intersect(parts.said, period)
+    elif name == "valid" and (validity := parse_when(value, now)) is not None:
+        parts.valid = validity
     elif name in ("kind", "path", "author", "speaker"):
         parts.lists["author" if name == "speaker" else name].append(value.strip("/"))
     elif name == "confidence" and (limits := _parse_confidence(value)) is not None:
@@ -286,6 +293,12 @@ def _add_filter(parts: _Parts, name: str, value: str, now: datetime | None) -> b
     else:
         return False
     return True
+
+
+def parse_when(text: str, now: datetime | None = None) -> Period | None:
+    """Return the period of a year, month, day, time or range, or the present second for `now`; None for other texts."""
+    second = int((now or datetime.now(UTC)).timestamp())
+    return (second, second) if text == "now" else parse_range(text)
 
 
 def describe_corrections(query: Query) -> tuple[str, ...]:

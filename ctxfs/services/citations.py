@@ -124,6 +124,12 @@ class Citations:
         }
         return {path: holdings for path, holdings in broken.items() if holdings}
 
+    def broken_states(self, cites: Mapping[str, str]) -> Mapping[str, str]:
+        """Implement `context.build.tree_view.HeldFacts`."""
+        broken = self.broken({path: value.encode("utf-8", "surrogateescape") for path, value in cites.items()})
+        states = {path: worst_state(holding.state for holding in holdings) for path, holdings in broken.items()}
+        return {path: state.value for path, state in states.items() if state is not None}
+
     def _fact_reader(self, path: Path) -> Callable[[], str]:
         def read() -> str:
             backing = self._tree.backing(path)

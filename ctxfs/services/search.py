@@ -17,7 +17,7 @@ from ctxfs.context.build.constructor import (
 from ctxfs.context.build.copied_text import CopiedText, find_copied_text, inherited_trust
 from ctxfs.context.build.request import Request
 from ctxfs.context.build.tokens import open_tokenizer
-from ctxfs.context.build.tree_view import CurrentTree, TreeAsOf
+from ctxfs.context.build.tree_view import CurrentTree, HeldFacts, TreeAsOf
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.query import Query, parse_query
 from ctxfs.index.search.glob import glob_matcher
@@ -45,8 +45,15 @@ class Search:
     """Questions to the index, and exact search in the indexed files."""
 
     def __init__(
-        self, searcher: Searcher, tools: Toolbox, sources: Sources, grep_pool: GrepPool, owner: Principal
+        self,
+        searcher: Searcher,
+        tools: Toolbox,
+        sources: Sources,
+        grep_pool: GrepPool,
+        owner: Principal,
+        facts: HeldFacts,
     ) -> None:
+        self._facts = facts
         self._searcher = searcher
         self._tools = tools
         self._sources = sources
@@ -92,7 +99,9 @@ class Search:
     async def pack(self, request: Request, answer: SearchResults) -> Context:
         """Return a context packed from the hits of an answer."""
         statuses = await blocking(self._searcher.statuses, {hit.path for hit in answer.hits})
-        return await blocking(context_of_results, request, answer, open_tokenizer(request.tokenizer), statuses)
+        cites = {path: status.cites for path, status in statuses.items() if status.cites}
+        broken = await blocking(self._facts.broken_states, cites) if cites else {}
+        return await blocking(context_of_results, request, answer, open_tokenizer(request.tokenizer), statuses, broken)
 
 
 def _select_session(query: Query, below: Path) -> tuple[Query, Path]:
@@ -114,7 +123,9 @@ class ContextBuilder:
         owner: Principal,
         summarise: Summarise | None,
         origin_share: Callable[[], float],
+        facts: HeldFacts,
     ) -> None:
+        self._facts = facts
         self._tree = tree
         self._searcher = searcher
         self._archive = archive
@@ -124,7 +135,7 @@ class ContextBuilder:
 
     def _tree_view(self, as_of: str) -> TreeView:
         arguments = self._tree, self._searcher, self._archive, self._scope
-        return TreeAsOf(as_of, *arguments) if as_of else CurrentTree(*arguments)
+        return TreeAsOf(as_of, *arguments) if as_of else CurrentTree(*arguments, self._facts)
 
     async def build(self, request: Request, principal: str = "") -> Context:
         """Build a context for a request, for the named principal [default: the calling one]."""

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 from ctxfs.context.build.copy_detection import CopyDetector
 from ctxfs.context.build.piece import Exclusion, Piece, Reason
 from ctxfs.index.search.file_status import FileStatus
+from ctxfs.memory.validity import UNTIL, validity_of
 
 
 @dataclass(frozen=True, slots=True)
 class FilterCriteria:
     """The exclusion criteria of a request; `now_ns` decides on expiry, `since_ns` (0: no limit) on staleness.
 
-    `min_score` is a probability. `should_fill` accepts hits that are not relevant.
+    `broken` has the state, `changed` or `gone`, of files whose cited lines no longer hold. `min_score` is a probability.
+    `should_fill` accepts hits that are not relevant.
     """
 
     now_ns: int
@@ -21,6 +23,8 @@ class FilterCriteria:
     statuses: Mapping[str, FileStatus] = field(default_factory=dict)
     should_drop_untrusted: bool = False
     should_fill: bool = False
+    broken: Mapping[str, str] = field(default_factory=dict)
+    should_drop_stale: bool = False
 
 
 def filter_candidates(
@@ -56,12 +60,20 @@ def filter_candidates(
         if reason is None and piece.is_whole:
             lines.setdefault(piece.path, []).append((piece.first, piece.last))
         if reason is None:
-            accepted.append(
-                replace(piece, untrusted=status.untrusted, source=status.source) if status is not None else piece
-            )
+            accepted.append(mark_piece(piece, rules))
         else:
             exclusions.append(Exclusion(piece, reason, other))
     return accepted, exclusions
+
+
+def mark_piece(piece: Piece, rules: FilterCriteria) -> Piece:
+    """Return the piece with the marks of its file: untrusted, resting on lines that no longer hold, no longer valid."""
+    status, stale = rules.statuses.get(piece.path), rules.broken.get(piece.path, "")
+    if status is None and not stale:
+        return piece
+    status = status or FileStatus()
+    has_ended = validity_of({UNTIL: status.valid_until}).is_over(rules.now_ns / 1e9)
+    return replace(piece, untrusted=status.untrusted, stale=stale, valid_until=status.valid_until if has_ended else "")
 
 
 def _refusal_of(piece: Piece, status: FileStatus | None, rules: FilterCriteria) -> tuple[Reason | None, str]:
@@ -76,6 +88,8 @@ def _refusal_of(piece: Piece, status: FileStatus | None, rules: FilterCriteria) 
             return "untrusted", ""
         if status.superseded_by:
             return "superseded", status.superseded_by
+    if rules.should_drop_stale and piece.path in rules.broken:
+        return "source-changed", ""
     if piece.mtime_ns < rules.since_ns and not piece.is_whole:
         return "stale", ""
     if piece.why == "search" and _is_too_weak(piece, rules):

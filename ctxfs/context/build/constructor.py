@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from ctxfs.context.build.candidate_filter import FilterCriteria, filter_candidates
+from ctxfs.context.build.candidate_filter import FilterCriteria, filter_candidates, mark_piece
 from ctxfs.context.build.compress import compress
 from ctxfs.context.build.conflicts import MemoryConflict, pack_with_conflicts
 from ctxfs.context.build.limits import limits_of
@@ -51,6 +51,10 @@ class TreeView(Protocol):
 
     async def statuses(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
         """Return the search-relevant status of those of these files that have one."""
+        ...
+
+    async def broken(self, cites: Mapping[str, str]) -> Mapping[str, str]:
+        """Return `changed` or `gone` for files whose cited lines no longer hold; `cites` are their attributes."""
         ...
 
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
@@ -185,7 +189,7 @@ class Constructor:
         ordered = sorted(best.values(), key=lambda piece: (-round(piece.score, 6), piece.path, piece.first, piece.last))
         ordered = [*pinned, *ordered]
         statuses = await view.statuses({piece.path for piece in (*pins, *ordered)})
-        pins = [replace(pin, untrusted=_is_untrusted(statuses, pin)) for pin in pins]
+        cites = {path: status.cites for path, status in statuses.items() if status.cites and request.stale != "keep"}
         now = time.time_ns()
         rules = FilterCriteria(
             now,
@@ -194,7 +198,10 @@ class Constructor:
             statuses,
             request.untrusted == "drop",
             request.fill,
+            await view.broken(cites) if cites else {},
+            request.stale == "drop",
         )
+        pins = [mark_piece(pin, rules) for pin in pins]
         accepted, excluded = filter_candidates(pins, ordered, rules)
         if request.untrusted == "keep":
             pins, accepted = ([replace(piece, untrusted=False) for piece in item] for item in (pins, accepted))
@@ -305,11 +312,6 @@ def _cited_paths(statuses: Mapping[str, FileStatus]) -> Collection[str]:
     return {path for path, status in statuses.items() if status.source}
 
 
-def _is_untrusted(statuses: Mapping[str, FileStatus], piece: Piece) -> bool:
-    status = statuses.get(piece.path)
-    return status is not None and status.untrusted
-
-
 def _parse_fresh(fresh: str, now_ns: int) -> int:
     if not fresh:
         return 0
@@ -379,11 +381,15 @@ def _unknown_notes(answer: Answer, accepted: Sequence[Piece]) -> list[str]:
 
 
 def context_of_results(
-    request: Request, answer: SearchResults, tokenizer: Tokenizer, statuses: Mapping[str, FileStatus]
+    request: Request,
+    answer: SearchResults,
+    tokenizer: Tokenizer,
+    statuses: Mapping[str, FileStatus],
+    broken: Mapping[str, str],
 ) -> Context:
     """Build the context of existing search results, without another search."""
     hits = _judged_pieces(answer)
-    accepted, excluded = filter_candidates((), hits, FilterCriteria(time.time_ns(), statuses=statuses))
+    accepted, excluded = filter_candidates((), hits, FilterCriteria(time.time_ns(), statuses=statuses, broken=broken))
     notes = (*answer.notes, *_supersession_notes(accepted, statuses))
     candidates = Candidates((), accepted, excluded, notes, len(hits), answer.answer, cited=_cited_paths(statuses))
     return assemble(request, candidates, tokenizer)

@@ -105,6 +105,10 @@ def _item_record(piece: Piece, provenance: Provenance, index: int) -> dict[str, 
         record["mtime_ns"] = piece.mtime_ns
     if piece.cut or not piece.path:
         record |= {"cut": piece.cut, "text": printable(piece.text)}  # cannot be restored from the lines alone
+    if piece.stale:
+        record["stale"] = piece.stale
+    if piece.valid_until:
+        record["valid_until"] = piece.valid_until
     if piece.untrusted:
         record["trust"] = "untrusted"
     if piece.withheld:
@@ -197,6 +201,8 @@ def _parse_item(item: Mapping[str, Any]) -> Piece:
         untrusted=item.get("trust") == "untrusted",
         withheld=tuple(map(str, item.get("withheld", ()))),
         above=int(item.get("above", 0)),
+        stale=str(item.get("stale", "")),
+        valid_until=str(item.get("valid_until", "")),
     )
 
 

@@ -20,6 +20,7 @@ Reason = Literal[
     "low-score",
     "quarantined",
     "untrusted",
+    "source-changed",
 ]
 
 
@@ -33,7 +34,8 @@ class Piece:
     `is_relevant` is False if `p` is too small beside that of the best piece. `untrusted`: its source is marked as
     untrusted. `withheld` are the kinds of secrets that were removed from `text`. `above` is the last
     line of the chunk directly above if that is a candidate, too; else 0. `source` is the origin of the file's content
-    (`FileStatus.source`), of which a context has a limited share.
+    (`FileStatus.source`), of which a context has a limited share. `stale` is `changed` or `gone` if the lines that its
+    file cites no longer hold. `valid_until` is the end of the file's validity if that has passed.
     """
 
     path: str
@@ -57,6 +59,8 @@ class Piece:
     p: float | None = None
     is_relevant: bool = True
     source: str = ""
+    stale: str = ""
+    valid_until: str = ""
 
     @property
     def is_pinned(self) -> bool:

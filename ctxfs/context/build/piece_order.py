@@ -78,7 +78,8 @@ class PieceOrder:
         if values:
             # The best hit is first, however long it is.
             values[max(range(len(values)), key=lambda number: self._pieces[number].score)] = math.inf
-        return values
+        # Files that are no longer valid come after all others.
+        return [-math.inf if piece.valid_until else value for piece, value in zip(self._pieces, values, strict=True)]
 
     def _head_of(self, piece: Piece) -> Piece:
         """Return the first part of the function that a piece of code belongs to, if all parts up to it are candidates."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.request import Pin, Request
 from ctxfs.index.extract.text_decoding import read_text
-from ctxfs.index.query import Query, parse_query
+from ctxfs.index.query import Query, parse_query, parse_when
 from ctxfs.index.search.file_status import FileStatus
 from ctxfs.index.search.results import SearchResults
 from ctxfs.model.errors import invalid, path_error
@@ -75,8 +75,9 @@ def pinned_text(lines: Sequence[str], first: int, last: int) -> str:
 
 
 def restrict(query: Query, request: Request) -> Query:
-    """Return a query with the kinds and states of a request."""
-    return replace(query, kinds=(*query.kinds, *request.kinds), states=(*query.states, *request.states))
+    """Return a query with the kinds and states of a request, and its time of validity."""
+    kinds, states = (*query.kinds, *request.kinds), (*query.states, *request.states)
+    return replace(query, kinds=kinds, states=states, valid=query.valid or parse_when(request.when))
 
 
 async def read_pinned(view: PinTree, request: Request, principal: str) -> list[Piece]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import tomlkit
 
+from ctxfs.index.query import parse_when
 from ctxfs.model.errors import invalid
 from ctxfs.model.metadata import STATES
 from ctxfs.model.path import Path, printable
@@ -15,6 +16,7 @@ from ctxfs.model.toml import parse_toml
 
 Format = Literal["markdown", "xml", "json", "messages"]
 Untrusted = Literal["mark", "drop", "keep"]
+Stale = Literal["mark", "drop", "keep"]
 Order = Literal["rank", "edges", "time"]
 
 MAX_BUDGET = 10_000_000
@@ -43,7 +45,9 @@ class Request:
     `budget`, `quotas` (maximum by kind), `reserves` (minimum by kind, if available) and `piece` (of a stream) are in
     tokens of `tokenizer`; the budget limits the rendered whole. `as_of` is a version, a snapshot or a time, `fresh` an
     age or a time (empty: no limit), `min_score` is a probability, `p` of `ctxfs search --json`. `fill` uses the whole
-    budget, also for hits that do not seem to answer. `recent` adds the chunks of that many newest files.
+    budget, also for hits that do not seem to answer. `recent` adds the chunks of that many newest files. `stale` is for
+    files whose cited lines have changed or are gone. `when` is a period of the world's time in which a file must be valid
+    (empty: any).
     """
 
     queries: tuple[str, ...]
@@ -68,6 +72,8 @@ class Request:
     piece: int = 0
     secrets: bool = False
     untrusted: Untrusted = "mark"
+    stale: Stale = "mark"
+    when: str = ""
 
     @property
     def title(self) -> str:
@@ -103,8 +109,10 @@ _SIMPLE_KEYS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "piece": (int, "tokens in a piece of the stream"),
     "secrets": (bool, "true or false"),
     "untrusted": (str, ", ".join(get_args(Untrusted))),
+    "stale": (str, ", ".join(get_args(Stale))),
+    "when": (str, 'a year, month, day or range, as "2026-03" or "2026-01..2026-03", or "now"'),
 }
-_CHOICES: Mapping[str, Any] = {"format": Format, "order": Order, "untrusted": Untrusted}
+_CHOICES: Mapping[str, Any] = {"format": Format, "order": Order, "untrusted": Untrusted, "stale": Stale}
 _KEYS = ("query", "budget", "tokenizer", "paths", "kinds", "states", "pins", "quota", "reserve", *_SIMPLE_KEYS)
 
 
@@ -158,6 +166,8 @@ def _check_simple(name: str, value: object) -> Any:
     fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if name in _CHOICES:
         fits = value in get_args(_CHOICES[name])
+    elif name == "when":
+        fits = fits and parse_when(str(value)) is not None
     elif name == "recent":
         fits = fits and isinstance(value, int) and 0 <= value <= _MAX_RECENT
     elif name == "piece":
@@ -252,6 +262,8 @@ def default_request(query: str, budget: int) -> str:
         "# keep = false               # write what a response says, and the sources hold up, to memory/shared/fact/\n"
         "# piece = 1000               # tokens in a piece of `stream`\n"
         '# untrusted = "mark"         # what came from tools and servers: mark, drop, keep (without a mark)\n'
+        '# stale = "mark"             # facts whose cited lines have changed or are gone: mark, drop, keep (without a mark)\n'
+        '# when = "2026-03"           # only what was valid then: a year, month, day or range, or "now"\n'
         "# secrets = false            # leave keys, tokens and passwords in; else they are withheld\n"
         '# [quota]                    # at most, by kind: dialogue = 1000, code = "30%"\n'
         "# [reserve]                  # at least, by kind, if there is so much: fact = 500\n"

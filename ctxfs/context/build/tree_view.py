@@ -9,7 +9,7 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.rebuild import relocate_piece
@@ -33,12 +33,28 @@ if TYPE_CHECKING:
 _MAX_VERSIONS = 200
 
 
+class HeldFacts(Protocol):
+    """Files that are held against the lines they cite."""
+
+    def broken_states(self, cites: Mapping[str, str]) -> Mapping[str, str]:
+        """Return `changed` or `gone` for files whose cited lines no longer hold, by their attributes `cites`. Blocks."""
+        ...
+
+
 class CurrentTree:
     """The current tree."""
 
     notes: Sequence[str] = ()
 
-    def __init__(self, tree: Mount, searcher: Searcher, archive: Archive, scope: VersionScope) -> None:
+    def __init__(
+        self,
+        tree: Mount,
+        searcher: Searcher,
+        archive: Archive,
+        scope: VersionScope,
+        facts: HeldFacts | None = None,
+    ) -> None:
+        self._facts = facts
         self._scope = scope
         self._tree = tree
         self._searcher = searcher
@@ -65,6 +81,10 @@ class CurrentTree:
     async def statuses(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
         """Return the search-relevant status of those of these files that have one."""
         return await blocking(self._searcher.statuses, paths)
+
+    async def broken(self, cites: Mapping[str, str]) -> Mapping[str, str]:
+        """Return `changed` or `gone` for files whose cited lines no longer hold; none of another time."""
+        return await blocking(self._facts.broken_states, cites) if self._facts is not None else {}
 
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
         """Return the newest version of each versioned file."""

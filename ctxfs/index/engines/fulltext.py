@@ -7,7 +7,7 @@ A document is one chunk: its number, its file's number, the words of text, headi
 import math
 import shutil
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path as HostPath
 
@@ -15,11 +15,14 @@ import tantivy
 
 from ctxfs.index.engines.analyzers import analyse_split, build_analyzer, build_gram_analyzer
 from ctxfs.index.engines.corruption import CorruptIndex, detect_corruption
+from ctxfs.index.engines.fulltext_document import FullTextDocument, shift_second
 from ctxfs.index.engines.question_terms import Alternatives, question_terms, weigh_question_terms
 from ctxfs.index.engines.word_split import author_terms, split_phrase, split_words
 from ctxfs.index.normal_form import fold_literal, fold_name
 from ctxfs.index.query import Query
+from ctxfs.memory.validity import FROM, UNTIL, validity_of
 from ctxfs.model.path import Path, printable
+from ctxfs.model.periods import Period
 
 _ANALYZER = "ctxfs"
 _WRITER_MEMORY_BYTES = 30_000_000
@@ -36,38 +39,13 @@ _GRAM_ANALYZER = "ctxfs-grams"
 _CUT_MARK = "\x00\x01\x02"  # in the trigrams of a truncated chunk
 
 
-@dataclass(frozen=True, slots=True)
-class FullTextDocument:
-    """The content that is indexed for a chunk.
-
-    `neighbourhood` is a small chunk with its neighbours, empty for a chunk that ranks alone.
-    `text` and `neighbourhood` have been split into words (`split_words`).
-    `raw_text` is the original text; `is_truncated` is True if it is truncated.
-    `said` is the time of the message in seconds since the epoch.
-    """
-
-    chunk: int
-    file: int
-    text: str
-    heading: str
-    path: str
-    kind: str
-    mtime_ns: int
-    attributes: Sequence[tuple[str, str]] = ()
-    confidence: float | None = None
-    neighbourhood: str = ""
-    author: str = ""
-    raw_text: str = ""
-    is_truncated: bool = False
-    said: int | None = None
-
-
 def _build_schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field("chunk", stored=False, indexed=True, fast=True)
     builder.add_unsigned_field("file", stored=False, indexed=True, fast=True)
     builder.add_unsigned_field("mtime", stored=False, indexed=True, fast=True)
-    builder.add_unsigned_field("said", stored=False, indexed=True, fast=True)
+    for name in ("said", FROM, UNTIL):
+        builder.add_unsigned_field(name, stored=False, indexed=True, fast=True)
     for name in (*(name for name, _ in FIELDS), _AROUND):
         builder.add_text_field(name, stored=False, tokenizer_name=_ANALYZER)
     builder.add_float_field("confidence", stored=False, indexed=True, fast=True)
@@ -322,6 +300,8 @@ class FullText:
         for field, start, end in query.time_ranges:
             number = tantivy.FieldType.Unsigned
             groups.append([tantivy.Query.range_query(self._schema, field, number, start or 0, end)])
+        if query.valid is not None:
+            groups.append([self._build_validity_query(query.valid)])
         if query.with_states:
             groups.append([self._build_state_query(state) for state in query.with_states])
         excluded = [self._build_term_query("kind", kind) for kind in query.without_kinds]
@@ -340,6 +320,22 @@ class FullText:
 
     def _build_state_query(self, state: str) -> tantivy.Query:
         return self._build_term_query("attribute", f"state={state}")
+
+    def _build_validity_query(self, period: Period) -> tantivy.Query:
+        """Match the chunks of files that are valid in a part of a period; files without the attributes always are."""
+        ranges = ((FROM, period[1] + 1, None), (UNTIL, None, period[0] - 1))
+        excluded = [(tantivy.Occur.MustNot, self._build_validity_range(*limits)) for limits in ranges]
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, tantivy.Query.all_query()), *excluded])
+
+    def _build_validity_range(self, name: str, low: int | None, high: int | None) -> tantivy.Query:
+        start, end = 0 if low is None else shift_second(low), None if high is None else shift_second(high)
+        return tantivy.Query.range_query(self._schema, name, tantivy.FieldType.Unsigned, start, end)
+
+    def has_ended(self, now: float) -> bool:
+        """Return True if a chunk is of a file whose validity ended before `now`, in seconds since the epoch."""
+        with detect_corruption("words"):
+            result = self._searcher.search(self._build_validity_range(UNTIL, None, int(now) - 1), 1, count=True)
+        return bool(result.count)  # type: ignore[attr-defined]  # the stubs do not have it
 
     def _build_path_query(self, path: str) -> tantivy.Query:
         """Match a path from the root (`path:knowledge/handbook`), or words anywhere in the path (`path:handbook`)."""
@@ -421,6 +417,10 @@ class FullTextWriter:
         for name, value in document.attributes:
             if name != "cites":  # 2 KB that no filter matches
                 out.add_text("attribute", f"{name}={fold_name(printable(value))}")
+        validity = validity_of(dict(document.attributes))
+        for name, second in ((FROM, validity.first), (UNTIL, validity.last)):
+            if second is not None:
+                out.add_unsigned(name, shift_second(second))
         if document.confidence is not None:
             out.add_float("confidence", document.confidence)
         parts = path.split("/")

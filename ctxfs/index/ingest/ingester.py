@@ -13,7 +13,8 @@ from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.catalog_schema import FileStat, tree_path
 from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.engines.embedding_requests import EmbeddingRequests
-from ctxfs.index.engines.fulltext import FullText, FullTextDocument
+from ctxfs.index.engines.fulltext import FullText
+from ctxfs.index.engines.fulltext_document import FullTextDocument
 from ctxfs.index.engines.word_split import WORDS_FORMAT, split_words
 from ctxfs.index.extract.companions import COMPANION_NAME, companion_label, find_companion_label, read_companion
 from ctxfs.index.extract.extractor import Extractor

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-_STATUS_ATTRIBUTES = ("quarantined", "expires_at", "trust", "status", "source")
+_STATUS_ATTRIBUTES = ("quarantined", "expires_at", "trust", "status", "source", "cites", "valid_until")
 _DEPRECATED = "deprecated"
 _LINES = re.compile(r":\d+(?:-\d*)?$")  # of a path
 
@@ -20,6 +20,7 @@ class FileStatus:
     `untrusted`: the content came from a tool, a server or another machine, and no person has vouched for it.
     `source`: the origin of the content, as the file or its front matter states it, without lines.
     `deprecated`: the front matter of the file states that it is no longer current.
+    `cites`: the lines that the file rests on; `valid_until`: the end of its validity in the world. Both as attributes.
     """
 
     quarantined: bool = False
@@ -29,6 +30,8 @@ class FileStatus:
     claims: str = ""
     deprecated: bool = False
     source: str = ""
+    cites: str = ""
+    valid_until: str = ""
 
 
 def status_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", claims: str = "") -> FileStatus | None:
@@ -45,6 +48,8 @@ def status_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", cl
         claims,
         is_deprecated,
         _LINES.sub("", values.get("source", "")),
+        values.get("cites", ""),
+        values.get("valid_until", ""),
     )
 
 

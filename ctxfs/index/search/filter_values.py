@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from ctxfs.index.normal_form import fold_name
 from ctxfs.index.query import Query
 from ctxfs.memory.states import ACTIVE
+from ctxfs.memory.validity import validity_of
 from ctxfs.model.path import printable
 
 
@@ -26,6 +27,17 @@ def contains_all(terms: Sequence[str], required: Sequence[str]) -> bool:
 def has_confidence_in(attributes: Sequence[tuple[str, str]], bounds: tuple[float, float]) -> bool:
     """Return True if the attribute `confidence` is within inclusive bounds."""
     return any(name == "confidence" and bounds[0] <= float(value) <= bounds[1] for name, value in attributes)
+
+
+def passes_attributes(attributes: Sequence[tuple[str, str]], query: Query) -> bool:
+    """Return True if the attributes of a file have the values, state, confidence and validity that a query requires."""
+    if query.attributes and not fold_values(query.attributes) <= fold_values(attributes):
+        return False
+    if not has_state_of(query, attributes):
+        return False
+    if query.valid is not None and not validity_of(dict(attributes)).overlaps(query.valid):
+        return False
+    return query.confidence is None or has_confidence_in(attributes, query.confidence)
 
 
 def passes_kinds(kind: str, attributes: Iterable[tuple[str, str]], required: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from ctxfs.index.extract.session_files import KIND, SESSION_LABEL
 from ctxfs.index.query import Query
 from ctxfs.index.search import ranking
 from ctxfs.index.search.results import Answer, Hit, SearchResults, Verdict
+from ctxfs.index.search.validity_order import rank_ended_last
 from ctxfs.model.path import Path
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def search_ranked(
     """Return the best `limit` hits of a query with words, with the verdict. `embedded` is the query with its hints."""
     hints = embedded.hints
     if not _may_mix(view, query, below):
-        return replace(_search_one(view, embedded, below, limit, executor), query=query)
+        results = replace(_search_one(view, embedded, below, limit, executor), query=query)
+        return rank_ended_last(view, query, results)
     of_files = replace(hints, query=replace(hints.query, without_kinds=(KIND,)))
     by_authors = replace(of_files.query, authors=tuple(hints.authors))
     if hints.authors and not view.full_text.count_passing(by_authors, below):
@@ -48,7 +50,7 @@ def search_ranked(
     files, records = (
         _search_one(view, replace(embedded, hints=part), below, limit, executor) for part in (of_files, of_records)
     )
-    return replace(_merge(files, records, limit), query=query)
+    return rank_ended_last(view, query, replace(_merge(files, records, limit), query=query))
 
 
 def search_filters(view: IndexView, query: Query, below: Path, limit: int) -> list[Hit]:

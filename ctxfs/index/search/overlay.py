@@ -41,15 +41,7 @@ from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.features import Candidates
 from ctxfs.index.search.file_roles import role_of
-from ctxfs.index.search.filter_values import (
-    contains_all,
-    fold_values,
-    has_confidence_in,
-    has_state_of,
-    is_under,
-    is_within,
-    passes_kinds,
-)
+from ctxfs.index.search.filter_values import contains_all, is_under, is_within, passes_attributes, passes_kinds
 from ctxfs.index.search.overlay_matching import count_equal_chunks, has_phrase, score_alternatives
 from ctxfs.model.noise import is_marker
 from ctxfs.model.path import Path, printable
@@ -425,11 +417,7 @@ class Overlay:
                 continue
             if query.authors and not set(map(fold_name, query.authors)) & set(chunk.authors):
                 continue
-            if query.attributes and not fold_values(query.attributes) <= fold_values(file.attributes):
-                continue
-            if not has_state_of(query, file.attributes):
-                continue
-            if query.confidence is not None and not has_confidence_in(file.attributes, query.confidence):
+            if not passes_attributes(file.attributes, query):
                 continue
             times = {"mtime": chunk.row.mtime_ns, "said": chunk.row.said}
             if not all(is_within(times[name], low, high) for name, low, high in query.time_ranges):

@@ -71,6 +71,7 @@ class Hit:
 
     `p` is the probability that the chunk helps to answer the question; None if not measured.
     `is_relevant` is False if it is so small, beside that of the best hit, that a context ends before the chunk.
+    `valid_until` is the end of the file's validity if that has passed; else empty.
     """
 
     chunk: ChunkRow
@@ -79,6 +80,7 @@ class Hit:
     shares: Mapping[str, float] = field(default_factory=dict)
     p: float | None = None
     is_relevant: bool = True
+    valid_until: str = ""
 
     @property
     def path(self) -> str:

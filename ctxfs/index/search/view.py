@@ -36,6 +36,7 @@ from ctxfs.index.search.overlay import MAX_FILES, Overlay
 from ctxfs.index.search.query_hints import names_of_authors
 from ctxfs.index.search.session_overlay import hide_outdated, update_sessions
 from ctxfs.index.search.visibility import Reader, Visibility, find_visibility, may_see
+from ctxfs.memory.validity import UNTIL
 from ctxfs.model.path import Path, printable
 
 _MIN_REPLACED = 4096
@@ -385,6 +386,17 @@ class IndexView:
         rows = {chunk: cached[chunk] for chunk in chunks if chunk in cached}
         rows |= self.catalog.chunk_rows([chunk for chunk in chunks if chunk > 0 and chunk not in rows])
         return {**rows, **self.overlay.rows()} if self.overlay else rows
+
+    def may_have_ended(self, now: float) -> bool:
+        """Return True if the validity of a file has ended, or if one in the overlay has an end."""
+        in_overlay = (name == UNTIL for path in self.overlay.paths for name, _ in self.overlay.attributes(path) or ())
+        return any(in_overlay) or self.full_text.has_ended(now)
+
+    def attributes_of(self, paths: Collection[str]) -> dict[str, dict[str, str]]:
+        """Return the attributes of those of these files that have any, by name; one value for each name."""
+        indexed = self.catalog.attributes_among(path for path in paths if self.overlay.attributes(path) is None)
+        unindexed = {path: attributes for path in paths if (attributes := self.overlay.attributes(path)) is not None}
+        return {path: dict(filter_values(pairs)) for path, pairs in {**indexed, **unindexed}.items()}
 
     def statuses(self, paths: Collection[str], binds: Binds = lambda new, old: True) -> dict[str, FileStatus]:
         """Return the status of those files that have one.
