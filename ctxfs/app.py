@@ -292,6 +292,7 @@ class App:
             self.policy,
             self.desk,
             self.searcher,
+            self.memory_episodes,
             Consolidator(self.settings_file.get, hidden),
             lambda: self.settings.memory,
             self.principal,

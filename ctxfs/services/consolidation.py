@@ -15,19 +15,22 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ctxfs.consolidation.desk import TOOL, OpenedProposal, ProposalDesk
-from ctxfs.consolidation.draft import COMMAND, Draft
+from ctxfs.consolidation.draft import COMMAND, Draft, Evidence, digest_of
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.errors import CommandError
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import Path
-from ctxfs.model.principal import Principal
+from ctxfs.model.principal import Principal, parse_principal
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
+from ctxfs.services.memory_episodes import FOLDER as EPISODES
+from ctxfs.services.memory_episodes import MemoryEpisodes
 from ctxfs.store.layout import Layout
 from ctxfs.store.settings import MemorySettings
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor, Commit
+from ctxfs.versions.proposals import FileEdit
 from ctxfs.versions.recording.journal import new_session_name
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ CommandRun = Callable[[str, Mapping[str, Any]], Awaitable[str]]
 MAX_PROPOSALS = 500  # of one group in one run; the next run proposes the rest
 _MAX_FILE_BYTES = 64_000
 _MAX_EMBEDDED_TEXTS = 600
+_MAX_EPISODES = 50
 _SWEEP_SECONDS = 60.0
 _HOUR_SECONDS = 3600.0
 _MEMORY = "memory"
@@ -78,6 +82,7 @@ class Consolidation:
         policy: PolicyEngine,
         desk: ProposalDesk,
         searcher: Searcher,
+        episodes: MemoryEpisodes,
         command: CommandRun,
         settings: Callable[[], MemorySettings],
         owner: Principal,
@@ -87,6 +92,7 @@ class Consolidation:
         self._policy = policy
         self._desk = desk
         self._searcher = searcher
+        self._episodes = episodes
         self._command = command
         self._settings = settings
         self._owner = owner
@@ -116,8 +122,17 @@ class Consolidation:
         base = await in_turn(self._archive.proposals.base)
         paths = await blocking(self._archive.tree_files.list_below, base, str(below))
         may_use = self._usable(principal)
-        groups = {_group_of(path): None for path in sorted(paths) if may_use(path)}
-        return [group for group in groups if _ARCHIVE not in group.parts[2:3]]
+        groups = {_group_of(path) for path in paths if may_use(path)}
+        owners = {group.parts[1] for group in groups} | ({principal.name} if principal.kind == "agent" else set())
+        for owner in owners - {"shared"}:
+            episodic = Path((_MEMORY, owner, EPISODES))
+            if episodic.parts[: len(below.parts)] == below.parts and self._may_write(principal, episodic):
+                groups.add(episodic)
+        return sorted(group for group in groups if _ARCHIVE not in group.parts[2:3])
+
+    def _may_write(self, principal: Principal, folder: Path) -> bool:
+        file = folder / "x"
+        return all(self._policy.is_allowed(principal, verb, file) for verb in (Verb.READ, Verb.WRITE, Verb.CREATE))
 
     async def run(self, principal: Principal, actor: Actor, request: ConsolidationRequest) -> GroupReport:
         """Make the proposals of one group."""
@@ -125,6 +140,7 @@ class Consolidation:
         memories = await blocking(self._read, base, request.group, principal)
         report = GroupReport(memories=len(memories))
         drafts = await blocking(self._apply_rules, base, memories, request, report)
+        drafts += await self._find_episodes(principal, request)
         if request.command:
             drafts += await self._ask_command(request.command, memories, drafts, report)
         report.waiting = max(0, len(drafts) - MAX_PROPOSALS)
@@ -207,6 +223,30 @@ class Consolidation:
         )
         drafts = [*run.drafts(), *find_procedures(memories, exists), *find_profile(memories)]
         report.remarks += run.remarks
+        return drafts
+
+    async def _find_episodes(self, principal: Principal, request: ConsolidationRequest) -> list[Draft]:
+        """Return the drafts of episodes of an agent's sessions, if the group is the folder of its episodes."""
+        parts = request.group.parts
+        if len(parts) != 3 or parts[2] != EPISODES or not self._may_write(principal, request.group):
+            return []
+        try:
+            agent = parse_principal(f"agent:{parts[1]}")
+        except CommandError:
+            return []  # the folder is of no agent
+        drafts = []
+        for file, session in await self._episodes.missing(agent, request.since_ns, _MAX_EPISODES):
+            source = f"history/by-session/{session}/summary.md"
+            drafts.append(
+                Draft(
+                    "episode",
+                    f"the episode of session {session}",
+                    (FileEdit(str(file.path), file.data, file.attributes),),
+                    (Evidence(source, 1, file.data.count(b"\n"), f"session {session}", "summed up"),),
+                    ("the session has ended, and has no episode",),
+                    ((source, digest_of(file.data)),),
+                )
+            )
         return drafts
 
     async def _ask_command(

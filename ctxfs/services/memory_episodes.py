@@ -37,6 +37,8 @@ _SWEEP_SECONDS = 5.0
 _RECENT_DAYS = 2
 _TAIL_BYTES = 16_384
 _MAX_HANDLED = 10_000
+_MAX_DAYS = 90
+_MAX_SESSIONS = 200
 
 
 class MemoryEpisodes:
@@ -96,6 +98,38 @@ class MemoryEpisodes:
                 paths.append(str(path))
         return paths
 
+    async def missing(self, agent: Principal, since_ns: int, limit: int) -> list[tuple[Put, str]]:
+        """Return the (file, session) of at most `limit` ended sessions of an agent that have no episode, newest first.
+
+        Sessions before a time are left out, and episodes that existed once.
+        """
+        episodes: list[tuple[Put, str]] = []
+        for file in await blocking(self._ended_since, since_ns):
+            files = await blocking(self._sessions.files.of_session, file.session)
+            path = _path_of(agent, files[0].day, file.session) if files else None
+            if path is None or await in_turn(self._archive.reader.last_change, str(path)) is not None:
+                continue
+            whole = await self._sessions.derive(file.session, files)
+            if agent not in self._agents_of(whole, files):
+                continue
+            with acting(agent):
+                episode = await self._sessions.derive(file.session, files)
+            if episode.last_cite:
+                episodes.append((_put_of(path, file.session, episode), file.session))
+            if len(episodes) == limit:
+                break
+        return episodes
+
+    def _ended_since(self, since_ns: int) -> list[SessionFile]:
+        """Return the last file of each session that has ended, newest first. Blocks."""
+        files: dict[str, SessionFile] = {}
+        for day in sorted(self._sessions.files.days(), reverse=True)[:_MAX_DAYS]:
+            for file in self._sessions.files.of_day(day):
+                files.setdefault(file.session, file)
+        recent = [file for file in files.values() if file.mtime_ns >= since_ns]
+        ended = (file for file in recent if self._sessions.is_over(_has_end(file), file.mtime_ns))
+        return sorted(ended, key=lambda file: (-file.mtime_ns, file.session))[:_MAX_SESSIONS]
+
     async def paths_of(self, session: str) -> list[str]:
         """Return the paths of the episodes of a session that exist in memory."""
         paths = []
@@ -136,27 +170,17 @@ class MemoryEpisodes:
 
     async def _write_for(self, agent: Principal, session: str, day: str, episode: EpisodeText) -> Path | None:
         """Write the episode for an agent; return its path, None if there is nothing to write."""
-        path = Path(("memory", agent.name, FOLDER, f"{day}-{session}.md"))
+        path = _path_of(agent, day, session)
         if not episode.last_cite or not await in_turn(self._is_own, str(path)):
             return None
         with suppress(FileNotFoundError):
             text = (await self._tree.read(path)).decode("utf-8", "replace")
             if f"- last record: {episode.last_cite}\n" in text:
                 return None
-        attributes = {
-            "kind": "episodic",
-            "source": f"history/by-session/{session}",
-            "tags": "derived,episode",
-            "trust": "untrusted",
-        }
         changes: list[Change] = [
             MakeDir(Path(path.parts[:2])),
             MakeDir(Path(path.parts[:3])),
-            Put(
-                path,
-                episode.text.encode("utf-8", "replace"),
-                {f"{PREFIX}{n}": v.encode() for n, v in attributes.items()},
-            ),
+            _put_of(path, session, episode),
         ]
         await self._tree.apply(changes, f"episode of session {session}")
         return path
@@ -172,6 +196,21 @@ class MemoryEpisodes:
             return [entry.name for entry in await self._tree.list(folder)]
         except OSError:
             return []
+
+
+def _path_of(agent: Principal, day: str, session: str) -> Path:
+    return Path(("memory", agent.name, FOLDER, f"{day}-{session}.md"))
+
+
+def _put_of(path: Path, session: str, episode: EpisodeText) -> Put:
+    attributes = {
+        "kind": "episodic",
+        "source": f"history/by-session/{session}",
+        "tags": "derived,episode",
+        "trust": "untrusted",
+    }
+    labels = {f"{PREFIX}{name}": value.encode() for name, value in attributes.items()}
+    return Put(path, episode.text.encode("utf-8", "replace"), labels)
 
 
 def _recent_days() -> list[str]:

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+import trio
 
 from ctxfs.consolidation.memories import Memory
 from ctxfs.consolidation.rules import RuleRun
+from ctxfs.daemon.api.methods import METHODS, run_method
 from tests.consolidation.conftest import Store
 
 FACT = "memory/alice/fact"
@@ -134,7 +136,7 @@ def test_memories_of_different_agents_are_never_compared(store: Store) -> None:
     store.write("memory/alice/fact/a.md", "Access tokens expire after 90 days.\n")
     store.write("memory/bob/fact/a.md", "Access tokens expire after 90 days.\n", by="agent:bob")
     groups = store.call("memory_groups", path="memory")
-    assert groups == ["memory/alice/fact", "memory/bob/fact"]
+    assert groups == [f"memory/{name}/{folder}" for name in ("alice", "bob") for folder in ("episodic", "fact")]
     assert all(consolidate(store, group)["proposals"] == [] for group in groups)
 
 
@@ -142,7 +144,8 @@ def test_agent_consolidates_only_its_own_memories(store: Store) -> None:
     for name in ("alice", "bob"):
         for number in (1, 2):
             store.write(f"memory/{name}/fact/{number}.md", f"The badge of {name} is green.\n", by=f"agent:{name}")
-    assert store.call_as("agent:alice", "memory_groups", path="memory") == ["memory/alice/fact"]
+    groups = store.call_as("agent:alice", "memory_groups", path="memory")
+    assert groups == ["memory/alice/episodic", "memory/alice/fact"]
     result = store.call_as("agent:alice", "consolidate", path="memory/bob/fact")
     assert (result["memories"], result["proposals"]) == (0, [])
     result = store.call_as("agent:alice", "consolidate", path="memory/alice/fact")
@@ -190,3 +193,50 @@ def test_many_copies_are_covered_by_notes_where_the_attribute_is_full(store: Sto
     assert set(rules_of(result)) == {"same"} and len(result["proposals"]) > 1
     accept_all(store, result)
     assert len([state for state in states(store).values() if not state]) == 1
+
+
+def test_ended_session_without_an_episode_becomes_one(store: Store) -> None:
+    group = "memory/bob/episodic"
+    for name, principal in (("mine", "agent:bob"), ("other", "agent:eve")):
+        records = [{"principal": principal, "kind": "input", "text": f"How do we rotate keys, {name}?"}]
+        store.app.history.append(name, [*records, {"principal": principal, "kind": "session_end", "text": ""}])
+    store.app.history.append("open", [{"principal": "agent:bob", "kind": "input", "text": "Not over yet?"}])
+    store.write("memory/bob/fact/a.md", "The badge of bob is green.\n", by="agent:bob")
+    first, second = consolidate(store, group), consolidate(store, group)
+    assert rules_of(first) == ["episode"] and first["proposals"][0]["id"] == second["proposals"][0]["id"]
+    accept_all(store, first)
+    (file,) = (store.tree / group).iterdir()
+    assert file.name.endswith("-mine.md") and "How do we rotate keys, mine?" in file.read_text()
+    assert store.label(f"{group}/{file.name}", "trust") == "untrusted"
+    assert consolidate(store, group)["proposals"] == []
+    assert store.call_as("agent:eve", "consolidate", path=group)["proposals"] == []
+
+
+def test_two_runs_at_once_make_one_proposal_and_two_verdicts_at_once_one_merge(store: Store) -> None:
+    for name in ("a", "b", "c"):
+        store.write(f"{FACT}/{name}.md", "Access tokens expire after 90 days.\n")
+    results: list[dict[str, Any]] = []
+    refusals: list[OSError] = []
+
+    async def run(method: str, **arguments: object) -> None:
+        caller = store.app.session(store.app.principal)
+        try:
+            results.append(await run_method(store.app, caller, METHODS[method], arguments))
+        except OSError as error:
+            refusals.append(error)
+        finally:
+            caller.close()
+
+    async def at_once(method: str, **arguments: object) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(lambda: run(method, **arguments))
+
+    trio.run(lambda: at_once("consolidate", path=FACT))
+    assert len({proposal["id"] for result in results for proposal in result["proposals"]}) == 1 and not refusals
+    (name,) = store.app.archive.proposals.names()
+    store.app.archive.commit()
+    commits = store.app.archive.status()["commits"]
+    trio.run(lambda: at_once("decide", id=name, verdict="accept"))
+    assert len(refusals) == 2 and sorted(states(store).values()) == ["", "merged", "merged"]
+    assert store.app.archive.status()["commits"] == int(str(commits)) + 2  # the proposal's own and the merge
