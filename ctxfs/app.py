@@ -262,6 +262,7 @@ class App:
             self.searcher,
             self.episodes,
             self.citations,
+            self.extraction,
         )
 
     def _open_episodes(self, summarise: CommandSummariser | None) -> None:

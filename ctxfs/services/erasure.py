@@ -6,6 +6,7 @@ from ctxfs.index.search.searcher import Searcher
 from ctxfs.mounts.search import SearchView
 from ctxfs.services.capture import Capture
 from ctxfs.services.citations import Citations
+from ctxfs.services.extraction import Extraction
 from ctxfs.services.session_episodes import SessionEpisodes
 from ctxfs.threads import blocking
 from ctxfs.toolbox import Toolbox
@@ -25,6 +26,7 @@ class DerivedErasure:
         searcher: Searcher,
         episodes: SessionEpisodes,
         citations: Citations,
+        extraction: Extraction,
     ) -> None:
         self._citations = citations
         self._tasks = tasks
@@ -34,6 +36,7 @@ class DerivedErasure:
         self._search_view = search_view
         self._searcher = searcher
         self._episodes = episodes
+        self._extraction = extraction
 
     async def erase_session(self, session: str, by: str) -> int:
         """Erase the records of a session, which search no longer finds; return their number. OSError ENOENT without any."""
@@ -52,5 +55,6 @@ class DerivedErasure:
         self._search_view.evict()
         self._episodes.evict()
         self._citations.forget()
+        self._extraction.evict()
         await blocking(self._searcher.drop_memory)
         return {"deliveries": len(tasks), "records": records, "calls": calls}
