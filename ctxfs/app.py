@@ -50,6 +50,7 @@ from ctxfs.services.extraction import Extraction
 from ctxfs.services.impact import Impact
 from ctxfs.services.importing import Imports
 from ctxfs.services.kind_remarks import KindRemarks
+from ctxfs.services.memory_changes import MemoryChanges
 from ctxfs.services.memory_episodes import TOOL as EPISODES_TOOL
 from ctxfs.services.memory_episodes import MemoryEpisodes
 from ctxfs.services.memory_remarks import MemoryRemarks
@@ -163,6 +164,7 @@ class App:
             {PROPOSAL: self.desk},
             JudgedLines(self.resolver, self.citations),
         )
+        self.memory_changes = MemoryChanges(self.memory_remarks, self.citations, self.desk, self.archive)
         self.elicitation = Elicitation(self.curator)
         self.tools = Toolbox(
             self.layout,

@@ -46,6 +46,7 @@ from ctxfs import __version__
 from ctxfs.mcp_server import (
     exec_tools,
     history_tools,
+    memory_changes,
     memory_tool,
     read_tools,
     resources,
@@ -95,13 +96,14 @@ class Additions:
 
 NO_ADDITIONS = Additions()
 _ORDER = (
-    "ctx_list ctx_read ctx_write ctx_edit ctx_search ctx_move ctx_delete ctx_exec ctx_context ctx_history ctx_record memory"
+    "ctx_list ctx_read ctx_write ctx_edit ctx_search ctx_move ctx_delete ctx_exec ctx_context ctx_history ctx_record "
+    "ctx_promote ctx_correct memory"
 ).split()
 
 
 def own_tools() -> list[Entry]:
     """Return the tools of the tree in listing order."""
-    groups = (read_tools, write_tools, exec_tools, search_tools, history_tools, memory_tool)
+    groups = (read_tools, write_tools, exec_tools, search_tools, history_tools, memory_changes, memory_tool)
     by_name = {entry.name: entry for group in groups for entry in group.tools()}
     return [by_name[name] for name in _ORDER]
 

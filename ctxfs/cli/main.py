@@ -52,6 +52,8 @@ _GROUPS = {
         "check": "citations",
         "cite": "citations",
         "consolidate": "consolidate",
+        "promote": "memories",
+        "correct": "memories",
         "log": "versions",
         "show": "versions",
         "diff": "versions",
