@@ -5,6 +5,7 @@ import sys
 
 SUBCOMMANDS = {
     "bundles": "memory_bundles",
+    "confidence": "memory_confidence",
     "consolidate": "memory_consolidation",
     "frozen": "memory_frozen",
     "poisoning": "memory_poisoning",

@@ -15,7 +15,7 @@ Manual pages: .7 for meaning .798, .6 .787. SciFact was best between .6 and .7, 
 `code` was fitted on several collections, each left out once (`python -m benchmarks.code_files --leave-one-out`):
 questions → files of Python's library, and commits → files of two repositories.
 There, `passages` gains .02 to .04 of nDCG@10. Docstrings → functions lose .005, and prose loses.
-`confidence` is set by hand, small beside a standard deviation of the other signals: it decides between near equals.
+`confidence` is set by hand, so small that it decides between near equals only (`python -m benchmarks.memory confidence`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PASSAGE_WEIGHTS = (0.3, 0.3, 0.3)  # of the second to fourth best chunk of a fi
 _LENGTH_CANDIDATES = 16
 _RANK_STEP = 1e-5
 _NOISE_FACTOR = 5
-_CONFIDENCE_WEIGHT = 0.1
+_CONFIDENCE_WEIGHT = 0.02
 WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
     "prose": {"words": 0.35, "meaning": 0.65, "aside": -0.5, "confidence": _CONFIDENCE_WEIGHT},
     "code": {"words": 0.40, "meaning": 0.60, "passages": 1.0, "beside": -0.4, "aside": -0.5, "confidence": _CONFIDENCE_WEIGHT},
