@@ -9,6 +9,7 @@ SUBCOMMANDS = {
     "consolidate": "memory_consolidation",
     "frozen": "memory_frozen",
     "poisoning": "memory_poisoning",
+    "use": "memory_use",
 }
 
 
