@@ -56,6 +56,7 @@ from ctxfs.services.memory_episodes import MemoryEpisodes
 from ctxfs.services.memory_remarks import MemoryRemarks
 from ctxfs.services.metadata import Metadata
 from ctxfs.services.moved_text import MovedText
+from ctxfs.services.pad_expiry import PadExpiry
 from ctxfs.services.records import Records
 from ctxfs.services.search import ContextBuilder, Search
 from ctxfs.services.session_episodes import SessionEpisodes
@@ -250,6 +251,11 @@ class App:
             deliveries,
             CuratedTree(self.namespace, self.archive, self.principal, "expiry"),
             lambda: self.settings.context.expire_days,
+        )
+        self.pad_expiry = PadExpiry(
+            self.namespace,
+            CuratedTree(self.namespace, self.archive, self.principal, "expiry"),
+            lambda: self.memory_file.rules.pad.expire_seconds,
         )
         owner = str(self.principal)
         collector = CaptureCollector(self.history, self.layout.history, owner, withhold_secrets)

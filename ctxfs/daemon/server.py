@@ -114,6 +114,7 @@ class Daemon:
                 nursery.start_soon(self._versions.run)
                 nursery.start_soon(self._app.tasks.curate_forever)
                 nursery.start_soon(self._app.expiry.run)
+                nursery.start_soon(self._app.pad_expiry.run)
                 nursery.start_soon(self._app.memory_episodes.run)
                 nursery.start_soon(self._app.consolidation.run_periodically)
                 nursery.start_soon(self._app.tools.calls.serve)
