@@ -302,6 +302,8 @@ class App:
             self.desk,
             self.searcher,
             self.memory_episodes,
+            self.use,
+            self.citations,
             Consolidator(self.settings_file.get, hidden),
             lambda: self.settings.memory,
             self.principal,

@@ -11,6 +11,7 @@ from ctxfs.context.grounding.statements import Statement, parse_statement
 from ctxfs.memory.kinds import kind_of
 from ctxfs.memory.states import ACTIVE, GENERATED, is_frozen, state_of
 from ctxfs.model.metadata import PREFIX
+from ctxfs.model.periods import parse_period
 
 # A file with more statements is a document: it is compared as a whole only.
 MAX_STATEMENTS = 8
@@ -120,7 +121,8 @@ class Memory:
     @cached_property
     def valid_from_ns(self) -> int:
         """The time from which it holds in the world; without one, when its content was written."""
-        return parse_time_ns(self.label("valid_from")) or self.changed_ns
+        period = parse_period(self.label("valid_from"))
+        return period[0] * 1_000_000_000 if period is not None else self.changed_ns
 
 
 def parse_time_ns(text: str) -> int:
@@ -134,4 +136,4 @@ def parse_time_ns(text: str) -> int:
 
 def format_day(time_ns: int) -> str:
     """Return the day of a time, in UTC."""
-    return datetime.fromtimestamp(time_ns / 1_000_000_000, UTC).date().isoformat()
+    return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).date().isoformat()

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ctxfs.consolidation.draft import Draft, Evidence, digest_of, shorten
-from ctxfs.consolidation.memories import Memory, format_day, parse_time_ns
+from ctxfs.consolidation.memories import Memory, format_day
 from ctxfs.memory.kinds import USER
 from ctxfs.model.metadata import PREFIX
+from ctxfs.model.periods import parse_period
 from ctxfs.versions.proposals import FileEdit
 
 PROFILE = "profile.md"
@@ -121,7 +122,8 @@ def _statements_of(memories: Sequence[Memory]) -> Iterator[tuple[Entry, Memory]]
         for number, line in enumerate(memory.data.decode("utf-8", "replace").splitlines(), 1):
             pair = _pair_in(line) if len(line) <= _MAX_LINE_CHARS else None
             if pair is not None:
-                until = format_day(parse_time_ns(memory.label("valid_until"))) if memory.label("valid_until") else ""
+                period = parse_period(memory.label("valid_until"))
+                until = format_day(period[1] * 1_000_000_000) if period is not None else ""
                 yield Entry(*pair, format_day(memory.valid_from_ns), f"{memory.path}:{number}", until), memory
 
 

@@ -175,7 +175,8 @@ class RuleRun:
                 self.remarks.append((loser.path, f"it contradicts '{keeper.path}', and holds other statements"))
                 continue
             reason = f"{pair.reason}; '{keeper.path}' is kept: {', '.join(points) or 'in doubt'}"
-            until = {f"{PREFIX}valid_until": format_day(keeper.valid_from_ns).encode()}
+            # An end is inclusive: the earlier value ends before the later one begins.
+            until = {f"{PREFIX}valid_until": format_day(keeper.valid_from_ns - 1).encode()}
             extra = until if not loser.label("valid_until") and keeper.valid_from_ns > loser.valid_from_ns else {}
             yield self._replace("contradiction", keeper, [(loser, reason)], ARCHIVED, extra, is_advised=bool(points))
 

@@ -23,8 +23,10 @@ from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal, parse_principal
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
+from ctxfs.services.citations import Citations
 from ctxfs.services.memory_episodes import FOLDER as EPISODES
 from ctxfs.services.memory_episodes import MemoryEpisodes
+from ctxfs.services.use import Use
 from ctxfs.store.layout import Layout
 from ctxfs.store.settings import MemorySettings
 from ctxfs.threads import blocking, in_turn
@@ -32,6 +34,7 @@ from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor, Commit
 from ctxfs.versions.proposals import FileEdit
 from ctxfs.versions.recording.journal import new_session_name
+from ctxfs.vfs.caller_context import acting
 
 if TYPE_CHECKING:
     # They take a tenth of a second to import, so that a daemon imports them for the first run.
@@ -46,6 +49,7 @@ _MAX_EMBEDDED_TEXTS = 600
 _MAX_EPISODES = 50
 _SWEEP_SECONDS = 60.0
 _HOUR_SECONDS = 3600.0
+_CITES = f"{PREFIX}cites"
 _MEMORY = "memory"
 _ARCHIVE = "archive"
 
@@ -83,6 +87,8 @@ class Consolidation:
         desk: ProposalDesk,
         searcher: Searcher,
         episodes: MemoryEpisodes,
+        use: Use,
+        citations: Citations,
         command: CommandRun,
         settings: Callable[[], MemorySettings],
         owner: Principal,
@@ -93,6 +99,8 @@ class Consolidation:
         self._desk = desk
         self._searcher = searcher
         self._episodes = episodes
+        self._use = use
+        self._citations = citations
         self._command = command
         self._settings = settings
         self._owner = owner
@@ -136,8 +144,13 @@ class Consolidation:
 
     async def run(self, principal: Principal, actor: Actor, request: ConsolidationRequest) -> GroupReport:
         """Make the proposals of one group."""
+        with acting(principal, actor.session):
+            return await self._run(principal, actor, request)
+
+    async def _run(self, principal: Principal, actor: Actor, request: ConsolidationRequest) -> GroupReport:
         base = await in_turn(self._archive.proposals.base)
-        memories = await blocking(self._read, base, request.group, principal)
+        last_used = await self._use.last_used()
+        memories = await blocking(self._read, base, request.group, principal, last_used)
         report = GroupReport(memories=len(memories))
         drafts = await blocking(self._apply_rules, base, memories, request, report)
         drafts += await self._find_episodes(principal, request)
@@ -187,8 +200,8 @@ class Consolidation:
 
         return may_use
 
-    def _read(self, base: Commit, group: Path, principal: Principal) -> list[Memory]:
-        """Return the memories of a group in a version. Blocks."""
+    def _read(self, base: Commit, group: Path, principal: Principal, last_used: Mapping[str, str]) -> list[Memory]:
+        """Return the memories of a group in a version, with `last_used`, and `holds` where it is broken. Blocks."""
         from ctxfs.consolidation.memories import Memory
 
         may_use = self._usable(principal)
@@ -196,12 +209,17 @@ class Consolidation:
         def is_wanted(path: str) -> bool:
             return _group_of(path) == group and may_use(path)
 
-        return [
-            Memory(file.path, file.data, file.attributes, file.changed_ns, file.created_ns)
-            for batch in self._archive.tree_files.read_below(base, str(group), _MAX_FILE_BYTES, is_wanted)
-            for file in batch
-            if file.attributes.get(f"{PREFIX}quarantined") != b"true"
-        ]
+        memories = []
+        for batch in self._archive.tree_files.read_below(base, str(group), _MAX_FILE_BYTES, is_wanted):
+            cites = {file.path: file.attributes[_CITES] for file in batch if _CITES in file.attributes}
+            broken = self._citations.broken(cites) if cites else {}
+            for file in batch:
+                computed = {f"{PREFIX}last_used": last_used[file.path].encode()} if file.path in last_used else {}
+                computed |= {f"{PREFIX}holds": b"changed"} if file.path in broken else {}
+                if file.attributes.get(f"{PREFIX}quarantined") != b"true":
+                    attributes = {**file.attributes, **computed}
+                    memories.append(Memory(file.path, file.data, attributes, file.changed_ns, file.created_ns))
+        return memories
 
     def _apply_rules(
         self, base: Commit, memories: Sequence[Memory], request: ConsolidationRequest, report: GroupReport

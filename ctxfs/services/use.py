@@ -69,6 +69,19 @@ class Use:
         values = {"used": str(count.used), "helped": str(count.helped), "last_used": count.last_used}
         return {f"{PREFIX}{name}": value.encode() for name, value in values.items() if value}
 
+    async def last_used(self) -> dict[str, str]:
+        """Return the time of the last delivery of each file that was delivered, by path, in one pass."""
+        principal = acting_principal()
+        reader = "" if principal is None or (principal.is_person and not principal.grant) else str(principal)
+        times, size = dict[str, str](), 0
+        for task in (await self._deliveries.tasks())[:_MAX_TASKS]:
+            data = await self._deliveries.read(task, LOADS) or b""
+            size += len(data)
+            await blocking(_add_times, times, data, reader)
+            if size > _MAX_BYTES:
+                break
+        return times
+
     async def _has_helped(self, task: str, path: str) -> bool:
         """Return True if a claim of the response of a task cites a file, and the file supports it."""
         with contextlib.suppress(OSError, CommandError, ValueError):
@@ -92,6 +105,15 @@ def _count_loads(data: bytes, path: str, reader: str) -> tuple[int, str]:
                 count += 1
                 last = max(last, str(record.get("at", "")))
     return count, last
+
+
+def _add_times(times: dict[str, str], data: bytes, reader: str) -> None:
+    for line in data.splitlines():
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict) and reader in ("", record.get("principal")):
+                for path in _loaded(record):
+                    times[path] = max(times.get(path, ""), str(record.get("at", "")))
 
 
 def _loaded(record: dict[str, Any]) -> Iterator[str]:

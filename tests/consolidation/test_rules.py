@@ -1,5 +1,7 @@
 """Test the rules through the method `consolidate`: their proposals, and that accepting them loses nothing."""
 
+import json
+import time
 from typing import Any
 
 import pytest
@@ -53,7 +55,7 @@ def test_newer_of_a_contradiction_is_kept(store: Store) -> None:
     assert "'90 days' and '30 days'" in why or "'30 days' and '90 days'" in why
     accept_all(store, result)
     assert states(store) == {"new.md": "", "old.md": "archived"}
-    assert store.label(f"{FACT}/old.md", "valid_until") == "2026-06-01"
+    assert store.label(f"{FACT}/old.md", "valid_until") == "2026-05-31"
     assert store.label(f"{FACT}/new.md", "supersedes") == f"{FACT}/old.md"
 
 
@@ -240,3 +242,28 @@ def test_two_runs_at_once_make_one_proposal_and_two_verdicts_at_once_one_merge(s
     trio.run(lambda: at_once("decide", id=name, verdict="accept"))
     assert len(refusals) == 2 and sorted(states(store).values()) == ["", "merged", "merged"]
     assert store.app.archive.status()["commits"] == int(str(commits)) + 2  # the proposal's own and the merge
+
+
+def test_delivered_memory_is_in_use(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(f"{FACT}/a.md", "The badge of alice is green.\n")
+    (store.layout.deliveries / "task").mkdir()
+    delivered = {"principal": "agent:alice", "at": "2999-01-01T00:00:00Z", "loaded": [f"{FACT}/a.md:1-1"]}
+    (store.layout.deliveries / "task" / "loads.jsonl").write_text(json.dumps(delivered) + "\n")
+    store.write("context/task/request.toml", 'query = "badge"\n')
+    later = time.time_ns() + 1_000 * 86_400 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    assert consolidate(store, dry_run=True)["proposals"] == []
+    (store.layout.deliveries / "task" / "loads.jsonl").unlink()
+    assert rules_of(consolidate(store, dry_run=True)) == ["unused"]
+
+
+def test_memory_whose_source_has_changed_counts_as_uncited(store: Store) -> None:
+    store.write("memory/alice/notes/limits.md", "The retry limit is 5.\n")
+    store.write(f"{FACT}/cited.md", "The retry limit is 5.\n", valid_from="2026-01-01")
+    store.write(f"{FACT}/other.md", "The retry limit is 7.\n", valid_from="2026-01-01")
+    store.call("cite", path=f"{FACT}/cited.md", sources=["memory/alice/notes/limits.md:1"])
+    why = store.review(consolidate(store)["proposals"][0]["id"], "why.md")
+    assert f"'{FACT}/cited.md' is kept: better cited" in why
+    store.write("memory/alice/notes/limits.md", "Retries are unlimited now.\n")
+    again = consolidate(store)
+    assert "better cited" not in store.review(again["proposals"][0]["id"], "why.md")
