@@ -1,10 +1,10 @@
 """Memories as the rules see them: a file of memory with its statements, its labels and its times. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from ctxfs.context.build.sentences import sentences
 from ctxfs.context.grounding.statements import Statement, parse_statement
@@ -15,6 +15,7 @@ from ctxfs.model.periods import parse_period
 
 # A file with more statements is a document: it is compared as a whole only.
 MAX_STATEMENTS = 8
+MAX_PARSED_TEXTS = 20_000  # a parsed statement takes about 6 kB
 # Lines that `keep` writes below a fact.
 _RECORD_LINE = re.compile(r"(?:Source|Kept|Revision): ")
 _FRONT_MATTER = re.compile(r"\A---\n.{0,8000}?\n---\n", re.DOTALL)
@@ -76,21 +77,10 @@ class Memory:
         """The text with single spaces, without case."""
         return " ".join(self.text.casefold().split()).rstrip(".")
 
-    @cached_property
+    @property
     def statements(self) -> tuple[Statement, ...]:
-        """The statements; none for a document."""
-        return tuple(self._parse_statements())
-
-    def _parse_statements(self) -> Iterator[Statement]:
-        context, parsed = " ".join(self.parts[3:-1]), list[Statement]()
-        for sentence in sentences(self.text, code=True):
-            if sentence.text.lstrip().startswith("#"):
-                context = sentence.text.lstrip("# ")
-                continue
-            if len(parsed) == MAX_STATEMENTS:
-                return
-            parsed.append(parse_statement(sentence.text, context))
-        yield from parsed
+        """The statements; none for a document. A bounded number of texts stays parsed."""
+        return _parse_text(self.text, " ".join(self.parts[3:-1]))
 
     @cached_property
     def line(self) -> int:
@@ -123,6 +113,24 @@ class Memory:
         """The time from which it holds in the world; without one, when its content was written."""
         period = parse_period(self.label("valid_from"))
         return period[0] * 1_000_000_000 if period is not None else self.changed_ns
+
+
+@lru_cache(MAX_PARSED_TEXTS)
+def _parse_text(text: str, context: str) -> tuple[Statement, ...]:
+    parsed = list[Statement]()
+    for sentence in sentences(text, code=True):
+        if sentence.text.lstrip().startswith("#"):
+            context = sentence.text.lstrip("# ")
+        elif len(parsed) == MAX_STATEMENTS:
+            return ()
+        else:
+            parsed.append(parse_statement(sentence.text, context))
+    return tuple(parsed)
+
+
+def drop_parsed() -> None:
+    """Free the parsed texts, after a run."""
+    _parse_text.cache_clear()
 
 
 def parse_time_ns(text: str) -> int:

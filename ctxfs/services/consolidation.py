@@ -225,6 +225,7 @@ class Consolidation:
         self, base: Commit, memories: Sequence[Memory], request: ConsolidationRequest, report: GroupReport
     ) -> list[Draft]:
         """Return the drafts of the rules. Blocks."""
+        from ctxfs.consolidation.memories import drop_parsed
         from ctxfs.consolidation.procedures import find_procedures
         from ctxfs.consolidation.profile import PROFILE, find_profile
         from ctxfs.consolidation.rules import RuleRun
@@ -241,6 +242,7 @@ class Consolidation:
         )
         drafts = [*run.drafts(), *find_procedures(memories, exists), *find_profile(memories)]
         report.remarks += run.remarks
+        drop_parsed()
         return drafts
 
     async def _find_episodes(self, principal: Principal, request: ConsolidationRequest) -> list[Draft]:
