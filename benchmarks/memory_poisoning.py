@@ -60,7 +60,7 @@ def _fill(layout: Layout, texts: list[str], questions: list[str], planted: int) 
 
 
 def _share(layout: Layout, questions: list[str], roots: list[str], share: float) -> tuple[float, float]:
-    """Return (mean share of planted tokens in contexts, share of questions for which the manifest says that it bound)."""
+    """Return (mean share of planted tokens in contexts, share of questions whose manifest shows that it bound)."""
     config = layout.config.read_text()
     config = re.sub(r"(?m)^#? ?max_share_per_origin = .*$", f"max_share_per_origin = {share}", config)
     layout.config.write_text(config)
@@ -89,7 +89,7 @@ def _top_share(opened: LocalSession, questions: list[str], planted: list[str]) -
 
 
 def _take_back(layout: Layout, questions: list[str], roots: list[str], derived: list[str]) -> dict[str, object]:
-    """Answer a context with planted text, quarantine by origin, and count what agents still get of it."""
+    """Answer a context with planted text, quarantine by origin, and count the rest that agents still get."""
     opened = LocalSession(layout)
     try:
         before = _top_share(opened, questions, roots)

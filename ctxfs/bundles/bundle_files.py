@@ -1,4 +1,4 @@
-"""Bundles on disk, as a directory or an uncompressed tar file: writing, and reading that refuses what is no bundle.
+"""Bundles on disk, as a directory or an uncompressed tar file: writing, and reading with checks.
 
 A bundle has `memcube.json`, `memcube.json.sig` if it is signed, and the files of its header below `files/`. With the
 history it also has `history.jsonl`, a JSON object for each version, and the contents of these versions below `versions/`.
@@ -219,11 +219,11 @@ class _BoundedReads(io.RawIOBase):
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Implement `io.IOBase.seek`."""
+        """Change the position and return it."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Implement `io.IOBase.tell`."""
+        """Return the position."""
         return self._file.tell()
 
 

@@ -76,7 +76,7 @@ class Header:
 
 
 def encode_header(header: Header) -> bytes:
-    """Return the canonical bytes of a header, in ASCII: they are what a signature signs."""
+    """Return the canonical bytes of a header, in ASCII, which a signature signs."""
     body = {
         "format": FORMAT,
         "version": VERSION,

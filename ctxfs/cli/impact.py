@@ -1,4 +1,4 @@
-"""The command impact: what was built on a file, an origin or a session."""
+"""The command impact: all that was built on a file, an origin or a session."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -27,10 +27,10 @@ _NOUNS = {"files": "file", "contexts": "context", "answers": "response"}
 def impact(
     store: str | None, path: str, origin: str, session_name: str, quarantine: bool, reason: str, as_json: bool
 ) -> None:
-    """List what was built on a file
+    """List all that was built on a file
 
     These are the files that name it in source, cites or supersedes, the contexts and responses that contain its text,
-    what was built on these, and exports. --quarantine hides all of it, and the file itself, from agents.
+    all that was built on these, and exports. --quarantine hides all of it, and the file itself, from agents.
     """
     if sum(map(bool, (path, origin, session_name))) != 1:
         raise click.UsageError("name a path, --origin or --session")

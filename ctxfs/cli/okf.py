@@ -175,7 +175,7 @@ def _parse_fields(text: str) -> dict[str, Any] | None:
 
 
 def _complete(data: bytes, attributes: Mapping[str, bytes]) -> tuple[bytes, Mapping[str, Any]]:
-    """Return a concept with the front matter that it lacks, and its fields. What it has stays as it is, byte by byte."""
+    """Return a concept with the front matter that it lacks, and its fields. Existing fields stay as they are, byte by byte."""
     from ctxfs.index.extract.front_matter import dump_yaml_table
 
     text = data.decode("utf-8", "surrogateescape")

@@ -70,7 +70,7 @@ class StagedImport:
             self.add(number, data)
 
     def add(self, number: int, data: bytes) -> None:
-        """Append a part of a file. Raise OSError EINVAL for what the header does not announce."""
+        """Append a part of a file. Raise OSError EINVAL for data that the header does not announce."""
         if not 0 <= number < len(self.header.files):
             raise invalid(self.header.root, "the bundle is refused: it has more files than its header")
         entry = self.header.files[number]
@@ -110,7 +110,7 @@ class Bundles:
         self._staged: dict[str, StagedImport] = {}
 
     async def list_files(self, tree: Mount, path: Path) -> Export:
-        """Return what an export of a directory or file contains, with paths relative to it. Links are left out."""
+        """Return the content of an export of a directory or file, with paths relative to it. Links are left out."""
         entry = await tree.stat(path)
         if not entry.is_dir:
             attributes = _stored(await tree.metadata(path))

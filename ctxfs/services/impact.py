@@ -1,8 +1,8 @@
 """Impact: the files, contexts, responses and exports that were built on a file, an origin or a session.
 
 A file is built on the paths that its attributes `source`, `cites`, `supersedes` and `covers` name. A context or a
-response is built on the files in its manifest, in windows and in its log of deliveries. What is built on something that
-is affected is affected, too.
+response is built on the files in its manifest, in windows and in its log of deliveries. A path that
+is built on an affected one is affected, too.
 """
 
 import json
@@ -52,7 +52,7 @@ class Affected:
 
 @dataclass(slots=True)
 class ImpactReport:
-    """The files that are the question, what was built on them, and the exports that contained any of it."""
+    """The files of a question, the paths that were built on them, and the exports that contained any of these."""
 
     seeds: Sequence[str]
     files: list[Affected] = field(default_factory=list)
@@ -226,7 +226,7 @@ def _text(values: Mapping[str, bytes], name: str) -> str:
 
 
 def _relations_of(values: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
-    """Yield (path or other origin, relation) of what a file is built on, by its attributes."""
+    """Yield (path or other origin, relation) of everything that a file is built on, by its attributes."""
     for relation in _RELATIONS:
         for line in _text(values, relation).splitlines():
             on = unquote(line.split(" ")[0]) if relation == "cites" else line.strip()

@@ -18,6 +18,7 @@ import contextlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as HostPath
@@ -68,17 +69,22 @@ class _Texts:
     def __init__(self) -> None:
         self.by_id: dict[str, _Content] = {}
         self.runs: dict[tuple[int, int], list[str]] = {}  # (words in a run, hash) → contents
+        self._lengths = Counter[int]()  # words in a run → contents with such runs
 
     def put(self, oid: str, content: _Content) -> None:
         """Add a text, replacing an older record of it."""
         self.drop(oid)
         self.by_id[oid] = content
+        if content.runs:
+            self._lengths[content.length] += 1
         for run in content.runs:
             self.runs.setdefault((content.length, run), []).append(oid)
 
     def drop(self, oid: str) -> None:
         """Remove a text."""
         old = self.by_id.pop(oid, None)
+        if old is not None and old.runs:
+            self._lengths[old.length] -= 1
         for run in old.runs if old is not None else ():
             key = (old.length, run)  # type: ignore[union-attr]  # with runs, `old` is not None
             others = [other for other in self.runs.get(key, ()) if other != oid]
@@ -94,7 +100,7 @@ class _Texts:
 
     def _copied_oids(self, words: list[bytes]) -> set[str]:
         hits: dict[str, int] = {}
-        for length in {length for length, _ in self.runs}:
+        for length in +self._lengths:
             for run in hash_runs(words, length):
                 for oid in self.runs.get((length, run), ()):
                     hits[oid] = hits.get(oid, 0) + 1

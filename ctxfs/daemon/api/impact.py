@@ -1,4 +1,4 @@
-"""RPC methods of impact: what was built on a path, an origin or a session, and its quarantine. Plain values in and out."""
+"""RPC methods of impact: all that was built on a path, an origin or a session, and its quarantine. Plain values in and out."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
