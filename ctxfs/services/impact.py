@@ -152,7 +152,15 @@ class Impact:
             subject = f"quarantine {len(paths)} files that were built on {(report.seeds or ['nothing'])[0]}"
             return core.planner.plan_states(_quarantined_states(core, paths), "quarantine", subject, b"")
 
-        return await in_turn(self._archive.rollbacks.carry_out, make_plan, actor)
+        return await in_turn(self._carry_out, make_plan, actor, paths)
+
+    def _carry_out(self, make_plan: Callable[[ArchiveCore], Plan], actor: Actor, paths: Sequence[str]) -> Outcome:
+        # The marks follow: earlier ones would put files into quarantine by a commit before the version of this plan.
+        with self._archive.locked() as core:
+            outcome = self._archive.rollbacks.carry_out(make_plan, actor)
+            for path in paths:
+                _record_marks(core, path)
+            return outcome
 
     async def _report(self, choose: Callable[[_Files, Iterable[str]], list[str]], subject: str) -> ImpactReport:
         files = await in_turn(self._read_files)
@@ -262,7 +270,7 @@ def _sources_of_loads(data: bytes) -> Iterator[str]:
 
 
 def _quarantined_states(core: ArchiveCore, paths: Iterable[str]) -> dict[Parts, State]:
-    """Return the states of files with the mark, recorded for their texts. Used under the archive's lock."""
+    """Return the states of files with the mark. Used under the archive's lock."""
     ledger, states = core.ledger, dict[Parts, State]()
     for path in paths:
         parts = split_path(path_bytes(path))
@@ -272,9 +280,18 @@ def _quarantined_states(core: ArchiveCore, paths: Iterable[str]) -> dict[Parts, 
         side = ledger.read_sidecar(state.side)
         if side.xattrs.get(QUARANTINED) == b"true":
             continue
-        data = ledger.repo.read(state.entry.oid) if side.large is None else None
-        size = len(data) if data is not None else ledger.size(state)
         xattrs = {**side.xattrs, QUARANTINED: b"true"}
-        marked = ledger.marks.settle(path_bytes(path), state.entry.oid, size, xattrs, data)
-        states[parts] = State(state.entry, ledger.write_sidecar(replace(side, xattrs=marked)))
+        states[parts] = State(state.entry, ledger.write_sidecar(replace(side, xattrs=xattrs)))
     return states
+
+
+def _record_marks(core: ArchiveCore, path: str) -> None:
+    """Record the marks of a file and of its text, so that they follow copies. Used under the archive's lock."""
+    ledger = core.ledger
+    state = ledger.state(ledger.tree, split_path(path_bytes(path)))
+    if state.entry is None or state.entry.mode in (MODE_DIR, MODE_LINK):
+        return
+    side = ledger.read_sidecar(state.side)
+    data = ledger.repo.read(state.entry.oid) if side.large is None else None
+    size = len(data) if data is not None else ledger.size(state)
+    ledger.marks.settle(path_bytes(path), state.entry.oid, size, side.xattrs, data)
