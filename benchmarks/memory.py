@@ -8,6 +8,7 @@ SUBCOMMANDS = {
     "confidence": "memory_confidence",
     "consolidate": "memory_consolidation",
     "frozen": "memory_frozen",
+    "holds": "memory_holds",
     "poisoning": "memory_poisoning",
     "use": "memory_use",
 }

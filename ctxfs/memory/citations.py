@@ -25,6 +25,9 @@ from ctxfs.model.metadata import CITATION_PATTERN
 
 MAX_SAMPLES = 5
 MAX_CITED_TOKENS = 20_000
+# The least words of a text that is searched in other files: shorter ones are in many files.
+MIN_TOKENS_ELSEWHERE = 10
+MIN_TOKENS = 4  # if the source has no file any more
 _ESCAPED = re.compile("[\x00-\x1f\x7f%\ud800-\udfff]")
 _URL = re.compile(r"[a-z][a-z0-9+.-]{1,20}://\S+")
 _SPAN = re.compile(
@@ -105,11 +108,15 @@ class Citation:
 
 
 class Holding(NamedTuple):
-    """The state of a citation, and the present position of its text; None where there is none."""
+    """The state of a citation, and the present position of its text; None where there is none.
+
+    `is_certain` is False for a changed text that only resembles the cited one: that may have moved elsewhere.
+    """
 
     citation: Citation
     state: State
     current: Span | None = None
+    is_certain: bool = True
 
 
 def is_url(text: str) -> bool:

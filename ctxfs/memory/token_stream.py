@@ -25,7 +25,7 @@ _MAX_POSITIONS = 4096  # of a word, compared
 _MAX_SIMILAR_POSITIONS = 128
 _MAX_COMPARED = 64
 _MAX_COMPARED_TOKENS = 200_000
-_MIN_TOKENS_ELSEWHERE = 4  # shorter texts are in many files
+_MIN_SHIFT_TOKENS = 4  # between words of a changed text, against the cited one
 _MAX_NEARBY_TOKENS = 64
 _BYTES_PER_TOKEN = 20
 
@@ -106,13 +106,12 @@ class TokenStream:
             return Holding(citation, State.MOVED, self._span(path, start, citation.count))
         similar = self._find_similar(citation)
         if similar is not None:
-            return Holding(citation, State.CHANGED, self._span(path, similar, citation.count))
+            start, is_certain = similar
+            return Holding(citation, State.CHANGED, self._span(path, start, citation.count), is_certain)
         return Holding(citation, State.UNSEEN if self.is_partial else State.GONE)
 
     def find(self, citation: Citation, path: str) -> Span | None:
         """Return the lines of the cited text in this text, which is another file at `path`; None if it is not here."""
-        if citation.count < _MIN_TOKENS_ELSEWHERE:
-            return None
         starts = self._find(citation)
         return self._span(path, starts[0], citation.count) if starts else None
 
@@ -200,8 +199,11 @@ class TokenStream:
             starts = np.sort(starts[nearest])
         return [start for start in starts.tolist() if self._matches(citation, start)]
 
-    def _find_similar(self, citation: Citation) -> int | None:
-        """Return the start of a text that has at least half of the samples, about in their places; None without one."""
+    def _find_similar(self, citation: Citation) -> tuple[int, bool] | None:
+        """Return the start of a text that has at least half of the samples, about in their places; None without one.
+
+        The second value is True if the text has all samples but one and is in its place, as after the edit of a word.
+        """
         samples = citation.samples
         if not samples or not len(self._hashes):
             return None
@@ -210,7 +212,7 @@ class TokenStream:
         numbers = np.repeat(np.arange(len(samples)), [len(part) for part in starts])
         order = np.argsort(every, kind="stable")
         every, numbers = every[order], numbers[order]
-        width = max(8, citation.count // 2)
+        width = max(_MIN_SHIFT_TOKENS, citation.count // 8)
         needed = (len(samples) + 1) // 2
         best: tuple[int, int, int] | None = None
         left, inside = 0, dict[int, int]()
@@ -226,4 +228,7 @@ class TokenStream:
             if len(inside) >= needed and (len(inside) > 1 or distance <= _MAX_NEARBY_TOKENS):
                 key = (-len(inside), distance, int(every[left]))
                 best = min(best, key) if best else key
-        return min(max(0, best[2]), len(self._hashes) - 1) if best else None
+        if best is None:
+            return None
+        is_certain = -best[0] >= max(1, len(samples) - 1) and best[1] <= width
+        return min(max(0, best[2]), len(self._hashes) - 1), is_certain

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from ctxfs.index.query import Query
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.memory.citations import (
+    MIN_TOKENS,
+    MIN_TOKENS_ELSEWHERE,
     Citation,
     Holding,
     NoText,
@@ -31,7 +33,7 @@ from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import ROOT, Path, one_line
 from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.cited_sources import CitedSources
-from ctxfs.services.moved_text import Effort, MovedText, effort_of_many
+from ctxfs.services.moved_text import Effort, Fact, MovedText, effort_of_many
 from ctxfs.store import rooted_fs
 from ctxfs.threads import blocking
 
@@ -86,27 +88,29 @@ class Citations:
 
     # judging
 
-    def judge(self, value: bytes, fact: Callable[[], str], effort: Effort | None = None) -> list[Holding]:
-        """Return the state of each citation in a value of `user.ctx.cites`; `fact` returns the citing text."""
+    def judge(self, value: bytes, fact: Fact, effort: Effort | None = None) -> list[Holding]:
+        """Return the state of each citation in a value of `user.ctx.cites` of a fact."""
         effort = effort or Effort()
         return [self._judge_one(citation, fact, effort) for citation in parse_citations(value)]
 
-    def _judge_one(self, citation: Citation, fact: Callable[[], str], effort: Effort) -> Holding:
+    def _judge_one(self, citation: Citation, fact: Fact, effort: Effort) -> Holding:
         if citation.is_url:
             return Holding(citation, State.UNSEEN)
+        min_tokens = MIN_TOKENS_ELSEWHERE
         try:
             holding = self._sources.open(Path.parse(citation.span.path)).stream.judge(citation)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG) and not _is_binary(error):
                 return Holding(citation, State.UNSEEN)
-            holding = Holding(citation, State.GONE)
-        if holding.state is State.GONE and (span := self._moved.find(citation, fact, effort)) is not None:
+            holding, min_tokens = Holding(citation, State.GONE), MIN_TOKENS  # the file may have been renamed
+        is_lost = holding.state is State.GONE or (holding.state is State.CHANGED and not holding.is_certain)
+        if is_lost and citation.count >= min_tokens and (span := self._moved.find(citation, fact, effort)) is not None:
             return Holding(citation, State.MOVED, span)
         return holding
 
     async def describe(self, path: Path, value: bytes) -> dict[str, str]:
         """Return the computed attributes `holds` and `holds_at` of a file with citations."""
-        holdings = await blocking(self.judge, value, self._fact_reader(path))
+        holdings = await blocking(self.judge, value, self._fact_at(path))
         state = worst_state(holding.state for holding in holdings)
         if state is None:
             return {}
@@ -116,9 +120,7 @@ class Citations:
     def broken(self, values: Mapping[str, bytes]) -> dict[str, list[Holding]]:
         """Return the citations that no longer hold, of files with these values of `cites`. Blocks."""
         effort = effort_of_many()
-        judged = {
-            path: self.judge(value, self._fact_reader(Path.parse(path)), effort) for path, value in values.items()
-        }
+        judged = {path: self.judge(value, self._fact_at(Path.parse(path)), effort) for path, value in values.items()}
         broken = {
             path: [holding for holding in holdings if holding.state.is_broken] for path, holdings in judged.items()
         }
@@ -130,7 +132,7 @@ class Citations:
         states = {path: worst_state(holding.state for holding in holdings) for path, holdings in broken.items()}
         return {path: state.value for path, state in states.items() if state is not None}
 
-    def _fact_reader(self, path: Path) -> Callable[[], str]:
+    def _fact_at(self, path: Path) -> Fact:
         def read() -> str:
             backing = self._tree.backing(path)
             if backing is None:
@@ -140,7 +142,7 @@ class Citations:
                 return head.decode("utf-8", "replace")
             return ""
 
-        return read
+        return Fact(str(path), read)
 
     # citing
 
@@ -197,7 +199,7 @@ class Citations:
 
     def _check(self, values: Iterable[tuple[str, bytes]], effort: Effort) -> Iterator[CheckedFile]:
         for path, value in values:
-            holdings = self.judge(value, self._fact_reader(Path.parse(path)), effort)
+            holdings = self.judge(value, self._fact_at(Path.parse(path)), effort)
             if (state := worst_state(holding.state for holding in holdings)) is not None:
                 yield CheckedFile(path, state, holdings)
 

@@ -7,11 +7,12 @@ citation: otherwise it is an older copy, and the text has not moved there.
 import contextlib
 import itertools
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from ctxfs.index.query import Query
 from ctxfs.index.search.results import Hit
@@ -23,6 +24,9 @@ from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.cited_sources import CitedSources
 from ctxfs.store import rooted_fs
 
+_QUOTING_AREAS = ("memory", "history", "human")
+_BACKUP = re.compile(r"(~|\.(bak|orig|old|rej|swp|tmp|save))$|/(\.#|#)[^/]*$")  # copies that editors make at each save
+_NOWHERE = "/"
 _MAX_SIBLINGS = 16
 _MAX_LISTED_NAMES = 2000
 _MAX_SAME_NAME = 8
@@ -42,6 +46,13 @@ class Effort:
 
     questions: int = 1
     read_bytes: int = 8_000_000
+
+
+class Fact(NamedTuple):
+    """A file with citations: its path, and a function that returns its text."""
+
+    path: str
+    read: Callable[[], str]
 
 
 def effort_of_many() -> Effort:
@@ -70,22 +81,34 @@ class MovedText:
         self._scope = scope
         self._learned = _Cache[list[str]]()  # path of a source → where its texts were found
         self._candidates = _Cache[list[str]]()
-        self._answers = _Cache[Span | None]()
+        self._answers = _Cache[str]()  # the path of the file with a text, or _NOWHERE
 
-    def find(self, citation: Citation, fact: Callable[[], str], effort: Effort) -> Span | None:
+    def find(self, citation: Citation, fact: Fact, effort: Effort) -> Span | None:
         """Return the present lines of a cited text in another file; None if it was not found.
 
-        `fact` returns the text of the citing file, whose words are searched.
+        The words of the fact are searched. The fact itself may quote the text, and so may memories, records and reviews:
+        these are copies, unless the source was one of them.
         """
+        key = (self._searcher.generation, self._scope.cache_key(), citation.span.path)
+        answer_key = (*key, fact.path, citation.digest)
+        answer = self._answers.get(answer_key, lambda: "")
+        if answer == _NOWHERE:
+            return None
+        if answer and (span := self._find_in(answer, citation, fact, effort)) is not None:
+            return span
+        has_questions = effort.questions > 0
+        span = self._search(citation, fact, effort, key)
+        if span is not None or has_questions:
+            self._answers.put(answer_key, span.path if span is not None else _NOWHERE)
+        return span
+
+    def _search(self, citation: Citation, fact: Fact, effort: Effort, key: tuple[Hashable, ...]) -> Span | None:
         path = citation.span.path
-        key = (self._searcher.generation, self._scope.cache_key(), path)
         learned = self._learned.get(path, list[str])
         for candidate in (*learned, *self._candidates.get(key, lambda: list(dict.fromkeys(self._find_named(path))))):
-            if (span := self._find_in(candidate, citation, effort)) is not None:
+            if (span := self._find_in(candidate, citation, fact, effort)) is not None:
                 return span
-        if effort.questions <= 0:
-            return None
-        span = self._answers.get((*key, citation.digest), lambda: self._ask(citation, fact(), effort))
+        span = self._ask(citation, fact, effort) if effort.questions > 0 else None
         if span is not None and span.path not in learned:
             self._learned.put(path, [span.path, *learned][:_MAX_LEARNED])
         return span
@@ -95,8 +118,11 @@ class MovedText:
         for cache in (self._learned, self._candidates, self._answers):
             cache.clear()
 
-    def _find_in(self, path: str, citation: Citation, effort: Effort) -> Span | None:
-        if path == citation.span.path:
+    def _find_in(self, path: str, citation: Citation, fact: Fact, effort: Effort) -> Span | None:
+        area, own_area = (name.partition("/")[0] for name in (path, citation.span.path))
+        if path in (citation.span.path, fact.path) or (area in _QUOTING_AREAS and area != own_area):
+            return None
+        if _BACKUP.search(path):
             return None
         since_ns = citation.cited_ms * 1_000_000 - _CLOCK_TICK_NS
         before = self._sources.read_bytes
@@ -133,17 +159,17 @@ class MovedText:
                     times.append((stat.st_ctime_ns, name))
         return [name for _, name in sorted(times, reverse=True)[:_MAX_SIBLINGS]]
 
-    def _ask(self, citation: Citation, fact: str, effort: Effort) -> Span | None:
+    def _ask(self, citation: Citation, fact: Fact, effort: Effort) -> Span | None:
         """Search the words of the fact, and return the lines of the first hit that has the cited text."""
         effort.questions -= 1
-        words = tuple(dict.fromkeys(fact[:_MAX_FACT_CHARS].split()))[:_MAX_WORDS]
+        words = tuple(dict.fromkeys(fact.read()[:_MAX_FACT_CHARS].split()))[:_MAX_WORDS]
         if not words:
             return None
         query = Query(text=" ".join(words), words=words, mode="words")
         hits: Sequence[Hit] = ()
         with contextlib.suppress(OSError):  # the words are too long
             hits = self._searcher.search(query, ROOT, _MAX_HITS).hits
-        found = (self._find_in(path, citation, effort) for path in dict.fromkeys(hit.path for hit in hits))
+        found = (self._find_in(path, citation, fact, effort) for path in dict.fromkeys(hit.path for hit in hits))
         return next((span for span in found if span is not None), None)
 
 
