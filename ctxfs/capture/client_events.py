@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctxfs.eventlog.capture_spool import CAPTURE_ORIGIN
+from ctxfs.eventlog.damaged_json import LENIENT_DECODER, decode_cut_text, parse_members
 from ctxfs.eventlog.private_text import strip_private, strip_private_values
 
 EVENTS = ("session-start", "session-end", "prompt", "response", "stop", "compact", "tool")
@@ -47,9 +48,6 @@ _COPIED_NAMES = {
     "call": "tool_use_id",
 }
 
-# Not strict: texts of tools contain control characters. NaN and infinity are no JSON for other readers of the log.
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None, strict=False)
-
 Record = dict[str, Any]
 
 
@@ -58,9 +56,16 @@ def event_of(name: str) -> str:
     return name if name in EVENTS else _CLIENT_EVENTS.get(name.lower(), "")
 
 
-def guess_client(payload: Mapping[str, Any]) -> str:
-    """Return the client that writes events of this form, for hooks that were set up without a name."""
-    if "conversation_id" in payload or "cursor_version" in payload:
+def client_of(named: str, payload: Mapping[str, Any]) -> str:
+    """Return the client that wrote an event. `named` is that of the hook's installation; empty for none.
+
+    Cursor also runs the hooks of Claude Code, and names its version in each event.
+    """
+    if "cursor_version" in payload:
+        return "cursor"
+    if named:
+        return named
+    if "conversation_id" in payload:
         return "cursor"
     if _text(payload.get("hook_event_name")).lower() in _GEMINI_EVENTS:
         return "gemini-cli"
@@ -182,49 +187,11 @@ def parse_payload(data: bytes, *, is_cut: bool) -> dict[str, Any]:
     text = data.decode("utf-8-sig", "replace")
     if not is_cut:
         try:
-            value = _DECODER.decode(text)
+            value = LENIENT_DECODER.decode(text)
             return value if isinstance(value, dict) else {}
         except (ValueError, RecursionError):
             pass
-    return _parse_damaged(text)
-
-
-def _parse_damaged(text: str) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    position = _skip_blanks(text, 0)
-    if text[position : position + 1] != "{":
-        return members
-    while text[position : position + 1] in ("{", ","):
-        try:
-            name, position = _DECODER.raw_decode(text, _skip_blanks(text, position + 1))
-            position = _skip_blanks(text, position)
-            if not isinstance(name, str) or text[position : position + 1] != ":":
-                break
-            position = _skip_blanks(text, position + 1)
-        except (ValueError, RecursionError):
-            break
-        try:
-            members[name], position = _DECODER.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            if text[position : position + 1] == '"':
-                members[name] = _complete_text(text[position:])
-            break
-        position = _skip_blanks(text, position)
+    members, cut_name, cut_value = parse_members(text)
+    if cut_text := decode_cut_text(cut_value):
+        members[cut_name] = cut_text
     return members
-
-
-def _skip_blanks(text: str, position: int) -> int:
-    while text[position : position + 1] in (" ", "\t", "\r", "\n") and position < len(text):
-        position += 1
-    return position
-
-
-def _complete_text(literal: str) -> str:
-    """Return the text of a JSON string literal without its end; at most the last escape sequence is lost."""
-    for removed in range(7):
-        try:
-            value = _DECODER.decode(f'{literal[: len(literal) - removed]}"')
-        except ValueError:
-            continue
-        return value if isinstance(value, str) else ""
-    return ""

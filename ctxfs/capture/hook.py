@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ctxfs.capture.client_events import EVENTS, event_of, guess_client, parse_payload, records_of
+from ctxfs.capture.client_events import EVENTS, client_of, event_of, parse_payload, records_of
 from ctxfs.eventlog.capture_spool import FOLDER, append_event
 
 MAX_INPUT_BYTES = 10_000_000
@@ -87,13 +87,14 @@ def _handle(arguments: HookArguments, store: str, data: bytes, total: int) -> No
     event_name = arguments.event or event_of(str(payload.get("hook_event_name", "")))
     if not event_name:
         raise HookError(f"the event is not recorded: the events are {', '.join(EVENTS)}")
-    client = arguments.client or guess_client(payload)
+    client = client_of(arguments.client, payload)
     records = records_of(event_name, client, payload, time.time_ns())
     folder = os.path.join(store, "history", FOLDER)
     for number, record in enumerate(records):
         if is_cut:
             record["cut"] = {**record.get("cut", {}), "input_bytes": total}
-        event = {"sum": zlib.crc32(data) ^ number, "client": client, "principal": arguments.principal}
+        event = {"sum": zlib.crc32(data) ^ number, "client": client, "hook": arguments.client}
+        event |= {"principal": arguments.principal}
         if not append_event(folder, {**event, "record": record}):
             raise HookError("the event is not recorded: the capture spool is full")
     if event_name == "prompt" and arguments.recall and records:

@@ -1,9 +1,9 @@
 """The capture spool: events of clients between their hooks and the event log that collects them.
 
-A hook appends one line of JSON to `<store>/history/capture/spool.jsonl`: `{"id", "time", "sum", "client", "principal",
-"record"}`. `time` is in nanoseconds; `sum` is a checksum of the event, by which an event that two hooks report at once
-is recognised. A writer holds an flock on the file, and the collector renames the file under it. A writer that does not
-get the lock in time writes a file of its own.
+A hook appends one line of JSON to `<store>/history/capture/spool.jsonl`: `{"id", "time", "sum", "client", "hook",
+"principal", "record"}`. `time` is in nanoseconds, `sum` is a checksum of the event, `hook` is the client that the hook
+was installed for: by these, an event that two hooks report is recognised. A writer holds an flock on the file, and the
+collector renames the file under it. A writer that does not get the lock in time writes a file of its own.
 
 Hooks hold up their client, so this module imports few modules of the standard library, and none of ctxfs.
 """

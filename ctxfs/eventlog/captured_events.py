@@ -26,6 +26,7 @@ from ctxfs.eventlog.capture_spool import (
     parse_dropped,
 )
 from ctxfs.eventlog.client_sessions import client_name, session_of_client
+from ctxfs.eventlog.event_reports import EventReports, Report, event_key
 from ctxfs.eventlog.log import EventLog
 from ctxfs.eventlog.private_text import map_texts
 from ctxfs.eventlog.record_schema import make_record_body
@@ -41,20 +42,19 @@ _OWN_PREFIX = "own-"
 _FROM_PREFIX = "capture:"
 _NO_SESSION = "unnamed"
 _CLIENT = "capture"  # of notes about the capture itself
-_REPEAT_NS = 2 * 10**9  # within which two equal events are reports of one, by two hooks of the client
 _WINDOW_ENDS = {"compaction": "", "session_start": "clear"}  # kind → the reason with which it empties the window
 _MAX_BATCH_BYTES = 256_000_000
+_BLOCK_BYTES = 1 << 20
 _MAX_SLICE_CHARS, _MAX_SLICE_EVENTS = 8_000_000, 1000
 
 Withhold = Callable[[str], tuple[str, tuple[str, ...]]]
 
 
 class CaptureEvent(NamedTuple):
-    """A captured event. `number` is that of its first line in the batch."""
+    """A captured event. The `key` is the same for all reports of the event."""
 
-    id: str
-    time_ns: int
-    key: tuple[str, int]  # equal for reports of one event
+    key: bytes
+    report: Report
     session: str
     body: dict[str, Any]
 
@@ -73,6 +73,13 @@ class Collected(NamedTuple):
     ended: tuple[EndedWindow, ...] = ()
 
 
+class WaitingEvents(NamedTuple):
+    """The events in the spool: those that wait for their collection, and those that did not fit into the spool."""
+
+    waiting: int = 0
+    dropped: int = 0
+
+
 class CaptureCollector:
     """The collector of a store's capture spool. Methods block; several processes may collect at once."""
 
@@ -85,7 +92,7 @@ class CaptureCollector:
         self._folder = folder / FOLDER
         self._owner = owner
         self._withhold = withhold
-        self._last_reports: dict[tuple[str, int], int] = {}
+        self._reports = EventReports()
 
     def collect(self) -> Collected:
         """Append the spooled events to the event log. Raise OSError if the log cannot be written; nothing is lost then."""
@@ -103,6 +110,19 @@ class CaptureCollector:
         except FileNotFoundError:
             return False
         return any(name.endswith(SUFFIX) or name == DROPPED for name in names)
+
+    def count_waiting(self) -> WaitingEvents:
+        """Return the numbers of events in the spool, which at most has some ten megabytes."""
+        waiting = dropped = 0
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self._folder):
+                # The collector may delete a file at this moment.
+                with contextlib.suppress(FileNotFoundError):
+                    if name == DROPPED:
+                        dropped = parse_dropped((self._folder / name).read_bytes())[0]
+                    elif name.endswith(SUFFIX) and not name.startswith("."):
+                        waiting += _count_lines(self._folder / name)
+        return WaitingEvents(waiting, dropped)
 
     def _names(self, prefix: str) -> list[str]:
         return sorted(name for name in os.listdir(self._folder) if name.startswith(prefix) and name.endswith(SUFFIX))
@@ -144,7 +164,9 @@ class CaptureCollector:
         count, ended = 0, list[EndedWindow]()
         for events in _slices(self._read_events(path)):
             present = self._find_present(events) if is_old else set()
-            new = [event for event in events if event.id not in present and not self._is_repeated(event)]
+            # Each report is remembered, also that of an event which is in the log already.
+            repeated = {event.report.id for event in events if self._reports.add(event.key, event.report)}
+            new = [event for event in events if event.report.id not in present | repeated]
             by_session: dict[str, list[dict[str, Any]]] = {}
             for event in new:
                 by_session.setdefault(event.session, []).append(event.body)
@@ -189,10 +211,11 @@ class CaptureCollector:
             record = self._without_secrets(record)
         body = make_record_body(record, self._principal_of(str(line.get("principal", ""))))
         session = session_of_client(client, str(record.get("client_session", "")) or _NO_SESSION)
-        key = (client, int(line["sum"]))
-        return CaptureEvent(
-            str(line["id"]), int(line["time"]), key, session, {**body, "from": f"{_FROM_PREFIX}{line['id']}"}
-        )
+        hook = client_name(str(line.get("hook") or client))
+        call, turn = str(record.get("call", "")), str(record.get("turn", "")) if record.get("text") else ""
+        report = Report(str(line["id"]), int(line["time"]), int(line["sum"]), hook, turn, call)
+        body = {**body, "from": f"{_FROM_PREFIX}{report.id}"}
+        return CaptureEvent(event_key(client, record), report, session, body)
 
     def _principal_of(self, name: str) -> str:
         if not name:
@@ -216,16 +239,6 @@ class CaptureCollector:
         }
         return {**cleaned, "withheld": sorted(set(withheld))} if withheld else cleaned
 
-    def _is_repeated(self, event: CaptureEvent) -> bool:
-        """Return True if the same event was reported a moment ago; remember this report."""
-        last = self._last_reports.get(event.key)
-        if len(self._last_reports) > 1000:
-            self._last_reports = {
-                key: time for key, time in self._last_reports.items() if abs(event.time_ns - time) < _REPEAT_NS
-            }
-        self._last_reports[event.key] = event.time_ns
-        return last is not None and 0 <= event.time_ns - last < _REPEAT_NS
-
     def _find_present(self, events: list[CaptureEvent]) -> set[str]:
         """Return the ids of events of an old batch that are in the log, on any day, because clocks jump."""
         sessions = {event.session for event in events}
@@ -235,6 +248,14 @@ class CaptureCollector:
             for session in sessions.intersection(self._events.sessions(day))
             for record in self._events.records(day, session)
         }
+
+
+def _count_lines(path: HostPath) -> int:
+    count = 0
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(_BLOCK_BYTES):
+            count += block.count(b"\n")
+    return count
 
 
 def _slices(events: Iterator[CaptureEvent]) -> Iterator[list[CaptureEvent]]:

@@ -1,8 +1,7 @@
 """Names of the sessions of clients of others in the event log: the same for captured and imported messages. Pure.
 
 The records of a session of client C with the id S are in the session `C-S`. A record has the members `client`,
-`client_session` (the id, unchanged) and, if the client names its messages, `message_id`. (client, client_session,
-message_id) identifies a message.
+`client_session` (the id, unchanged) and, if the client names its messages, `message_id`.
 
 Hooks of clients name no messages. So a captured message (`origin` is `CAPTURE_ORIGIN`) and the same message in a
 transcript are matched by session, kind and text.
@@ -12,7 +11,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ctxfs.eventlog.private_text import strip_private
 
@@ -22,14 +21,6 @@ _CLIENT = re.compile(r"[^a-z0-9-]+")
 _MAX_CLIENT_CHARS = 32
 _MAX_SESSION_CHARS = 128  # as the event log permits
 _DIGEST_CHARS = 12
-
-
-class MessageKey(NamedTuple):
-    """The identity of a message of a client."""
-
-    client: str
-    client_session: str
-    message_id: str
 
 
 def client_name(client: str) -> str:
@@ -51,13 +42,6 @@ def session_of_client(client: str, client_session: str) -> str:
     digest = hashlib.sha256(client_session.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARS]
     room = _MAX_SESSION_CHARS - len(prefix) - len(digest) - 1
     return f"{prefix}{name[:room].strip('-')}-{digest}" if name.strip("-") else f"{prefix}{digest}"
-
-
-def message_key(record: Mapping[str, Any]) -> MessageKey | None:
-    """Return the identity of the message in a record; None if its client does not name messages."""
-    members = (record.get("client"), record.get("client_session"), record.get("message_id"))
-    client, session, message = (member if isinstance(member, str) else "" for member in members)
-    return MessageKey(client_name(client), session, message) if client and message else None
 
 
 def matched_text(record: Mapping[str, Any]) -> str:

@@ -6,13 +6,13 @@ ctxfs's own actions (`ACTION_KINDS`). The time of a message (`said_at`) differs 
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ctxfs.eventlog.chain import FORGOTTEN
+from ctxfs.eventlog.damaged_json import decode_cut_text, parse_members
 from ctxfs.model.path import one_line, printable_text
 
 ACTION_KINDS = frozenset(("load", "forget"))
@@ -26,8 +26,6 @@ _MAX_NAME_CHARACTERS = 80
 _SPEAKERS = {"input": "user", "output": "assistant", "reasoning": "assistant", **dict.fromkeys(TOOL_KINDS, "tool")}
 _CONTENT_MEMBERS = ("text", "data")
 _CALL_MEMBERS = ("arguments", "input")
-_MEMBER = re.compile(r'\s*+,?\s*+("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*+:\s*+')
-_STRING_HEAD = re.compile(r'(?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,27 +128,8 @@ def _parse_time(value: object) -> datetime | None:
 
 def _parse_head(text: str) -> dict[str, Any]:
     """Return the members of an object of which only the head is given; the last value may be cut."""
-    decoder, members = json.JSONDecoder(), dict[str, Any]()
-    start = len(text) - len(text.lstrip())
-    position = start + 1
-    if text[start:position] != "{":
-        return members
-    while match := _MEMBER.match(text, position):
-        try:
-            name = str(json.loads(match[1]))
-        except ValueError:
-            break
-        try:
-            members[name], position = decoder.raw_decode(text, match.end())
-        except (ValueError, RecursionError):
-            members[name] = _decode_cut_value(text[match.end() :])
-            break
+    members, cut_name, cut_value = parse_members(text)
+    if cut_name:
+        cut_text = decode_cut_text(cut_value)
+        members[cut_name] = cut_value if cut_text is None else cut_text
     return members
-
-
-def _decode_cut_value(text: str) -> str:
-    """Return a string that may have no end, decoded; another value as it stands."""
-    if text[:1] != '"':
-        return text
-    match = _STRING_HEAD.match(text, 1)
-    return str(json.loads(f'"{match[0]}"', strict=False)) if match else ""

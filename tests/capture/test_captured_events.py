@@ -25,7 +25,11 @@ def make_collector(folder: Path) -> CaptureCollector:
 
 def spool_event(folder: Path, text: str, **members: Any) -> bool:
     record = {"kind": "input", "client": "codex", "client_session": "s", "origin": "capture", "text": text, **members}
-    event = {"sum": hash(text) & 0xFFFF_FFFF, "client": "codex", "principal": "", "record": record}
+    return spool_report(folder, "codex", record, hash(text) & 0xFFFF_FFFF)
+
+
+def spool_report(folder: Path, hook: str, record: dict[str, Any], checksum: int) -> bool:
+    event = {"sum": checksum, "client": record["client"], "hook": hook, "principal": "", "record": record}
     return append_event(str(folder / "capture"), event)
 
 
@@ -192,6 +196,71 @@ def test_equal_events_apart_in_time_are_both_recorded(tmp_path: Path, monkeypatc
     monkeypatch.setattr(time, "time_ns", lambda: now + 60 * 10**9)
     spool_event(tmp_path, "go on")
     assert make_collector(tmp_path).collect().records == 2
+
+
+IN_CURSOR = {"client": "cursor", "client_session": "c-1", "origin": "capture", "turn": "gen-1"}
+
+
+@pytest.mark.parametrize("order", [("cursor", "claude-code"), ("claude-code", "cursor")])
+def test_event_that_the_hooks_of_two_clients_report_is_recorded_once(tmp_path: Path, order: tuple[str, str]) -> None:
+    """Cursor runs its own hooks and those of Claude Code; the two inputs differ in form."""
+    events: list[dict[str, Any]] = [
+        {"kind": "session_start", "reason": "startup"},
+        {"kind": "input", "text": "go on"},
+        {"kind": "tool_call", "tool": "Shell", "call": "t-1", "data": {"command": "ls"}},
+        {"kind": "tool_result", "tool": "Shell", "call": "t-1", "text": "till.toml"},
+        {"kind": "output", "text": "It is 9144."},
+        {"kind": "compaction", "reason": "auto"},
+    ]
+    collector = make_collector(tmp_path)
+    for number, event in enumerate(events):
+        spool_report(tmp_path, order[0], {**IN_CURSOR, **event}, number)
+        collector.collect()
+        spool_report(tmp_path, order[1], {**IN_CURSOR, **event, "project": "/home/ada"}, number + 100)
+        collector.collect()
+    records = EventLog(tmp_path).records()
+    assert [record["kind"] for record in records] == [event["kind"] for event in events]
+    assert {record["session"] for record in records} == {"cursor-c-1"}
+
+
+def test_delayed_report_of_another_hook_is_recognised_by_the_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time_ns()
+    for seconds, hook, turn in (
+        (0, "cursor", "gen-1"),
+        (30, "claude-code", "gen-1"),
+        (31, "cursor", "gen-2"),
+        (45, "claude-code", "gen-2"),
+    ):
+        monkeypatch.setattr(time, "time_ns", lambda at=now + seconds * 10**9: at)
+        spool_report(tmp_path, hook, {**IN_CURSOR, "kind": "input", "text": "go on", "turn": turn}, seconds)
+    make_collector(tmp_path).collect()
+    assert [record["turn"] for record in EventLog(tmp_path).records()] == ["gen-1", "gen-2"]
+
+
+def test_equal_texts_of_two_sessions_and_of_two_turns_of_one_hook_are_all_recorded(tmp_path: Path) -> None:
+    spool_event(tmp_path, "yes")
+    spool_event(tmp_path, "yes", client_session="t")
+    spool_event(tmp_path, "yes", kind="output")
+    for turn in ("1", "2"):
+        spool_report(tmp_path, "codex", {**IN_CURSOR, "kind": "input", "text": "yes", "turn": turn}, int(turn))
+    assert make_collector(tmp_path).collect().records == 5
+
+
+def test_events_that_the_log_refused_are_recorded_by_the_next_collection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    collector = make_collector(tmp_path)
+    spool_event(tmp_path, "kept")
+    with monkeypatch.context() as patch:
+        patch.setattr(EventLog, "append", fail)
+        with pytest.raises(OSError, match="space"):
+            collector.collect()
+    assert collector.collect().records == 1, "an event that was read twice is no second report of it"
 
 
 def test_log_that_cannot_be_written_keeps_the_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
