@@ -44,8 +44,8 @@ def make_records(count: int, megabytes: float) -> Iterator[dict[str, object]]:
 
 def _add_records(episode: EpisodeBuilder, file: SessionFile, offset: int, number: int) -> tuple[int, int]:
     """Add the records from a position on; return the position of the next one."""
-    for line_number, next_offset, line, is_head in lines_of_file(file, offset, number):
-        record = parse_line(line, is_head=is_head)
+    for line_number, next_offset, line in lines_of_file(file, offset, number):
+        record = parse_line(line.data, is_head=line.is_head)
         if record is not None:
             episode.add(f"{file.name}:{line_number}", record)
         offset, number = next_offset, line_number + 1

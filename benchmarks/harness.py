@@ -64,17 +64,20 @@ class Bench:
 
 
 @contextmanager
-def bench() -> Iterator[Bench]:
-    """Yield a store on tmpfs if available; unmount and remove everything at the end."""
+def bench(folder: Path | None = None) -> Iterator[Bench]:
+    """Yield a store on tmpfs if available; unmount and remove everything at the end. A named `folder` stays."""
     base = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    setup = Bench(Path(tempfile.mkdtemp(prefix="ctxfs-bench-", dir=base)))
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    setup = Bench(folder or Path(tempfile.mkdtemp(prefix="ctxfs-bench-", dir=base)))
     try:
         yield setup
     finally:
         subprocess.run(
             [sys.executable, "-m", "ctxfs", "--store", str(setup.store), "unmount", "--all"], capture_output=True
         )
-        shutil.rmtree(setup.folder, ignore_errors=True)
+        if folder is None:
+            shutil.rmtree(setup.folder, ignore_errors=True)
 
 
 def timed(command: list[str], *, cwd: Path | None = None, exit_codes: Sequence[int] = (0,)) -> float:

@@ -1,8 +1,8 @@
-"""The event log as a part of search: `python -m benchmarks.history [--records 1000000] [--files 2000]`.
+"""The event log as a part of search: `python -m benchmarks.history [--records 1000000] [--files 2000] [--folder DIR]`.
 
-Measures, with so many records (words only) beside so many files: the time of an append to the log, of a start of the
-daemon with and without such a log, from an append on the mount until a search finds the record, and of
-questions to files, to records and to both. With --quotes N, measures instead how records that quote N files, as the
+Measures, with so many records (words only) beside so many files: the time of an append to the log, of a scan and of a
+start of the daemon with and without such a log, of the view of a day, from an append on the mount until a search finds
+the record, and of questions to files, to records and to both. With --quotes N, measures instead how records that quote N files, as the
 transcripts of agents do, change the rank of these files (--meaning: with vectors).
 `python -m benchmarks.locomo --form history` measures the quality of answers from records.
 """
@@ -91,13 +91,11 @@ def start_seconds(setup: Bench) -> float:
         setup.ctxfs("unmount", "--all")
 
 
-def make_plain(setup: Bench) -> Bench:
-    """Return a store with the same files and no records."""
-    plain = Bench(setup.folder / "plain")
+def make_plain(plain: Bench, corpus: Path) -> None:
+    """Make a store with the same files and no records."""
     plain.folder.mkdir()
-    open_store(plain, setup.corpus)
+    open_store(plain, corpus)
     reindex(plain.store)
-    return plain
 
 
 def open_store(setup: Bench, corpus: Path, *, meaning: bool = False) -> None:
@@ -217,36 +215,61 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--quotes", type=int, help="measure the rank of so many quoted files instead")
     parser.add_argument("--meaning", action="store_true", help="with --quotes: search by meaning, too")
+    parser.add_argument("--folder", type=Path, help="keep the stores here, and use those that are here")
     arguments = parser.parse_args()
     if arguments.quotes:
         measure_quotes(arguments.quotes, meaning=arguments.meaning)
         return
     rows = Rows()
-    with bench() as setup:
-        make_notes(setup.corpus, arguments.files)
-        open_store(setup, setup.corpus)
-        plain = make_plain(setup)
-        empty = EventLog(setup.folder / "empty")
-        write_log(setup.store / "history", arguments.records)
-        log = EventLog(setup.store / "history")
-        start = time.perf_counter()
-        reindex(setup.store)
-        seconds = time.perf_counter() - start
-        rows[f"{arguments.records:,} records indexed by words"] = (
-            f"{seconds:.0f} s, {arguments.records / seconds:.0f}/s"
-        )
-        sizes = {name: folder_megabytes(setup.store / name) for name in ("history", "index")}
-        rows["size of the log, of the index"] = f"{sizes['history']:.0f} MB, {sizes['index']:.0f} MB"
+    with bench(arguments.folder) as setup:
+        plain = Bench(setup.folder / "plain")
+        if not setup.store.exists():
+            make_notes(setup.corpus, arguments.files)
+            make_store_of_records(setup, arguments.records, rows)
+            make_plain(plain, setup.corpus)
+        empty, log = EventLog(setup.folder / "empty"), EventLog(setup.store / "history")
         rows["append: empty log, this log"] = append_row(empty, log, durable=False)
         rows["append and fsync: empty log, this log"] = append_row(empty, log, durable=True)
         reindex(setup.store)
-        start = time.perf_counter()
-        reindex(setup.store)
-        rows["a scan without a change, with the start of the command"] = f"{time.perf_counter() - start:.2f} s"
+        times = interleaved(3, plain=partial(scan_seconds, plain), full=partial(scan_seconds, setup))
+        rows["a scan without a change, with the start of the command: no log, this log"] = ", ".join(
+            f"{value:.2f} s" for value in times.values()
+        )
         times = interleaved(_STARTS, plain=partial(start_seconds, plain), full=partial(start_seconds, setup))
         rows["start of the daemon: no log, this log"] = ", ".join(f"{1000 * v:.0f} ms" for v in times.values())
+        measure_day(setup, rows)
         measure_questions(setup, rows)
     report(rows)
+
+
+def make_store_of_records(setup: Bench, records: int, rows: Rows) -> None:
+    """Make a store with so many records, index it, and add the rows of that."""
+    open_store(setup, setup.corpus)
+    write_log(setup.store / "history", records)
+    start = time.perf_counter()
+    reindex(setup.store)
+    seconds = time.perf_counter() - start
+    rows[f"{records:,} records indexed by words"] = f"{seconds:.0f} s, {records / seconds:.0f}/s"
+    sizes = {name: folder_megabytes(setup.store / name) for name in ("history", "index")}
+    rows["size of the log, of the index"] = f"{sizes['history']:.0f} MB, {sizes['index']:.0f} MB"
+
+
+def scan_seconds(setup: Bench) -> float:
+    """Return the time of a scan that finds no change."""
+    start = time.perf_counter()
+    reindex(setup.store)
+    return time.perf_counter() - start
+
+
+def measure_day(setup: Bench, rows: Rows) -> None:
+    """Add the times of `ctxfs history day` of the oldest day, without a daemon; the first one derives the days of all files."""
+    day = EventLog(setup.store / "history").days()[0]
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        setup.ctxfs("history", "day", day, "--no-pager")
+        times.append(time.perf_counter() - start)
+    rows["history day of the oldest day: first, later"] = f"{times[0]:.2f} s, {min(times[1:]):.2f} s"
 
 
 def measure_questions(setup: Bench, rows: Rows) -> None:
@@ -263,8 +286,8 @@ def measure_questions(setup: Bench, rows: Rows) -> None:
     }
     for name, questions in sets.items():
         times = question_times(client, questions)
-        p50, worst = statistics.median(times), max(times)
-        rows[f"question to {name}: p50, worst"] = f"{1000 * p50:.0f} ms, {1000 * worst:.0f} ms"
+        p50, p95 = statistics.median(times), sorted(times)[int(0.95 * len(times))]
+        rows[f"question to {name}: p50, p95, worst"] = ", ".join(f"{1000 * t:.0f} ms" for t in (p50, p95, max(times)))
     delays = list(found_seconds(setup, client))
     rows["append on the mount → found by words: p50, worst"] = (
         f"{1000 * statistics.median(delays):.0f} ms, {1000 * max(delays):.0f} ms"

@@ -114,6 +114,7 @@ class App:
     def _open_records(self) -> None:
         layout, settings = self.layout, self.settings
         self.history = EventLog(layout.history)
+        self.collector = CaptureCollector(self.history, layout.history, str(self.principal), withhold_secrets)
         self.audit = Audit(layout.audit, enabled=settings.history.audit)
         self.anchors = Anchors(self.history, self.audit.log, read_key(settings.history.key_file, layout.root))
         self.spool = self.audit.spool()
@@ -205,6 +206,7 @@ class App:
             self.memory_file,
             self.citations,
             KindRemarks(self.layout.tree, self.memory_file),
+            self.collector,
         )
 
     def _open_citations(self) -> None:
@@ -257,9 +259,8 @@ class App:
             CuratedTree(self.namespace, self.archive, self.principal, "expiry"),
             lambda: self.memory_file.rules.pad.expire_seconds,
         )
-        owner = str(self.principal)
-        collector = CaptureCollector(self.history, self.layout.history, owner, withhold_secrets)
-        self.capture = Capture(collector, Recall(self.contexts, deliveries, self.records), owner)
+        recall = Recall(self.contexts, deliveries, self.records)
+        self.capture = Capture(self.collector, recall, str(self.principal))
         self._open_episodes(summarise)
         self.erasure = DerivedErasure(
             self.tasks,
@@ -281,7 +282,7 @@ class App:
             summarise,
             lambda: self.settings.memory,
         )
-        self.session_records = SessionRecords(self.episodes.files, self.scope)
+        self.session_records = SessionRecords(self.episodes.files, self.scope, self.layout.index)
         self.memory_episodes = MemoryEpisodes(
             self.episodes,
             CuratedTree(self.namespace, self.archive, self.principal, EPISODES_TOOL),

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from ctxfs.eventlog.log import SUFFIX, EventLog, is_day, is_session
-from ctxfs.eventlog.record_schema import parse_records
+from ctxfs.eventlog.record_schema import folder_of_principal, parse_records
 from ctxfs.model.change import Append, Change, Put
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, not_permitted, path_error
@@ -152,14 +152,14 @@ class HistoryMount(Mount):
             return [
                 directory(name)
                 for name in sorted(
-                    {_folder_name(principal) for pair in pairs for principal in self._log.principals(*pair)}
+                    {folder_of_principal(principal) for pair in pairs for principal in self._log.principals(*pair)}
                 )
             ]
         if first == _BY_SESSION and len(rest) == 1:
             links = [_link(f"{day}{SUFFIX}", day, session) for day, session in pairs if session == rest[0]]
             links += self._summary_entries(rest[0], [day for day, session in pairs if session == rest[0]])
         elif first == _BY_AGENT and len(rest) == 1:
-            own_pairs = (pair for pair in pairs if rest[0] in map(_folder_name, self._log.principals(*pair)))
+            own_pairs = (pair for pair in pairs if rest[0] in map(folder_of_principal, self._log.principals(*pair)))
             links = [_link(f"{day}_{session}{SUFFIX}", day, session) for day, session in own_pairs]
         else:
             links = []
@@ -190,10 +190,6 @@ def _is_file(path: Path) -> bool:
 
 def _session_of(path: Path) -> str:
     return path.name.removesuffix(SUFFIX)
-
-
-def _folder_name(principal: str) -> str:
-    return principal.replace(":", "-")
 
 
 def _link(name: str, day: str, session: str) -> Entry:

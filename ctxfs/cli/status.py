@@ -76,6 +76,7 @@ def _print_status(report: dict[str, Any]) -> None:
     _print_index(index)
     _print_versions(report["versions"])
     _print_rules(report)
+    _print_capture(report["capture"])
     if report["review"]["waiting"]:
         print_line(f"review     {report['review']['waiting']} doubts wait for you: ctxfs review", fg="yellow")
     if report["citations"]["broken"]:
@@ -127,6 +128,18 @@ def _print_kinds(memory: dict[str, Any]) -> None:
         print_line(f"kind?      {path}, {remark}", fg="yellow")
     if memory["remarked"] > _MAX_SHOWN:
         print_line(f"           and {memory['remarked'] - _MAX_SHOWN} more: ctxfs status --json")
+
+
+def _print_capture(capture: dict[str, int]) -> None:
+    """Print the numbers of captured events that are not in the history; nothing if there are none."""
+    if capture["waiting"]:
+        print_line(
+            f"capture    {count_noun(capture['waiting'], 'event')} of clients waiting: the daemon, or ctxfs history, records them"
+        )
+    if capture["dropped"]:
+        print_line(
+            f"capture    {count_noun(capture['dropped'], 'event')} lost: the spool or the disk was full", fg="red"
+        )
 
 
 def _print_mounts(report: dict[str, Any]) -> None:

@@ -7,32 +7,24 @@ those of one principal, so that no principal learns of the imports of another on
 A session with erased records has the time of the erasure: older messages are not imported again.
 """
 
-import contextlib
-import gzip
 import hashlib
-import itertools
 import json
-import logging
-import os
 import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import Any
 
-from ctxfs.eventlog.chain import Link, parse_record
-from ctxfs.eventlog.log import COMPRESSED_SUFFIX, SUFFIX, EventLog
-from ctxfs.model.host_numbers import inode_of
+from ctxfs.eventlog.chain import Link
+from ctxfs.eventlog.log import EventLog
+from ctxfs.eventlog.record_text import parse_line
+from ctxfs.eventlog.session_files import SessionFile, SessionFiles, lines_of_file
+from ctxfs.store import rooted_fs
 from ctxfs.store.derived_db import DerivedDatabase, open_derived
-
-log = logging.getLogger(__name__)
 
 IMPORT_ID = "import_id"
 DATABASE_NAME = "imports.db"
 _VERSION = 2
 _BATCH_ROWS = 10_000
-_COMPRESSED = SUFFIX + COMPRESSED_SUFFIX
 _SCHEMA = """
 CREATE TABLE known (key BLOB PRIMARY KEY, file INTEGER) WITHOUT ROWID;
 CREATE TABLE files (number INTEGER PRIMARY KEY, name TEXT UNIQUE, session TEXT, inode INTEGER, offset INTEGER, tail BLOB,
@@ -51,31 +43,13 @@ _KEY_BYTES = 16
 _TAIL_BYTES = 80  # contains the hash of the last record
 
 
-@dataclass(frozen=True, slots=True)
-class _LogFile:
-    """A file of the log, its name `<day>/<session>.jsonl` with its suffix, and its state."""
-
-    name: str
-    path: str
-    inode: int
-    size: int
-
-    @property
-    def session(self) -> str:
-        return self.name.rpartition("/")[2].removesuffix(COMPRESSED_SUFFIX).removesuffix(SUFFIX)
-
-    @property
-    def is_compressed(self) -> bool:
-        return self.name.endswith(_COMPRESSED)
-
-
 class ImportedMessages(DerivedDatabase):
     """The database of one store. Methods block; one thread at a time, but several processes may use the store."""
 
     def __init__(self, log: EventLog, history: HostPath, derived: HostPath) -> None:
         """Open the database in the folder `derived`, for the log in the folder `history`."""
         self._log = log
-        self._history = history
+        self._files = SessionFiles(history)
         self._last_link: Link | None = None
         self._db = open_derived(derived / DATABASE_NAME, _SCHEMA, _VERSION)
 
@@ -101,16 +75,15 @@ class ImportedMessages(DerivedDatabase):
         """
         with self.transaction():
             self._follow_log()
-            query = "SELECT name FROM files WHERE session = ? AND others >= ? ORDER BY name"
-            names = [str(row[0]) for row in self._db.execute(query, (session, 0 if includes_imported else 1))]
+            query = "SELECT name FROM files WHERE session = ? AND others >= ?"
+            names = {str(row[0]) for row in self._db.execute(query, (session, 0 if includes_imported else 1))}
         # Quotes within a text are escaped, so that only members have this form.
         mark = f"{json.dumps(member)}: {json.dumps(value)}".encode()
-        for name in names:
-            with contextlib.suppress(OSError, EOFError, zlib.error):
-                path = self._history / name
-                for line in _read_lines(_LogFile(name, str(path), 0, 0), 0):
-                    if mark in line and (record := _parse_line(line)) is not None and record.get(member) == value:
-                        yield record
+        for file in self._files.of_session(session):
+            for _, _, line in lines_of_file(file) if _key_of(file) in names else ():
+                record = parse_line(line.data, is_head=line.is_head) if mark in line.data else None
+                if record is not None and record.get(member) == value:
+                    yield record
 
     def append(self, session: str, principal: str, bodies: Sequence[Mapping[str, Any]]) -> list[int]:
         """Append the records of an import by a principal that the log does not have yet; return their numbers.
@@ -144,9 +117,9 @@ class ImportedMessages(DerivedDatabase):
         if link is not None and link == self._last_link:
             return
         states = {row[0]: row[1:] for row in self._db.execute("SELECT name, number, inode, offset, tail FROM files")}
-        for day in self._log.days():
-            for file in self._list_files(day):
-                self._follow_file(file, states.pop(file.name, None))
+        for day in self._files.days():
+            for file in self._files.of_day(day):
+                self._follow_file(file, states.pop(_key_of(file), None))
         for number, *_ in states.values():
             self._remove_file(number)
         self._last_link = link
@@ -157,22 +130,12 @@ class ImportedMessages(DerivedDatabase):
         if link is None or link.seq != numbers[-1] or numbers[0] != last.seq + 1:
             self._follow_log()
             return
-        day = self._log.days()[-1]
-        path = self._history / day / f"{session}{SUFFIX}"
-        status = path.stat()
-        file = _LogFile(f"{day}/{path.name}", str(path), inode_of(status), status.st_size)
+        file = self._files.of_session(session)[-1]
         query = "SELECT number, inode, offset, tail FROM files WHERE name = ?"
-        self._follow_file(file, self._db.execute(query, (file.name,)).fetchone())
+        self._follow_file(file, self._db.execute(query, (_key_of(file),)).fetchone())
         self._last_link = link
 
-    def _list_files(self, day: str) -> Iterator[_LogFile]:
-        with os.scandir(self._history / day) as entries:
-            for entry in entries:
-                if entry.name.endswith((SUFFIX, _COMPRESSED)) and entry.is_file(follow_symlinks=False):
-                    status = entry.stat(follow_symlinks=False)
-                    yield _LogFile(f"{day}/{entry.name}", entry.path, inode_of(status), status.st_size)
-
-    def _follow_file(self, file: _LogFile, state: Any) -> None:
+    def _follow_file(self, file: SessionFile, state: Any) -> None:
         number, inode, offset, tail = state or (None, 0, 0, b"")
         if (inode, offset) == (file.inode, file.size):
             return
@@ -181,32 +144,29 @@ class ImportedMessages(DerivedDatabase):
             number, offset, tail = None, 0, b""
         if number is None:
             query = "INSERT INTO files (name, session, inode, offset, tail) VALUES (?, ?, 0, 0, '')"
-            self._db.execute(query, (file.name, file.session))
-            number = int(self._db.execute("SELECT number FROM files WHERE name = ?", (file.name,)).fetchone()[0])
-        self._read_records(file, number, offset, tail)
+            self._db.execute(query, (_key_of(file), file.session))
+            number = int(self._db.execute("SELECT number FROM files WHERE name = ?", (_key_of(file),)).fetchone()[0])
+        self._read_records(file, number, offset)
 
-    def _read_records(self, file: _LogFile, number: int, offset: int, tail: bytes) -> None:
+    def _read_records(self, file: SessionFile, number: int, offset: int) -> None:
         rows, erased_at, others = list[tuple[bytes, int]](), "", 0
-        try:
-            for line in _read_lines(file, offset):
-                offset += len(line)
-                tail = line[-_TAIL_BYTES:]
-                if match := _RECORD.match(line):
-                    principal, name = match[1].decode("utf-8", "replace"), match[2].decode()
-                    rows.append((_make_key(principal, bytes.fromhex(name)), number))
-                elif match := _TOMBSTONE.match(line):
-                    erased_at = max(erased_at, match[1].decode("utf-8", "replace"))
-                else:
-                    others += 1
-                if len(rows) >= _BATCH_ROWS:
-                    self._insert(rows)
-                    rows = []
-        except (OSError, EOFError, zlib.error) as error:
-            log.warning("cannot read '%s' of the event log: %s", file.name, error)  # `history verify` reports it, too
+        for _, next_offset, line in lines_of_file(file, offset):
+            offset = next_offset
+            if match := _RECORD.match(line.data):
+                principal, name = match[1].decode("utf-8", "replace"), match[2].decode()
+                rows.append((_make_key(principal, bytes.fromhex(name)), number))
+            elif match := _TOMBSTONE.match(line.data):
+                erased_at = max(erased_at, match[1].decode("utf-8", "replace"))
+            else:
+                others += 1
+            if len(rows) >= _BATCH_ROWS:
+                self._insert(rows)
+                rows = []
         self._insert(rows)
         if erased_at:
             query = "INSERT INTO erased VALUES (?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)"
             self._db.execute(query, (file.session, erased_at))
+        tail = _read_before(file, offset)
         state = (file.inode, file.size if file.is_compressed else offset, tail, others, number)
         query = "UPDATE files SET inode = ?, offset = ?, tail = ?, others = others + ? WHERE number = ?"
         self._db.execute(query, state)
@@ -223,24 +183,22 @@ def _make_key(principal: str, name: bytes) -> bytes:
     return hashlib.blake2b(name, key=hashlib.sha256(principal.encode()).digest(), digest_size=_KEY_BYTES).digest()
 
 
-def _read_lines(file: _LogFile, offset: int) -> Iterator[bytes]:
-    """Yield the complete lines of a file from an offset; a last one that another process appends at this moment is not."""
-    with gzip.open(file.path) if file.is_compressed else open(file.path, "rb") as opened:
-        opened.seek(offset)
-        yield from itertools.takewhile(lambda line: line.endswith(b"\n"), opened)
+def _key_of(file: SessionFile) -> str:
+    return f"{file.day}/{file.host_name}"
 
 
-def _parse_line(line: bytes) -> dict[str, Any] | None:
-    try:
-        return parse_record(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _continues(file: _LogFile, offset: int, tail: bytes) -> bool:
+def _continues(file: SessionFile, offset: int, tail: bytes) -> bool:
     """Return True if the file is longer than before, and its earlier end is the same."""
-    if file.is_compressed or offset > file.size:
-        return False
-    with open(file.path, "rb") as opened:
-        opened.seek(offset - len(tail))
-        return opened.read(len(tail)) == tail
+    return offset <= file.size and not file.is_compressed and _read_before(file, offset) == tail
+
+
+def _read_before(file: SessionFile, offset: int) -> bytes:
+    """Return the end of the last record before an offset; empty for a compressed file, which never grows."""
+    if file.is_compressed:
+        return b""
+    try:
+        with open(rooted_fs.open_file(file.root, (file.day, file.host_name)), "rb") as opened:
+            opened.seek(max(0, offset - _TAIL_BYTES))
+            return opened.read(min(offset, _TAIL_BYTES))
+    except OSError:
+        return b""

@@ -44,6 +44,16 @@ def shell_session(principal: Principal) -> str:
     return "shell" if principal.is_person else f"shell-{principal.name}"
 
 
+def folder_of_principal(principal: str) -> str:
+    """Return the name of the folder of a principal in `history/by-agent/`."""
+    return principal.replace(":", "-")
+
+
+def principal_of_folder(name: str) -> str:
+    """Return the principal whose folder in `history/by-agent/` has this name."""
+    return name.replace("-", ":", 1)
+
+
 def make_record_body(record: Mapping[str, Any], principal: str) -> dict[str, Any]:
     """Return the body of a record.
 

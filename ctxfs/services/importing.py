@@ -1,22 +1,20 @@
 """Imports of transcripts into the event log: known messages, erased sessions, and records that are added once."""
 
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from ctxfs.eventlog.capture_spool import CAPTURE_ORIGIN
 from ctxfs.eventlog.client_sessions import matched_text
 from ctxfs.eventlog.imported import DATABASE_NAME, IMPORT_ID, ImportedMessages
 from ctxfs.eventlog.log import EventLog
 from ctxfs.eventlog.record_schema import make_record_body
-from ctxfs.model.errors import EXIT_BUSY, CommandError, invalid
+from ctxfs.model.errors import invalid
 from ctxfs.model.principal import Principal
 from ctxfs.services.records import Records
-from ctxfs.store.derived_db import damage_message, is_database_failure
+from ctxfs.store.derived_db import DerivedFile
 from ctxfs.store.layout import Layout
 
-Result = TypeVar("Result")
 _ID_CHARACTERS = frozenset("0123456789abcdef")
 _ID_LENGTH = 32
 
@@ -38,11 +36,10 @@ class Imports:
     """The imports of one store. Methods block; any thread."""
 
     def __init__(self, layout: Layout, events: EventLog, records: Records) -> None:
-        self._layout = layout
-        self._events = events
         self._records = records
-        self._lock = threading.Lock()
-        self._database: ImportedMessages | None = None
+        self._database = DerivedFile(
+            layout.index / DATABASE_NAME, lambda: ImportedMessages(events, layout.history, layout.index)
+        )
 
     def state(
         self, principal: Principal, session: str, ids: Sequence[bytes], *, with_captured: bool, with_inputs: bool
@@ -67,7 +64,7 @@ class Imports:
             ]
             return SessionState(database.find_known(name, ids), database.erased_at(session), captured)
 
-        return self._use(read)
+        return self._database.use(read)
 
     def append(self, principal: Principal, session: str, records: Sequence[Mapping[str, Any]]) -> list[int]:
         """Append messages that the log does not have yet; return the numbers of their records.
@@ -76,41 +73,11 @@ class Imports:
         """
         self._records.check_session(principal, session)
         bodies = [_check_body(record, str(principal)) for record in records]
-        return self._use(lambda database: database.append(session, str(principal), bodies))
+        return self._database.use(lambda database: database.append(session, str(principal), bodies))
 
     def close(self) -> None:
         """Close the database."""
-        with self._lock:
-            if self._database is not None:
-                self._database.close()
-                self._database = None
-
-    def _use(self, action: Callable[[ImportedMessages], Result]) -> Result:
-        """Run an action on the database; make a damaged one again, because all of it is derived."""
-        with self._lock:
-            try:
-                return action(self._open())
-            except Exception as error:
-                if not damage_message(error):
-                    if is_database_failure(error):
-                        raise CommandError(
-                            f"the list of imported messages is in use: {error}", "try again", EXIT_BUSY
-                        ) from error
-                    raise
-            self._discard()
-            return action(self._open())
-
-    def _open(self) -> ImportedMessages:
-        if self._database is None:
-            self._database = ImportedMessages(self._events, self._layout.history, self._layout.index)
-        return self._database
-
-    def _discard(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-        for suffix in ("", "-wal", "-shm"):
-            (self._layout.index / f"{DATABASE_NAME}{suffix}").unlink(missing_ok=True)
+        self._database.close()
 
 
 def _check_body(record: Mapping[str, Any], principal: str) -> dict[str, Any]:

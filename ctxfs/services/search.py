@@ -18,6 +18,8 @@ from ctxfs.context.build.copied_text import CopiedText, find_copied_text, inheri
 from ctxfs.context.build.request import Request
 from ctxfs.context.build.tokens import open_tokenizer
 from ctxfs.context.build.tree_view import CurrentTree, HeldFacts, TreeAsOf
+from ctxfs.eventlog.record_schema import principal_of_folder
+from ctxfs.index.extract.session_parts import PRINCIPAL_LABEL, SESSION_LABEL
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.query import Query, parse_query
 from ctxfs.index.search.glob import glob_matcher
@@ -39,6 +41,8 @@ from ctxfs.versions.archive import Archive
 from ctxfs.vfs.caller_context import acting_principal
 
 log = logging.getLogger(__name__)
+
+_HISTORY_VIEWS = {"by-session": SESSION_LABEL, "by-agent": PRINCIPAL_LABEL}  # → the label that a folder below selects
 
 
 class Search:
@@ -66,7 +70,7 @@ class Search:
 
     async def ask(self, question: str, below: Path) -> SearchResults:
         """Return the best chunks for a question; below tools/, the best tools."""
-        query, below = _select_session(parse_query(question), below)
+        query, below = _select_records(parse_query(question), below)
         if below.parts[:1] == ("tools",) and not is_call_record(below):
             return await self._tools.find(query, below)
         return await blocking(self._searcher.search, query, below, MAX_CANDIDATES)
@@ -104,11 +108,13 @@ class Search:
         return await blocking(context_of_results, request, answer, open_tokenizer(request.tokenizer), statuses, broken)
 
 
-def _select_session(query: Query, below: Path) -> tuple[Query, Path]:
-    """Return (query, directory) with a filter in place of `history/by-session/<S>`, which only has links to files."""
-    if below.parts[:2] != ("history", "by-session") or len(below.parts) != 3:
+def _select_records(query: Query, below: Path) -> tuple[Query, Path]:
+    """Return (query, directory) with a filter in place of a view of `history/`, which only has links to files."""
+    if below.parts[:1] != ("history",) or len(below.parts) != 3 or below.parts[1] not in _HISTORY_VIEWS:
         return query, below
-    return replace(query, attributes=(*query.attributes, ("session", below.name))), Path(("history",))
+    label = _HISTORY_VIEWS[below.parts[1]]
+    value = principal_of_folder(below.name) if label == PRINCIPAL_LABEL else below.name
+    return replace(query, attributes=(*query.attributes, (label, value))), Path(("history",))
 
 
 class ContextBuilder:

@@ -172,9 +172,9 @@ def _read_on(state: _State, file: SessionFile) -> None:
     offset, number = 0, 1
     if state.positions and state.positions[-1][0] == file.day:
         _, _, offset, number = state.positions.pop()
-    for line_number, next_offset, line, is_head in lines_of_file(file, offset, number):
+    for line_number, next_offset, line in lines_of_file(file, offset, number):
         offset, number = next_offset, line_number + 1
-        record = parse_line(line, is_head=is_head)
+        record = parse_line(line.data, is_head=line.is_head)
         if record is not None:
             state.builder.add(f"{file.name}:{line_number}", record)
     state.positions.append((file.day, file.inode, offset, number))

@@ -9,20 +9,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from itertools import islice
+from pathlib import Path as HostPath
 from typing import Any, Protocol
 
 from ctxfs.context.episodes.builder import SESSION_KINDS, first_question
 from ctxfs.eventlog.chain import FORGOTTEN, body_of
 from ctxfs.eventlog.record_text import message_of, parse_line, said_at_of
-from ctxfs.eventlog.session_files import SessionFile, SessionFiles, lines_of_file, read_tail
+from ctxfs.eventlog.said_days import DATABASE_NAME, SaidDays
+from ctxfs.eventlog.session_files import SessionFile, SessionFiles, count_lines, lines_of_file, read_tail
 from ctxfs.model.path import Path
+from ctxfs.store.derived_db import DerivedFile
 from ctxfs.vfs.caller_context import acting_principal
 
 _HEAD_RECORDS = 60  # of a session, for its overview
 _TAIL_BYTES = 65_536
-_BLOCK_BYTES = 1 << 20
 _MAX_TITLE_CHARS = 200
 _MAX_TEXT_CHARS = 2_000  # of a message in a day
 _TALK_KINDS = frozenset(("input", "output", "note"))
@@ -79,9 +81,11 @@ class SessionOverview:
 class SessionRecords:
     """The records of sessions that the calling principal may see."""
 
-    def __init__(self, files: SessionFiles, scope: RecordScope) -> None:
+    def __init__(self, files: SessionFiles, scope: RecordScope, derived: HostPath) -> None:
+        """Serve these files; `derived` is the folder of derived databases."""
         self._files = files
         self._scope = scope
+        self._said_days = DerivedFile(derived / DATABASE_NAME, lambda: SaidDays(files, derived))
 
     def names(self) -> list[str]:
         """Return the visible sessions, sorted."""
@@ -122,10 +126,8 @@ class SessionRecords:
         `tools`, the number of records of tools since the last message of the session.
         """
         entries: list[tuple[str, int, dict[str, Any]]] = []
-        for log_day in self._files.days():
-            for file in self._files.of_day(log_day) if log_day >= _shift(day, -1) else ():
-                if log_day == day or _mentions(file, day):
-                    entries += self._messages(file, day)
+        for file in self._said_days.use(lambda days: days.files_of(day)):
+            entries += self._messages(file, day)
         entries.sort(key=lambda entry: entry[:2])
         return [entry for *_, entry in entries[-limit:]]
 
@@ -157,8 +159,8 @@ class SessionRecords:
     def _visible(self, file: SessionFile) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (line, record) of the records of a file that the calling principal may see, without erased ones."""
         own = "" if self._may_read(file) else str(acting_principal())
-        for number, _, line, is_head in lines_of_file(file):
-            record = parse_line(line, is_head=is_head)
+        for number, _, line in lines_of_file(file):
+            record = parse_line(line.data, is_head=line.is_head)
             if record is not None and FORGOTTEN not in record and own in ("", record.get("principal")):
                 yield number, record
 
@@ -175,7 +177,7 @@ class SessionRecords:
                 overview.add(record)
             for record in _tail_of(file):
                 overview.add(record)
-            overview.records += _count_lines(file)
+            overview.records += count_lines(file)
         return overview if overview.principals else None
 
 
@@ -188,31 +190,8 @@ def _is_match(overview: SessionOverview, since_ns: int, client: str, principal: 
 def _tail_of(file: SessionFile) -> list[dict[str, Any]]:
     """Return the last records of a file, without erased ones."""
     if file.is_compressed:
-        lines = list(deque((line for _, _, line, _ in lines_of_file(file)), maxlen=_HEAD_RECORDS))
+        lines = list(deque((line.data for _, _, line in lines_of_file(file)), maxlen=_HEAD_RECORDS))
     else:
         lines = read_tail(file, _TAIL_BYTES)
     records = (parse_line(line) for line in lines)
     return [record for record in records if record is not None and FORGOTTEN not in record]
-
-
-def _count_lines(file: SessionFile) -> int:
-    if file.is_compressed:
-        return sum(1 for _ in lines_of_file(file))
-    count = 0
-    try:
-        with open(file.host, "rb", buffering=0) as stream:
-            while block := stream.read(_BLOCK_BYTES):
-                count += block.count(b"\n")
-    except OSError:
-        return 0
-    return count
-
-
-def _mentions(file: SessionFile, day: str) -> bool:
-    """Return True if a file may have messages of a day: times with an offset are a day apart at most."""
-    days = [_shift(day, shift).encode() for shift in (-1, 0, 1)]
-    return any(any(name in line[:_BLOCK_BYTES] for name in days) for _, _, line, _ in lines_of_file(file))
-
-
-def _shift(day: str, days: int) -> str:
-    return (date.fromisoformat(day) + timedelta(days=days)).isoformat()

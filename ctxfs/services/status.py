@@ -53,6 +53,28 @@ class SecretFindings(Protocol):
         ...
 
 
+class SpooledEvents(Protocol):
+    """The number of waiting events, and of events that did not fit, in a capture spool."""
+
+    @property
+    def waiting(self) -> int:
+        """Return the number of events that are not in the event log yet."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """Return the number of events that were not recorded, because the spool was full."""
+        ...
+
+
+class CaptureSpool(Protocol):
+    """The events of clients that the event log does not have yet."""
+
+    def count_waiting(self) -> SpooledEvents:
+        """Return the numbers of events in the spool. Blocks."""
+        ...
+
+
 class _NoDaemon:
     """The substitute while this process is no daemon."""
 
@@ -101,6 +123,7 @@ class Status:
         memory_file: MemoryFile,
         citations: Citations,
         kinds: KindRemarks,
+        capture: CaptureSpool,
     ) -> None:
         self._citations = citations
         self._layout = layout
@@ -114,11 +137,13 @@ class Status:
         self._curator = curator
         self._memory_file = memory_file
         self._kinds = kinds
+        self._capture = capture
 
     async def read(self) -> dict[str, object]:
         """Return the status as plain values, with the paths that the calling principal may read."""
         index = await blocking(self._searcher.state)
         counts = index.counts
+        captured = await blocking(self._capture.count_waiting)
         return {
             "version": __version__,
             "store": str(self._layout.root),
@@ -156,6 +181,7 @@ class Status:
             "versions": await blocking(self._versions),
             "review": await self._curator.status(),
             "citations": await self._citations.summary(),
+            "capture": {"waiting": captured.waiting, "dropped": captured.dropped},
         }
 
     async def skipped(self) -> bytes:

@@ -2,9 +2,13 @@
 
 import contextlib
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path as HostPath
+from typing import Generic, TypeVar
+
+from ctxfs.model.errors import EXIT_BUSY, CommandError
 
 BUSY_MS = 10_000
 _RETRY_SECONDS = 0.01
@@ -43,6 +47,50 @@ class DerivedDatabase:
                 with contextlib.suppress(sqlite3.Error):  # a damaged file; the raised error is more precise
                     self._db.execute("ROLLBACK")
             raise
+
+
+Database = TypeVar("Database", bound=DerivedDatabase)
+Result = TypeVar("Result")
+
+
+class DerivedFile(Generic[Database]):
+    """A derived database that is opened at its first use, and made again if it is damaged. Any thread may use it."""
+
+    def __init__(self, file: HostPath, open_database: Callable[[], Database]) -> None:
+        self._file = file
+        self._open_database = open_database
+        self._lock = threading.Lock()
+        self._database: Database | None = None
+
+    def use(self, action: Callable[[Database], Result]) -> Result:
+        """Run an action on the database; once more on a new one if it finds damage. Raise `CommandError` if it is in use."""
+        with self._lock:
+            try:
+                return action(self._open())
+            except Exception as error:
+                if not damage_message(error):
+                    if is_database_failure(error):
+                        raise CommandError(f"'{self._file.name}' is in use: {error}", "try again", EXIT_BUSY) from error
+                    raise
+            self._close()
+            for suffix in ("", "-wal", "-shm"):
+                self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
+            return action(self._open())
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._close()
+
+    def _open(self) -> Database:
+        if self._database is None:
+            self._database = self._open_database()
+        return self._database
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
 
 def damage_message(error: BaseException) -> str:

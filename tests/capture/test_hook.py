@@ -87,6 +87,35 @@ def test_principal_of_the_installation_is_that_of_the_records(tmp_path: Path) ->
     assert second["principal"].startswith("human:")
 
 
+def test_cursor_with_hooks_of_claude_code_records_each_event_once(tmp_path: Path) -> None:
+    live = Live(tmp_path)
+    live.run("init")
+    names = {"prompt": "UserPromptSubmit", "tool": "PostToolUse", "compact": "PreCompact", "session-end": "SessionEnd"}
+    for event, payload in EVENTS["cursor"].items():
+        run_hook(live.store, "cursor", event, json.dumps(payload).encode())
+        if event in names:
+            payload = {**payload, "hook_event_name": names[event], "session_id": payload["conversation_id"]}
+            run_hook(live.store, "claude-code", event, json.dumps(payload).encode())
+    kinds = [record["kind"] for record in record_lines(live, SESSIONS["cursor"])]
+    assert kinds == ["session_start", "input", *_middle("cursor"), "compaction", "session_end"]
+    assert live.try_run("history", "sessions", "--client", "claude-code", "--json").stdout.strip() in ("", "[]")
+
+
+def test_status_names_the_events_that_wait_for_a_daemon(tmp_path: Path) -> None:
+    live = Live(tmp_path)
+    live.run("init")
+    assert "capture" not in live.run("status")
+    for text in ("one", "two"):
+        run_hook(live.store, "codex", "prompt", json.dumps({"session_id": "s", "prompt": text}).encode())
+    (live.store / "history" / "capture" / "dropped").write_text(f"{3:020} {1:020} {2:020}\n")
+    lines = [line for line in live.run("status").splitlines() if line.startswith("capture")]
+    assert lines[0].startswith("capture    2 events of clients waiting")
+    assert lines[1].startswith("capture    3 events lost")
+    assert json.loads(live.run("status", "--json"))["capture"] == {"waiting": 2, "dropped": 3}
+    live.run("history", "show", "codex-s")
+    assert json.loads(live.run("status", "--json"))["capture"] == {"waiting": 0, "dropped": 0}
+
+
 BAD_INPUT = {
     "nothing": b"",
     "no JSON": b"hello",

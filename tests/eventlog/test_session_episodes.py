@@ -106,9 +106,9 @@ def test_lines_of_a_file_continue_at_an_offset(tmp_path: Path) -> None:
     (day / "s.jsonl").write_bytes(b"one\ntwo\nthr")
     (file,) = SessionFiles(tmp_path).of_session("s")
     lines = list(lines_of_file(file))
-    assert [(number, line) for number, _, line, _ in lines] == [(1, b"one\n"), (2, b"two\n")]
+    assert [(number, line.data) for number, _, line in lines] == [(1, b"one\n"), (2, b"two\n")]
     (day / "s.jsonl").write_bytes(b"one\ntwo\nthree\n")
-    assert [(n, line) for n, _, line, _ in lines_of_file(file, lines[-1][1], 3)] == [(3, b"three\n")]
+    assert [(n, line.data) for n, _, line in lines_of_file(file, lines[-1][1], 3)] == [(3, b"three\n")]
     assert [file.session for file in SessionFiles(tmp_path).of_day("2026-11-29")] == ["s"]
     assert SessionFiles(tmp_path).of_session("../s") == []
 

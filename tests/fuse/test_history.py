@@ -197,6 +197,10 @@ def test_appended_record_is_found_by_all_ways_of_search(day: Path, live: Live) -
     for question in ("search/Zanzibar", "search/+Zanzibar said:2026-03 session:plan", "history/.search/+Zanzibar"):
         wait_for_hit(live, question, "01 plan.jsonl:2")
     assert found(live, "history/by-session/plan/.search/+Zanzibar") == ["01 plan.jsonl:2"]
+    (owner,) = [name for name in os.listdir(live.at / "history" / "by-agent") if name.startswith("human-")]
+    assert found(live, f"history/by-agent/{owner}/.search/+Zanzibar") == ["01 plan.jsonl:2"]
+    live.run("record", "--as", "agent:vera", "--session", "hers", "--kind", "output", "Zanzibar is far.")
+    wait_for_hit(live, "history/by-agent/agent-vera/.search/+Zanzibar", "01 hers.jsonl:1")
     hit = live.at / "history/.search/+Zanzibar/01 plan.jsonl:2"
     assert hit.read_text() == (
         f"history/{day.name}/plan.jsonl:2 2026-03-01 10:20 assistant [record: said then, no instructions]\n\n"

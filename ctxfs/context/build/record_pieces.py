@@ -4,7 +4,7 @@ A session's file only grows, so a piece is found by its line, and not by the dig
 """
 
 from ctxfs.eventlog.record_text import message_of, parse_line
-from ctxfs.index.extract.session_files import split_message
+from ctxfs.index.extract.session_parts import split_message
 
 
 def texts_of_record(data: bytes, line: int) -> list[str]:

@@ -9,7 +9,7 @@ In the other states `note` is empty, or states which part of a large file is sea
 
 Semantic search does not find a chunk whose `vector` is NULL. A chunk number is never reused.
 `chunks.said` is the time of the message of a record, in seconds since the epoch; NULL for the chunks of files.
-The path of a part of a session's file is a child of the file's path (`index/extract/session_files.py`); its size is the
+The path of a part of a session's file is a child of the file's path (`index/extract/session_parts.py`); its size is the
 length of the part, its `ctime_ns` the offset in the file.
 `files.noise` is the reason why a file is noise (`ctxfs/model/noise.py`), empty for other files. The chunks of noise are
 not `embeddable`: they never get a vector, and do not wait for one.
@@ -55,7 +55,15 @@ CREATE TABLE coming(chunk INTEGER PRIMARY KEY REFERENCES chunks(id) ON DELETE CA
 CREATE TABLE changes(id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL);
 CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+BORN_FACT = "born"  # the identifier of the catalog
 _PART_MARK = "/\0"  # no name of a file contains a zero byte
+_LINE_DIGITS = 12
+_FIRST_PART = f"{_PART_MARK}{1:0{_LINE_DIGITS}}"
+# The condition of a query for one row of each file: that of a whole file, or of the first part of a session's file.
+IS_WHOLE_OR_FIRST_PART = (
+    f"(substr(path, -{len(_FIRST_PART)}, {len(_PART_MARK)}) != x'{_PART_MARK.encode().hex()}' "
+    f"OR substr(path, -{len(_FIRST_PART)}) = x'{_FIRST_PART.encode().hex()}')"
+)
 FileStat = tuple[int, int, int, int]  # size in bytes, mtime_ns, inode, ctime_ns (changed by setxattr)
 
 
@@ -115,7 +123,7 @@ class Counts:
 
 def part_path(path: str, first_line: int) -> str:
     """Return the path of the part of a file that begins at a line; the order of such paths is that of the lines."""
-    return f"{path}{_PART_MARK}{first_line:012}"
+    return f"{path}{_PART_MARK}{first_line:0{_LINE_DIGITS}}"
 
 
 def tree_path(path: str) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.catalog import Catalog, drop_columns
 from ctxfs.index.engines.catalog_schema import FileStat, tree_path
 from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.engines.embedding_requests import EmbeddingRequests
@@ -35,7 +35,7 @@ from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.extract.large_files import SearchedContent, is_searched_in_part, read_searched
 from ctxfs.index.extract.noise_rules import NoiseRules
 from ctxfs.index.extract.pieces import CUT_MARK
-from ctxfs.index.extract.session_files import KIND, session_parts
+from ctxfs.index.extract.session_parts import KIND, labels_of_lines, session_parts
 from ctxfs.index.ingest.crash_records import CrashRecords
 from ctxfs.index.ingest.dependents import find_stale_dependents
 from ctxfs.index.ingest.session_store import SessionStore
@@ -89,6 +89,7 @@ class Ingester:
         self._noise = {prefix: NoiseRules(root) for prefix, (root, _) in self._roots.items()}
         for source in self._catalog.sources() - set(self._roots):
             self._catalog.mark_source_gone(source)
+        self._sessions.drop_old_parts(root for root, _ in self._roots.values() if root.holds_records)
         self.flush()
 
     def prepare_to_stop(self) -> None:
@@ -133,6 +134,7 @@ class Ingester:
         requests = EmbeddingRequests(self._words.folder.parent)
         requests.clear()
         requests.close()
+        drop_columns(self._words.folder.parent)
         self._catalog.reset_words()
         self._writer.clear()
         self._writer.commit()
@@ -407,6 +409,7 @@ class Ingester:
         stored = self._catalog.attributes(file)
         attributes, front_matter = filter_values(stored), front_matter_of(stored)
         confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
+        attributes_of = labels_of_lines(attributes) if kind == KIND else lambda line: attributes
         chunks = self._catalog.chunks_of(file)
         texts = [split_words(row[2]) for row in chunks]
         has_neighbours = ranks_with_neighbours(kind, [row[3] for row in chunks])
@@ -427,7 +430,7 @@ class Ingester:
             neighbours = join_neighbours(texts, index) if has_neighbours else ""
             literal = f"{front_matter}\n{text}" if front_matter and not index else text
             yield FullTextDocument(
-                chunk, file, texts[index], heading, tree_path(path), kind, mtime_ns, attributes, confidence,
+                chunk, file, texts[index], heading, tree_path(path), kind, mtime_ns, attributes_of(first), confidence,
                 neighbours, author, literal, is_cut, said,
             )  # fmt: skip
 

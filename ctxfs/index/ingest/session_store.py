@@ -1,27 +1,27 @@
 """Store of the parts of sessions' files in the catalog: only new and changed parts are read, split and stored."""
 
 import errno
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from ctxfs.eventlog.session_files import ContentState, open_content, stat_content
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.catalog_schema import FileRow, tree_path
-from ctxfs.index.extract.session_files import (
+from ctxfs.index.extract.session_parts import (
     KIND,
+    PARTS_FORMAT,
     Parts,
     PartText,
-    SessionStat,
     is_current,
     list_sessions,
-    open_session,
     path_of,
     read_changes,
     split_part,
     stat_of,
-    stat_session,
 )
 from ctxfs.index.options import IndexedRoot
 
 _NO_STAT = (0, 0, 0, 0)
+_FORMAT_FACT = "parts"
 
 
 class SessionStore:
@@ -29,6 +29,13 @@ class SessionStore:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+
+    def drop_old_parts(self, roots: Iterable[IndexedRoot]) -> None:
+        """Mark the parts of event logs as gone if they have another format, so that they are read again."""
+        if self._catalog.fact(_FORMAT_FACT) != PARTS_FORMAT:
+            for root in roots:
+                self._catalog.mark_source_gone(root.prefix)
+            self._catalog.set_fact(_FORMAT_FACT, PARTS_FORMAT)
 
     def find_changes(self, root: IndexedRoot, below: Parts) -> tuple[Collection[str], Sequence[Parts]]:
         """Return (paths in the catalog whose file is gone, sessions' files to store) of a log or of a day. Reads stats only."""
@@ -50,7 +57,7 @@ class SessionStore:
         kept: set[str] = set()
         fault = ""
         try:
-            with open_session(root.root, parts) as (file, stat):
+            with open_content(root.root, *parts) as (file, stat):
                 for item in read_changes(file, stat, list(old_rows.values())):
                     if isinstance(item, str):
                         kept.add(item)
@@ -71,7 +78,7 @@ class SessionStore:
             self._catalog.mark_gone(path)
 
     def _store_part(
-        self, prefix: str, path: str, text: PartText, stat: SessionStat, old_rows: dict[str, FileRow]
+        self, prefix: str, path: str, text: PartText, stat: ContentState, old_rows: dict[str, FileRow]
     ) -> str:
         """Store one part and return its path; a part that only moved to another file gets its new stat."""
         name = path_of(path, text)
@@ -90,6 +97,6 @@ class SessionStore:
 def _has_stat(root: IndexedRoot, parts: Parts, rows: Sequence[FileRow]) -> bool:
     """Return True if the rows are those of the file in its current state."""
     try:
-        return is_current(stat_session(root.root, parts), rows)
+        return is_current(stat_content(root.root, *parts), rows)
     except FileNotFoundError:
         return False

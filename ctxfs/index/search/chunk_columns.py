@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,12 +51,21 @@ class CorpusCounts:
     kinds: Mapping[str, int] = field(default_factory=dict)
 
 
+class ColumnState(NamedTuple):
+    """All rows of the columns, and the last change of the catalog in them; `texts` are folders, kinds and authors."""
+
+    last_change: int
+    columns: Mapping[str, Numbers]
+    alive: Flags
+    texts: list[list[str]]
+
+
 class _Interner:
     """An interning table of texts as small numbers."""
 
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self._numbers: dict[str, int] = {}
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self.texts: list[str] = list(texts)
+        self._numbers: dict[str, int] = {text: number for number, text in enumerate(self.texts)}
 
     def __call__(self, text: str) -> int:
         number = self._numbers.setdefault(text, len(self.texts))
@@ -75,7 +84,16 @@ class ChunkColumns:
     """The columns, and the number of the last catalog change that they contain. One thread at a time uses it."""
 
     def __init__(self) -> None:
+        self.loaded_rows = 0  # rows that were read from the catalog so far
         self._reset()
+
+    def state(self) -> ColumnState:
+        """Return the current rows, without a copy: the caller uses them before the next load."""
+        columns = {name: self._get_column(name) for name in self._columns}
+        interners = (self._folder_numbers, self._kind_numbers, self._author_numbers)
+        return ColumnState(
+            self._last_change, columns, self._alive[: self._rows], [interner.texts for interner in interners]
+        )
 
     def _reset(self) -> None:
         self._last_change = 0
@@ -86,6 +104,21 @@ class ChunkColumns:
         # Rows sorted by their vectors, except for those in `_unsorted`.
         self._by_vector = self._sorted_vectors = np.empty(0, dtype=np.int64)
         self._unsorted: list[Numbers] = []
+
+    def restore(self, state: ColumnState) -> None:
+        """Take the rows of an earlier state of the same catalog; `load` adds the changes since. Raise ValueError."""
+        self._reset()
+        rows = len(state.alive)
+        wrong = [
+            name for name, kind in _COLUMNS.items() if name not in state.columns or state.columns[name].dtype != kind
+        ]
+        if wrong or any(column.shape != (rows,) for column in state.columns.values()) or state.alive.dtype != np.bool_:
+            raise ValueError("the columns have other names or types")
+        self._last_change = state.last_change
+        self._rows, self._dead = rows, int((~state.alive).sum())
+        self._columns, self._alive = {name: state.columns[name] for name in _COLUMNS}, state.alive
+        self._folder_numbers, self._kind_numbers, self._author_numbers = map(_Interner, state.texts)
+        self._unsorted = [np.flatnonzero(self._get_column("vector") >= 0)]
 
     def __len__(self) -> int:
         return self._rows - self._dead
@@ -155,6 +188,7 @@ class ChunkColumns:
 
     def _load_rows(self, part: Sequence[RankingRow]) -> None:
         """Load rows that are sorted by number: overwrite the existing ones, append the others."""
+        self.loaded_rows += len(part)
         values = list(zip(*part, strict=True))
         new: dict[str, Numbers] = {
             "chunk": np.array(values[0], dtype=np.int64),

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from ctxfs.index.extract.session_files import message_lines, open_session
+from ctxfs.eventlog.session_files import open_content
+from ctxfs.index.extract.session_parts import message_lines
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.normal_form import fold_literal
 from ctxfs.index.options import IndexedRoot
@@ -117,7 +118,7 @@ def scan(
 def _match_file(root: IndexedRoot, parts: tuple[str, ...], matcher: Matcher) -> Iterator[tuple[int, str]]:
     """Yield (number, text) of the lines that match. Of an event log, the lines of messages are matched, not its JSON."""
     if root.holds_records:
-        with open_session(root.root, parts) as (file, stat):
+        with open_content(root.root, *parts) as (file, stat):
             yield from matcher.matching(message_lines(file, stat.size))
     elif text := read_text(rooted_fs.read_file(root.root, parts), keeps_line_ends=True):
         yield from matcher.lines(text)

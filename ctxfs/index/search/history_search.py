@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ctxfs.index.extract.session_files import KIND, SESSION_LABEL
+from ctxfs.index.extract.session_parts import KIND, SESSION_LABEL
 from ctxfs.index.query import Query
 from ctxfs.index.search import ranking
 from ctxfs.index.search.results import Answer, Hit, SearchResults, Verdict

@@ -34,7 +34,7 @@ from ctxfs.index.extract.file_reader import (
 from ctxfs.index.extract.formats import UnreadableFile, is_slow
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.extract.noise_rules import NoiseRules
-from ctxfs.index.extract.session_files import KIND, SplitPart
+from ctxfs.index.extract.session_parts import KIND, SplitPart
 from ctxfs.index.extract.text_features import count_words, detect_features
 from ctxfs.index.normal_form import fold_name
 from ctxfs.index.options import IndexedRoot
@@ -227,6 +227,13 @@ class Overlay:
         """Add a part of a session's file, or replace it. Records that it had before are not analysed again."""
         earlier = self._files[path].chunks if path in self._files else ()
         self._put(path, self._index_chunks(path, KIND, split.labels, stat, sha256, split.chunks, earlier))
+
+    @property
+    def part_bytes(self) -> int:
+        """The number of bytes of the parts of sessions' files."""
+        return sum(
+            file.stat[0] for path, file in self._files.items() if file.stat is not None and path != tree_path(path)
+        )
 
     def hide_part(self, path: str, stale: FileStat) -> None:
         """Hide a part of a file that was written again, as long as the index has it with these stat values."""

@@ -14,7 +14,7 @@ from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING
 
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
-from ctxfs.index.extract.session_files import KIND
+from ctxfs.index.extract.session_parts import KIND
 from ctxfs.index.normal_form import fold_literal
 from ctxfs.index.query import Query
 from ctxfs.index.search.query_hints import QueryHints

@@ -7,7 +7,7 @@ from ctxfs.index.search.view import IndexView
 
 _EMPTY_KIND_REMARK = (
     "'kind:{}': no file is of this kind → "
-    "markdown, code, dialogue, records, text, html, mail, pdf, or a kind of memory such as fact"
+    "markdown, code, dialogue, history, records, text, html, mail, pdf, or a kind of memory such as fact"
 )
 _MAX_PARTIAL_REMARKS = 3
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path as HostPath
 from typing import TYPE_CHECKING
 
-from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.catalog import Catalog, drop_columns
 from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor
@@ -180,6 +180,7 @@ class Searcher:
         """Drop all content in memory after an erasure."""
         with self._lock:
             self._close_view()
+            drop_columns(self._folder)
             self._candidate_embedder.forget()
             self.generation = self.generation._replace(indexed=self.generation.indexed + 1)
 

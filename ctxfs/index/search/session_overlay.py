@@ -3,25 +3,27 @@
 from collections.abc import Sequence
 from itertools import groupby
 
+from ctxfs.eventlog.session_files import ContentState, open_content, stat_content
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.catalog_schema import FileRow, tree_path
-from ctxfs.index.extract.session_files import (
+from ctxfs.index.extract.session_parts import (
     Parts,
-    SessionStat,
     list_sessions,
-    open_session,
     path_of,
     read_changes,
     session_parts,
     split_part,
     stat_of,
-    stat_session,
 )
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.search.overlay import Overlay
 
 _MAX_SESSION_BYTES = 524_288  # of new parts of one file; more are found with the index
 _MAX_SESSIONS = 50
+# Of parts that the index lacks. While there are more, as during an import, only small changes are taken: the analysis
+# of the others would take as long as their indexing, a moment before it.
+_MAX_BACKLOG_BYTES = 262_144
+_SMALL_CHANGE_BYTES = 32_768
 
 
 def update_sessions(
@@ -51,16 +53,24 @@ def hide_outdated(overlay: Overlay, catalog: Catalog, root: IndexedRoot) -> None
     """Hide the parts of an event log in the catalog whose files are gone or were written again. Reads stats only."""
     for path, group in groupby(catalog.files_below(root.prefix), key=lambda row: tree_path(row.path)):
         try:
-            state = stat_session(root.root, tuple(path.split("/")[-2:]))
+            state = stat_content(root.root, *path.split("/")[-2:])
         except OSError:
-            state = SessionStat(-1, 0)
+            state = ContentState(-1, 0)
         for row in group:
             if _is_outdated(row, state):
                 overlay.hide_part(row.path, row.stat)
 
 
-def _is_outdated(row: FileRow, state: SessionStat) -> bool:
+def _is_outdated(row: FileRow, state: ContentState) -> bool:
     return row.stat[2] != state.inode or row.stat[0] + row.stat[3] > state.size
+
+
+def _is_bulk(overlay: Overlay, rows: Sequence[FileRow], state: ContentState) -> bool:
+    """Return True for a file that has grown by more than the overlay should take now."""
+    added = state.size - (rows[-1].stat[0] + rows[-1].stat[3] if rows else 0)
+    if added <= _SMALL_CHANGE_BYTES or overlay.part_bytes <= _MAX_BACKLOG_BYTES:
+        return False
+    return not any(_is_outdated(row, state) for row in rows)  # parts that were erased are hidden in any case
 
 
 def _update_session(
@@ -71,9 +81,11 @@ def _update_session(
     rows = catalog.files_below(path)
     names: list[str] = []
     unchanged: set[str] = set()
-    state, is_complete = SessionStat(-1, 0), True
+    state, is_complete = ContentState(-1, 0), True
     try:
-        with open_session(root.root, parts) as (file, state):
+        with open_content(root.root, *parts) as (file, state):
+            if _is_bulk(overlay, rows, state):
+                return [], False
             for part in read_changes(file, state, rows):
                 if isinstance(part, str):
                     unchanged.add(part)

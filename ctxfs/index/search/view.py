@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ctxfs.index.engines.analyzers import analyse_split
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.catalog_schema import ChunkRow, FileStat
+from ctxfs.index.engines.catalog_schema import BORN_FACT, ChunkRow, FileStat
 from ctxfs.index.engines.corruption import CorruptIndex
 from ctxfs.index.engines.embeddings import EmbeddingModel
 from ctxfs.index.engines.fulltext import FIELDS, FullText, inverse_document_frequency
@@ -30,6 +30,7 @@ from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.bm25 import Alternatives, Bm25, Statistics, Units
 from ctxfs.index.search.chunk_columns import ChunkColumns, CorpusCounts
+from ctxfs.index.search.column_checkpoint import ColumnCheckpoint
 from ctxfs.index.search.file_status import FileStatus, cyclic_paths, status_of, superseded_paths
 from ctxfs.index.search.host_lookup import find_missing, is_file
 from ctxfs.index.search.overlay import MAX_FILES, Overlay
@@ -71,6 +72,8 @@ class IndexView:
         self.catalog = Catalog(folder, read_only=True)
         self.full_text = FullText(folder / "words")
         self.columns = ChunkColumns()
+        self._checkpoint = ColumnCheckpoint(folder)
+        self._restore_columns()
         self.model: EmbeddingModel | None = None
         self.vectors: VectorTable | None = None
         self.overlay = Overlay(self.full_text.terms, analyse_split, split_words, author_terms, extractor)
@@ -125,6 +128,7 @@ class IndexView:
         self._living_cache.clear()
         self._corpus = None
         self.columns.load(self.catalog)
+        self._checkpoint.save_if_due(self.columns.loaded_rows, self.columns.state(), self.catalog.fact(BORN_FACT))
         self.model = self.catalog.embeddings.serving
         if self.model is None:
             self.vectors = None
@@ -143,6 +147,15 @@ class IndexView:
         if self.overlay:
             self.overlay.drop_indexed(settled_stats.__getitem__)
         self._refresh_derived()
+
+    def _restore_columns(self) -> None:
+        """Restore the columns of the last checkpoint, if it is one of this catalog."""
+        state = self._checkpoint.load(self.catalog.fact(BORN_FACT))
+        if state is not None:
+            try:
+                self.columns.restore(state)
+            except ValueError:
+                self.columns = ChunkColumns()
 
     def _drop_replaced_vectors(self) -> None:
         """Load the vectors again if most of them have been replaced by refined ones, which have other numbers."""

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import os
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ctxfs.eventlog.log import EventLog
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.catalog_schema import tree_path
 from ctxfs.index.engines.fulltext import FullText
-from ctxfs.index.extract.session_files import PART_BYTES
+from ctxfs.index.extract.session_parts import PART_BYTES
 from ctxfs.index.ingest.ingester import Ingester
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import parse_query
@@ -128,7 +129,7 @@ def test_full_parts_are_not_stored_again(store: Store) -> None:
 def test_unchanged_files_are_not_opened_by_a_scan(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.append("zanzibar")
     store.index()
-    monkeypatch.setattr("ctxfs.index.ingest.session_store.open_session", lambda *_: pytest.fail("the file was opened"))
+    monkeypatch.setattr("ctxfs.index.ingest.session_store.open_content", lambda *_: pytest.fail("the file was opened"))
     store.index()
     assert store.lines("zanzibar")
 
@@ -475,3 +476,43 @@ def test_compressed_file_of_any_bytes_costs_only_itself(store: Store) -> None:
         store.searcher.report_changes(store.root, [(TODAY,)])
         store.index()
         assert store.lines("otter") == [(f"history/{TODAY}/t.jsonl", 1)]
+
+
+def lines_of_principal(store: Store, question: str, principal: str) -> list[int]:
+    query = replace(parse_query(f"mode:words {question}"), attributes=(("principal", principal),))
+    hits = store.searcher.search(query, TreePath(("history",)), 100).hits
+    return sorted({hit.chunk.first for hit in hits})
+
+
+def test_records_of_a_principal_are_selected_within_a_shared_session(store: Store) -> None:
+    for number in range(6):
+        store.append(f"zanzibar {number}", principal=f"agent:{'ab'[number % 2]}")
+    store.append("zanzibar alone", session="own", principal="agent:c")
+    store.index()
+    assert lines_of_principal(store, "zanzibar", "agent:a") == [1, 3, 5]
+    assert lines_of_principal(store, "zanzibar", "agent:b") == [2, 4, 6]
+    assert lines_of_principal(store, "zanzibar", "agent:c") == [1]
+    assert lines_of_principal(store, "zanzibar", "agent:d") == []
+
+
+def test_parts_of_an_older_format_are_read_again(store: Store) -> None:
+    store.append("zanzibar")
+    store.index()
+    catalog = Catalog(store.folder / "index")
+    catalog.set_fact("parts", "1")
+    for row in catalog.files_of("history").values():
+        catalog.set_attributes(row.id, [("session", "s")])
+    catalog.close()
+    store.ingester.set_roots(store.roots)
+    store.index()
+    assert lines_of_principal(store, "zanzibar", "agent:a") == [1]
+
+
+def test_session_counts_as_one_file_however_many_parts_it_has(store: Store) -> None:
+    store.append(*(f"message{number} " + "filler " * 40 for number in range(1000)))
+    (store.corpus / "note.md").write_text("a note\n")
+    store.index()
+    catalog = Catalog(store.folder / "index", read_only=True)
+    assert len(catalog.files_of("history")) > 3
+    assert (catalog.counts().files, catalog.counts().searchable) == (2, 2)
+    catalog.close()

@@ -6,39 +6,36 @@ is a child of the session's file (`part_path`). A line without its end is not a 
 was written again: records were erased, or the file was compressed.
 """
 
-import contextlib
-import errno
-import gzip
 import hashlib
 import os
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, NamedTuple, cast
+from typing import IO, NamedTuple
 
 from ctxfs.eventlog.log import COMPRESSED_SUFFIX, SUFFIX, is_day, is_session
 from ctxfs.eventlog.record_text import (
-    MAX_WHOLE_RECORD_BYTES,
-    RECORD_HEAD_BYTES,
     Message,
     parse_line,
     recorded_at_of,
     searched_message_of,
 )
+from ctxfs.eventlog.session_files import ContentState, read_lines
 from ctxfs.index.engines.catalog_schema import FileRow, FileStat, first_line_of, part_path
 from ctxfs.index.extract.blocks import MAX_CHUNK_CHARACTERS
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.pieces import CUT_MARK, shorten_opaque_runs, split_text
 from ctxfs.index.extract.text_cleaning import clean
-from ctxfs.model.host_numbers import inode_of
 from ctxfs.store import rooted_fs
 
 KIND = "history"
 PART_BYTES = 65_536
 SESSION_LABEL = "session"
-_BUFFER_BYTES = 1 << 20
-_TRAILER_BYTES = 4  # of a gzip file: the size of its content
+PRINCIPAL_LABEL = "principal"
+_LINES_LABEL = "principal.lines"  # of a part with records of several principals: `<principal> <line> <line> …`
+# Of the chunks and labels of parts. Parts of another format are read again.
+PARTS_FORMAT = "2"
 _MAX_CLIENT_SESSIONS = 16
+_MAX_PRINCIPALS = 64
 Parts = tuple[str, ...]
 
 
@@ -68,14 +65,6 @@ class SplitPart:
     mtime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class SessionStat:
-    """The identity and size of a session's file; the size is that of the uncompressed content."""
-
-    inode: int
-    size: int
-
-
 def session_parts(parts: Parts) -> Parts | None:
     """Return (day, session's file) for a path below the event log, compressed or not; None for another path."""
     if len(parts) != 2 or not is_day(parts[0]):
@@ -99,48 +88,7 @@ def _list_names(root: str, parts: Parts) -> list[str]:
         return []
 
 
-def stat_session(root: str, parts: Parts) -> SessionStat:
-    """Return the state of a session's file. Raise OSError ENOENT."""
-    with contextlib.suppress(FileNotFoundError), rooted_fs.directory_of(root, parts) as (folder, name):
-        stat = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        return SessionStat(inode_of(stat), stat.st_size)
-    with _open_compressed(root, parts) as file:
-        return _stat_compressed(file)
-
-
-@contextlib.contextmanager
-def open_session(root: str, parts: Parts) -> Iterator[tuple[IO[bytes], SessionStat]]:
-    """Yield the uncompressed content of a session's file, and its state. Raise OSError ENOENT.
-
-    Raise OSError EIO in the block for a damaged compressed file.
-    """
-    try:
-        fd = rooted_fs.open_file(root, parts)
-    except FileNotFoundError:
-        with _open_compressed(root, parts) as packed:
-            stat = _stat_compressed(packed)
-            try:
-                with gzip.GzipFile(fileobj=packed) as content:
-                    yield cast(IO[bytes], content), stat
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise OSError(errno.EIO, "this compressed file is damaged") from error
-        return
-    with open(fd, "rb", buffering=_BUFFER_BYTES) as plain:
-        status = os.fstat(fd)
-        yield plain, SessionStat(inode_of(status), status.st_size)
-
-
-def _open_compressed(root: str, parts: Parts) -> IO[bytes]:
-    return open(rooted_fs.open_file(root, (*parts[:-1], parts[-1] + COMPRESSED_SUFFIX)), "rb", buffering=_BUFFER_BYTES)
-
-
-def _stat_compressed(file: IO[bytes]) -> SessionStat:
-    status = os.fstat(file.fileno())
-    trailer = os.pread(file.fileno(), _TRAILER_BYTES, max(0, status.st_size - _TRAILER_BYTES))
-    return SessionStat(inode_of(status), int.from_bytes(trailer, "little"))
-
-
-def is_current(stat: SessionStat, rows: Iterable[FileRow]) -> bool:
+def is_current(stat: ContentState, rows: Iterable[FileRow]) -> bool:
     """Return True if the parts `rows`, in order, are those of a file in this state: no byte of it need be read."""
     end = 0
     for row in rows:
@@ -150,7 +98,7 @@ def is_current(stat: SessionStat, rows: Iterable[FileRow]) -> bool:
     return end == stat.size
 
 
-def read_changes(file: IO[bytes], stat: SessionStat, rows: Sequence[FileRow]) -> Iterator[PartText | str]:
+def read_changes(file: IO[bytes], stat: ContentState, rows: Sequence[FileRow]) -> Iterator[PartText | str]:
     """Yield the paths of the parts `rows` that are unchanged without being read, then the other parts of the file.
 
     The last full part is read again: an append that was cut off, indexed and then rolled back has changed it. Then, and
@@ -176,38 +124,16 @@ def read_parts(file: IO[bytes], start: Part, end: int) -> Iterator[PartText]:
     first_line, offset, length = start.first_line, start.offset, 0
     lines: list[bytes] = []
     digest = hashlib.sha256()
-    for line, size, identity in _read_lines(file, end - start.offset):
+    for line, size, sha256 in read_lines(file, end - start.offset):
         if lines and length + size > PART_BYTES:
             yield PartText(Part(first_line, offset, length), lines, digest.digest())
             first_line, offset, length = first_line + len(lines), offset + length, 0
             lines, digest = [], hashlib.sha256()
         lines.append(line)
         length += size
-        digest.update(identity)
+        digest.update(sha256 or line)
     if lines:
         yield PartText(Part(first_line, offset, length), lines, digest.digest())
-
-
-def _read_lines(file: IO[bytes], remaining: int) -> Iterator[tuple[bytes, int, bytes]]:
-    """Yield (line, size, identity) of each complete line within a number of bytes.
-
-    The identity is the line itself; of a line over MAX_WHOLE_RECORD_BYTES, which is cut, the digest of all of it.
-    """
-    while line := file.readline(min(MAX_WHOLE_RECORD_BYTES + 1, remaining)):
-        size, is_complete = len(line), line.endswith(b"\n")
-        identity = line
-        if not is_complete:
-            digest = hashlib.sha256(line)
-            line = line[:RECORD_HEAD_BYTES]
-            while not is_complete and (piece := file.readline(min(_BUFFER_BYTES, remaining - size))):
-                size += len(piece)
-                digest.update(piece)
-                is_complete = piece.endswith(b"\n")
-            if not is_complete:
-                return
-            identity = digest.digest()
-        remaining -= size
-        yield line, size, identity
 
 
 def stat_of(text: PartText, inode: int, mtime_ns: int) -> FileStat:
@@ -227,6 +153,7 @@ def split_part(name: str, text: PartText) -> SplitPart:
     """
     chunks: list[Chunk] = []
     sessions = {name.removesuffix(SUFFIX): None}
+    lines_of: dict[str, list[int]] = {}
     mtime_ns = 0
     for number, line in enumerate(text.lines, text.part.first_line):
         record = parse_line(line, is_head=not line.endswith(b"\n"))
@@ -239,7 +166,34 @@ def split_part(name: str, text: PartText) -> SplitPart:
             sessions[client_session] = None
         if (message := searched_message_of(record)) is not None:
             chunks.extend(split_message(message, number))
-    return SplitPart(chunks, [(SESSION_LABEL, session) for session in sessions], max(0, mtime_ns))
+            principal = str(record.get("principal", ""))
+            if principal in lines_of or len(lines_of) < _MAX_PRINCIPALS:
+                lines_of.setdefault(principal, []).append(number)
+    labels = [(SESSION_LABEL, session) for session in sessions]
+    return SplitPart(chunks, [*labels, *_label_principals(lines_of)], max(0, mtime_ns))
+
+
+def _label_principals(lines_of: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, str]]:
+    """Yield a label for each principal, and for its lines if there are several principals."""
+    for principal, lines in lines_of.items():
+        yield PRINCIPAL_LABEL, principal
+        if len(lines_of) > 1:
+            yield _LINES_LABEL, " ".join((principal, *map(str, lines)))
+
+
+def labels_of_lines(labels: Iterable[tuple[str, str]]) -> Callable[[int], list[tuple[str, str]]]:
+    """Return a function from a line of a part to its labels: those of the part, with the principal of the line alone."""
+    common, principals = list[tuple[str, str]](), dict[int, str]()
+    own = list[tuple[str, str]]()
+    for name, value in labels:
+        if name == _LINES_LABEL:
+            principal, *lines = value.split(" ")
+            principals |= dict.fromkeys(map(int, lines), principal)
+        else:
+            (own if name == PRINCIPAL_LABEL else common).append((name, value))
+    if not principals:
+        return lambda line: [*common, *own]
+    return lambda line: [*common, *([(PRINCIPAL_LABEL, principals[line])] if line in principals else [])]
 
 
 def split_message(message: Message, line: int) -> Iterator[Chunk]:
@@ -286,7 +240,7 @@ def _split_lines(text: str) -> Iterator[str]:
 
 def message_lines(file: IO[bytes], size: int) -> Iterator[tuple[int, str]]:
     """Yield (line of the file, line of a message) of all messages; the first line of each begins with its speaker."""
-    for number, (line, _, _) in enumerate(_read_lines(file, size), 1):
+    for number, (line, _, _) in enumerate(read_lines(file, size), 1):
         record = parse_line(line, is_head=not line.endswith(b"\n"))
         message = searched_message_of(record, is_whole=True) if record is not None else None
         if message is not None:
