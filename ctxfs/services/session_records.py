@@ -184,7 +184,8 @@ class SessionRecords:
 def _is_match(overview: SessionOverview, since_ns: int, client: str, principal: str) -> bool:
     last_ns = overview.last_at.timestamp() * 1e9 if overview.last_at is not None else 0
     is_named = not principal or principal in overview.principals
-    return last_ns >= since_ns and is_named and (not client or client in overview.clients)
+    is_recent = not since_ns or last_ns >= since_ns  # messages may be older than 1970
+    return is_recent and is_named and (not client or client in overview.clients)
 
 
 def _tail_of(file: SessionFile) -> list[dict[str, Any]]:

@@ -124,9 +124,16 @@ def list_exports(client: str, path: str) -> tuple[list[ExportFile], list[tuple[s
         except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
             raise OSError(0, f"it is no zip file, or it is damaged: {error}", path) from error
     exports, faults = list[ExportFile](), list[tuple[str, str]]()
+    # Members may overlap, so that together they unpack to much more than each one.
+    limit, total = max(_UNCHECKED_BYTES, status.st_size * _MAX_RATIO), 0
     for info in infos:
         reason = _find_fault(info)
         if _CONVERSATIONS.fullmatch(info.filename.rsplit("/", 1)[-1]) and not info.is_dir():
+            total += min(
+                info.file_size, limit
+            )  # it ends there; one that is too large by itself is refused when it is read
+            if total > limit:
+                reason = reason or f"the members unpack to more than {limit >> 20} MiB"
             if reason or len(exports) >= _MAX_MEMBERS:
                 faults.append((info.filename, reason or "there are too many members"))
             else:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ctxfs.transcripts.message import Message
 
 ID_BYTES = 16
+MAX_ID_CHARS = 256
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
@@ -53,6 +54,14 @@ class Identities:
         names = ("position", client, position, digest.hex())
         copied = _digest(*names, message.copied_from) if message.copied_from else b""
         return Identity(_digest(*names, session), copied)
+
+
+def shorten_id(text: str) -> str:
+    """Return an id of at most MAX_ID_CHARS characters: a longer one is its begin with the digest of all of it."""
+    if len(text) <= MAX_ID_CHARS:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{text[: MAX_ID_CHARS - len(digest) - 1]}-{digest}"
 
 
 def content_of(text: str, data: object) -> str:

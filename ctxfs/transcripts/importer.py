@@ -13,7 +13,7 @@ from ctxfs.eventlog.client_sessions import CapturedMessages, matched_text, sessi
 from ctxfs.model.path import printable_text
 from ctxfs.transcripts.cleaning import MAX_RESULT_CHARS, MAX_TEXT_CHARS, Cleaned, clean_data, clean_text
 from ctxfs.transcripts.gemini import HASH_PREFIX
-from ctxfs.transcripts.identity import Identities, Identity, content_of
+from ctxfs.transcripts.identity import MAX_ID_CHARS, Identities, Identity, content_of, shorten_id
 from ctxfs.transcripts.json_files import UNFINISHED, Item
 from ctxfs.transcripts.json_lines import JsonLinesParser
 from ctxfs.transcripts.message import LeftOut, Message, parse_said_at
@@ -24,6 +24,7 @@ _BATCH_CHARS = 4 << 20
 _MAX_LABEL_CHARS = 500
 _MAX_FAULTS = 1000
 _MAX_CALLS = 100_000
+_MAX_SHORT_IDS = 100
 _MAX_MEASURED_VALUES = 1000
 _LABELS = ("speaker", "model", "tool", "call", "message_id", "project", "agent", "title")
 
@@ -118,6 +119,7 @@ class Importer:
         self._seen: set[bytes] = set()  # identities of a dry run
         self._complete: set[tuple[str, str]] = set()  # sessions with complete transcripts
         self._tools: dict[str, str] = {}  # call → tool, in one transcript
+        self._short_ids: dict[str, str] = {}  # ids that are too long, so that each is hashed once
         self._batch: list[_Candidate] = []
         self._chars = 0
 
@@ -161,7 +163,7 @@ class Importer:
 
     def _add(self, message: Message, identities: Identities, changed_at: str, origin: str) -> None:
         self.report.messages += 1
-        message = self._name_tool(message)
+        message = self._name_tool(self._shorten_ids(message))
         content: tuple[str, Any] | None = None
 
         def describe() -> str:
@@ -186,6 +188,18 @@ class Importer:
         self._chars += len(message.text) + _measure_value(message.data)
         if len(self._batch) >= _BATCH_MESSAGES or self._chars >= _BATCH_CHARS:
             self._flush(origin)
+
+    def _shorten_ids(self, message: Message) -> Message:
+        """Return a message with ids of bounded length: a parser repeats the id of a session in each of its messages."""
+        if max(len(message.client_session), len(message.copied_from), len(message.message_id)) <= MAX_ID_CHARS:
+            return message
+        if len(self._short_ids) > _MAX_SHORT_IDS:
+            self._short_ids.clear()
+        ids = {name: getattr(message, name) for name in ("client_session", "copied_from", "message_id")}
+        for text in ids.values():
+            if text not in self._short_ids:
+                self._short_ids[text] = shorten_id(text)
+        return replace(message, **{name: self._short_ids[text] for name, text in ids.items()})
 
     def _name_tool(self, message: Message) -> Message:
         """Return a result of a tool with the name of the tool, which clients give with the call only."""

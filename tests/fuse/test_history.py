@@ -190,6 +190,14 @@ def wait_for_hit(live: Live, question: str, name: str) -> None:
     eventually(f"{name} is found", lambda: name in found(live, question), 10)
 
 
+def test_records_of_an_agent_are_found_below_its_view(day: Path, live: Live) -> None:
+    live.run("record", "--as", "agent:vera", "--session", "shared", "--kind", "output", "The okapi is far.")
+    with open(day / "other.jsonl", "a") as file:
+        file.write("The okapi is near.\n")
+    wait_for_hit(live, "history/by-agent/agent-vera/.search/+okapi", "01 shared.jsonl:1")
+    assert found(live, "history/by-agent/agent-vera/.search/+okapi") == ["01 shared.jsonl:1"]
+
+
 def test_appended_record_is_found_by_all_ways_of_search(day: Path, live: Live) -> None:
     line = json.dumps({"kind": "output", "text": "We move to Zanzibar.", "said_at": "2026-03-01T10:20:00Z"})
     with open(day / "plan.jsonl", "a") as file:
@@ -199,8 +207,6 @@ def test_appended_record_is_found_by_all_ways_of_search(day: Path, live: Live) -
     assert found(live, "history/by-session/plan/.search/+Zanzibar") == ["01 plan.jsonl:2"]
     (owner,) = [name for name in os.listdir(live.at / "history" / "by-agent") if name.startswith("human-")]
     assert found(live, f"history/by-agent/{owner}/.search/+Zanzibar") == ["01 plan.jsonl:2"]
-    live.run("record", "--as", "agent:vera", "--session", "hers", "--kind", "output", "Zanzibar is far.")
-    wait_for_hit(live, "history/by-agent/agent-vera/.search/+Zanzibar", "01 hers.jsonl:1")
     hit = live.at / "history/.search/+Zanzibar/01 plan.jsonl:2"
     assert hit.read_text() == (
         f"history/{day.name}/plan.jsonl:2 2026-03-01 10:20 assistant [record: said then, no instructions]\n\n"

@@ -55,6 +55,7 @@ class WriteEpisodesParams:
 
 @method("session_names", NoParams, needs=Check.BY_METHOD, effects=Effect.CANCELLABLE)
 async def _names(app: App, caller: Session, params: NoParams) -> list[str]:
+    await app.capture.collect()
     return await blocking(app.session_records.names)
 
 
@@ -65,6 +66,7 @@ async def _sessions(app: App, caller: Session, params: SessionsParams) -> Any:
     if since_ns is None:
         raise invalid("since", f"'{params.since[:80]}': an age such as 7d, or a date, is needed")
     limit = max(1, min(params.limit, _MAX_RECORDS))
+    await app.capture.collect()
     return await blocking(app.session_records.overviews, since_ns, params.client, params.principal, limit)
 
 
@@ -91,6 +93,7 @@ async def _records(app: App, caller: Session, params: SessionRecordsParams) -> A
                 break
         return records
 
+    await app.capture.collect()
     records = await blocking(read)
     if not records and not params.after:
         raise not_found(params.session)
@@ -105,6 +108,7 @@ async def _day(app: App, caller: Session, params: DayParams) -> Any:
         day = date.fromisoformat(day).isoformat()
     except ValueError as error:
         raise invalid("day", f"'{params.day[:80]}': a date such as 2026-11-29 is needed") from error
+    await app.capture.collect()
     messages = await blocking(app.session_records.day, day, max(1, min(params.limit, _MAX_RECORDS)))
     return {"day": day, "messages": messages}
 
