@@ -195,11 +195,15 @@ class Importer:
             return message
         if len(self._short_ids) > _MAX_SHORT_IDS:
             self._short_ids.clear()
-        ids = {name: getattr(message, name) for name in ("client_session", "copied_from", "message_id")}
-        for text in ids.values():
-            if text not in self._short_ids:
-                self._short_ids[text] = shorten_id(text)
-        return replace(message, **{name: self._short_ids[text] for name, text in ids.items()})
+        session, source, message_id = map(
+            self._shorten_id, (message.client_session, message.copied_from, message.message_id)
+        )
+        return replace(message, client_session=session, copied_from=source, message_id=message_id)
+
+    def _shorten_id(self, text: str) -> str:
+        if text not in self._short_ids:
+            self._short_ids[text] = shorten_id(text)
+        return self._short_ids[text]
 
     def _name_tool(self, message: Message) -> Message:
         """Return a result of a tool with the name of the tool, which clients give with the call only."""

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from stat import S_ISDIR, S_ISREG
 
 from ctxfs.index.engines.catalog import Catalog, drop_columns
 from ctxfs.index.engines.catalog_schema import FileStat, tree_path
@@ -51,8 +52,6 @@ _BATCH_FILES = 400
 _BATCH_SESSIONS = 8  # a session's file may have as many parts as a folder has files
 _ENDED_INDEXERS = "the indexer ended twice while it was at this file"
 _CATALOG_MARK = "catalog"
-
-
 NO_STAT: FileStat = (0, 0, 0, 0)
 
 
@@ -110,9 +109,7 @@ class Ingester:
         if not mark.exists() or rooted_fs.read_path(mark).decode("utf-8", "replace") != owner:
             # The full-text index belongs to another catalog, in which the same numbers denote other chunks,
             # or its words were split by other rules.
-            self._catalog.reset_words()
-            self._writer.clear()
-            self._writer.commit()
+            self._empty_words()
             self._words.refresh()
             mark.write_text(owner)
         elif self._words.count == 0:
@@ -131,15 +128,18 @@ class Ingester:
         """Remove every trace of deleted files from the catalog, its vectors and the full-text index."""
         self.scan_all()
         self._catalog.embeddings.drop_unused()
+        drop_columns(self._words.folder.parent)
         requests = EmbeddingRequests(self._words.folder.parent)
         requests.clear()
         requests.close()
-        drop_columns(self._words.folder.parent)
+        self._empty_words()
+        self.flush()
+        self._catalog.compact()
+
+    def _empty_words(self) -> None:
         self._catalog.reset_words()
         self._writer.clear()
         self._writer.commit()
-        self.flush()
-        self._catalog.compact()
 
     def scan_all(self) -> None:
         """Compare every source with the catalog and index the differences."""
@@ -223,14 +223,14 @@ class Ingester:
         except OSError:
             deleted_paths += (path, *self._catalog.paths_below(path))
             return None
-        if _is_directory(host_stat):
+        if S_ISDIR(host_stat.st_mode):
             if self._catalog.file(path) is not None:
                 deleted_paths.append(path)  # the file that the folder has replaced
             if not parts or not rules.ignores_path((*parts, "x")):
                 self.scan(prefix, parts)
             return None
         deleted_paths += self._catalog.paths_below(path)  # files of the folder that the file has replaced
-        if not _is_regular(host_stat) or rules.ignores_path(parts):
+        if not S_ISREG(host_stat.st_mode) or rules.ignores_path(parts):
             deleted_paths.append(path)
             return None
         row, stat = self._catalog.file(path), to_file_stat(host_stat)
@@ -444,11 +444,3 @@ def _is_machine_error(error: BaseException) -> bool:
 
 def _join_path(prefix: str, parts: tuple[str, ...]) -> str:
     return "/".join((prefix, *parts))
-
-
-def _is_directory(host_stat: os.stat_result) -> bool:
-    return (host_stat.st_mode & 0o170000) == 0o040000
-
-
-def _is_regular(host_stat: os.stat_result) -> bool:
-    return (host_stat.st_mode & 0o170000) == 0o100000
