@@ -39,6 +39,8 @@ _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SUFFIX = ".jsonl"
 COMPRESSED_SUFFIX = ".gz"
 _NO_PENDING = "-"
+# Anchored at the begin of the line: no member within the text or the data of a record can match.
+_PRINCIPAL = re.compile(rb'\{"seq": \d+, "at": "[^"\\]*", "session": "[^"\\]*", "principal": "([^"\\]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class EventLog:
 
     def __init__(self, folder: HostPath) -> None:
         self._folder = folder
-        self._principals: dict[tuple[str, str, int], frozenset[str]] = {}
+        self._principals: dict[tuple[str, str], tuple[int, frozenset[str]]] = {}  # with the size of the file
 
     # writing
 
@@ -286,11 +288,12 @@ class EventLog:
 
     def principals(self, day: str, session: str) -> frozenset[str]:
         """Return the principals in a session's file; cached by the file's size."""
-        key = (day, session, self.size(day, session)[0])
-        if key not in self._principals:
-            names = frozenset(str(r.get("principal", "")) for r in self._parse_records(day, session))
-            self._principals[key] = names - {""}
-        return self._principals[key]
+        size = self.size(day, session)[0]
+        cached = self._principals.get((day, session))
+        if cached is None or cached[0] != size:
+            names = set(filter(None, map(_principal_of, self._read_lines(day, session))))
+            cached = self._principals[day, session] = size, frozenset(names)
+        return cached[1]
 
     def records(self, day: str = "", session: str = "", principal: str = "") -> list[dict[str, Any]]:
         """Return the bodies of records with their `seq`, oldest first.
@@ -338,6 +341,16 @@ class EventLog:
         for day in self.days():
             for session in self.sessions(day):
                 yield from self._parse_records(day, session)
+
+
+def _principal_of(line: bytes) -> str:
+    """Return the principal in a record's line, which is parsed only if it has an unusual form; empty for none."""
+    if match := _PRINCIPAL.match(line):
+        return match[1].decode("utf-8", "replace")
+    try:
+        return str(parse_record(line).get("principal", ""))
+    except (ValueError, RecursionError):
+        return ""
 
 
 def _write_head(head: int, last: Link, pending: _Pending | None) -> None:
