@@ -191,11 +191,11 @@ def wait_for_hit(live: Live, question: str, name: str) -> None:
 
 
 def test_records_of_an_agent_are_found_below_its_view(day: Path, live: Live) -> None:
-    live.run("record", "--as", "agent:vera", "--session", "shared", "--kind", "output", "The okapi is far.")
+    live.run("record", "--as", "agent:vera", "--session", "okapi-hers", "--kind", "output", "The okapi is far.")
     with open(day / "other.jsonl", "a") as file:
         file.write("The okapi is near.\n")
-    wait_for_hit(live, "history/by-agent/agent-vera/.search/+okapi", "01 shared.jsonl:1")
-    assert found(live, "history/by-agent/agent-vera/.search/+okapi") == ["01 shared.jsonl:1"]
+    wait_for_hit(live, "history/by-agent/agent-vera/.search/+okapi", "01 okapi-hers.jsonl:1")
+    assert found(live, "history/by-agent/agent-vera/.search/+okapi") == ["01 okapi-hers.jsonl:1"]
 
 
 def test_appended_record_is_found_by_all_ways_of_search(day: Path, live: Live) -> None:
