@@ -12,7 +12,7 @@ from typing import Any
 
 from ctxfs.index.engines.catalog_schema import (
     BORN_FACT,
-    IS_WHOLE_OR_FIRST_PART,
+    COUNT_STATES,
     NOT_EMBEDDED,
     SCHEMA,
     SCHEMA_VERSION,
@@ -29,15 +29,9 @@ from ctxfs.index.extract.text_features import count_words, detect_features
 from ctxfs.model.path import encode_name
 from ctxfs.store.derived_db import BUSY_MS, DerivedDatabase, open_derived
 
-COLUMNS_FILE = "columns.npz"  # a copy of columns of the catalog, which search writes
 _MAX_SQL_VALUES = 5000
 _MAX_CHANGES = 100_000
 _SELECT_FILES = "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state, noise FROM files WHERE state!='gone'"
-
-
-def drop_columns(folder: HostPath) -> None:
-    """Remove the copy of the columns, which contains names of folders and authors."""
-    (folder / COLUMNS_FILE).unlink(missing_ok=True)
 
 
 def _decode(path: bytes) -> str:
@@ -440,10 +434,7 @@ class Catalog(DerivedDatabase):
 
     def counts(self) -> Counts:
         """Return the totals. Scans the indexes: some milliseconds for 100,000 chunks."""
-        # A session's file has one first part, however many parts it has.
-        states = dict(
-            self._db.execute(f"SELECT state, count(*) FROM files WHERE {IS_WHOLE_OR_FIRST_PART} GROUP BY state")
-        )
+        states = dict(self._db.execute(COUNT_STATES))
         waiting, embeddable = self.count_waiting()
         chunks = int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
         living = sum(count for state, count in states.items() if state != "gone")

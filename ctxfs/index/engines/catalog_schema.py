@@ -22,6 +22,7 @@ A reader remembers its position in that list.
 """
 
 from dataclasses import dataclass
+from pathlib import Path as HostPath
 from typing import NamedTuple
 
 SCHEMA_VERSION = 9
@@ -55,14 +56,15 @@ CREATE TABLE coming(chunk INTEGER PRIMARY KEY REFERENCES chunks(id) ON DELETE CA
 CREATE TABLE changes(id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL);
 CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+COLUMNS_FILE = "columns.npz"  # a copy of columns of the catalog, which search writes
 BORN_FACT = "born"  # the identifier of the catalog
 _PART_MARK = "/\0"  # no name of a file contains a zero byte
 _LINE_DIGITS = 12
 _FIRST_PART = f"{_PART_MARK}{1:0{_LINE_DIGITS}}"
-# The condition of a query for one row of each file: that of a whole file, or of the first part of a session's file.
-IS_WHOLE_OR_FIRST_PART = (
-    f"(substr(path, -{len(_FIRST_PART)}, {len(_PART_MARK)}) != x'{_PART_MARK.encode().hex()}' "
-    f"OR substr(path, -{len(_FIRST_PART)}) = x'{_FIRST_PART.encode().hex()}')"
+# The number of files in each state; a session's file has one first part, however many parts it has.
+COUNT_STATES = (
+    f"SELECT state, count(*) FROM files WHERE substr(path, -{len(_FIRST_PART)}, {len(_PART_MARK)}) != x'{_PART_MARK.encode().hex()}' "
+    f"OR substr(path, -{len(_FIRST_PART)}) = x'{_FIRST_PART.encode().hex()}' GROUP BY state"
 )
 FileStat = tuple[int, int, int, int]  # size in bytes, mtime_ns, inode, ctime_ns (changed by setxattr)
 
@@ -140,3 +142,8 @@ def first_line_of(path: str) -> int:
 def folder_of(path: str) -> str:
     """Return the folder of a file in the catalog: for a part of a file, that of the file."""
     return tree_path(path).rpartition("/")[0]
+
+
+def drop_columns(folder: HostPath) -> None:
+    """Remove the copy of the columns, which contains names of folders and authors."""
+    (folder / COLUMNS_FILE).unlink(missing_ok=True)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from stat import S_ISDIR, S_ISREG
 
-from ctxfs.index.engines.catalog import Catalog, drop_columns
-from ctxfs.index.engines.catalog_schema import FileStat, tree_path
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.catalog_schema import FileStat, drop_columns, tree_path
 from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.engines.embedding_requests import EmbeddingRequests
 from ctxfs.index.engines.fulltext import FullText

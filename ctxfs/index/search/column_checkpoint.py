@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctxfs.index.engines.catalog import COLUMNS_FILE
+from ctxfs.index.engines.catalog_schema import COLUMNS_FILE
 from ctxfs.index.search.chunk_columns import ColumnState
 from ctxfs.store import rooted_fs
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path as HostPath
 from typing import TYPE_CHECKING
 
-from ctxfs.index.engines.catalog import Catalog, drop_columns
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.catalog_schema import drop_columns
 from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor

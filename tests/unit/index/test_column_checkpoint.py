@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctxfs.index.engines.catalog import COLUMNS_FILE, Catalog, drop_columns
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.catalog_schema import COLUMNS_FILE, drop_columns
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.search import column_checkpoint
 from ctxfs.index.search.chunk_columns import ChunkColumns

@@ -1,4 +1,4 @@
-"""The features of a text are those of its words, whatever characters are beside them."""
+"""The features of a text are those of its whole words."""
 
 import re
 import string
