@@ -437,8 +437,9 @@ class Catalog(DerivedDatabase):
         states = dict(self._db.execute(COUNT_STATES))
         waiting, embeddable = self.count_waiting()
         chunks = int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
-        living = sum(count for state, count in states.items() if state != "gone")
-        return Counts(living, states.get("words", 0), states.get("skipped", 0), chunks, waiting, embeddable)
+        return Counts(
+            sum(states.values()), states.get("words", 0), states.get("skipped", 0), chunks, waiting, embeddable
+        )
 
     def skipped(self) -> dict[str, int]:
         """Return the number of skipped files by note, the most frequent note first."""

@@ -61,10 +61,10 @@ BORN_FACT = "born"  # the identifier of the catalog
 _PART_MARK = "/\0"  # no name of a file contains a zero byte
 _LINE_DIGITS = 12
 _FIRST_PART = f"{_PART_MARK}{1:0{_LINE_DIGITS}}"
-# The number of files in each state; a session's file has one first part, however many parts it has.
+# The number of files in each state, without those that are gone. A session's file has one first part.
 COUNT_STATES = (
-    f"SELECT state, count(*) FROM files WHERE substr(path, -{len(_FIRST_PART)}, {len(_PART_MARK)}) != x'{_PART_MARK.encode().hex()}' "
-    f"OR substr(path, -{len(_FIRST_PART)}) = x'{_FIRST_PART.encode().hex()}' GROUP BY state"
+    f"SELECT state, count(*) FROM files WHERE state!='gone' AND (substr(path, -{len(_FIRST_PART)}) = x'{_FIRST_PART.encode().hex()}' "
+    f"OR substr(path, -{len(_FIRST_PART)}, {len(_PART_MARK)}) != x'{_PART_MARK.encode().hex()}') GROUP BY state"
 )
 FileStat = tuple[int, int, int, int]  # size in bytes, mtime_ns, inode, ctime_ns (changed by setxattr)
 
