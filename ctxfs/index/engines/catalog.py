@@ -435,11 +435,9 @@ class Catalog(DerivedDatabase):
     def counts(self) -> Counts:
         """Return the totals. Scans the indexes: some milliseconds for 100,000 chunks."""
         states = dict(self._db.execute(COUNT_STATES))
-        waiting, embeddable = self.count_waiting()
+        files = sum(states.values())
         chunks = int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
-        return Counts(
-            sum(states.values()), states.get("words", 0), states.get("skipped", 0), chunks, waiting, embeddable
-        )
+        return Counts(files, states.get("words", 0), states.get("skipped", 0), chunks, *self.count_waiting())
 
     def skipped(self) -> dict[str, int]:
         """Return the number of skipped files by note, the most frequent note first."""
