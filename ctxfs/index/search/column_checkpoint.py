@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctxfs.index.engines.catalog_schema import COLUMNS_FILE
-from ctxfs.index.search.chunk_columns import ColumnState
+from ctxfs.index.search.chunk_columns import ChunkColumns, ColumnState
 from ctxfs.store import rooted_fs
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,16 @@ class ColumnCheckpoint:
         self._file = folder / COLUMNS_FILE
         self._saved_rows = 0  # rows that had been loaded from the catalog at the last checkpoint
         self._boot = _read_boot_id()
+
+    def restore(self, catalog: str) -> ChunkColumns:
+        """Return the columns of a valid checkpoint of a catalog, else empty ones."""
+        columns = ChunkColumns()
+        if (state := self.load(catalog)) is not None:
+            try:
+                columns.restore(state)
+            except ValueError:
+                return ChunkColumns()
+        return columns
 
     def load(self, catalog: str) -> ColumnState | None:
         """Return the columns of a catalog with this identifier; None if there is no valid checkpoint of it."""

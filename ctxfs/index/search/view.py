@@ -29,7 +29,7 @@ from ctxfs.index.normal_form import fold_name
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.bm25 import Alternatives, Bm25, Statistics, Units
-from ctxfs.index.search.chunk_columns import ChunkColumns, CorpusCounts
+from ctxfs.index.search.chunk_columns import CorpusCounts
 from ctxfs.index.search.column_checkpoint import ColumnCheckpoint
 from ctxfs.index.search.file_status import FileStatus, cyclic_paths, status_of, superseded_paths
 from ctxfs.index.search.host_lookup import find_missing, is_file
@@ -71,9 +71,8 @@ class IndexView:
         self._inode = inode_of(folder)
         self.catalog = Catalog(folder, read_only=True)
         self.full_text = FullText(folder / "words")
-        self.columns = ChunkColumns()
         self._checkpoint = ColumnCheckpoint(folder)
-        self._restore_columns()
+        self.columns = self._checkpoint.restore(self.catalog.fact(BORN_FACT))
         self.model: EmbeddingModel | None = None
         self.vectors: VectorTable | None = None
         self.overlay = Overlay(self.full_text.terms, analyse_split, split_words, author_terms, extractor)
@@ -147,15 +146,6 @@ class IndexView:
         if self.overlay:
             self.overlay.drop_indexed(settled_stats.__getitem__)
         self._refresh_derived()
-
-    def _restore_columns(self) -> None:
-        """Restore the columns of the last checkpoint, if it is one of this catalog."""
-        state = self._checkpoint.load(self.catalog.fact(BORN_FACT))
-        if state is not None:
-            try:
-                self.columns.restore(state)
-            except ValueError:
-                self.columns = ChunkColumns()
 
     def _drop_replaced_vectors(self) -> None:
         """Load the vectors again if most of them have been replaced by refined ones, which have other numbers."""

@@ -35,10 +35,7 @@ def put(catalog: Catalog, path: str, chunks: int) -> None:
 
 def load(catalog: Catalog, folder: Path) -> tuple[ChunkColumns, int]:
     """Return the columns of the checkpoint and of the changes since, and the number of rows read from the catalog."""
-    columns = ChunkColumns()
-    state = ColumnCheckpoint(folder).load(catalog.identifier())
-    if state is not None:
-        columns.restore(state)
+    columns = ColumnCheckpoint(folder).restore(catalog.identifier())
     columns.load(catalog)
     return columns, columns.loaded_rows
 
