@@ -1,8 +1,8 @@
 """Effect of `confidence` on the ranking: `python -m benchmarks.memory confidence [--files 400] [--seed 1]`.
 
 Paragraphs of real documents become memories. A question has five words of one of them, which is the right answer. Each
-memory gets a random confidence, which tells nothing of the answer: the worst case for a ranking that weighs it. Then
-pairs of equal memories that differ in their confidence are asked for: the surer one should come first.
+memory gets a random confidence, which is independent of the answer: the worst case for a ranking that weighs it. Then
+pairs of equal memories that differ in their confidence are queried: the surer one should come first.
 """
 
 import argparse
