@@ -5,7 +5,7 @@ import os
 import click
 
 from ctxfs.cli import completion_values
-from ctxfs.cli.options import json_option
+from ctxfs.cli.options import aliased_option, json_option
 from ctxfs.cli.output import print_json, print_line
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import session
@@ -19,7 +19,15 @@ from ctxfs.rpc.wire import change_to_wire
 @click.command()
 @click.argument("path", shell_complete=completion_values.tree_paths)
 @click.argument("new", metavar="[STATE]", required=False, type=click.Choice(STATES))
-@click.option("-m", "--because", "--reason", default="", metavar="TEXT", help="Reason, recorded with the version")
+@aliased_option(
+    "-m",
+    "--reason",
+    "because",
+    hidden_aliases=["--because"],
+    default="",
+    metavar="TEXT",
+    help="Reason, recorded with the version",
+)
 @json_option()
 @click.pass_obj
 def state(store: str | None, path: str, new: str | None, because: str, as_json: bool) -> None:
