@@ -18,7 +18,7 @@ from ctxfs.rpc.wire import change_to_wire
 
 @click.command()
 @click.argument("path", shell_complete=completion_values.tree_paths)
-@click.argument("new", metavar="[STATE]", required=False, type=click.Choice(STATES))
+@click.argument("wanted", metavar="[STATE]", required=False, type=click.Choice(STATES))
 @aliased_option(
     "-m",
     "--reason",
@@ -30,7 +30,7 @@ from ctxfs.rpc.wire import change_to_wire
 )
 @json_option()
 @click.pass_obj
-def state(store: str | None, path: str, new: str | None, because: str, as_json: bool) -> None:
+def state(store: str | None, path: str, wanted: str | None, because: str, as_json: bool) -> None:
     """Show or change the state of a memory
 
     States: generated, active, merged, archived, frozen. The rules of memory.toml decide who may change it, and `ctxfs
@@ -40,11 +40,11 @@ def state(store: str | None, path: str, new: str | None, because: str, as_json: 
         opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli", reason=because)
         target = Path.parse(tree_path(opened, path))
         old = state_of(opened.call("metadata", path=str(target)))
-        if new is not None and new != old:
-            opened.call("apply", change=change_to_wire(SetMeta(target, STATE_ATTRIBUTE, new.encode())))
+        if wanted is not None and wanted != old:
+            opened.call("apply", change=change_to_wire(SetMeta(target, STATE_ATTRIBUTE, wanted.encode())))
     if as_json:
-        print_json({"path": str(target), "state": new or old, **({"was": old} if new else {})})
-    elif new is None:
+        print_json({"path": str(target), "state": wanted or old, **({"was": old} if wanted else {})})
+    elif wanted is None:
         print_line(old)
     else:
-        print_line(f"{target}: {old} → {new}" if new != old else f"{target}: {old} already")
+        print_line(f"{target}: {old} → {wanted}" if wanted != old else f"{target}: {old} already")
