@@ -13,7 +13,10 @@ from tests.live import Live
 from tests.peers.conftest import PEERS, node
 
 HERE = Path(__file__).parent
-TOOLS = "ctx_list ctx_read ctx_write ctx_edit ctx_search ctx_move ctx_delete ctx_exec ctx_context ctx_history ctx_record ctx_promote ctx_correct memory".split()
+TOOLS = (
+    "ctx_list ctx_read ctx_write ctx_edit ctx_search ctx_move ctx_delete ctx_exec ctx_context ctx_history ctx_record "
+    "ctx_promote ctx_correct memory"
+).split()
 SKILLS = ("sep-2640-skills-enumeration", "sep-2640-skills-manifest", "sep-2640-skills-directory")
 # The skipped checks are those that the suite itself declares optional for such a server.
 _SCORE = re.compile(r"^Total: (\d+) passed, (\d+) failed", re.MULTILINE)
