@@ -110,7 +110,7 @@ class Consolidation:
         while True:
             await trio.sleep(_SWEEP_SECONDS)
             try:
-                if self._is_due():
+                if self.is_due():
                     self._stamp.touch()
                     await self.run_all(self._owner)
             except Exception:  # the daemon must survive any fault of a memory
@@ -175,7 +175,8 @@ class Consolidation:
                 report.proposals.append(proposal)
         return report
 
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Return True if the timer is on, and the last run is longer ago than its interval."""
         hours = self._settings().consolidate_hours
         if hours <= 0:
             return False

@@ -267,3 +267,19 @@ def test_memory_whose_source_has_changed_counts_as_uncited(store: Store) -> None
     store.write("memory/alice/notes/limits.md", "Retries are unlimited now.\n")
     again = consolidate(store)
     assert "better cited" not in store.review(again["proposals"][0]["id"], "why.md")
+
+
+def test_timer_is_off_by_default_and_consolidates_every_group_when_it_is_due(store: Store) -> None:
+    service, stamp = store.app.consolidation, store.layout.run / "consolidated"
+    assert not service.is_due()
+    config = store.layout.config
+    config.write_text(config.read_text().replace("# consolidate_hours = 0", "consolidate_hours = 1"))
+    store.app.sources.reload()
+    assert store.app.settings.memory.consolidate_hours == 1 and service.is_due()
+    for owner in ("alice", "bob"):
+        for name in ("a", "b"):
+            store.write(f"memory/{owner}/fact/{name}.md", f"The badge of {owner} is green.\n")
+    reports = store.run(lambda: service.run_all(store.app.principal))
+    assert [proposal.rule for report in reports for proposal in report.proposals] == ["same", "same"]
+    stamp.touch()
+    assert not service.is_due()
