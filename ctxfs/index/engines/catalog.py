@@ -160,14 +160,6 @@ class Catalog(DerivedDatabase):
         )
         return [(_decode(row[0]), row[1]) for row in rows]
 
-    def partial_notes(self, paths: Iterable[str]) -> dict[str, str]:
-        """Return the notes of those of these files that are searched in part, by path."""
-        rows = self.select_among(
-            "SELECT path, note FROM files WHERE path IN ({}) AND note!='' AND state IN ('words', 'pending')",
-            map(encode_name, paths),
-        )
-        return {_decode(row[0]): row[1] for row in rows}
-
     def update_stat(self, file: int, stat: FileStat, note: str) -> None:
         """Update the stat values and the note of a file whose searched content is unchanged."""
         self._db.execute(
@@ -343,8 +335,8 @@ class Catalog(DerivedDatabase):
     def chunk_rows(self, chunks: Sequence[int]) -> dict[int, ChunkRow]:
         """Return the rows of `chunks` by number, without those whose files are gone."""
         rows = self.select_among(
-            "SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256, c.author, c.day, c.said "
-            "FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({}) AND f.state!='gone'",
+            "SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256, c.author, c.day, c.said, "
+            "f.note FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({}) AND f.state!='gone'",
             chunks,
         )
         return {

@@ -90,7 +90,10 @@ class FileRow:
 
 
 class ChunkRow(NamedTuple):
-    """A chunk, with the fields of its file that a hit needs. A tuple, because hundreds are created for one query."""
+    """A chunk, with the fields of its file that a hit needs. A tuple, because hundreds are created for one query.
+
+    `note` names the part of a large file that is searched; empty for other files.
+    """
 
     id: int
     path: str
@@ -104,6 +107,7 @@ class ChunkRow(NamedTuple):
     author: str
     day: int | None
     said: int | None = None
+    note: str = ""
 
 
 NOT_EMBEDDED = -2  # in the place of a vector: a chunk that never gets one

@@ -108,6 +108,8 @@ class VectorTable:
         self._rows = 0
         self._touched_rows = 0
         self._positions_cache: tuple[Numbers, int, Numbers] | None = None
+        # The vector of the last search without a graph, and its cosines to the loaded rows.
+        self._cosine_cache: tuple[Vectors, npt.NDArray[np.float32]] | None = None
 
     @property
     def last(self) -> int:
@@ -144,7 +146,7 @@ class VectorTable:
             is_kept = self._numbers[: self._rows] > graph.metadata.last
             numbers, matrix = self._numbers[: self._rows][is_kept], self._matrix[: self._rows][is_kept]
             self._sign_hashes = self._sign_hashes.select(is_kept)
-            self._positions_cache = None
+            self._positions_cache = self._cosine_cache = None
             self._graph = graph
             self._rows = len(numbers)
             self._numbers = np.empty(self._rows + _SPARE_ROWS, dtype=np.int64)
@@ -155,6 +157,7 @@ class VectorTable:
         """Return the nearest `limit` vectors: approximately from the graph, exactly from the rest."""
         with self._lock:
             numbers, scores = self._numbers[: self._rows], self._matrix[: self._rows] @ vector
+            self._cosine_cache = (vector, scores) if self._graph is None else None
             if self._graph is not None:
                 graph_limit = min(limit, self._graph.metadata.count)
                 self._graph.index.set_ef(max(_EF_SEARCH, graph_limit))
@@ -225,7 +228,11 @@ class VectorTable:
                 if len(part_numbers):
                     indices = np.minimum(np.searchsorted(part_numbers, numbers), len(part_numbers) - 1)
                     is_match = part_numbers[indices] == numbers
-                    out[is_match] = _multiply_rows(matrix, indices[is_match], vector)
+                    cached = self._cosine_cache if matrix is self._matrix else None
+                    if cached is not None and cached[0] is vector and len(cached[1]) == self._rows:
+                        out[is_match] = cached[1][indices[is_match]]
+                    else:
+                        out[is_match] = _multiply_rows(matrix, indices[is_match], vector)
         return out
 
     def _reserve(self, count: int) -> None:

@@ -66,6 +66,7 @@ class _Interner:
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self.texts: list[str] = list(texts)
         self._numbers: dict[str, int] = {text: number for number, text in enumerate(self.texts)}
+        self._array: Texts = np.empty(0, dtype=np.object_)
 
     def __call__(self, text: str) -> int:
         number = self._numbers.setdefault(text, len(self.texts))
@@ -75,9 +76,11 @@ class _Interner:
 
     def texts_of(self, numbers: Numbers) -> Texts:
         """Return the texts of numbers."""
-        out = np.empty(len(numbers), dtype=np.object_)
-        out[:] = [self.texts[number] for number in numbers.tolist()]
-        return out
+        if len(self._array) != len(self.texts):  # texts are only appended
+            self._array = np.empty(len(self.texts), dtype=np.object_)
+            self._array[:] = self.texts
+        texts: Texts = self._array[numbers]
+        return texts
 
 
 class ChunkColumns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ Numbers = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.object_]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, because masks are cached
 class Candidates:
     """Candidate chunks in parallel columns [n], sorted by chunk number.
 
@@ -52,7 +53,7 @@ class Candidates:
     vectors: Numbers
     roles: Numbers
 
-    @property
+    @cached_property
     def turns(self) -> Flags:
         """A mask of the dialogue turns: short chunks with an author, outside of documents that are signed as a whole."""
         turns: Flags = (self.authors != "") & (self.words <= _MAX_TURN_WORDS)
@@ -60,6 +61,12 @@ class Candidates:
             for kind in _SIGNED_KINDS:
                 turns &= self.kinds != kind
         return turns
+
+    @cached_property
+    def is_code(self) -> Flags:
+        """A mask of the chunks of source code."""
+        is_code: Flags = self.kinds == "code"
+        return is_code
 
     @property
     def is_waiting(self) -> Flags:
@@ -75,9 +82,9 @@ class Candidates:
 
     def profiles(self) -> dict[Profile, int]:
         """Return the number of candidates that are dialogue turns, code or prose."""
-        turns = self.turns
-        code = int(((self.kinds == "code") & ~turns).sum())
-        return {"dialogue": int(turns.sum()), "code": code, "prose": len(self.chunks) - int(turns.sum()) - code}
+        turns = int(self.turns.sum())
+        code = int((self.is_code & ~self.turns).sum())
+        return {"dialogue": turns, "code": code, "prose": len(self.chunks) - turns - code}
 
     def followed_by(self, others: Candidates) -> Candidates:
         """Return these candidates followed by `others`, whose chunk numbers are higher."""
@@ -95,7 +102,7 @@ def signal_columns(
     `aside` is 1 for licences and settings of tools, unless the query names them.
     """
     out = {name: align_scores(candidates.chunks, scores) for name, scores in scores_by_signal.items()}
-    if (candidates.kinds == "code").any() and (candidates.roles != FileRole.MAIN).any():
+    if candidates.is_code.any() and (candidates.roles != FileRole.MAIN).any():
         out["beside"] = _score_roles(candidates.roles, hints)
     aside = np.isin(candidates.roles, [role for role in _ASIDE if role not in hints.roles])
     if aside.any():

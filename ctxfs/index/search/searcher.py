@@ -24,6 +24,7 @@ from ctxfs.index.search.candidate_embedding import DEFAULT_QUESTION_SECONDS, Can
 from ctxfs.index.search.file_status import FileStatus
 from ctxfs.index.search.index_monitor import IndexMonitor, NoIndexMonitor
 from ctxfs.index.search.question_embedding import QuestionEmbedder, read_query
+from ctxfs.index.search.remarks import find_remarks
 from ctxfs.index.search.results import Answer, Generation, IndexState, SearchResults, Verdict
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path
@@ -273,7 +274,7 @@ class Searcher:
             raise invalid(f"{query.text[:40]}…", limits)
         try:
             results = self._search_loosely(query, below, limit, past, exact)
-            results = replace(results, remarks=(*query.remarks, *self._find_remarks(query, results), *results.remarks))
+            results = replace(results, remarks=(*query.remarks, *results.remarks))
             behind = self.coverage_note()
             if behind and (results.is_complete or results.hits):
                 # A part of the files was not searched, so that they may answer the question.
@@ -321,17 +322,12 @@ class Searcher:
             if not query.has_words or query.mode == "exact":
                 search = ranking.search_exact if query.has_words else history_search.search_filters
                 hits = search(view, query, below, limit)
-                return SearchResults(query, hits, answer=Answer.of_filters(bool(hits)))
+                answer = Answer.of_filters(bool(hits))
+                return SearchResults(query, hits, remarks=find_remarks(view, query, hits), answer=answer)
             results = history_search.search_ranked(view, query, embedded, below, limit, self._vector_executor)
             query = replace(query, corrections=embedded.hints.query.corrections)
-            return replace(results, query=query, remarks=describe_corrections(query))
-
-    def _find_remarks(self, query: Query, results: SearchResults) -> list[str]:
-        from ctxfs.index.search.remarks import find_remarks  # imports an engine
-
-        with self._locked_view(at_changes=False) as view:
-            paths = [hit.path for hit in results.hits]
-            return find_remarks(view.for_reader(self._reader()), query, paths) if view is not None else []
+            remarks = (*find_remarks(view, query, results.hits), *describe_corrections(query))
+            return replace(results, query=query, remarks=remarks)
 
     def find_by_filters(self, query: Query, below: Path, limit: int) -> list[str]:
         """Return the paths of the files that pass the filters of a query, newest first.

@@ -50,9 +50,10 @@ def find_corrections(view: IndexView, query: Query, exact: bool) -> Corrections:
 
     Required words and phrases are never corrected. `view` is open, under its lock, as the reader sees it.
     """
-    if query.mode == "exact":
+    # All words at once: few questions have a typo, and the terms of the whole question are needed anyway.
+    if query.mode == "exact" or _are_known(view, query.words, exact):
         return {}
-    words = [word for word in dict.fromkeys(query.words) if not _is_known(view, word, exact)]
+    words = [word for word in dict.fromkeys(query.words) if not _are_known(view, (word,), exact)]
     if words and query.text.count('"') > 1:
         quoted = {word for part in query.text.split('"')[1::2] for word in part.split()}
         words = [word for word in words if word not in quoted]
@@ -60,7 +61,7 @@ def find_corrections(view: IndexView, query: Query, exact: bool) -> Corrections:
     remaining = _MAX_CORRECTED_WORDS
     for word in words:
         for part in word_pattern().findall(word):
-            if remaining and is_correctable(part) and not _is_known(view, part, exact):
+            if remaining and is_correctable(part) and not _are_known(view, (part,), exact):
                 remaining -= 1
                 if spellings := _correct_word(view, part, exact):
                     corrections.setdefault(word, []).append((part, spellings))
@@ -119,15 +120,15 @@ def find_edits(word: str, alphabet: str = _LATIN) -> Iterator[tuple[str, float]]
                     yield f"{head}{letter}{tail[1:]}", _WRONG + penalty
 
 
-def _is_known(view: IndexView, word: str, exact: bool) -> bool:
-    """Return True if visible chunks contain each part of a word, in any form, or if it is a function word."""
+def _are_known(view: IndexView, words: tuple[str, ...], exact: bool) -> bool:
+    """Return True if visible chunks contain each part of each word, in any form; function words need not occur."""
     return all(
         any(
             view.count_chunks_with(term, exact, field)[0] or (bool(view.overlay) and view.overlay.has_term(term))
             for field in _FIELDS
             for term in group
         )
-        for group in count_question_terms((word,))
+        for group in count_question_terms(words)
     )
 
 
