@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctxfs.index.engines.model_files import MODEL_NAME
 from ctxfs.index.query import Query, strip_word
+from ctxfs.index.search.cosine_background import measure_background
 from ctxfs.index.search.question_embedding import EmbeddedQuery
 from ctxfs.index.search.results import Answer, Evidence, Hit
 from ctxfs.index.search.verdict import (
@@ -40,7 +40,6 @@ _MAX_COVERED_CHARS = 6000
 _MIN_EMBEDDED_SHARE = 0.9
 _MAX_TURN_WORDS = 200
 _MAX_NAMED_WORDS = 5
-_BACKGROUND_CHUNKS = 256
 _CORRECTION_DISCOUNT = 0.8  # of a word that is found by its correction
 
 
@@ -80,8 +79,9 @@ def judge_candidates(
     is_complete = not has_failed and (
         vector is None or (not _is_waiting(view, scored) and view.share_embedded(query, below) >= _MIN_EMBEDDED_SHARE)
     )
-    answer = judge(evidence, bool(best_rows), is_complete)
-    return answer, _estimate_hits(scored, signals, rows, limit, words.ideal)
+    hits = _estimate_hits(scored, signals, rows, max(limit, _MAX_COVERED_HITS), words.ideal)
+    best_hit = max((hit.p or 0.0 for hit in hits[:_MAX_COVERED_HITS]), default=None) if vector is not None else None
+    return judge(evidence, bool(best_rows), is_complete, best_hit), hits[:limit]
 
 
 def _estimate_hits(
@@ -92,7 +92,10 @@ def _estimate_hits(
     indices = [index for index, _ in shown]
     existing = [rows[item.chunk] for _, item in shown]
     profiles = [profile_of(row) for row in existing]
-    probabilities = estimate_hits({name: column[indices] for name, column in signals.items()}, profiles, ideal)
+    # Compared with all candidates, so that a probability does not depend on the number of hits that are wanted.
+    largest = {name: float(np.nan_to_num(column).max()) for name, column in signals.items() if len(column)}
+    columns = {name: column[indices] for name, column in signals.items()}
+    probabilities = estimate_hits(columns, profiles, ideal, largest)
     return [
         Hit(row, item.score, item.signals, item.shares, p, is_relevant)
         for row, (_, item), p, is_relevant in zip(
@@ -173,11 +176,10 @@ def _spell(view: IndexView, query: Query, terms: AbstractSet[str]) -> list[str]:
 
 def _rescale(signals: Mapping[str, Column], view: IndexView, vector: Vectors | None) -> Mapping[str, Column]:
     """Return the signals with the cosines on the scale of the built-in model."""
-    if vector is None or view.model is None or view.model.name.startswith(MODEL_NAME):
+    background = measure_background(view, vector) if vector is not None else None
+    if background is None:
         return signals
-    background = view.sample_cosines(vector, _BACKGROUND_CHUNKS)
-    mean, deviation = float(background.mean()), float(background.std())
     return {
-        name: scale_cosines(column, mean, deviation) if name in ("meaning", "nearby") else column
+        name: scale_cosines(column, *background) if name in ("meaning", "nearby") else column
         for name, column in signals.items()
     }

@@ -239,7 +239,8 @@ def _fuse_signals(
         waiting[indices] = False
         signals["meaning"][indices] = cosines
         signals |= _compute_cosines(view, vector, candidates, signals["meaning"], indices)
-    weights: Mapping[str, float] = mixed_weights(candidates.profiles(), embedded.trust)
+    trust = embedded.trust * _weigh_meaning(view, vector, signals.get("meaning"))
+    weights: Mapping[str, float] = mixed_weights(candidates.profiles(), trust)
     if (confidence := confidence_column(view, candidates.files)) is not None:
         signals["confidence"] = confidence
     identifier = embedded.hints.identifier
@@ -258,6 +259,21 @@ def _fuse_signals(
         candidates.is_noise,
         candidates.files,
     )
+
+
+def _weigh_meaning(view: IndexView, vector: Vectors | None, cosines: Column | None) -> float:
+    """Return the factor of the weights of vectors, from the largest cosine on the scale of the built-in model."""
+    import numpy as np
+
+    from ctxfs.index.search.cosine_background import measure_background
+    from ctxfs.index.search.rank_fusion import weigh_best_cosine
+    from ctxfs.index.search.verdict import scale_cosines
+
+    if vector is None or cosines is None or np.isnan(cosines).all():
+        return 1.0
+    best = np.array([np.nanmax(cosines)])
+    background = measure_background(view, vector)
+    return weigh_best_cosine(float((best if background is None else scale_cosines(best, *background))[0]))
 
 
 def _score_again(

@@ -16,6 +16,7 @@ Source of the weights of a hit: `dialogue` is fitted on the evidence of LoCoMo's
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,10 @@ _UNKNOWN_BELOW_IN_DIALOGUE = 0.05
 KNOWN_FROM = 0.70
 # Without cosines the probabilities are less certain, so that fewer questions are refused.
 _UNKNOWN_BELOW_BY_WORDS = 0.15
+# An answer is known only if the probability of a hit is this large. The words of "ok do it" may be in some passage, and
+# its meaning near another: of thirty such prompts 24 were known in some collection, and 4 are, where the word is a
+# keyword. Of the answerable questions about manual pages and functions, 1 and 3 % become weak by it.
+_MIN_KNOWN_HIT = 0.02
 _QUESTION_WEIGHTS = {"cosine": 16.6, "coverage": 7.2, "missing": -2.5, "bias": -8.9}
 _WORD_QUESTION_WEIGHTS = {"cosine": 0.0, "coverage": 11.3, "missing": -4.0, "bias": -3.5}
 # The probability that a named author is the right one, from the margin of the author's statements.
@@ -52,12 +57,15 @@ _WORD_DIALOGUE_WEIGHTS = {
     "author": 3.77, "date": 1.24, "says_when": 0.98, "asks": -0.96, "bias": -7.72,
 }  # fmt: skip
 _MAX_WORDS_RATIO = 1.5
-# A context ends at hits whose probability is this share of the best one's. A question about a dialogue needs several
-# turns, each with a small probability. Measured by `benchmarks.abstention --contexts`, at 8,000 tokens: the share loses
-# no evidence of manual pages and of questions about files, .02 to .03 of functions by their docstrings; twice the share
-# of code loses .05.
-_RELEVANT_SHARES: Mapping[Profile, float] = {"prose": 0.01, "code": 0.005, "dialogue": 0.001}
+# A context ends at hits whose probability is this share of the best one's. Measured by
+# `benchmarks.abstention --contexts`, at 8,000 tokens: the share loses no evidence of manual pages and of questions about
+# files, .02 to .03 of functions by their docstrings; twice the share of code loses .05.
+_RELEVANT_SHARES: Mapping[Profile, float] = {"prose": 0.01, "code": 0.005, "dialogue": 0.002}
 _MIN_RELEVANT: Mapping[Profile, float] = {"prose": 0.001, "code": 0.0002, "dialogue": 0.0002}
+# A question about a dialogue needs several turns, each with a small probability: the first turns are relevant, however
+# small it is. LoCoMo: with half the share and without this number, whole evidence in 4,000 tokens was .900 instead of
+# .906, in contexts of 8,000 tokens that were longer (median 7,400 instead of 6,100).
+_MIN_RELEVANT_TURNS = 100
 # The cosines of the built-in model between questions and random chunks: mean and standard deviation.
 _REFERENCE_MEAN, _REFERENCE_DEVIATION = 0.05, 0.075
 
@@ -86,17 +94,18 @@ def _estimate_topic(evidence: Evidence) -> float:
     )
 
 
-def judge(evidence: Evidence, has_hits: bool, is_complete: bool) -> Answer:
+def judge(evidence: Evidence, has_hits: bool, is_complete: bool, best_hit: float | None = None) -> Answer:
     """Return the verdict. It is unknown only if everything was searched, and no required word was found.
 
-    Doubts about the author alone do not make an answer unknown.
+    `best_hit` is the largest probability of a hit, None if it was not measured by meaning.
+    Doubts about the author alone, and about the hits one by one, do not make an answer unknown.
     """
     p = estimate_answer(evidence) if has_hits else 0.0
     topic = _estimate_topic(evidence) if has_hits else 0.0
     threshold = UNKNOWN_BELOW if evidence.cosine is not None else _UNKNOWN_BELOW_BY_WORDS
     if evidence.is_dialogue:
         threshold = min(threshold, _UNKNOWN_BELOW_IN_DIALOGUE)
-    if p >= KNOWN_FROM:
+    if p >= KNOWN_FROM and (best_hit is None or best_hit >= _MIN_KNOWN_HIT):
         return Answer(Verdict.KNOWN, p, evidence=evidence)
     if topic >= threshold or (has_hits and evidence.is_literal) or not is_complete:
         return Answer(Verdict.WEAK, p, evidence=evidence)
@@ -114,11 +123,17 @@ def _explain(evidence: Evidence, has_hits: bool) -> list[str]:
     return reasons
 
 
-def estimate_hits(signals: Mapping[str, Column], profiles: Sequence[Profile], ideal_words: float) -> list[float]:
+def estimate_hits(
+    signals: Mapping[str, Column],
+    profiles: Sequence[Profile],
+    ideal_words: float,
+    largest: Mapping[str, float] | None = None,
+) -> list[float]:
     """Return the probability (0 to 1) of each hit [n], best first, that it helps to answer the question.
 
     `signals` are columns [n], NaN where a signal was not measured. `profiles` [n] are the kinds of their texts,
     `ideal_words` the sum of the IDF of the question's words.
+    `largest` are the largest values of the signals over all candidates, by default over these hits.
     A hit without a cosine is judged by words alone: a missing measurement is not a low one.
     """
     if not profiles:
@@ -126,28 +141,35 @@ def estimate_hits(signals: Mapping[str, Column], profiles: Sequence[Profile], id
     columns: dict[str, Column] = {}
     for name in signals.keys() & _HIT_SIGNALS:
         column = np.nan_to_num(signals[name])
+        most = max(largest.get(name, 0.0), column.max()) if largest is not None else column.max()
         if name in ("words", "around"):
-            column = np.minimum(column / max(ideal_words, 1e-9), _MAX_WORDS_RATIO)
-        columns[name], columns[f"{name}_gap"] = column, column - column.max()
+            unit = max(ideal_words, 1e-9)
+            column, most = np.minimum(column / unit, _MAX_WORDS_RATIO), min(most / unit, _MAX_WORDS_RATIO)
+        columns[name], columns[f"{name}_gap"] = column, column - most
     is_turn = np.array([profile == "dialogue" for profile in profiles])
     has_cosine = ~np.isnan(signals["meaning"]) if "meaning" in signals else np.zeros(len(profiles), dtype=np.bool_)
-    logits = np.select(
-        [is_turn & has_cosine, is_turn, has_cosine],
-        [
-            _weigh(columns, weights, len(profiles))
-            for weights in (_DIALOGUE_WEIGHTS, _WORD_DIALOGUE_WEIGHTS, _TEXT_WEIGHTS)
-        ],
-        _weigh(columns, _WORD_TEXT_WEIGHTS, len(profiles)),
-    )
+    logits: Column = np.empty(len(profiles))
+    for is_kind, weights in (
+        (is_turn & has_cosine, _DIALOGUE_WEIGHTS),
+        (is_turn & ~has_cosine, _WORD_DIALOGUE_WEIGHTS),
+        (~is_turn & has_cosine, _TEXT_WEIGHTS),
+        (~is_turn & ~has_cosine, _WORD_TEXT_WEIGHTS),
+    ):
+        if is_kind.any():  # most hits are of one kind
+            logits[is_kind] = _weigh(columns, weights, len(profiles))[is_kind]
     probabilities: list[float] = (1 / (1 + np.exp(-np.clip(logits, -30, 30)))).tolist()
     return probabilities
 
 
 def flag_relevant(probabilities: Sequence[float], profiles: Sequence[Profile]) -> list[bool]:
-    """Return for each hit of a question whether a context should contain it, if there is room."""
+    """Return for each hit of a question, best first, whether a context should contain it, if there is room."""
     best = max(probabilities, default=0.0)
     thresholds = {profile: max(_MIN_RELEVANT[profile], share * best) for profile, share in _RELEVANT_SHARES.items()}
-    return [p >= thresholds[profile] for p, profile in zip(probabilities, profiles, strict=True)]
+    turns = accumulate(int(profile == "dialogue") for profile in profiles)
+    return [
+        p >= thresholds[profile] or (profile == "dialogue" and number <= _MIN_RELEVANT_TURNS)
+        for p, profile, number in zip(probabilities, profiles, turns, strict=True)
+    ]
 
 
 def _weigh(columns: Mapping[str, Column], weights: Mapping[str, float], count: int) -> Column:

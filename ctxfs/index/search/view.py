@@ -19,7 +19,7 @@ from ctxfs.index.engines.catalog_schema import BORN_FACT, ChunkRow, FileStat
 from ctxfs.index.engines.corruption import CorruptIndex
 from ctxfs.index.engines.embeddings import EmbeddingModel
 from ctxfs.index.engines.fulltext import FIELDS, FullText, inverse_document_frequency
-from ctxfs.index.engines.vectors import Graph, Vectors, VectorTable, read_graph, read_side_car
+from ctxfs.index.engines.vectors import Graph, VectorTable, read_graph, read_side_car
 from ctxfs.index.engines.word_split import author_terms, split_words
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
 from ctxfs.index.extract.extractor import Extractor
@@ -285,12 +285,6 @@ class IndexView:
         """Return True for each chunk that contains a term of a group in its text, heading or path [chunk, group]."""
         texts = [f"{row.text}\n{row.heading}\n{printable(row.path)}" for row in rows]
         return self._scorer.find_terms(texts, groups)
-
-    def sample_cosines(self, vector: Vectors, count: int) -> npt.NDArray[np.float64]:
-        """Return the cosines of a vector to about `count` visible chunks, spread over the index."""
-        assert self.vectors is not None
-        living = self.living_vectors()
-        return self.vectors.cosines(vector, living[:: max(1, len(living) // count)])
 
     def has_kind(self, kind: str) -> bool:
         """Return True if a visible file is of a kind, or has it as the type in its front matter."""

@@ -11,7 +11,7 @@ from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.file_roles import FileRole, role_of
 from ctxfs.index.search.query_hints import read_hints
-from ctxfs.index.search.rank_fusion import WEIGHTS, fuse
+from ctxfs.index.search.rank_fusion import WEIGHTS, Profile, fuse, weigh_best_cosine
 from ctxfs.model.path import Path as TreePath
 from tests.unit.index.test_index import Index
 
@@ -42,6 +42,25 @@ def test_passages_below_average_add_nothing_to_their_file() -> None:
     ranking = fuse(list(words), {"words": np.array(list(words.values()))}, WEIGHTS["code"], files=files)
     assert "passages" not in ranking[0].shares or ranking[0].shares["passages"] == 0
     assert ranking[0].chunk == 50
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 9])
+@pytest.mark.parametrize("profile", ["prose", "code"])
+def test_only_file_with_the_word_is_first_in_a_small_store(count: int, profile: Profile) -> None:
+    """Among few candidates, a small difference in meaning must not outweigh the only occurrence of the word."""
+    words = np.array([2.0] + [0.0] * (count - 1))
+    meaning = np.array([0.31, 0.42, *(0.33, 0.35, 0.32, 0.3, 0.34, 0.33, 0.36)[: count - 2]])
+    numbers = list(range(1, count + 1))
+    ranking = fuse(numbers, {"words": words, "meaning": meaning}, WEIGHTS[profile], files=numbers)
+    assert ranking[0].chunk == 1
+    # A large difference in meaning still counts.
+    meaning = np.array([0.1, 0.8, *(0.15,) * (count - 2)])
+    assert fuse(numbers, {"words": words, "meaning": meaning}, WEIGHTS[profile], files=numbers)[0].chunk == 2
+
+
+def test_meaning_counts_little_if_no_passage_is_near() -> None:
+    assert weigh_best_cosine(0.15) < 0.05
+    assert weigh_best_cosine(0.5) > 0.95
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,29 @@ def test_question_whose_words_are_all_in_one_passage_is_not_refused() -> None:
         assert verdict(Evidence(cosine, coverage=1.0)) != "unknown"
 
 
+def test_prompt_without_a_passage_that_helps_is_not_known() -> None:
+    """The words of `ok do it` may all be in a passage, without an answer in it."""
+    words_alone = Evidence(cosine=0.25, coverage=1.0)
+    assert judge(words_alone, True, True, best_hit=0.3).verdict is Verdict.KNOWN
+    assert judge(words_alone, True, True, best_hit=0.004).verdict is Verdict.WEAK
+    assert judge(words_alone, True, True).verdict is Verdict.KNOWN  # not measured
+
+
+def test_probability_of_a_hit_does_not_depend_on_the_number_of_hits_that_are_wanted() -> None:
+    rows = [{"words": 6.0, "meaning": 0.3}, {"words": 9.0, "meaning": 0.7}]
+    largest = {"words": 9.0, "meaning": 0.7}
+    both = estimate_hits(columns(*rows), ["prose", "prose"], 10.0, largest)
+    assert estimate_hits(columns(rows[0]), ["prose"], 10.0, largest) == pytest.approx(both[:1])
+
+
+def test_first_turns_of_a_dialogue_are_relevant_however_improbable_each_is() -> None:
+    probabilities = [0.9] + [1e-5] * 200
+    relevant = flag_relevant(probabilities, ["dialogue"] * 201)
+    assert all(relevant[:50])
+    assert not any(relevant[150:])
+    assert flag_relevant(probabilities, ["prose"] * 201).count(True) == 1
+
+
 def test_question_about_a_dialogue_is_refused_less_readily() -> None:
     doubtful = Evidence(cosine=0.3, coverage=0.3, missing=0.0)
     assert verdict(doubtful) == "unknown"
