@@ -25,7 +25,7 @@ from ctxfs.store.layout import find_store
 _SOURCE = "small"
 _FILE_CHARS = 2500
 _WORD = re.compile(r"[a-z]{4,}")
-_FRAMES = ("{}", "where is {} described", "how do I use {}", "what about {}?", "{} please")
+_FRAMES = ("{}", "where is {} described", "how do I use {}", "tell me about {}", "{} please")
 _MODES = ("words", "meaning", "hybrid")
 
 

@@ -136,6 +136,14 @@ def test_slow_files_exhaust_the_time_budget_of_a_search() -> None:
     assert not patience.is_exhausted
 
 
+def test_time_that_a_slow_file_takes_does_not_pay_for_it() -> None:
+    now = 0.0
+    patience = SlowFileBudget(lambda: now)
+    now = 20.0  # of a busy machine, for the 2.5 seconds of the file
+    patience.charge(2.5)
+    assert patience.is_exhausted
+
+
 def test_slow_small_file_waits_for_the_indexer_and_then_so_do_others(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -78,16 +78,18 @@ class SlowFileBudget:
     @property
     def is_exhausted(self) -> bool:
         """Return True while slow files have exhausted the budget."""
-        now = self._clock()
-        self._remaining_seconds = min(
-            _MAX_BUDGET_SECONDS, self._remaining_seconds + _BUDGET_REFILL_SHARE * (now - self._refilled_at)
-        )
-        self._refilled_at = now
+        self._refill()
         return self._remaining_seconds <= 0
 
     def charge(self, seconds: float) -> None:
         """Subtract the processor seconds of a file. Quick files, which are the most, are free."""
+        self._refill()  # a full budget does not save up the time that the file took
         self._remaining_seconds -= seconds if seconds > _MAX_FREE_SECONDS else 0
+
+    def _refill(self) -> None:
+        now = self._clock()
+        refilled = self._remaining_seconds + _BUDGET_REFILL_SHARE * (now - self._refilled_at)
+        self._remaining_seconds, self._refilled_at = min(_MAX_BUDGET_SECONDS, refilled), now
 
 
 class _WorkerExited(Exception):
