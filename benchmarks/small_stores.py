@@ -1,8 +1,8 @@
 """Search in a few files: `python -m benchmarks.small_stores [--folders 100] [--files 5] [--keep DIR] [--seed 3]`.
 
 Each folder has the beginnings of a few manual pages, without their NAME sections, and is searched alone. `word`: a
-question with a word that one of the files contains, alone or in a sentence; that file should come first, whatever the
-others mean. `name`: the description in the NAME section, whose words the page need not contain.
+question with a word that one of the files contains, alone or in a sentence; that file should come first, even if the
+others are nearer in meaning. `name`: the description in the NAME section, whose words the page need not contain.
 Figures: the share of questions whose first file is right, by full text, by meaning and by both. The exit code is 1 if
 both together are behind full text for a word, or behind full text for descriptions.
 """
@@ -25,7 +25,7 @@ from ctxfs.store.layout import find_store
 _SOURCE = "small"
 _FILE_CHARS = 2500
 _WORD = re.compile(r"[a-z]{4,}")
-_FRAMES = ("{}", "where is {} described", "how do I use {}", "tell me about {}", "{} please")
+_FRAMES = ("{}", "where is {} described", "how do I use {}", "what about {}?", "{} please")
 _MODES = ("words", "meaning", "hybrid")
 
 
