@@ -66,7 +66,7 @@ def check_index(text: str, *, is_root: bool) -> list[str]:
     """Return the faults of an `index.md`: front matter is only for `okf_version` at the root, and lists have links."""
     fields, body = split_front_matter(text)
     faults = []
-    if fields is not None and not (is_root and re.fullmatch(r"\s*okf_version:[^\n]*\s*", fields)):
+    if fields is not None and not (is_root and re.fullmatch(r"okf_version:[^\n]*", fields.strip())):
         faults.append("has front matter, which only okf_version in the index of the root may be")
     items = [line for line in body.split("\n") if re.match(r"[*+-] ", line)]
     if any(not _ENTRY.match(item) for item in items):

@@ -15,7 +15,8 @@ _FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
 _TABLE = re.compile(r"\s*\|")
 # Lines on the provenance of a statement are no statements themselves.
 _PROVENANCE = re.compile(
-    r"\s*(?:[-*]\s+)?(?:source|sources|kept|revision|corrected|corrects|because|evidence|promoted)\s*:", re.IGNORECASE
+    r"\s{0,40}(?:[-*]\s{1,40})?(?:sources?|kept|revision|corrected|corrects|because|evidence|promoted)\s{0,40}:",
+    re.IGNORECASE,
 )
 _DIGEST = re.compile(r"[-_][0-9a-f]{7,40}$")
 _MEMORY_PARTS = 3  # memory/<agent>/<kind>
