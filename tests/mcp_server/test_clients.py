@@ -51,7 +51,7 @@ def stdio(live: Live, *options: str) -> StdioServerParameters:
 def test_a_client_of_either_era_gets_tools_resources_and_prompts_over_stdio(era: Any, served: Live) -> None:
     async def use() -> None:
         async with McpClient(stdio(served, "--as", "agent:alice"), mode=era) as client:
-            assert len((await client.list_tools()).tools) == 12
+            assert len((await client.list_tools()).tools) == 14
             assert "ninety days" in words(
                 await client.call_tool("ctx_read", {"path": "knowledge/handbook/rotation.md"})
             )
