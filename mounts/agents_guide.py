@@ -106,7 +106,7 @@ Every write under `memory/` and `pad/` is a version: `ls <dir>/.versions/<file>/
 
 ## Label
 `setfattr -n user.ctx.kind -v fact FILE`; so source, confidence, tags, description, expires_at, pinned, state. Ask by them:
-`tag:deploy confidence:>0.8`. Archived and merged memories are left out, except by `state:archived`.
+`tag:deploy confidence:>0.8`, `state:archived`.
 
 ## Build a context
 `mkdir context/my-task`, edit `request.toml`, read `context.md`; `manifest.json` says why what is in it. `stream` gives
