@@ -86,7 +86,7 @@ Use ls, cat, grep and editors.
 |---|---|
 | `knowledge/<source>/` | folders to read: {", ".join(shown) or "none yet"}{more} |
 | `memory/<you>/<kind>/` | your memory; kind: fact, episodic, procedural, experiential, user |
-| `memory/shared/` | shared memory |
+| `memory/shared/` | for all |
 | `pad/<task>/` | scratch space |
 | `search/<question>/` | a question as a path |
 | `context/<task>/` | a context built to a token budget |
@@ -105,7 +105,7 @@ Every write under `memory/` and `pad/` is a version: `ls <dir>/.versions/<file>/
 `.snapshots/1h-ago/` is the whole tree then. In a shell: `ctxfs log|diff|undo|restore PATH`.
 
 ## Label
-`setfattr -n user.ctx.kind -v fact FILE`; so source, confidence, tags, description, expires_at, pinned, state. Ask by them:
+`setfattr -n user.ctx.kind -v fact FILE`; so source, confidence, tags, expires_at, pinned, state. Ask by them:
 `tag:deploy confidence:>0.8`, `state:archived`.
 
 ## Build a context
@@ -113,5 +113,5 @@ Every write under `memory/` and `pad/` is a version: `ls <dir>/.versions/<file>/
 the next piece, `delta.md` what changed in your window. Write your answer to `response.md`: `evaluation.json` checks it.
 
 ## Keep in mind
-Search before you read whole files. Write memories as short Markdown files, one fact each. `.ctxfs/whoami` says who you are.
+Search before you read whole files. Write short Markdown files, one fact each. `.ctxfs/whoami` says who you are.
 """
