@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.model.errors import CommandError
-from ctxfs.rpc.client import Client
+from ctxfs.rpc.client import Client, NoDaemon
 from tests.crash.test_kill_versions import kill_daemon
 from tests.live import Live, eventually
 
@@ -25,12 +25,18 @@ MAX_DELAY_SECONDS = 0.08
 
 
 def ask(live: Live, method: str, **arguments: object) -> dict[str, object]:
-    client = Client(live.store / "run", timeout=30)
+    client = eventually("a daemon serves the store", lambda: _connect(live))
     try:
         answer: dict[str, object] = client.call(method, **arguments)
         return answer
     finally:
         client.close()
+
+
+def _connect(live: Live) -> Client | None:
+    with contextlib.suppress(NoDaemon):
+        return Client(live.store / "run", timeout=30)
+    return None
 
 
 def accept(live: Live, name: str, is_asked: threading.Event) -> None:
