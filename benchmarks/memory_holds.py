@@ -220,7 +220,7 @@ def _time_check(opened: LocalSession, mutation: Mutation, count: int) -> float:
     ]
     start = time.perf_counter()
     for fact, value in values:
-        opened.app.citations.judge(value, fact)
+        opened.app.memory.citations.judge(value, fact)
     return round(1000 * (time.perf_counter() - start) / count, 3)
 
 

@@ -86,7 +86,7 @@ def measure(store: Path, name: str, questions: Questions) -> None:
         start = time.perf_counter()
         for question, files in questions:
             context = trio.run(
-                partial(session.app.contexts.build, make_request({"query": question, "budget": budget}, 1))
+                partial(session.app.contexts.builder.build, make_request({"query": question, "budget": budget}, 1))
             )
             chosen = context.plan.chosen
             sizes = [count(piece.text) for piece in chosen]

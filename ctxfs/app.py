@@ -2,18 +2,13 @@
 
 import os
 
-from ctxfs.consolidation.desk import KIND as PROPOSAL
-from ctxfs.consolidation.desk import TOOL as DESK_TOOL
-from ctxfs.consolidation.desk import ProposalDesk
+from ctxfs.composition.contexts import ContextParts
+from ctxfs.composition.derived_memory import DerivedMemory
+from ctxfs.composition.memory import MemoryParts
+from ctxfs.composition.store_parts import StoreParts
 from ctxfs.context.build.secrets import withhold_secrets
 from ctxfs.context.build.tree_view import SourceResolver
-from ctxfs.context.delivery.delivery_store import DeliveryStore
-from ctxfs.context.delivery.expiry import ContextExpiry
 from ctxfs.context.delivery.recall import Recall
-from ctxfs.context.delivery.tasks import Tasks
-from ctxfs.context.external_commands import CommandJudge, CommandSummariser
-from ctxfs.context.grounding.evaluator import Evaluator
-from ctxfs.context.grounding.review import Curator
 from ctxfs.eventlog.anchor import Anchors, read_key
 from ctxfs.eventlog.audit import Audit
 from ctxfs.eventlog.captured_events import CaptureCollector
@@ -39,32 +34,15 @@ from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.services.bundles import Bundles
 from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.capture import Capture
-from ctxfs.services.citations import Citations
-from ctxfs.services.cited_sources import CitedSources
-from ctxfs.services.consolidation import Consolidation
-from ctxfs.services.consolidator import Consolidator
-from ctxfs.services.curation import CuratedTree, JudgedLines
-from ctxfs.services.elicitation import Elicitation
 from ctxfs.services.erasure import DerivedErasure
 from ctxfs.services.extraction import Extraction
-from ctxfs.services.impact import Impact
 from ctxfs.services.importing import Imports
-from ctxfs.services.kind_remarks import KindRemarks
-from ctxfs.services.memory_changes import MemoryChanges
-from ctxfs.services.memory_episodes import TOOL as EPISODES_TOOL
-from ctxfs.services.memory_episodes import MemoryEpisodes
-from ctxfs.services.memory_remarks import MemoryRemarks
 from ctxfs.services.metadata import Metadata
-from ctxfs.services.moved_text import MovedText
-from ctxfs.services.pad_expiry import PadExpiry
 from ctxfs.services.records import Records
-from ctxfs.services.search import ContextBuilder, Search
-from ctxfs.services.session_episodes import SessionEpisodes
-from ctxfs.services.session_records import SessionRecords
+from ctxfs.services.search import Search
 from ctxfs.services.sources import SettingsFile, Sources, embedder_of
 from ctxfs.services.status import DaemonState, Status, control_mount
 from ctxfs.services.supersedes import Supersedes
-from ctxfs.services.use import Use
 from ctxfs.store.control_file import POLICY_EXAMPLE, ControlFile
 from ctxfs.store.credential_store import CredentialStore
 from ctxfs.store.folder import Folder
@@ -95,7 +73,6 @@ class App:
         self._open_search()
         self._open_tree()
         self._open_contexts()
-        self._open_consolidation()
         self._attach_mounts()
 
     @property
@@ -150,7 +127,6 @@ class App:
         self.searcher = Searcher(
             self.layout.index, embedder, self.scope.reader, supersedes.binds, self.settings.index.question_seconds
         )
-        self.memory_remarks = MemoryRemarks(self.searcher)
         self.grep_pool = GrepPool()
         self.extraction = Extraction(self.settings_file)
 
@@ -158,31 +134,33 @@ class App:
         self.namespace = Namespace()
         changes = StateTransitions(CompareAndPut(self.namespace), lambda: self.memory_file.rules.transitions)
         self.tree: Mount = AccessControl(changes, self.policy, self.archive.marks)
-        desk_tree = CuratedTree(self.namespace, self.archive, self.principal, DESK_TOOL)
-        self.desk = ProposalDesk(desk_tree, self.archive, self.policy, lambda: self.memory_file.rules.transitions)
-        self._open_citations()
-        self.curator = Curator(
-            CuratedTree(self.namespace, self.archive, self.principal),
-            {PROPOSAL: self.desk},
-            JudgedLines(self.resolver, self.citations),
+        self.resolver = SourceResolver(
+            self.tree, self.searcher, self.archive, self.scope, self.settings.index.max_file_bytes
         )
-        self.memory_changes = MemoryChanges(self.memory_remarks, self.citations, self.desk, self.archive)
-        self.elicitation = Elicitation(self.curator)
+        self._parts = StoreParts(
+            self.layout, self.principal, self.archive, self.policy, self.scope, self.searcher, self.namespace
+        )
+        self.memory = MemoryParts(self._parts, self.memory_file, self.resolver)
         self.tools = Toolbox(
             self.layout,
             self.settings_file.get,
             self.policy,
             self.searcher,
-            self.curator,
+            self.memory.curator,
             self.records,
             self.daemon,
         )
         self.sources = Sources(self.layout, self.settings_file, self.namespace, self.policy, self.tools)
-        self.search = Search(self.searcher, self.tools, self.sources, self.grep_pool, self.principal, self.citations)
+        self.search = Search(
+            self.searcher, self.tools, self.sources, self.grep_pool, self.principal, self.memory.citations
+        )
         settings = self.settings.search
         self.search_view = SearchView(self.search, self.scope, settings.results, settings.budget)
         self.namespace.attach_view(".search", self.search_view)
         self.namespace.attach_view(".versions", VersionsView(self.archive, self.scope))
+        self._open_reports()
+
+    def _open_reports(self) -> None:
         self.metadata = Metadata(
             self.tree,
             self.namespace,
@@ -190,7 +168,7 @@ class App:
             self.searcher,
             self.scope,
             self.settings_file,
-            self.citations,
+            self.memory.citations,
             self.memory_file,
         )
         self.status = Status(
@@ -202,112 +180,32 @@ class App:
             self.policy,
             self.tools,
             self.archive,
-            self.curator,
+            self.memory.curator,
             self.memory_file,
-            self.citations,
-            KindRemarks(self.layout.tree, self.memory_file),
+            self.memory.citations,
+            self.memory.kind_remarks,
             self.collector,
         )
 
-    def _open_citations(self) -> None:
-        self.resolver = SourceResolver(
-            self.tree, self.searcher, self.archive, self.scope, self.settings.index.max_file_bytes
-        )
-        sources = CitedSources(self.namespace, str(self.layout.history), self.scope, self.searcher.extract)
-        moved = MovedText(self.namespace, sources, self.searcher, self.archive.reader, self.scope)
-        self.citations = Citations(self.namespace, sources, moved, self.searcher, self.scope)
-
     def _open_contexts(self) -> None:
-        settings, scope = self.settings.context, self.scope
-        summarise = CommandSummariser(settings.summariser) if settings.summariser else None
-        self.contexts = ContextBuilder(
-            self.tree,
-            self.searcher,
-            self.archive,
-            scope,
-            self.principal,
-            summarise,
-            lambda: self.settings.context.max_share_per_origin,
-            self.citations,
+        self.contexts = ContextParts(
+            self._parts, self.memory, self.tree, self.resolver, self.search, self.records, self.settings_file
         )
-        self.evaluator = Evaluator(self.resolver, CommandJudge(settings.judge) if settings.judge else None)
-        requests = self._work_folder("context")
-        self.layout.deliveries.mkdir(exist_ok=True, mode=0o700)
-        deliveries = DeliveryStore(Folder(str(self.layout.deliveries), writable=True), requests)
-        self.tasks = Tasks(
-            requests,
-            deliveries,
-            self.contexts,
-            self.evaluator,
-            self.curator,
-            self.resolver,
-            self.search,
-            self.records,
-            scope,
-            settings.budget,
-        )
-        self.use = Use(deliveries, self.tasks)
-        self.impact = Impact(self.archive, deliveries, self.audit)
-        self.expiry = ContextExpiry(
-            requests,
-            deliveries,
-            CuratedTree(self.namespace, self.archive, self.principal, "expiry"),
-            lambda: self.settings.context.expire_days,
-        )
-        self.pad_expiry = PadExpiry(
-            self.namespace,
-            CuratedTree(self.namespace, self.archive, self.principal, "expiry"),
-            lambda: self.memory_file.rules.pad.expire_seconds,
-        )
-        recall = Recall(self.contexts, deliveries, self.records)
+        recall = Recall(self.contexts.builder, self.contexts.deliveries, self.records)
         self.capture = Capture(self.collector, recall, str(self.principal))
-        self._open_episodes(summarise)
+        self.derived_memory = DerivedMemory(
+            self._parts, self.memory, self.contexts, self.audit, self.settings_file, self.daemon
+        )
         self.erasure = DerivedErasure(
-            self.tasks,
+            self.contexts.tasks,
             self.history,
             self.capture,
             self.tools,
             self.search_view,
             self.searcher,
-            self.episodes,
-            self.citations,
+            self.derived_memory.sessions,
+            self.memory.citations,
             self.extraction,
-        )
-
-    def _open_episodes(self, summarise: CommandSummariser | None) -> None:
-        self.episodes = SessionEpisodes(
-            self.layout.history,
-            self.archive,
-            self.scope,
-            summarise,
-            lambda: self.settings.memory,
-        )
-        self.session_records = SessionRecords(self.episodes.files, self.scope, self.layout.index)
-        self.memory_episodes = MemoryEpisodes(
-            self.episodes,
-            CuratedTree(self.namespace, self.archive, self.principal, EPISODES_TOOL),
-            self.archive,
-            self.policy,
-            lambda: self.settings.memory,
-        )
-
-    def _open_consolidation(self) -> None:
-        def hidden() -> list[str]:
-            mounted = [str(mount["at"]) for mount in self.daemon.mountpoints()]
-            return [os.path.realpath(self.layout.root), *mounted]
-
-        self.consolidation = Consolidation(
-            self.layout,
-            self.archive,
-            self.policy,
-            self.desk,
-            self.searcher,
-            self.memory_episodes,
-            self.use,
-            self.citations,
-            Consolidator(self.settings_file.get, hidden),
-            lambda: self.settings.memory,
-            self.principal,
         )
 
     def _attach_mounts(self) -> None:
@@ -318,13 +216,13 @@ class App:
         tree.attach(Path(("knowledge",)), ControlMount({}))  # exists before the first source does
         questions = StoredQueries(self.owners, owner)
         tree.attach(Path(("search",)), self.search_view.root(self._work_folder("search"), questions))
-        requests, budget = self._work_folder("context"), self.settings.context.budget
-        contexts = ContextMount(requests, self.tasks, budget, owner, self.owners, self.scope)
+        tasks, budget = self.contexts.tasks, self.settings.context.budget
+        contexts = ContextMount(self.contexts.requests, tasks, budget, owner, self.owners, self.scope)
         tree.attach(Path(("context",)), contexts)
-        tree.attach(Path(("history",)), HistoryMount(self.history, owner, self.scope, self.episodes))
+        tree.attach(Path(("history",)), HistoryMount(self.history, owner, self.scope, self.derived_memory.sessions))
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
         tree.attach(Path(("tools",)), ToolsMount(self.tools.calls, self.tools, self.scope))
-        tree.attach(Path(("human",)), ReviewMount(self._work_folder("human"), self.curator))
+        tree.attach(Path(("human",)), ReviewMount(self._work_folder("human"), self.memory.curator))
         rules = (self.policy_file, self.memory_file)
         control = control_mount(self.layout, self.principal, self.status, self.namespace, self.policy, rules)
         tree.attach(Path((".ctxfs",)), control, hidden=True)

@@ -334,7 +334,7 @@ def test_many_facts_read_a_changed_source_once(live: Live) -> None:
             (live.store / "tree" / path).write_text(lines[number])
             opened.call("cite", path=path, sources=[f"knowledge/handbook/table.md:{number + 1}"])
         table.write_text("\n".join([*lines[:100], "Entry 100 of the table is void.", *lines[101:]]))
-        sources = opened.app.citations._sources
+        sources = opened.app.memory.citations._sources
         before = sources.read_bytes
         checked = opened.call("check", path="memory")
         assert sources.read_bytes - before == table.stat().st_size

@@ -156,7 +156,7 @@ def test_two_corrections_at_once_leave_one(store: Store) -> None:
         async def one(text: str) -> None:
             caller = store.app.session(store.app.principal, tool="test")
             try:
-                results.append(await store.app.memory_changes.correct(caller, TreePath.parse(path), 1, text, "a race"))
+                results.append(await store.app.memory.changes.correct(caller, TreePath.parse(path), 1, text, "a race"))
             except OSError as error:
                 results.append(error.errno)
             finally:

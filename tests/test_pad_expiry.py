@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def sweep(store: Store) -> list[str]:
-    return trio.run(store.app.pad_expiry.sweep, time.time_ns())
+    return trio.run(store.app.memory.pad_expiry.sweep, time.time_ns())
 
 
 def test_pads_do_not_expire_by_default(store: Store) -> None:

@@ -148,7 +148,7 @@ class McpHost:
                 event.set()
 
     async def _ask(self, question: Mapping[str, Any]) -> None:
-        value = await self._app.elicitation.request(
+        value = await self._app.memory.elicitation.request(
             question["server"], question["kind"], question["text"], question["schema"]
         )
         await self._send([0, "answer", {"ask": question["ask"], "value": value}])

@@ -73,7 +73,7 @@ class Store:
     def open(self, draft: Draft, by: Principal = AGENT) -> OpenedProposal | None:
         """Store a draft of a principal at the desk."""
         base = self.app.archive.proposals.base()
-        return self.run(lambda: self.app.desk.open(draft, base, Actor(str(by), "s-test", "consolidate"), by))
+        return self.run(lambda: self.app.memory.desk.open(draft, base, Actor(str(by), "s-test", "consolidate"), by))
 
     @staticmethod
     def run(action: Callable[[], Any]) -> Any:

@@ -69,7 +69,7 @@ def test_proposal_whose_file_has_changed_is_refused_and_then_withdrawn(pair: Sto
     pair.write(TWO, "Keys are rotated every 30 days.\n")
     with pytest.raises(OSError, match=r"has changed since.*ctxfs consolidate proposes anew"):
         pair.call("decide", id=opened.id, verdict="accept")
-    assert pair.run(pair.app.desk.withdraw_stale) == [opened.id]
+    assert pair.run(pair.app.memory.desk.withdraw_stale) == [opened.id]
     assert json.loads(pair.review(opened.id, "outcome.json"))["decision"] == "withdraw"
     again = pair.open(merge_draft(pair, ONE, TWO))
     assert again is not None and again.id != opened.id

@@ -270,7 +270,7 @@ def test_memory_whose_source_has_changed_counts_as_uncited(store: Store) -> None
 
 
 def test_timer_is_off_by_default_and_consolidates_every_group_when_it_is_due(store: Store) -> None:
-    service, stamp = store.app.consolidation, store.layout.run / "consolidated"
+    service, stamp = store.app.derived_memory.consolidation, store.layout.run / "consolidated"
     assert not service.is_due()
     config = store.layout.config
     config.write_text(config.read_text().replace("# consolidate_hours = 0", "consolidate_hours = 1"))

@@ -35,7 +35,7 @@ def say(app: App, session: str, *texts: str, kind: str = "input", principal: str
 def summary(app: App, session: str, principal: Principal | None = None) -> str:
     async def read() -> str:
         with acting(principal):
-            return (await app.episodes.read(session)).text
+            return (await app.derived_memory.sessions.read(session)).text
 
     return trio.run(read)
 
@@ -115,11 +115,11 @@ def test_lines_of_a_file_continue_at_an_offset(tmp_path: Path) -> None:
 
 def test_episode_is_written_once_for_an_agent_that_may_read_the_session(app: App) -> None:
     say(app, "talk", "How do keys rotate?")
-    assert trio.run(app.memory_episodes.write, "talk") != []
+    assert trio.run(app.derived_memory.episodes.write, "talk") != []
     assert "How do keys rotate?" in memory(app, "talk")
-    assert trio.run(app.memory_episodes.write, "talk") == []
+    assert trio.run(app.derived_memory.episodes.write, "talk") == []
     say(app, "talk", "Since when?")
-    assert trio.run(app.memory_episodes.write, "talk") != []
+    assert trio.run(app.derived_memory.episodes.write, "talk") != []
     assert "Since when?" in memory(app, "talk")
     versions = app.archive.reader.versions(f"memory/bob/episodic/{app.history.days()[0]}-talk.md")
     assert {version.commit.actor.tool for version in versions} == {"episodes"}
@@ -134,20 +134,20 @@ def test_no_episode_for_an_agent_that_may_not_read_all_of_a_session(app: App) ->
     say(app, "talk", "secret of eve", principal="agent:eve")
     say(app, "person", "mine alone?", principal="human:ada")
     for session in ("talk", "person"):
-        assert trio.run(app.memory_episodes.write, session) == []
+        assert trio.run(app.derived_memory.episodes.write, session) == []
     rule = '[[rule]]\nprincipal = "agent:bob"\npath = "history/**"\nverbs = "r"\neffect = "deny"\n'
     say(app, "own", "whose?")
     (app.layout.root / "policy.toml").write_text(rule)
     app.policy.reload()
-    assert trio.run(app.memory_episodes.write, "own") == []
+    assert trio.run(app.derived_memory.episodes.write, "own") == []
     with pytest.raises(FileNotFoundError):
-        trio.run(app.memory_episodes.write, "unknown")
+        trio.run(app.derived_memory.episodes.write, "unknown")
 
 
 def test_episode_that_was_edited_or_removed_is_left_alone(app: App) -> None:
     say(app, "talk", "How do keys rotate?")
     say(app, "other", "Why?")
-    paths = [trio.run(app.memory_episodes.write, session)[0] for session in ("talk", "other")]
+    paths = [trio.run(app.derived_memory.episodes.write, session)[0] for session in ("talk", "other")]
     app.archive.commit()
     session = app.session(app.principal)
     trio.run(session.tree.apply, Put(TreePath.parse(paths[0]), b"edited"))
@@ -155,7 +155,7 @@ def test_episode_that_was_edited_or_removed_is_left_alone(app: App) -> None:
     session.close()
     for name in ("talk", "other"):
         say(app, name, "And then?")
-        assert trio.run(app.memory_episodes.write, name) == []
+        assert trio.run(app.derived_memory.episodes.write, name) == []
     assert memory(app, "talk") == "edited"
 
 
@@ -163,11 +163,11 @@ def test_session_ends_with_its_last_record_or_after_a_while(app: App) -> None:
     say(app, "ended", "Why?")
     app.history.append("ended", [{"principal": "agent:bob", "kind": "session_end"}])
     say(app, "open", "Why not?")
-    assert [path.rpartition("-")[2] for path in trio.run(app.memory_episodes.write_ended)] == ["ended.md"]
-    assert trio.run(app.memory_episodes.write_ended) == []
+    assert [path.rpartition("-")[2] for path in trio.run(app.derived_memory.episodes.write_ended)] == ["ended.md"]
+    assert trio.run(app.derived_memory.episodes.write_ended) == []
     now = next(app.layout.history.glob("*/open.jsonl")).stat().st_mtime_ns
-    assert not app.episodes.is_over(False, now)
-    assert app.episodes.is_over(False, now - 30 * 60 * 10**9)
+    assert not app.derived_memory.sessions.is_over(False, now)
+    assert app.derived_memory.sessions.is_over(False, now - 30 * 60 * 10**9)
 
 
 def test_ended_session_is_summed_up_by_the_configured_command(layout: Layout, tmp_path: Path) -> None:

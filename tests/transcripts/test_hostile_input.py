@@ -90,8 +90,8 @@ def test_first_and_last_times_are_imported_and_found_on_their_day(store: Store, 
     assert store.add("claude-code", tmp_path / "p").added == 1
     (record,) = store.records()
     day = record.get("said_at", record["at"])[:10]
-    assert [entry["text"] for entry in store.app.session_records.day(day, 10)] == ["x"]
-    assert store.app.session_records.overviews(0, "", "", 10)[0]["records"] == 1
+    assert [entry["text"] for entry in store.app.derived_memory.session_records.day(day, 10)] == ["x"]
+    assert store.app.derived_memory.session_records.overviews(0, "", "", 10)[0]["records"] == 1
 
 
 def test_members_of_a_zip_file_that_overlap_are_bounded_together(store: Store, tmp_path: Path) -> None:

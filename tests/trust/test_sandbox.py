@@ -239,7 +239,7 @@ def test_acceptance_is_of_the_content_and_not_of_the_path(session: tuple[LocalSe
     plan.write_text("harmful")
     second = refusal(opened).rsplit("/", 1)[-1]
     assert second != first, "it is another question"
-    trio.run(opened.app.curator.decide, first, b"accept\n", str(opened.app.principal))
+    trio.run(opened.app.memory.curator.decide, first, b"accept\n", str(opened.app.principal))
     assert refusal(opened).rsplit("/", 1)[-1] == second, "the accepted content is not the current content"
     plan.write_text("harmless")
     assert opened.call("call_tool", name="deploy", arguments={"plan": "pad/plan.md"})["text"] == "ran\n"

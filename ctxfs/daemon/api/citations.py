@@ -43,7 +43,7 @@ async def _cite(app: App, caller: Session, params: CiteParams) -> Any:
     if len(params.sources) > _MAX_SOURCES:
         raise invalid("sources", f"{_MAX_SOURCES} at most")
     value = (await caller.tree.metadata(params.path)).get(CITES, b"")
-    value = add_citations(b"" if params.replace else value, await app.citations.cite(params.sources))
+    value = add_citations(b"" if params.replace else value, await app.memory.citations.cite(params.sources))
     await caller.tree.apply(SetMeta(params.path, CITES, value or None))
     return {"citations": [str(citation.span) for citation in parse_citations(value)]}
 
@@ -52,4 +52,4 @@ async def _cite(app: App, caller: Session, params: CiteParams) -> Any:
 async def _check(app: App, caller: Session, params: CheckParams) -> Any:
     """Return the files at and below a path that have citations, with the states of these, as the caller sees them."""
     await caller.tree.stat(params.path)
-    return [file.as_record() for file in await app.citations.check(params.path)]
+    return [file.as_record() for file in await app.memory.citations.check(params.path)]

@@ -33,7 +33,7 @@ async def _groups(app: App, caller: Session, params: MemoryGroupsParams) -> list
     """Return the groups of memories at or below a path that the caller may read and write."""
     if params.path.parts[:1] != ("memory",):
         raise invalid(params.path, "name a path in memory")
-    return [str(group) for group in await app.consolidation.groups(caller.principal, params.path)]
+    return [str(group) for group in await app.derived_memory.consolidation.groups(caller.principal, params.path)]
 
 
 @method(
@@ -49,7 +49,7 @@ async def _consolidate(app: App, caller: Session, params: ConsolidateParams) -> 
         raise not_permitted(params.path, "only people name a command; agents use the one of ctxfs.toml")
     command = params.command or app.settings.memory.consolidator
     request = ConsolidationRequest(params.path, params.since_ns, command, params.dry_run)
-    return _as_plain(await app.consolidation.run(caller.principal, caller.actor, request))
+    return _as_plain(await app.derived_memory.consolidation.run(caller.principal, caller.actor, request))
 
 
 def _as_plain(report: GroupReport) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class DecideParams:
     effects=Effect.READS_INDEX | Effect.CANCELLABLE,
 )
 async def _context(app: App, caller: Session, params: ContextParams) -> Any:
-    context = await app.contexts.build(
+    context = await app.contexts.builder.build(
         make_request(params.request, app.settings.context.budget), caller.actor.principal
     )
     return {
@@ -88,7 +88,7 @@ async def _verify(app: App, caller: Session, params: VerifyParams) -> Any:
     stale = await changed_since(manifest, app.resolver.current)
     fault, now = "", False
     try:
-        now = (await app.contexts.build(manifest.request, caller.actor.principal)).sha256 == manifest.sha256
+        now = (await app.contexts.builder.build(manifest.request, caller.actor.principal)).sha256 == manifest.sha256
     except OSError as error:
         fault = error.strerror or str(error)
     return {
@@ -110,7 +110,7 @@ async def _verify(app: App, caller: Session, params: VerifyParams) -> Any:
 async def _evaluate(app: App, caller: Session, params: EvaluateParams) -> Any:
     """Return evaluation.json of a response to the context of a manifest; nothing is stored."""
     manifest, response = parse_manifest(params.manifest), decode_response(params.response)
-    return render_evaluation(await app.evaluator.evaluate(manifest, response), manifest, response)
+    return render_evaluation(await app.contexts.evaluator.evaluate(manifest, response), manifest, response)
 
 
 @method(
@@ -133,7 +133,7 @@ async def _curate(app: App, caller: Session, params: CurateParams) -> Any:
         raise invalid(response.parent, "there is no response: write it to response.md") from None
     if not app.policy.is_allowed(caller.principal, Verb.WRITE, response):
         raise path_error(errno.EACCES, response)
-    return await app.tasks.curate(task.name)
+    return await app.contexts.tasks.curate(task.name)
 
 
 @method("reviews", NoParams, needs=Check.ADMINISTRATORS)
@@ -148,7 +148,7 @@ async def _reviews(app: App, caller: Session, params: NoParams) -> Any:
             "decision": review.decision,
             "kind": review.kind,
         }
-        for review in await app.curator.reviews()
+        for review in await app.memory.curator.reviews()
     ]
 
 
@@ -158,5 +158,5 @@ async def _decide(app: App, caller: Session, params: DecideParams) -> Any:
     name = params.id
     if len(Path.parse(name).parts) != 1:
         raise not_permitted(name, "this is not the id of a review")
-    paths = await app.curator.decide(name, params.verdict.encode("utf-8", "replace"), caller.actor.principal)
+    paths = await app.memory.curator.decide(name, params.verdict.encode("utf-8", "replace"), caller.actor.principal)
     return {"changes": [{"path": path} for path in paths]}

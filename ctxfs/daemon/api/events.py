@@ -149,9 +149,9 @@ async def _forget(app: App, caller: Session, params: ForgetHistoryParams) -> Any
     """
     await app.capture.collect()
     await app.capture.end_session(params.session)
-    for path in await app.memory_episodes.paths_of(params.session):
+    for path in await app.derived_memory.episodes.paths_of(params.session):
         await in_turn(app.archive.erasure.erase, path, "", caller.actor)
-    app.episodes.evict()
+    app.derived_memory.sessions.evict()
     return await app.erasure.erase_session(params.session, caller.actor.principal)
 
 

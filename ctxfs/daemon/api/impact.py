@@ -51,7 +51,7 @@ async def _quarantine(app: App, caller: Session, params: ImpactParams) -> Quaran
     if not caller.principal.is_person:
         raise not_permitted("quarantine", "only people quarantine")
     report = await _find(app, params)
-    outcome = await app.impact.quarantine(report, actor_for(caller, params.reason))
+    outcome = await app.derived_memory.impact.quarantine(report, actor_for(caller, params.reason))
     return Quarantined(
         version=Version.of(outcome.commit) if outcome.commit else None,
         changes=[ChangedPath.of(change) for change in outcome.changes],
@@ -64,10 +64,10 @@ async def _find(app: App, params: ImpactParams) -> ImpactReport:
         raise invalid("impact", "name a path, an origin or a session")
     app.spool.flush()
     if params.origin:
-        return await app.impact.of_origin(params.origin)
+        return await app.derived_memory.impact.of_origin(params.origin)
     if params.session:
-        return await app.impact.of_session(params.session)
-    return await app.impact.of_path(params.path)
+        return await app.derived_memory.impact.of_session(params.session)
+    return await app.derived_memory.impact.of_path(params.path)
 
 
 def _record(report: ImpactReport) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def _label(app: App, path: str, attributes: Mapping[str, bytes]) -> str:
     """Return the warnings of a file: untrusted, resting on lines that no longer hold, no longer valid. Blocks."""
     labels = [distrust_label(attributes)]
     if value := attributes.get(CITES):
-        for holdings in app.citations.broken({path: value}).values():
+        for holdings in app.memory.citations.broken({path: value}).values():
             labels += [f"[source {item.state} since: {one_line(str(item.citation.span))}]" for item in holdings[:1]]
     until = attributes.get(f"{PREFIX}{UNTIL}", b"").decode("utf-8", "replace")
     if validity_of({UNTIL: until}).is_over(time.time()):

@@ -34,7 +34,7 @@ class CorrectParams:
 @method("promote", PromoteParams, needs=Check.BY_METHOD, audit=AuditEvent("move", "path"), effects=Effect.CHANGES_FILES)
 async def _promote(app: App, caller: Session, params: PromoteParams) -> Any:
     """Move a file to memory; with reasons against it, open a review instead and return its id with the reasons."""
-    result = await app.memory_changes.promote(caller, params.path, params.to)
+    result = await app.memory.changes.promote(caller, params.path, params.to)
     return {"path": result.path, "review": result.review, "reasons": list(result.reasons)}
 
 
@@ -43,7 +43,7 @@ async def _promote(app: App, caller: Session, params: PromoteParams) -> Any:
 )
 async def _correct(app: App, caller: Session, params: CorrectParams) -> Any:
     """Write the corrected version of a line; return its path, the corrected line, its old text, and remarks."""
-    result = await app.memory_changes.correct(
+    result = await app.memory.changes.correct(
         caller, params.path, params.line, params.text, params.because, was=params.was
     )
     return {"path": result.path, "corrects": result.corrects, "was": result.was, "remarks": list(result.remarks)}

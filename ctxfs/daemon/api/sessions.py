@@ -56,7 +56,7 @@ class WriteEpisodesParams:
 @method("session_names", NoParams, needs=Check.BY_METHOD, effects=Effect.CANCELLABLE)
 async def _names(app: App, caller: Session, params: NoParams) -> list[str]:
     await app.capture.collect()
-    return await blocking(app.session_records.names)
+    return await blocking(app.derived_memory.session_records.names)
 
 
 @method("sessions", SessionsParams, needs=Check.BY_METHOD, audit=AuditEvent("history"), effects=Effect.CANCELLABLE)
@@ -67,7 +67,9 @@ async def _sessions(app: App, caller: Session, params: SessionsParams) -> Any:
         raise invalid("since", f"'{params.since[:80]}': an age such as 7d, or a date, is needed")
     limit = max(1, min(params.limit, _MAX_RECORDS))
     await app.capture.collect()
-    return await blocking(app.session_records.overviews, since_ns, params.client, params.principal, limit)
+    return await blocking(
+        app.derived_memory.session_records.overviews, since_ns, params.client, params.principal, limit
+    )
 
 
 @method(
@@ -85,7 +87,7 @@ async def _records(app: App, caller: Session, params: SessionRecordsParams) -> A
     def read() -> list[dict[str, Any]]:
         records, size = [], 0
         for record in islice(
-            app.session_records.records(params.session, after), max(1, min(params.limit, _MAX_RECORDS))
+            app.derived_memory.session_records.records(params.session, after), max(1, min(params.limit, _MAX_RECORDS))
         ):
             records.append(record)
             size += sum(len(value) for value in record.values() if isinstance(value, str))
@@ -109,7 +111,7 @@ async def _day(app: App, caller: Session, params: DayParams) -> Any:
     except ValueError as error:
         raise invalid("day", f"'{params.day[:80]}': a date such as 2026-11-29 is needed") from error
     await app.capture.collect()
-    messages = await blocking(app.session_records.day, day, max(1, min(params.limit, _MAX_RECORDS)))
+    messages = await blocking(app.derived_memory.session_records.day, day, max(1, min(params.limit, _MAX_RECORDS)))
     return {"day": day, "messages": messages}
 
 
@@ -117,5 +119,5 @@ async def _day(app: App, caller: Session, params: DayParams) -> Any:
 async def _write_episodes(app: App, caller: Session, params: WriteEpisodesParams) -> Any:
     """Write the episodes of a session, or of all that have ended recently, to memory; return the written paths."""
     if params.session:
-        return await app.memory_episodes.write(params.session)
-    return await app.memory_episodes.write_ended()
+        return await app.derived_memory.episodes.write(params.session)
+    return await app.derived_memory.episodes.write_ended()

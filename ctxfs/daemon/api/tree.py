@@ -94,7 +94,7 @@ async def _read_extracted(app: App, caller: Session, params: PathParams) -> Any:
 
 @method("metadata", PathParams, needs=Check.BY_METHOD)
 async def _metadata(app: App, caller: Session, params: PathParams) -> Any:
-    return {**await app.metadata.read(params.path), **await app.use.attributes(params.path)}
+    return {**await app.metadata.read(params.path), **await app.derived_memory.use.attributes(params.path)}
 
 
 @method("content_of", ContentParams, needs=Check.BY_METHOD)
@@ -124,7 +124,7 @@ async def _apply(app: App, caller: Session, params: ApplyParams) -> Any:
     recalled: Sequence[CopiedText] = ()
     marks: Mapping[str, bytes] = {}
     if isinstance(change, Put):
-        recalled, marks = await app.contexts.copied(change)
+        recalled, marks = await app.contexts.builder.copied(change)
         if app.policy.is_allowed(caller.principal, Verb.META, change.path):
             change = replace(change, attributes={**marks, **change.attributes})
             marks = {}
@@ -138,7 +138,7 @@ async def _apply(app: App, caller: Session, params: ApplyParams) -> Any:
     data = change.data if isinstance(change, Put | Append) else b""
     secrets = await blocking(lambda: find_secrets(read_text(data) or "")) if data else []
     warnings = [f"line {secret.line} looks like a secret ({secret.kind})" for secret in secrets]
-    remarks = await app.memory_remarks.compare(change.path, data, before)
+    remarks = await app.memory.remarks.compare(change.path, data, before)
     copied = {original.path for original in recalled}
     warnings += [str(remark) for remark in remarks if remark.position.rpartition(":")[0] not in copied]
     return {"warnings": [*warnings, *map(str, recalled)]}
@@ -158,14 +158,14 @@ async def _with_citations(app: App, change: Change) -> Change:
     """Return a Put that sets `source` to lines of the tree with the citations of these, unless it has its own."""
     if not isinstance(change, Put) or CITES in change.attributes or SOURCE not in change.attributes:
         return change
-    cites = await app.citations.cite_source(change.attributes[SOURCE].decode("utf-8", "replace"))
+    cites = await app.memory.citations.cite_source(change.attributes[SOURCE].decode("utf-8", "replace"))
     return change if cites is None else replace(change, attributes={**change.attributes, CITES: cites})
 
 
 async def _cite_source(app: App, caller: Session, change: SetMeta) -> None:
     """Set the citations of a file whose `source` has been set to lines of the tree."""
     assert change.value is not None
-    cites = await app.citations.cite_source(change.value.decode("utf-8", "replace"))
+    cites = await app.memory.citations.cite_source(change.value.decode("utf-8", "replace"))
     if cites is not None:
         await caller.tree.apply(SetMeta(change.path, CITES, cites))
 

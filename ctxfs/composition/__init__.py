@@ -1,0 +1,1 @@
+"""Groups of the parts of a store, which `App` builds in order."""

@@ -1,0 +1,38 @@
+"""The parts for the life of memories that search, contexts and reviews need."""
+
+from ctxfs.composition.store_parts import StoreParts
+from ctxfs.consolidation.desk import KIND as PROPOSAL
+from ctxfs.consolidation.desk import TOOL as DESK_TOOL
+from ctxfs.consolidation.desk import ProposalDesk
+from ctxfs.context.build.tree_view import SourceResolver
+from ctxfs.context.grounding.review import Curator
+from ctxfs.services.citations import Citations
+from ctxfs.services.cited_sources import CitedSources
+from ctxfs.services.curation import JudgedLines
+from ctxfs.services.elicitation import Elicitation
+from ctxfs.services.kind_remarks import KindRemarks
+from ctxfs.services.memory_changes import MemoryChanges
+from ctxfs.services.memory_remarks import MemoryRemarks
+from ctxfs.services.moved_text import MovedText
+from ctxfs.services.pad_expiry import PadExpiry
+from ctxfs.store.memory_file import MemoryFile
+
+
+class MemoryParts:
+    """Citations, proposals and reviews, changes by commands, remarks on kinds and conflicts, and the expiry of pads."""
+
+    def __init__(self, store: StoreParts, rules: MemoryFile, resolver: SourceResolver) -> None:
+        searcher, archive = store.searcher, store.archive
+        sources = CitedSources(store.namespace, str(store.layout.history), store.scope, searcher.extract)
+        moved = MovedText(store.namespace, sources, searcher, archive.reader, store.scope)
+        self.citations = Citations(store.namespace, sources, moved, searcher, store.scope)
+        desk_tree = store.tree_of(DESK_TOOL)
+        self.desk = ProposalDesk(desk_tree, archive, store.policy, lambda: rules.rules.transitions)
+        judged = JudgedLines(resolver, self.citations)
+        self.curator = Curator(store.tree_of("evaluator"), {PROPOSAL: self.desk}, judged)
+        self.elicitation = Elicitation(self.curator)
+        self.remarks = MemoryRemarks(searcher)
+        self.kind_remarks = KindRemarks(store.layout.tree, rules)
+        self.changes = MemoryChanges(self.remarks, self.citations, self.desk, archive)
+        expiry_tree = store.tree_of("expiry")
+        self.pad_expiry = PadExpiry(store.namespace, expiry_tree, lambda: rules.rules.pad.expire_seconds)
