@@ -283,8 +283,7 @@ class Eraser:
             for name, oid in ledger.repo.list_refs("refs/tags/").items():
                 self._move_ref(f"refs/tags/{name}", new.get(oid, oid))
             for prefix in ("refs/remotes/", "refs/ctxfs/fetched/"):
-                for name, oid in ledger.repo.list_refs(prefix, peel=False).items():
-                    ledger.repo.delete_ref(f"{prefix}{name}", oid)
+                ledger.repo.delete_refs(prefix)
             ledger.repo.update_ref(BRANCH, new[old_head], old_head)
         return changed
 

@@ -49,8 +49,7 @@ def drop_damaged(ledger: Ledger) -> None:
 def drop_all(repo: Repository) -> None:
     """Delete the branches of all proposals, which may contain erased content."""
     if _may_have_proposals(repo):
-        for name in repo.list_refs(PROPOSALS, peel=False):
-            delete(repo, name)
+        repo.delete_refs(PROPOSALS)
 
 
 def _may_have_proposals(repo: Repository) -> bool:

@@ -213,6 +213,11 @@ class Repository:
             raise path_error(errno.EIO, name, f"not the id of a commit: {old!r}")
         self._run_transaction(f"delete {name} {old}", name)
 
+    def delete_refs(self, prefix: str) -> None:
+        """Remove all refs that begin with `prefix`."""
+        for name, oid in self.list_refs(prefix, peel=False).items():
+            self.delete_ref(f"{prefix}{name}", oid)
+
     def _run_transaction(self, command: str, name: str) -> None:
         for attempt in (1, 2):
             process = self._start_refs()

@@ -347,35 +347,31 @@ class PathIndex(DerivedDatabase):
         return inner is not None or self._has_directory_row(path)
 
     def _has_directory_row(self, path: bytes) -> bool:
-        cursor = self._db.execute(
+        row = self._db.execute(
             "SELECT mode FROM changes WHERE path=? AND mode!=0 ORDER BY seq DESC LIMIT 1", (path,)
-        )
-        row = cursor.fetchone()
+        ).fetchone()
         return bool(row and row[0] == 0o040000)
 
     def last_move_to(self, path: bytes, before: int) -> tuple[int, bytes] | None:
         """Return (commit number, previous path) of the newest move of `path` or of a directory above it."""
-        targets = [path]
-        while b"/" in targets[-1]:
-            targets.append(targets[-1].rpartition(b"/")[0])
-        placeholders = ",".join("?" * len(targets))
-        row = self._db.execute(
-            f"SELECT seq, source, target FROM moves WHERE target IN ({placeholders}) AND seq<? ORDER BY seq DESC LIMIT 1",
-            (*targets, before),
-        ).fetchone()
+        row = self._newest_move("target", path, "seq<?", before)
         return (row[0], row[1] + path[len(row[2]) :]) if row else None
 
     def next_move_from(self, path: bytes, after: int) -> tuple[int, bytes] | None:
         """Return (commit number, next path) of the newest move of `path`, or of a directory above it, after a commit."""
-        sources = [path]
-        while b"/" in sources[-1]:
-            sources.append(sources[-1].rpartition(b"/")[0])
-        placeholders = ",".join("?" * len(sources))
-        row = self._db.execute(
-            f"SELECT seq, source, target FROM moves WHERE source IN ({placeholders}) AND seq>? ORDER BY seq DESC LIMIT 1",
-            (*sources, after),
-        ).fetchone()
+        row = self._newest_move("source", path, "seq>?", after)
         return (row[0], row[2] + path[len(row[1]) :]) if row else None
+
+    def _newest_move(self, end: str, path: bytes, condition: str, seq: int) -> tuple[int, bytes, bytes] | None:
+        """Return (commit number, source, target) of the newest move that has `path`, or a directory above, at `end`."""
+        ends = [path]
+        while b"/" in ends[-1]:
+            ends.append(ends[-1].rpartition(b"/")[0])
+        placeholders = ",".join("?" * len(ends))
+        query = (
+            f"SELECT seq, source, target FROM moves WHERE {end} IN ({placeholders}) AND {condition} ORDER BY seq DESC"
+        )
+        return next(iter(self._db.execute(f"{query} LIMIT 1", (*ends, seq))), None)
 
     def paths_of_inode(self, inode: int) -> list[bytes]:
         """Return every path with this inode in its recorded attributes."""

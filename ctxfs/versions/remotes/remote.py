@@ -304,8 +304,7 @@ class Remotes:
 
     def _drop_refs(self, name: str, *, keep_head: bool = False) -> None:
         for below in (_fetched_prefix(name), *(() if keep_head else (f"refs/remotes/{name}/",))):
-            for ref, oid in self._repo.list_refs(below, peel=False).items():
-                self._repo.delete_ref(f"{below}{ref}", oid)
+            self._repo.delete_refs(below)
 
     def _sandbox_options(self, name: str, option: str, service: str) -> tuple[str, ...]:
         """Return git's option that sandboxes a repository which git opens on this machine."""
