@@ -1,5 +1,6 @@
-"""Supervision of processes and connections that are restarted whenever they end, with exponential backoff."""
+"""Supervision: processes and connections that are restarted whenever they end, and tasks that are repeated."""
 
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -73,3 +74,19 @@ async def supervise(
         seconds = restarts.record_end(trio.current_time() - started)
         on_end(result, seconds)
         await pause(seconds)
+
+
+async def repeat(
+    act: Callable[[], Awaitable[object]], seconds: float, log: logging.Logger, failure: str, first_seconds: float
+) -> Never:
+    """Call `act` after `first_seconds`, and then every `seconds`, forever.
+
+    An exception is logged as `failure`, and does not end the repetition: the daemon must survive any fault of a task.
+    """
+    await trio.sleep(first_seconds)
+    while True:
+        try:
+            await act()
+        except Exception:
+            log.exception(failure)
+        await trio.sleep(seconds)

@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import trio
-
 from ctxfs.consolidation.desk import TOOL, OpenedProposal, ProposalDesk
 from ctxfs.consolidation.draft import COMMAND, Draft, Evidence, digest_of
 from ctxfs.index.search.searcher import Searcher
@@ -29,6 +27,7 @@ from ctxfs.services.memory_episodes import MemoryEpisodes
 from ctxfs.services.use import Use
 from ctxfs.store.layout import Layout
 from ctxfs.store.settings import MemorySettings
+from ctxfs.supervise import repeat
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor, Commit
@@ -107,14 +106,12 @@ class Consolidation:
 
     async def run_periodically(self) -> None:
         """Consolidate every `memory.consolidate_hours`, for the owner of the store, while that is set."""
-        while True:
-            await trio.sleep(_SWEEP_SECONDS)
-            try:
-                if self.is_due():
-                    self._stamp.touch()
-                    await self.run_all(self._owner)
-            except Exception:  # the daemon must survive any fault of a memory
-                log.exception("memories cannot be consolidated")
+        await repeat(self._run_if_due, _SWEEP_SECONDS, log, "memories cannot be consolidated", _SWEEP_SECONDS)
+
+    async def _run_if_due(self) -> None:
+        if self.is_due():
+            self._stamp.touch()
+            await self.run_all(self._owner)
 
     async def run_all(self, principal: Principal) -> list[GroupReport]:
         """Consolidate all groups, with the configured command."""

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-import trio
-
 from ctxfs.context.episodes.builder import SESSION_END
 from ctxfs.eventlog.record_text import parse_line
 from ctxfs.eventlog.session_files import SessionFile, read_tail
@@ -25,6 +23,7 @@ from ctxfs.policy.rules import Verb
 from ctxfs.services.curation import CuratedTree
 from ctxfs.services.session_episodes import EpisodeText, SessionEpisodes
 from ctxfs.store.settings import MemorySettings
+from ctxfs.supervise import repeat
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
 from ctxfs.vfs.caller_context import acting
@@ -62,13 +61,11 @@ class MemoryEpisodes:
 
     async def run(self) -> None:
         """Write the episodes of sessions that have ended, now and then, while `memory.episodes` is set."""
-        while True:
-            await trio.sleep(_SWEEP_SECONDS)
-            try:
-                if self._settings().episodes:
-                    await self.write_ended()
-            except Exception:  # the daemon must survive any fault of a session
-                log.exception("episodes cannot be written")
+        await repeat(self._write_if_set, _SWEEP_SECONDS, log, "episodes cannot be written", _SWEEP_SECONDS)
+
+    async def _write_if_set(self) -> None:
+        if self._settings().episodes:
+            await self.write_ended()
 
     async def write_ended(self) -> list[str]:
         """Write the episodes of sessions that ended today or yesterday; return the paths that were written."""

@@ -6,18 +6,17 @@ and frozen files keep their state. The sweep is bounded; reads do not start it.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
-import trio
-
+from ctxfs.context.delivery.expiry import TreeWriter
 from ctxfs.memory.states import ARCHIVED, FROZEN, FROZEN_ATTRIBUTE, MERGED, STATE_ATTRIBUTE
-from ctxfs.model.change import Change, SetMeta
+from ctxfs.model.change import SetMeta
 from ctxfs.model.entry import Entry
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
+from ctxfs.supervise import repeat
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +29,6 @@ _PINNED = f"{PREFIX}pinned"
 _NS = 10**9
 
 
-class TreeWriter(Protocol):
-    """The tree without access control, in sessions of a tool of ctxfs."""
-
-    async def apply(self, changes: Sequence[Change], reason: str) -> None:
-        """Apply changes in order."""
-        ...
-
-
 class PadExpiry:
     """The archiving of unused pads. `seconds` returns the period of memory.toml; 0: nothing expires."""
 
@@ -48,13 +39,8 @@ class PadExpiry:
 
     async def run(self) -> None:
         """Archive unused pads once a day, forever."""
-        await trio.sleep(_FIRST_SWEEP_SECONDS)
-        while True:
-            try:
-                await self.sweep(time.time_ns())
-            except Exception:  # the daemon must survive any fault of a task
-                log.exception("unused pads cannot be archived")
-            await trio.sleep(_SWEEP_SECONDS)
+        failure = "unused pads cannot be archived"
+        await repeat(lambda: self.sweep(time.time_ns()), _SWEEP_SECONDS, log, failure, _FIRST_SWEEP_SECONDS)
 
     async def sweep(self, now_ns: int) -> list[str]:
         """Archive the pads that are unused at `now_ns`; return the paths of their files."""

@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-import trio
-
 from ctxfs.context.delivery.delivery_store import DeliveryStore
 from ctxfs.model.change import Change, Remove
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.store.record_names import is_record
+from ctxfs.supervise import repeat
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +63,8 @@ class ContextExpiry:
 
     async def run(self) -> None:
         """Remove unused contexts now and then, forever."""
-        await trio.sleep(_FIRST_SWEEP_SECONDS)
-        while True:
-            try:
-                await self.sweep(time.time_ns())
-            except Exception:  # the daemon must survive any fault of a task
-                log.exception("unused contexts cannot be removed")
-            await trio.sleep(_SWEEP_SECONDS)
+        failure = "unused contexts cannot be removed"
+        await repeat(lambda: self.sweep(time.time_ns()), _SWEEP_SECONDS, log, failure, _FIRST_SWEEP_SECONDS)
 
     async def sweep(self, now_ns: int) -> list[str]:
         """Remove the contexts that are unused at `now_ns`; return their tasks."""
