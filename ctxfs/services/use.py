@@ -6,12 +6,13 @@ that it wrote, because the number of another principal's deliveries would reveal
 """
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ctxfs.context.delivery.delivery_store import DeliveryStore
+from ctxfs.context.delivery.delivery_store import DeliveryStore, Stamps
 from ctxfs.context.delivery.records import answered_by, sources_of_answered
 from ctxfs.context.delivery.tasks import Tasks
 from ctxfs.model.errors import CommandError
@@ -29,7 +30,6 @@ _MAX_EVALUATIONS = 20
 @dataclass(slots=True)
 class _Count:
     used: int = 0
-    helped: int = 0
     last_used: str = ""
 
     def add(self, count: int, last: str) -> None:
@@ -37,50 +37,68 @@ class _Count:
         self.last_used = max(self.last_used, last)
 
 
+@dataclass(slots=True)
+class _TaskUse:
+    """The records of one task: its deliveries by (path, principal), who answered with which files, and their size."""
+
+    stamps: Stamps
+    loads: dict[str, dict[str, _Count]]
+    answered_by: str
+    answered_with: frozenset[Path]
+    size: int
+
+    def loads_of(self, path: str, reader: str) -> Iterator[_Count]:
+        """Yield the deliveries of a file to a principal; to all, if `reader` is empty."""
+        return (count for principal, count in self.loads.get(path, {}).items() if reader in ("", principal))
+
+
 class Use:
-    """The use of files, for the calling principal."""
+    """The use of files, for the calling principal. The records of a task are parsed again only if they have changed."""
 
     def __init__(self, deliveries: DeliveryStore, tasks: Tasks) -> None:
         self._deliveries = deliveries
         self._tasks = tasks
+        self._parsed: dict[str, _TaskUse] = {}
 
     async def attributes(self, path: Path) -> dict[str, bytes]:
         """Return `user.ctx.used`, `.helped` and `.last_used` of a file; nothing for one that was never delivered."""
-        principal = acting_principal()
-        reader = "" if principal is None or (principal.is_person and not principal.grant) else str(principal)
-        count, text, size, answered = _Count(), str(path), 0, list[str]()
-        mark = json.dumps(text)[1:-1].encode(), json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "replace")
-        for task in (await self._deliveries.tasks())[:_MAX_TASKS]:
-            for name in (LOADS, ANSWERED):
-                data = await self._deliveries.read(task, name) or b""
-                size += len(data)
-                if not any(part in data for part in mark):
-                    continue
-                if name == LOADS:
-                    count.add(*await blocking(_count_loads, data, text, reader))
-                elif await blocking(_is_answered_with, data, path, reader):
-                    answered.append(task)
-            if size > _MAX_BYTES:
-                break
-        for task in answered[-_MAX_EVALUATIONS:]:
-            count.helped += await self._has_helped(task, text)
-        if not count.used and not count.helped:
+        reader, total, text, answered = _reader(), _Count(), str(path), list[str]()
+        for task, use in await self._read_tasks():
+            for count in use.loads_of(text, reader):
+                total.add(count.used, count.last_used)
+            if path in use.answered_with and reader in ("", use.answered_by):
+                answered.append(task)
+        helped = sum([await self._has_helped(task, text) for task in answered[-_MAX_EVALUATIONS:]])
+        if not total.used and not helped:
             return {}
-        values = {"used": str(count.used), "helped": str(count.helped), "last_used": count.last_used}
+        values = {"used": str(total.used), "helped": str(helped), "last_used": total.last_used}
         return {f"{PREFIX}{name}": value.encode() for name, value in values.items() if value}
 
     async def last_used(self) -> dict[str, str]:
         """Return the time of the last delivery of each file that was delivered, by path, in one pass."""
-        principal = acting_principal()
-        reader = "" if principal is None or (principal.is_person and not principal.grant) else str(principal)
-        times, size = dict[str, str](), 0
-        for task in (await self._deliveries.tasks())[:_MAX_TASKS]:
-            data = await self._deliveries.read(task, LOADS) or b""
-            size += len(data)
-            await blocking(_add_times, times, data, reader)
+        reader, times = _reader(), dict[str, str]()
+        for _, use in await self._read_tasks():
+            for path in use.loads:
+                for count in use.loads_of(path, reader):
+                    times[path] = max(times.get(path, ""), count.last_used)
+        return times
+
+    async def _read_tasks(self) -> list[tuple[str, _TaskUse]]:
+        """Return the records of the tasks, within the limits of their number and size."""
+        uses, size = list[tuple[str, _TaskUse]](), 0
+        stamps = await self._deliveries.stamps((LOADS, ANSWERED))
+        for task, current in itertools.islice(stamps.items(), _MAX_TASKS):
+            use = self._parsed.get(task)
+            if use is None or use.stamps != current:
+                loads = await self._deliveries.read(task, LOADS) or b""
+                answered = await self._deliveries.read(task, ANSWERED) or b""
+                use = await blocking(_parse_records, current, loads, answered)
+            uses.append((task, use))
+            size += use.size
             if size > _MAX_BYTES:
                 break
-        return times
+        self._parsed = dict(uses)
+        return uses
 
     async def _has_helped(self, task: str, path: str) -> bool:
         """Return True if a claim of the response of a task cites a file, and the file supports it."""
@@ -95,25 +113,26 @@ class Use:
         return False
 
 
-def _count_loads(data: bytes, path: str, reader: str) -> tuple[int, str]:
-    """Return (number of deliveries with a text of a file, time of the last one) in loads.jsonl."""
-    count, last = 0, ""
-    for line in data.splitlines():
-        with contextlib.suppress(ValueError):
-            record = json.loads(line)
-            if isinstance(record, dict) and reader in ("", record.get("principal")) and path in _loaded(record):
-                count += 1
-                last = max(last, str(record.get("at", "")))
-    return count, last
+def _reader() -> str:
+    """Return the principal whose own use the caller may see; empty for all."""
+    principal = acting_principal()
+    return "" if principal is None or (principal.is_person and not principal.grant) else str(principal)
 
 
-def _add_times(times: dict[str, str], data: bytes, reader: str) -> None:
-    for line in data.splitlines():
+def _parse_records(stamps: Stamps, loads: bytes, answered: bytes) -> _TaskUse:
+    """Return the use that loads.jsonl and the record of an answered context show."""
+    counts: dict[str, dict[str, _Count]] = {}
+    for line in loads.splitlines():
         with contextlib.suppress(ValueError):
             record = json.loads(line)
-            if isinstance(record, dict) and reader in ("", record.get("principal")):
-                for path in _loaded(record):
-                    times[path] = max(times.get(path, ""), str(record.get("at", "")))
+            if isinstance(record, dict):
+                for path in dict.fromkeys(_loaded(record)):
+                    count = counts.setdefault(path, {}).setdefault(str(record.get("principal")), _Count())
+                    count.add(1, str(record.get("at", "")))
+    sources = frozenset[Path]()
+    with contextlib.suppress(OSError):
+        sources = sources_of_answered(answered) if answered else sources
+    return _TaskUse(stamps, counts, answered_by(answered), sources, len(loads) + len(answered))
 
 
 def _loaded(record: dict[str, Any]) -> Iterator[str]:
@@ -122,12 +141,3 @@ def _loaded(record: dict[str, Any]) -> Iterator[str]:
     for span in (*(loaded if isinstance(loaded, list) else ()), *added):
         if isinstance(span, str):
             yield span.rpartition(":")[0]
-
-
-def _is_answered_with(data: bytes, path: Path, reader: str) -> bool:
-    if reader not in ("", answered_by(data)):
-        return False
-    try:
-        return path in sources_of_answered(data)
-    except OSError:
-        return False

@@ -5,6 +5,7 @@ remote. Older stores have them beside the request. Such a record is read if ther
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Sequence
 
@@ -12,8 +13,12 @@ from ctxfs.model.change import MakeDir, Move, Put, Remove
 from ctxfs.model.entry import Entry
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
+from ctxfs.threads import blocking
 
 _USE_NS = 86_400 * 10**9
+
+# (mtime in nanoseconds, size, inode) of each record, None for one that does not exist
+Stamps = tuple[tuple[int, int, int] | None, ...]
 
 
 class DeliveryStore:
@@ -48,6 +53,20 @@ class DeliveryStore:
             return await self._folder.stat(Path((task, name)))
         except FileNotFoundError:
             return await self._requests.stat(Path((task, name)))
+
+    async def stamps(self, names: Sequence[str]) -> dict[str, Stamps]:
+        """Return the stat values of these records of each task, for caches of their content."""
+        tasks = await self.tasks()
+        return await blocking(lambda: {task: tuple(self._stamp(task, name) for name in names) for task in tasks})
+
+    def _stamp(self, task: str, name: str) -> tuple[int, int, int] | None:
+        for mount in (self._folder, self._requests):
+            backing = mount.backing(Path((task, name)))
+            with contextlib.suppress(OSError):
+                if backing is not None:
+                    stat = os.lstat(os.path.join(backing.root, *backing.relative.parts))
+                    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+        return None
 
     async def names(self, task: str) -> Sequence[str]:
         """Return the names of a task's records, sorted."""
