@@ -33,7 +33,7 @@ BUILT_IN_KINDS: Mapping[str, KindRules] = {
             EXPERIENTIAL,
             ("situation", "action", "outcome"),
             ("lesson", "task", "tool"),
-            "what was done, and what came of it",
+            "an action, and its outcome",
         ),
         KindRules(PROCEDURAL, ("skill",), description="how something is done: a folder with a SKILL.md"),
         KindRules(USER, ("value", "evidence"), description="attributes of a user, each with its evidence"),

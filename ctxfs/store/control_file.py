@@ -9,7 +9,7 @@ from ctxfs.store.config import replace_file
 MAX_BYTES = 1_000_000
 POLICY_EXAMPLE = b"""\
 # Who may do what where, beside the defaults and ctxfs.toml. A denial wins, then the most specific.
-# What is wrong here changes nothing: the last good rules stay, and `ctxfs status` says what is wrong.
+# A mistake changes nothing: the last good rules stay in force, and `ctxfs status` names it.
 #
 # [groups]
 # writers = ["agent:alice", "agent:bob"]

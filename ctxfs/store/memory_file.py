@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 MEMORY_EXAMPLE = b"""\
 # Rules for the life of memories (docs/memory.md). Without a section, the built-in rules hold.
-# What is wrong here changes nothing: the last good rules stay, and `ctxfs status` says what is wrong.
+# A mistake changes nothing: the last good rules stay in force, and `ctxfs status` names it.
 #
 # [kind.decision]
 # description = "a decision, and its reason"

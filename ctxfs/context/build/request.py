@@ -263,7 +263,7 @@ def default_request(query: str, budget: int) -> str:
         "# piece = 1000               # tokens in a piece of `stream`\n"
         '# untrusted = "mark"         # what came from tools and servers: mark, drop, keep (without a mark)\n'
         '# stale = "mark"             # facts whose cited lines have changed or are gone: mark, drop, keep (without a mark)\n'
-        '# when = "2026-03"           # only what was valid then: a year, month, day or range, or "now"\n'
+        '# when = "2026-03"           # only files valid then: a year, month, day or range, or "now"\n'
         "# secrets = false            # leave keys, tokens and passwords in; else they are withheld\n"
         '# [quota]                    # at most, by kind: dialogue = 1000, code = "30%"\n'
         "# [reserve]                  # at least, by kind, if there is so much: fact = 500\n"
