@@ -32,13 +32,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 @pytest.fixture(scope="module")
-def alice(live: Live) -> Iterator[PrincipalClient]:
-    agent = PrincipalClient(live, "agent:alice")
-    with contextlib.closing(agent.client):
-        yield agent
-
-
-@pytest.fixture(scope="module")
 def owner(live: Live) -> Iterator[PrincipalClient]:
     person = PrincipalClient(live, "human:owner")
     with contextlib.closing(person.client):
@@ -213,6 +206,16 @@ def test_only_people_freeze_and_lift_that(live: Live, alice: PrincipalClient, pa
     assert "frozen → active" in log
     assert "(it has to change)" in log
     assert code_of(lambda: alice.call("restore", path=path, to="latest")) == 0
+
+
+def test_transition_is_logged_for_its_principal_also_if_others_write_at_once(
+    live: Live, alice: PrincipalClient, owner: PrincipalClient, path: str
+) -> None:
+    owner.change(SetMeta(TreePath.parse(path), STATE, b"active"))
+    alice.change(Put(TreePath.parse(path), b"changed\n"))
+    lines = live.run("log", path).splitlines()
+    assert ["human:" in line for line in lines if "frozen → active" in line] == [True]
+    assert any("active → frozen" in line for line in lines)
 
 
 def test_both_spellings_mean_the_same(live: Live, alice: PrincipalClient, path: str) -> None:

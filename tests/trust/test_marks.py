@@ -1,6 +1,5 @@
 """Test that people alone lift marks: no copy, rename, restore or derivation of an agent lifts or circumvents one."""
 
-import contextlib
 import errno
 import os
 import shutil
@@ -32,13 +31,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     made.run("mount", str(made.at))
     yield made
     made.close()
-
-
-@pytest.fixture(scope="module")
-def alice(live: Live) -> Iterator[PrincipalClient]:
-    agent = PrincipalClient(live, "agent:alice")
-    with contextlib.closing(agent.client):
-        yield agent
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from ctxfs.eventlog.record_marks import label_of_text
 from ctxfs.index.extract.extracted_text import is_text_itself
 from ctxfs.index.extract.extractor import pack_chunks
 from ctxfs.index.extract.text_decoding import read_text
+from ctxfs.memory.states import STATE_ATTRIBUTES
 from ctxfs.model.change import Append, Change, Put, SetMeta
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.path import Path
@@ -24,7 +25,7 @@ from ctxfs.policy.rules import Verb
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
 from ctxfs.services.citations import CITES, SOURCE
 from ctxfs.services.memory_remarks import MAX_COMPARED_BYTES, MEMORY
-from ctxfs.threads import blocking
+from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.objects.fingerprint import blob_id
 from ctxfs.versions.objects.name_encoding import path_bytes
 from ctxfs.vfs.access_control import WITHHELD
@@ -130,7 +131,10 @@ async def _apply(app: App, caller: Session, params: ApplyParams) -> Any:
             marks = {}
         existing = await blocking(_existing_marks, app, change)
         marks = {**marks, **{name: value for name, value in existing.items() if change.attributes.get(name) != value}}
-    await caller.tree.apply(await _with_citations(app, change))
+    if isinstance(change, SetMeta) and change.name in STATE_ATTRIBUTES:
+        await _change_state(app, caller, change)
+    else:
+        await caller.tree.apply(await _with_citations(app, change))
     for name, value in marks.items():  # a caller with permission to write, but not `meta`, cannot remove a mark
         await app.namespace.apply(SetMeta(change.path, name, value))
     if isinstance(change, SetMeta) and change.name == SOURCE and change.value:
@@ -142,6 +146,13 @@ async def _apply(app: App, caller: Session, params: ApplyParams) -> Any:
     copied = {original.path for original in recalled}
     warnings += [str(remark) for remark in remarks if remark.position.rpartition(":")[0] not in copied]
     return {"warnings": [*warnings, *map(str, recalled)]}
+
+
+async def _change_state(app: App, caller: Session, change: SetMeta) -> None:
+    """Change a state in a version of its own, so that earlier and later writers are not named for the transition."""
+    await in_turn(app.archive.commit_nowait)
+    await caller.tree.apply(change)
+    await in_turn(app.archive.commit_nowait)
 
 
 async def _read_memory(caller: Session, path: Path) -> bytes:
