@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ctxfs.context.build.sentences import sentences
 from ctxfs.context.grounding.statements import MAX_STATEMENT_CHARS, parse_pair
+from ctxfs.index.extract.front_matter import read_front_matter
 
 MAX_STATEMENTS = 200  # of one text
 _MAX_TEXT_CHARS = 200_000
@@ -68,7 +69,7 @@ def _split_lines(text: str, heading: str) -> Iterator[tuple[int, str, str]]:
     block_first = 0
     is_fenced = False
     lines = text.split("\n")
-    start = _front_matter_end(lines)
+    start = read_front_matter(lines).line_count
     for number, line in enumerate(lines[start:], start):
         is_fence = bool(_FENCE.match(line))
         match = _HEADING.match(line)
@@ -91,10 +92,3 @@ def _split_lines(text: str, heading: str) -> Iterator[tuple[int, str, str]]:
 def _split_block(block: list[str], first: int, heading: str) -> Iterator[tuple[int, str, str]]:
     for sentence in sentences("\n".join(block)) if block else ():
         yield first + sentence.first - 1, sentence.text.strip(), heading
-
-
-def _front_matter_end(lines: list[str]) -> int:
-    """Return the number of lines of front matter, with its marks; 0 without one."""
-    if lines[0].rstrip() != "---":
-        return 0
-    return next((number + 1 for number, line in enumerate(lines[1:200], 1) if line.rstrip() in ("---", "...")), 0)
