@@ -22,6 +22,7 @@ from ctxfs.consolidation.draft import Draft, Evidence, digest_of
 from ctxfs.index.extract.editable_text import CharsetConflict, EditableText, parse_editable_text
 from ctxfs.memory.citations import format_citations
 from ctxfs.memory.kinds import FACT, KIND_ATTRIBUTE, USER, kind_by_folder
+from ctxfs.memory.states import ARCHIVED, STATE_ATTRIBUTE, STATE_ATTRIBUTES, is_frozen
 from ctxfs.model.change import ABSENT, MakeDir, Put, Remove, SetMeta
 from ctxfs.model.errors import invalid, not_permitted, path_error
 from ctxfs.model.metadata import COMPUTED, PREFIX, SETTABLE
@@ -41,13 +42,12 @@ if TYPE_CHECKING:
 
 _RULE = "promotion"
 _MAX_BYTES = 1_000_000
-_STATE, _TRUST, _FROZEN, _QUARANTINED = (f"{PREFIX}{name}" for name in ("state", "trust", "frozen", "quarantined"))
-_SUPERSEDES = f"{PREFIX}supersedes"
+_TRUST, _QUARANTINED, _SUPERSEDES = (f"{PREFIX}{name}" for name in ("trust", "quarantined", "supersedes"))
 _CORRECTED_BY = "user.correctedBy"  # path of the correction, on the corrected file
 _PROMOTED_FROM = "user.promotedFrom"
 # Kinds whose files make claims: these need a source or a citation.
 _CLAIMING_KINDS = (FACT, USER)
-_NOT_COPIED = (CITES, _SUPERSEDES, _STATE, _FROZEN, _QUARANTINED, _CORRECTED_BY)
+_NOT_COPIED = (CITES, _SUPERSEDES, *STATE_ATTRIBUTES, _QUARANTINED, _CORRECTED_BY)
 _MAX_EVIDENCE_CHARS = 2000
 
 
@@ -235,8 +235,7 @@ class MemoryChanges:
         await caller.tree.apply(Put(target, data, labels, ABSENT))
         try:
             await caller.tree.apply(SetMeta(path, _CORRECTED_BY, str(target).encode("utf-8", "surrogateescape")))
-            if "state" in SETTABLE:
-                await caller.tree.apply(SetMeta(path, _STATE, b"archived"))
+            await caller.tree.apply(SetMeta(path, STATE_ATTRIBUTE, ARCHIVED.encode()))
         except OSError:
             with contextlib.suppress(OSError):
                 await caller.tree.apply(Remove(target))
@@ -295,7 +294,7 @@ def _kept_attributes(attributes: Mapping[str, bytes], principal: Principal, targ
         if name.startswith("user.")
         and name.removeprefix(PREFIX) not in COMPUTED
         and (not name.startswith(PREFIX) or name.removeprefix(PREFIX) in SETTABLE)
-        and name not in (_FROZEN, _QUARANTINED, _STATE)
+        and name not in (*STATE_ATTRIBUTES, _QUARANTINED)
     }
     if _TRUST in kept and kept[_TRUST] != b"untrusted" and not principal.is_person:
         del kept[_TRUST]  # agents do not raise trust
@@ -305,7 +304,7 @@ def _kept_attributes(attributes: Mapping[str, bytes], principal: Principal, targ
 
 
 def _require_thawed(path: Path, attributes: Mapping[str, bytes]) -> None:
-    if attributes.get(_FROZEN) == b"true" or attributes.get(_STATE) == b"frozen":
+    if is_frozen(attributes):
         raise not_permitted(path, "it is frozen")
 
 

@@ -80,12 +80,7 @@ class MemoryRemarks:
         """
         if path.parts[:1] != MEMORY.parts or len(data) > MAX_COMPARED_BYTES:
             return []
-        from ctxfs.context.grounding.statement_split import split_statements
-
-        text, old = read_text(data) or "", read_text(before) or ""
-        known = {statement.text for statement in split_statements(str(path), old)} if old else set()
-        added = [statement for statement in split_statements(str(path), text) if statement.text not in known]
-        return await self.relations(added)
+        return await self.relations(await blocking(_added_statements, path, data, before))
 
     async def relations(self, statements: Sequence[LocatedStatement]) -> list[MemoryRemark]:
         """Return remarks on statements of one file; contradictions come first."""
@@ -131,6 +126,15 @@ class MemoryRemarks:
             status = statuses.get(relation.second.path)
             if status is None or not _is_withdrawn(status, now):
                 yield relation
+
+
+def _added_statements(path: Path, data: bytes, before: bytes) -> list[LocatedStatement]:
+    """Return the statements of a content that the former one did not contain."""
+    from ctxfs.context.grounding.statement_split import split_statements
+
+    text, old = read_text(data) or "", read_text(before) or ""
+    known = {statement.text for statement in split_statements(str(path), old)} if old else set()
+    return [statement for statement in split_statements(str(path), text) if statement.text not in known]
 
 
 def _is_withdrawn(status: FileStatus, now_ns: int) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ctxfs.context.delivery.expiry import TreeWriter
-from ctxfs.memory.states import ARCHIVED, FROZEN, FROZEN_ATTRIBUTE, MERGED, STATE_ATTRIBUTE
+from ctxfs.memory.states import ARCHIVED, FROZEN, RETIRED, STATE_ATTRIBUTE, state_of
 from ctxfs.model.change import SetMeta
 from ctxfs.model.entry import Entry
 from ctxfs.model.metadata import PREFIX
@@ -90,6 +90,4 @@ class PadExpiry:
             attributes = await self._tree.metadata(path)
         except OSError:
             return False
-        state = attributes.get(STATE_ATTRIBUTE, b"").decode("utf-8", "replace")
-        is_frozen = state == FROZEN or attributes.get(FROZEN_ATTRIBUTE) == b"true"
-        return not is_frozen and state not in (ARCHIVED, MERGED) and attributes.get(_PINNED) != b"true"
+        return state_of(attributes) not in (FROZEN, *RETIRED) and attributes.get(_PINNED) != b"true"
