@@ -78,6 +78,39 @@ def test_search_that_is_cancelled_ends_its_process(root: IndexedRoot) -> None:
     trio.run(main)
 
 
+def test_unexpected_exception_costs_one_file(root: IndexedRoot) -> None:
+    async def main() -> None:
+        pool = GrepPool()
+        log = IndexedRoot("history", root.root, holds_records=True)  # whose files are two names deep, never one
+        lines, faults = await pool.scan("bob", [(log, ("good.md",)), (root, ("good.md",))], Matcher("aa"), "lines", 10)
+        assert lines == [Line("knowledge/c/good.md", 1, "aaaa")]
+        assert [fault.partition(":")[0] for fault in faults] == ["history/good.md"]
+        pool.close()
+
+    trio.run(main)
+
+
+def test_death_of_the_search_process_is_reported_as_such(root: IndexedRoot) -> None:
+    async def main() -> None:
+        pool = GrepPool()
+        await pool.scan("bob", [(root, ("good.md",))], Matcher("aa"), "lines", 10)
+        (process,) = pool._idle
+        async with trio.open_nursery() as nursery:
+
+            async def search() -> None:
+                _, faults = await pool.scan("bob", [(root, ("evil.txt",))] * 100, Matcher(EVIL), "lines", 10)
+                assert len(faults) == 1
+                assert "ended before all files were read" in faults[0]
+
+            nursery.start_soon(search)
+            while pool._idle:
+                await trio.lowlevel.checkpoint()
+            process._process.kill()
+        pool.close()
+
+    trio.run(main)
+
+
 def test_one_principal_does_not_take_every_search_process(root: IndexedRoot) -> None:
     async def main() -> None:
         pool = GrepPool()

@@ -3,6 +3,7 @@
 A process starts on demand, and ends when a search takes too long or when it is idle.
 """
 
+import errno
 import json
 import os
 import selectors
@@ -48,15 +49,18 @@ class GrepProcess:
     def scan(self, files: Files, matcher: Matcher, only: GrepOutput, deadline: float) -> tuple[list[Line], list[str]]:
         """Return `grep.scan` of the files.
 
-        Kill the process and raise TimeoutError past `deadline` (`time.monotonic`), or if the process ends early.
+        Kill the process and raise TimeoutError past `deadline` (`time.monotonic`), or ChildProcessError if it ends early.
         """
         paths = [(root.prefix, root.root, root.holds_records, parts) for root, parts in files]
         request = {**matcher.options, "only": only, "files": paths}
         try:
             response = self._exchange_lines(json.dumps(request).encode() + b"\n", deadline)
+        except TimeoutError:
+            self.kill()
+            raise
         except (OSError, ValueError) as error:
             self.kill()
-            raise TimeoutError("a search took too long and was ended") from error
+            raise ChildProcessError(errno.EIO, "the process of a search ended") from error
         return [Line(*line) for line in response["lines"]], response["faults"]
 
     def _exchange_lines(self, request: bytes, deadline: float) -> dict[str, list[str]]:
@@ -131,6 +135,10 @@ class GrepPool:
                         break
             except TimeoutError:
                 faults.append(f"the search was ended after {MAX_SECONDS:g} s: narrow the pattern, or name a folder")
+            except ChildProcessError:
+                faults.append(
+                    "the process of the search ended before all files were read: search again, or name a folder"
+                )
             finally:
                 self._release_process(process)
         return lines, faults
@@ -180,12 +188,12 @@ async def _scan_cancellable(
             if not result:
                 process.kill()
 
-    failure: TimeoutError | None = None
+    failure: TimeoutError | ChildProcessError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch)
         try:
             result.append(await blocking(process.scan, batch, matcher, only, deadline))
-        except TimeoutError as error:
+        except (TimeoutError, ChildProcessError) as error:
             failure = error
         nursery.cancel_scope.cancel()
     if failure is not None:

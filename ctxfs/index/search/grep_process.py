@@ -49,16 +49,21 @@ def _handle_request(request: dict[str, Any]) -> dict[str, Any]:
     matcher = Matcher(request["pattern"], **{name: request[name] for name in ("fixed", "word", "ignore_case")})
     lines: list[Line] = []
     faults: list[str] = []
+    file_lines: list[Line]
     for prefix, folder, holds_records, parts in request["files"]:
         root = IndexedRoot(prefix, folder, holds_records=holds_records)
+        path = "/".join((prefix, *parts))
+        file_lines = []
         try:
             signal.setitimer(signal.ITIMER_PROF, MAX_FILE_CPU_SECONDS)
             file_lines, file_faults = scan([(root, tuple(parts))], matcher, request["only"])
             signal.setitimer(signal.ITIMER_PROF, 0)
         except _FileTimeout:
-            file_lines, file_faults = [], [f"{prefix}/{'/'.join(parts)}: the pattern takes too long on it"]
+            file_faults = [f"{path}: the pattern takes too long on it"]
         except MemoryError:
-            file_lines, file_faults = [], [f"{prefix}/{'/'.join(parts)}: it is too large"]
+            file_faults = [f"{path}: it is too large"]
+        except Exception as error:  # an unforeseen one costs this file, not those after it
+            file_faults = [f"{path}: it cannot be searched: {type(error).__name__}: {error}"]
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
         lines += file_lines

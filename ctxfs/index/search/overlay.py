@@ -121,6 +121,10 @@ class Overlay:
         """The paths of the files to search here instead of in the index."""
         return self._files.keys()
 
+    def existing_files(self) -> Iterator[str]:
+        """Yield the paths in the tree of the files that exist; of a session's file, once for each part that is searched here."""
+        return (tree_path(path) for path, file in self._files.items() if file.stat is not None)
+
     def digest(self, path: str) -> str:
         """Return the hexadecimal sha256 of a file's content in the overlay; empty if there is none."""
         file = self._files.get(path)

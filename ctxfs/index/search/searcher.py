@@ -356,7 +356,7 @@ class Searcher:
             files = view.full_text.files_with_literals(needed, below)
             paths = {path for file, path in view.catalog.paths_of(files).items() if file not in view.hidden}
             paths.update(path for path in view.catalog.unsearchable_paths() if reader is None or reader.may_read(path))
-            paths.update(path for path in view.overlay.paths if not view.overlay.is_gone(path))
+            paths.update(view.overlay.existing_files())
             prefix = str(below)
             return sorted(path for path in paths if below.is_root or path == prefix or path.startswith(prefix + "/"))
 

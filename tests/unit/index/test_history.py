@@ -334,9 +334,11 @@ def test_record_precedes_files_that_do_not_answer(store: Store) -> None:
     assert store.search("which mascot for the sea team, otter?")[0].path.startswith("history/")
 
 
-def test_exact_search_finds_lines_of_messages(store: Store) -> None:
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_exact_search_finds_lines_of_messages(store: Store, is_indexed: bool) -> None:
     store.append('he wrote "quoted"\nand a second line: C:\\temp', "nothing")
-    store.index()
+    if is_indexed:
+        store.index()
     for pattern in ('"quoted"', r"second line: C:\\temp", "^and", "^assistant: he"):
         matcher = Matcher(pattern)
         paths = store.searcher.candidate_files(matcher.needed, ROOT)
