@@ -166,6 +166,16 @@ class BackedAttributes:
                 raise
             return kind.encode()
 
+    def stored_xattr(self, node: Node, name: bytes) -> bytes:
+        """Return the value of an attribute, empty without one. No permission is checked: it is not for a reply."""
+        path, follow = self._node_fds.xattr_path(node)
+        try:
+            return os.getxattr(path, name, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+            return b""
+
     def get_host_xattr(self, node: Node, name: bytes) -> bytes:
         """Return the value of an ACL, a capability or another attribute that only the host interprets.
 

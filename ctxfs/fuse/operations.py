@@ -28,6 +28,7 @@ from ctxfs.fuse.inodes import Node, Version
 from ctxfs.fuse.interfaces import Answer, BackingFiles, Caches, OpenCacheBackend
 from ctxfs.fuse.lease_retry import retry
 from ctxfs.fuse.lock_requests import LockRequests
+from ctxfs.fuse.source_citations import SourceCitations
 from ctxfs.fuse.state import FIRST_SYNTHETIC_HANDLE, State
 from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
 from ctxfs.fuse.transaction_files import FIRST_TRANSACTION_HANDLE
@@ -51,6 +52,7 @@ class Operations:
         self._transaction_files = state.transaction_files
         self._io = BackedIO(state)
         self._attributes = BackedAttributes(state, self._io)
+        self._source_citations = SourceCitations(state, self._attributes)
         self._backed = BackedFiles(state, self._io, self._attributes)
         self._synthetic = SyntheticFiles(state)
         # Requests that one collaborator serves: bound here, without a call in between.
@@ -236,12 +238,18 @@ class Operations:
             else self._synthetic.list_xattrs(node)
         )
 
-    def setxattr(self, number: int, name: bytes, value: bytes, flags: int = 0, *, drops_setgid: bool = False) -> None:
+    def setxattr(
+        self, number: int, name: bytes, value: bytes, flags: int = 0, *, drops_setgid: bool = False
+    ) -> Answer[None]:
         """Set an extended attribute of a backed file; `flags` as of setxattr(2).
 
         `drops_setgid`: clear the setgid bit, because a caller outside of the file's group sets an ACL.
         """
-        self._attributes.set_xattr(self._backed_node(number), name, value, flags, drops_setgid=drops_setgid)
+        node = self._backed_node(number)
+        if self._source_citations.follows(node, name, value):
+            return self._source_citations.set_source(node, value, flags)
+        self._attributes.set_xattr(node, name, value, flags, drops_setgid=drops_setgid)
+        return None
 
     def removexattr(self, number: int, name: bytes) -> None:
         """Remove an extended attribute of a backed file."""

@@ -56,6 +56,7 @@ class State:
     """
 
     tree: Mount
+    call: Call  # calls a method of the daemon
     loop: Loop
     options: MountOptions
     nodes: NodeTable
@@ -99,6 +100,7 @@ class State:
         recorder = Recorder(reads, files, open_file_cache, passthrough, metadata_cache, principal, journal, spool)
         return cls(
             tree=tree,
+            call=call,
             loop=loop,
             options=options,
             nodes=nodes,

@@ -21,8 +21,9 @@ from enum import StrEnum
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from ctxfs.model.metadata import CITATION_PATTERN
+from ctxfs.model.metadata import CITATION_PATTERN, PREFIX
 
+CITES_ATTRIBUTE, SOURCE_ATTRIBUTE = f"{PREFIX}cites", f"{PREFIX}source"
 MAX_SAMPLES = 5
 MAX_CITED_TOKENS = 20_000
 # The least words of a text that is searched in other files: shorter ones are in many files.
@@ -139,6 +140,19 @@ def parse_citations(value: bytes) -> list[Citation]:
     """Return the citations in a value of `user.ctx.cites`; malformed lines are left out."""
     parsed = map(_parse_line, value.decode("utf-8", "replace").split("\n"))
     return [citation for citation in parsed if citation is not None]
+
+
+def has_citations_of(cites: bytes, source_before: bytes, source: bytes) -> bool:
+    """Return True if a file with these citations needs none of the lines that its new `source` names.
+
+    A copy of a file gets the attributes one by one, in any order, and keeps the citations of its original, which may no
+    longer hold: citations that were there before any `source`, with the same one, or of the same lines.
+    """
+    citations = parse_citations(cites)
+    if not citations or source_before in (b"", source):
+        return bool(citations)
+    span = parse_span(source.decode("utf-8", "replace"))
+    return any(citation.span == span for citation in citations)
 
 
 def format_citations(citations: Iterable[Citation]) -> bytes:

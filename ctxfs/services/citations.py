@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from ctxfs.index.query import Query
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.memory.citations import (
+    CITES_ATTRIBUTE,
     MIN_TOKENS,
     MIN_TOKENS_ELSEWHERE,
+    SOURCE_ATTRIBUTE,
     Citation,
     Holding,
     NoText,
@@ -28,7 +30,7 @@ from ctxfs.memory.citations import (
     worst_state,
 )
 from ctxfs.model.errors import invalid, path_error
-from ctxfs.model.metadata import MAX_BYTES, PREFIX
+from ctxfs.model.metadata import MAX_BYTES
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import ROOT, Path, one_line
 from ctxfs.services.caller_scope import CallerScope
@@ -40,8 +42,7 @@ from ctxfs.threads import blocking
 if TYPE_CHECKING:
     from ctxfs.memory.token_stream import TokenStream
 
-CITES = f"{PREFIX}cites"
-SOURCE = f"{PREFIX}source"
+CITES, SOURCE = CITES_ATTRIBUTE, SOURCE_ATTRIBUTE
 _WALKED_AREAS = ("memory", "pad", "human")
 _MAX_FILES = 100_000
 _BATCH_FILES = 200

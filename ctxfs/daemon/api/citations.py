@@ -25,6 +25,13 @@ class CiteParams:
 
 
 @dataclass(frozen=True, slots=True)
+class CiteSourceParams:
+    """A value of `user.ctx.source`."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckParams:
     """A file or a directory; the root for the whole tree."""
 
@@ -46,6 +53,12 @@ async def _cite(app: App, caller: Session, params: CiteParams) -> Any:
     value = add_citations(b"" if params.replace else value, await app.memory.citations.cite(params.sources))
     await caller.tree.apply(SetMeta(params.path, CITES, value or None))
     return {"citations": [str(citation.span) for citation in parse_citations(value)]}
+
+
+@method("cite_source", CiteSourceParams, needs=Check.BY_METHOD)
+async def _cite_source(app: App, caller: Session, params: CiteSourceParams) -> Any:
+    """Return the value of `cites` for a source, None unless it names lines of the tree that the caller may read."""
+    return await app.memory.citations.cite_source(params.source)
 
 
 @method("check", CheckParams, needs=Check.BY_METHOD, effects=Effect.READS_INDEX | Effect.CANCELLABLE)

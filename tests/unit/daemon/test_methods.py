@@ -16,7 +16,7 @@ from ctxfs.model.path import Path
 
 STORE_METHODS = frozenset(
     "add_remote apply approve_tool audit begin_call blame bundle_add bundle_begin bundle_commit bundle_drop "
-    "bundle_files call_state call_tool calls cancel_call check cite commit content_of correct "
+    "bundle_files call_state call_tool calls cancel_call check cite cite_source commit content_of correct "
     "context curate decide decide_policy delete_snapshot diff evaluate_response find forget forget_history glob "
     "consolidate memory_groups "
     "grep history impact import_messages import_state issue_token kept_call list log metadata mountpoints pack_history "
@@ -32,7 +32,7 @@ CHECKED_BY_METHOD = frozenset(
     "ping join synced watch mounted content_of stat list read read_extracted read_labelled apply metadata search find grep glob "
     "context evaluate_response verify_context curate recall record import_messages import_state history whoami skills skill tools tool "
     "session_day session_names session_records sessions unrecorded call_tool begin_call wait_call call_state cancel_call "
-    "calls consolidate memory_groups kept_call check cite correct promote "
+    "calls consolidate memory_groups kept_call check cite cite_source correct promote "
     "bundle_add bundle_begin bundle_commit bundle_drop bundle_files".split()
 )
 NEEDING_RIGHTS_BELOW = frozenset("log show diff blame restore restore_from undo redo commit".split())
