@@ -16,7 +16,7 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "tantivy": ("ctxfs/index/engines/fulltext.py", "ctxfs/index/engines/analyzers.py"),
     "hnswlib": "ctxfs/index/engines/vectors.py",
     "onnx": "ctxfs/index/engines/model_build.py",
-    "onnxruntime": ("ctxfs/index/engines/embedders/sentence_model.py", "ctxfs/index/engines/model_build.py"),
+    "onnxruntime": ("ctxfs/index/engines/embedders/onnx_session.py", "ctxfs/index/engines/model_build.py"),
     "httpx2": ("ctxfs/index/engines/embedders/endpoint.py", "ctxfs/mcp_client/connection.py"),
     "safetensors": "ctxfs/index/engines/model_build.py",
     "chardet": "ctxfs/index/extract/charsets.py",

@@ -1,4 +1,4 @@
-"""Local ONNX sentence models. No other file imports ONNX Runtime and the tokenizer.
+"""Local ONNX sentence models. No other file imports the tokenizer.
 
 The folder has the layout of `ctxfs model install`, or of an export by sentence-transformers or Optimum:
 model.onnx (or onnx/model.onnx) and tokenizer.json.
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ctxfs.index.engines.embedders import Stage, Vectors, normalise
+from ctxfs.index.engines.embedders.onnx_session import OnnxSession
 from ctxfs.index.engines.embedders.vocabulary import Token, trust_in
 from ctxfs.index.engines.model_files import weights_of
 from ctxfs.model.errors import CommandError
@@ -25,8 +26,6 @@ _BEGINNING_TOKENS = 56
 _WINDOW_TOKENS = 128
 _MAX_TAIL_WINDOWS = 16
 _TAIL_WEIGHT = 0.25
-_CPU_PROVIDER = "CPUExecutionProvider"
-_CUDA_PROVIDER = "CUDAExecutionProvider"
 _PADDING_NAMES = ("[PAD]", "<pad>")
 _UNKNOWN_NAMES = ("[UNK]", "<unk>")
 _KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -40,28 +39,18 @@ class SentenceModel:
         weights, self._folder = weights_of(folder), folder
         if weights is None:
             raise CommandError(f"no embedding model in '{folder}'", "install it: ctxfs model install")
-        import onnxruntime
         import tokenizers
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        # The arena never shrinks, so that it would hold the memory of the largest batch forever.
-        options.enable_cpu_mem_arena = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
         try:
-            providers = _select_providers(device, onnxruntime.get_available_providers())
-            self._session: Any = onnxruntime.InferenceSession(str(weights), options, providers=providers)
+            self._session = OnnxSession(weights, device)
             self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # both libraries raise their own exception types
             raise CommandError(f"the embedding model in '{folder}' cannot be read: {error}", _REMEDY) from error
-        self._device = _describe_device(device, self._session.get_providers())
         self._executor = ThreadPoolExecutor(threads, "ctxfs-embed")
-        self._input_names = _check_inputs([value.name for value in self._session.get_inputs()], folder)
-        output = self._session.get_outputs()[0]
-        self._output_name, self._dimensions = output.name, _check_output_shape(output.shape, folder)
-        self._is_pooled = len(output.shape) == 2
+        self._input_names = _check_inputs(self._session.input_names, folder)
+        self._output_name, shape = self._session.output
+        self._dimensions = _check_output_shape(shape, folder)
+        self._is_pooled = len(shape) == 2
         self._pools_first_token = bool(
             _read_settings(folder / "1_Pooling" / "config.json").get("pooling_mode_cls_token")
         )
@@ -93,8 +82,8 @@ class SentenceModel:
 
     @property
     def device(self) -> str:
-        """The device of the model."""
-        return self._device
+        """The device of the model, with the reason if it is not the wanted one."""
+        return self._session.device
 
     def embed_query(self, text: str) -> Vectors:
         """Embed a query."""
@@ -163,7 +152,7 @@ class SentenceModel:
         values = (ids, np.ones_like(ids), np.zeros_like(ids))
         inputs = {name: value for name, value in zip(_KNOWN_INPUTS, values, strict=True) if name in self._input_names}
         try:
-            (output,) = self._session.run([self._output_name], inputs)
+            output = self._session.run(self._output_name, inputs)
         except Exception as error:  # the library's own types; for example a token that the weights do not have
             reason = str(error).rpartition(": ")[2] or type(error).__name__
             raise CommandError(f"the model in '{self._folder}' cannot embed: {reason}", _REMEDY) from error
@@ -172,18 +161,6 @@ class SentenceModel:
 
     def _pool_tokens(self, hidden: Any) -> Any:
         return hidden[:, 0] if self._pools_first_token else hidden.mean(axis=1)
-
-
-def _select_providers(device: str, available: Sequence[str]) -> list[str]:
-    """Return the execution providers to use, the preferred one first."""
-    return [_CUDA_PROVIDER, _CPU_PROVIDER] if device != "cpu" and _CUDA_PROVIDER in available else [_CPU_PROVIDER]
-
-
-def _describe_device(device: str, used: Sequence[str]) -> str:
-    """Return "cuda" or "cpu", with the reason for a CPU in the place of the wanted device."""
-    if _CUDA_PROVIDER in used:
-        return "cuda"
-    return "cpu, because ONNX Runtime has no usable CUDA here" if device == "cuda" else "cpu"
 
 
 def _copy_tokenizer(tokenizer: Any) -> Any:
