@@ -95,19 +95,20 @@ class App:
         self.audit = Audit(layout.audit, enabled=settings.history.audit)
         self.anchors = Anchors(self.history, self.audit.log, read_key(settings.history.key_file, layout.root))
         self.spool = self.audit.spool()
+        memory_file = self.memory_file = MemoryFile(layout.memory_rules)
         self.archive = Archive(
             layout,
             str(self.principal),
             settings.versions.large_bytes,
             max_file_bytes=settings.versions.max_file_bytes,
             anchors=self.anchors,
+            transitions=lambda: memory_file.rules.transitions,
         )
 
     def _open_policy(self) -> None:
         layout = self.layout
         self.tokens = CredentialStore(layout.tokens)
         self.policy_file = ControlFile(layout.rules, POLICY_EXAMPLE)
-        self.memory_file = MemoryFile(layout.memory_rules)
         self.owners = Owners(layout.owners, lambda path: os.path.lexists(layout.tree.joinpath(*path.parts)))
         self.policy = PolicyEngine(
             (layout.config, layout.rules),

@@ -110,11 +110,14 @@ def check_transition(
     for name, value in changed.items():
         if name in STATE_ATTRIBUTES:
             after = attributes_after(after, name, value)
-    source, target = state_of(attributes), state_of(after)
-    if after == dict(attributes):
-        return
+    if after != dict(attributes):
+        is_person = by is not None and by.is_person
+        check_states(path, state_of(attributes), state_of(after), transitions, is_person=is_person)
+
+
+def check_states(path: object, source: str, target: str, transitions: Sequence[Transition], *, is_person: bool) -> None:
+    """Raise OSError EPERM if a principal may not change the state of a file from `source` to `target`."""
     who = who_may(transitions, source, target)
-    is_person = by is not None and by.is_person
     if who is Who.NOBODY or (who is Who.PEOPLE and not is_person):
         actors = "no principal changes" if who is Who.NOBODY else "only people change"
         raise not_permitted(path, f"{actors} a memory from {source} to {target} (memory.toml)")

@@ -43,6 +43,7 @@ class UnchangedReason(Enum):
     OPEN = "open for writing"
     OCCUPIED = "something else is in it"
     FROZEN = "frozen: a person lifts that first, with ctxfs state PATH active"
+    STATE = "memory.toml refuses this change of its state"
 
 
 class WriterTimeout:

@@ -11,10 +11,11 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path as HostPath
 
 from ctxfs.eventlog.anchor import Anchors
+from ctxfs.memory.states import BUILT_IN_TRANSITIONS, Transition
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
 from ctxfs.store.settings import DEFAULT_MAX_FILE_BYTES
@@ -62,7 +63,9 @@ class Archive:
         *,
         max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
         anchors: Anchors | None = None,
+        transitions: Callable[[], Sequence[Transition]] = lambda: BUILT_IN_TRANSITIONS,
     ) -> None:
+        """`transitions` are the rules on states in force, which rollbacks obey."""
         self.holds_lock = False
         # Recovery commits no changes after this time as unattributed: a mount process of the daemon may be about to
         # journal them.
@@ -82,7 +85,7 @@ class Archive:
         self.session = new_session_name("d")
         self._unrecorded = ""
         self.reader = VersionReader(self)
-        self.rollbacks = RollbackCommands(self)
+        self.rollbacks = RollbackCommands(self, transitions)
         self.proposals = Proposals(self)
         self.tree_files = TreeFiles(self)
         self.snapshots = SnapshotCommands(self)

@@ -1,10 +1,13 @@
 """Restore, undo and redo: commit the current changes, then plan and execute a rollback."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
+from ctxfs.memory.states import Transition
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import printable
+from ctxfs.store.atomic_replace import UnchangedReason
 from ctxfs.versions.archive_core import ArchiveAccess, ArchiveCore
 from ctxfs.versions.diff import diff_trees
 from ctxfs.versions.history import History, Step
@@ -13,7 +16,8 @@ from ctxfs.versions.objects.name_encoding import path_bytes
 from ctxfs.versions.recording.disk_reserve import DISK_FULL_ERRNOS
 from ctxfs.versions.recording.pathindex import ALL_COMMITS, CommitFilter
 from ctxfs.versions.rollback import Outcome
-from ctxfs.versions.rollback_plan import Plan
+from ctxfs.versions.rollback_plan import ROLLBACKS, Plan
+from ctxfs.versions.rollback_states import refuse_transitions
 
 MakePlan: TypeAlias = Callable[[ArchiveCore], Plan]
 
@@ -21,8 +25,10 @@ MakePlan: TypeAlias = Callable[[ArchiveCore], Plan]
 class RollbackCommands:
     """The rollbacks of an archive. Paths are texts from the root of the tree, with surrogateescape."""
 
-    def __init__(self, archive: ArchiveAccess) -> None:
+    def __init__(self, archive: ArchiveAccess, transitions: Callable[[], Sequence[Transition]]) -> None:
+        """`transitions` are the rules on states in force."""
         self._archive = archive
+        self._transitions = transitions
 
     def restore(self, path: str, to: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
         """Restore a path to a version. Return the outcome and, with `dry_run`, the diff."""
@@ -92,17 +98,25 @@ class RollbackCommands:
         self, core: ArchiveCore, make_plan: MakePlan, actor: Actor, dry_run: bool
     ) -> tuple[Outcome, bytes]:
         ledger = core.ledger
-        plan, base = make_plan(core), ledger.tree
+
+        def permitted() -> tuple[Plan, Mapping[bytes, UnchangedReason]]:
+            plan = make_plan(core)
+            is_rollback = plan.op in ROLLBACKS
+            return refuse_transitions(core, plan, actor, self._transitions()) if is_rollback else (plan, {})
+
+        (plan, refused), base = permitted(), ledger.tree
         if dry_run:
-            return Outcome(None, ledger.compare_trees(base, plan.tree)), diff_trees(ledger, base, plan.tree, b"")
+            diff = diff_trees(ledger, base, plan.tree, b"")
+            return Outcome(None, ledger.compare_trees(base, plan.tree), refused), diff
         with core.rollback.holding(plan.tree) as blocked:
             try:
                 if blocked and self._archive.commit(blocked):
-                    plan = make_plan(core)
+                    plan, refused = permitted()
             except OSError as error:
                 if error.errno not in DISK_FULL_ERRNOS:
                     raise
-            return core.rollback.carry_out(plan, actor), b""
+            outcome = core.rollback.carry_out(plan, actor)
+            return replace(outcome, left={**outcome.left, **refused}), b""
 
 
 def _resolve_target(history: History, path: str, to: str) -> Step:

@@ -20,7 +20,7 @@ from ctxfs.versions.recording.pathindex import CommitFilter
 _PAGE_COMMITS = 100
 _MAX_NUMBER = 1 << 62
 _MAX_LISTED_PATHS = 20
-_ROLLBACKS = frozenset(("undo", "redo", "restore"))
+ROLLBACKS = frozenset(("undo", "redo", "restore"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class RollbackPlanner:
             state, other = ledger.state(commit.tree, parts), history[-1][1]
             if seq not in steps:
                 equal_pairs = (pair for pair in reversed(history) if are_alike(pair[0], state))
-                earlier = next(equal_pairs, None) if commit.op in _ROLLBACKS else None
+                earlier = next(equal_pairs, None) if commit.op in ROLLBACKS else None
                 other = earlier[1] if earlier is not None else commit
             history.append((state, other))
         if history[-1][1] is None and not are_alike(history[-1][0], ledger.state(ledger.tree, parts)):

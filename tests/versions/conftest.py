@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ctxfs.memory.states import BUILT_IN_TRANSITIONS
 from ctxfs.store.layout import Layout, create_store
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor, Commit
@@ -24,6 +25,7 @@ class Past:
     def __init__(self, folder: Path, large_from: int = LARGE) -> None:
         self.layout: Layout = create_store(folder)
         self._large_from = large_from
+        self.transitions = BUILT_IN_TRANSITIONS
         self.tree = self.layout.tree
         self.archive, _ = self._recovered()
         self._writers: dict[Actor, JournalWriter] = {}
@@ -33,7 +35,7 @@ class Past:
 
         As in the daemon, large files are read afterwards, for the commit that follows.
         """
-        archive = Archive(self.layout, "human:owner", self._large_from)
+        archive = Archive(self.layout, "human:owner", self._large_from, transitions=lambda: self.transitions)
         return archive, [*archive.open(), *archive.commit()]
 
     def close(self) -> None:
