@@ -118,8 +118,9 @@ def _print_rules(report: dict[str, Any]) -> None:
     """Print the faults of the files of rules, and the memories that do not fit these."""
     _print_kinds(report["memory"])
     for name in ("policy", "memory"):
-        if report[name]["fault"]:
-            print_line(f"{name}     the last good rules stay: {report[name]['fault']}", fg="red")
+        if fault := report[name]["fault"]:
+            stays = "" if name == "memory" else "the last good rules stay: "
+            print_line(f"{name}     {stays}{fault}", fg="red")
 
 
 def _print_kinds(memory: dict[str, Any]) -> None:
@@ -396,7 +397,7 @@ def _check_memory(store: str | None) -> str:
     with session(store) as opened:
         memory = opened.call("status")["memory"]
     if memory["fault"]:
-        raise CommandError(memory["fault"], "mend .ctxfs/memory.toml; until then the last good rules hold")
+        raise CommandError(memory["fault"], "mend it: .ctxfs/memory.toml")
     more = "" if memory["complete"] else " so far"
     checked = f"{count_noun(memory['kinds'], 'kind')}; memories checked{more}: {memory['checked']}"
     if not memory["remarked"]:
