@@ -4,7 +4,6 @@ import errno
 import itertools
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 
 from ctxfs.context.build.constructor import (
     MAX_CANDIDATES,
@@ -18,13 +17,12 @@ from ctxfs.context.build.copied_text import CopiedText, find_copied_text, inheri
 from ctxfs.context.build.request import Request
 from ctxfs.context.build.tokens import open_tokenizer
 from ctxfs.context.build.tree_view import CurrentTree, HeldFacts, TreeAsOf
-from ctxfs.eventlog.record_schema import principal_of_folder
-from ctxfs.index.extract.session_parts import PRINCIPAL_LABEL, SESSION_LABEL
 from ctxfs.index.extract.text_decoding import read_text
-from ctxfs.index.query import Query, parse_query
+from ctxfs.index.query import parse_query
 from ctxfs.index.search.glob import glob_matcher
 from ctxfs.index.search.grep import GrepOutput, GrepResult, Matcher, split_paths
 from ctxfs.index.search.grep_pool import GrepPool
+from ctxfs.index.search.history_views import selection_of
 from ctxfs.index.search.results import Generation, SearchResults
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.change import Put
@@ -41,8 +39,6 @@ from ctxfs.versions.archive import Archive
 from ctxfs.vfs.caller_context import acting_principal
 
 log = logging.getLogger(__name__)
-
-_HISTORY_VIEWS = {"by-session": SESSION_LABEL, "by-agent": PRINCIPAL_LABEL}  # → the label that a folder below selects
 
 
 class Search:
@@ -70,7 +66,7 @@ class Search:
 
     async def ask(self, question: str, below: Path) -> SearchResults:
         """Return the best chunks for a question; below tools/, the best tools."""
-        query, below = _select_records(parse_query(question), below)
+        query = parse_query(question)
         if below.parts[:1] == ("tools",) and not is_call_record(below):
             return await self._tools.find(query, below)
         return await blocking(self._searcher.search, query, below, MAX_CANDIDATES)
@@ -80,7 +76,11 @@ class Search:
         return await blocking(self._searcher.find_by_filters, parse_query(filters), below, limit)
 
     async def grep(self, matcher: Matcher, below: Path, limit: int, only: GrepOutput, *, hidden: bool) -> GrepResult:
-        """Return matching lines in the order of paths. Only files that can match by the trigrams of the index are read."""
+        """Return matching lines in the order of paths. Only files that can match by the trigrams of the index are read.
+
+        Below a view of an agent, only lines of its records.
+        """
+        matcher = matcher.restricted_to(selection_of(below).principal)
         paths = await self._candidates(matcher.needed, below)
         files = split_paths(paths, self._sources.indexed_roots(), hidden=hidden)
         principal = str(acting_principal() or self._owner)
@@ -106,15 +106,6 @@ class Search:
         cites = {path: status.cites for path, status in statuses.items() if status.cites}
         broken = await blocking(self._facts.broken_states, cites) if cites else {}
         return await blocking(context_of_results, request, answer, open_tokenizer(request.tokenizer), statuses, broken)
-
-
-def _select_records(query: Query, below: Path) -> tuple[Query, Path]:
-    """Return (query, directory) with a filter in place of a view of `history/`, which only has links to files."""
-    if below.parts[:1] != ("history",) or len(below.parts) != 3 or below.parts[1] not in _HISTORY_VIEWS:
-        return query, below
-    label = _HISTORY_VIEWS[below.parts[1]]
-    value = principal_of_folder(below.name) if label == PRINCIPAL_LABEL else below.name
-    return replace(query, attributes=(*query.attributes, (label, value))), Path(("history",))
 
 
 class ContextBuilder:

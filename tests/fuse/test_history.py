@@ -228,6 +228,32 @@ def test_appended_record_is_found_by_all_ways_of_search(day: Path, live: Live) -
     assert f"history/{day.name}/plan.jsonl:2" in text
 
 
+def test_exact_search_below_a_view_is_one_of_its_records(day: Path, live: Live) -> None:
+    live.run("record", "--as", "agent:vera", "--session", "quagga", "--kind", "output", "The quagga is far.")
+    live.run("record", "--session", "quagga", "--kind", "input", "Is a quagga near?")
+    file = f"history/{day.name}/quagga.jsonl"
+    wait_for_hit(live, "history/by-session/quagga/.search/+near", "01 quagga.jsonl:2")
+    live.wait_idle()
+    both = [f"{file}:1:assistant: The quagga is far.", f"{file}:2:user: Is a quagga near?"]
+    link = f"history/by-agent/agent-vera/{day.name}_quagga.jsonl"
+    views = {"history/by-session/quagga": both, f"history/{day.name}": both, link: both[:1]}
+    views["history/by-agent/agent-vera"] = both[:1]
+    client = Client(live.store / "run", timeout=30)
+    for view, lines in views.items():
+        assert live.run("grep", "quagga", view).splitlines() == lines, view
+        assert client.call("glob", pattern="quagga.*", below=view)["paths"] == [file], view
+        for mode, query in (("grep", "quagga"), ("glob", "quagga.*")):
+            text, failed = mcp_call(live, "ctx_search", {"kind": mode, "query": query, "below": view})
+            assert not failed
+            assert file in text, (mode, view)
+            assert mode == "glob" or text.count("quagga near") == len(lines) - 1, view
+    request = {"query": "is a quagga near or far?", "budget": 400, "paths": ["history/by-agent/agent-vera"]}
+    built = client.call("context", request=request)
+    assert "quagga is far" in built["text"]
+    assert "Is a quagga near" not in built["text"]
+    client.close()
+
+
 def test_context_of_records_is_rebuilt_after_the_session_has_grown(day: Path, live: Live) -> None:
     with open(day / "grows.jsonl", "a") as file:
         file.write("We move to Zanzibar in spring.\n")

@@ -118,13 +118,16 @@ class Catalog(DerivedDatabase):
         )
         yield from ((row[0], row[1], row[2]) for row in rows)
 
-    def unsearchable_paths(self) -> list[str]:
+    def unsearchable_paths(self, labels: Sequence[tuple[str, str]] = ()) -> list[str]:
         """Return the paths in the tree of files that may be texts and that the full-text index lacks, wholly or in part.
 
-        These are the pending files, the skipped files that are not binary, and the files that are searched in part.
+        These are the pending files, the skipped files that are not binary, and the files that are searched in part;
+        of these, the ones that have all of the labels.
         """
+        condition = " AND id IN (SELECT file FROM attributes WHERE name=? AND value=?)" * len(labels)
         rows = self._db.execute(
-            "SELECT path FROM files WHERE state='pending' OR (state!='gone' AND note NOT IN ('', 'binary'))"
+            f"SELECT path FROM files WHERE (state='pending' OR (state!='gone' AND note NOT IN ('', 'binary'))){condition}",
+            [text for label in labels for text in label],
         )
         return [tree_path(_decode(row[0])) for row in rows]
 

@@ -167,26 +167,23 @@ class FullText:
             chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
         return [int(chunk) for chunk in chunks if chunk is not None]
 
-    def files_with_literals(self, needed: Sequence[Collection[str]], below: Path) -> list[int]:
+    def files_with_literals(
+        self, needed: Sequence[Collection[str]], below: Path, labels: Sequence[tuple[str, str]] = ()
+    ) -> list[int]:
         """Return the sorted numbers of the files with a chunk that may contain a text of each set in `needed`.
+
+        The chunk has all of these labels.
 
         Each text has three characters or more in the form of `fold_literal`.
         """
-        required = [
-            tantivy.Query.boolean_query(
-                [(tantivy.Occur.Must, _combine_any([self._build_literal_query(text) for text in texts]))]
-            )
-            for texts in needed
-        ]
-        literal_query = (
-            tantivy.Query.boolean_query([(tantivy.Occur.Must, part) for part in required])
-            if required
-            else tantivy.Query.all_query()
-        )
+        options = ([self._build_literal_query(text) for text in texts] for texts in needed)
+        required = [(tantivy.Occur.Must, _combine_any(parts)) for parts in options]
+        literal_query = tantivy.Query.boolean_query(required) if required else tantivy.Query.all_query()
         candidate_query = _combine_any([literal_query, self._build_term_query(_GRAMS, _CUT_MARK)])
         clauses = [(tantivy.Occur.Must, candidate_query)]
         if not below.is_root:
             clauses.append((tantivy.Occur.Must, self._build_term_query("under", printable(str(below)))))
+        clauses += [(tantivy.Occur.Must, self._build_attribute_query(*label)) for label in labels]
         with detect_corruption("words"):
             searcher = self._searcher
             hits = searcher.search(
@@ -291,9 +288,7 @@ class FullText:
             groups.append([part for kind in query.kinds for part in self._build_kind_queries(kind)])
         if query.authors:
             groups.append([self._build_term_query("author", fold_name(name)) for name in query.authors])
-        groups.extend(
-            [self._build_term_query("attribute", f"{name}={fold_name(value)}")] for name, value in query.attributes
-        )
+        groups.extend([self._build_attribute_query(*attribute)] for attribute in query.attributes)
         if query.confidence is not None:
             low, high = query.confidence
             groups.append([tantivy.Query.range_query(self._schema, "confidence", tantivy.FieldType.Float, low, high)])
@@ -314,9 +309,12 @@ class FullText:
             (tantivy.Occur.Must, tantivy.Query.const_score_query(_combine_any(parts), 0.0)) for parts in groups if parts
         ]
 
+    def _build_attribute_query(self, name: str, value: str) -> tantivy.Query:
+        return self._build_term_query("attribute", f"{name}={fold_name(value)}")
+
     def _build_kind_queries(self, kind: str) -> list[tantivy.Query]:
         """Match a kind of files, and a type in front matter."""
-        return [self._build_term_query("kind", kind), self._build_term_query("attribute", f"kind={fold_name(kind)}")]
+        return [self._build_term_query("kind", kind), self._build_attribute_query("kind", kind)]
 
     def _build_state_query(self, state: str) -> tantivy.Query:
         return self._build_term_query("attribute", f"state={state}")

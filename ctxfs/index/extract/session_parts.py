@@ -238,11 +238,16 @@ def _split_lines(text: str) -> Iterator[str]:
         yield "\n".join(lines).strip("\n")
 
 
-def message_lines(file: IO[bytes], size: int) -> Iterator[tuple[int, str]]:
-    """Yield (line of the file, line of a message) of all messages; the first line of each begins with its speaker."""
+def message_lines(file: IO[bytes], size: int, principal: str = "") -> Iterator[tuple[int, str]]:
+    """Yield (line of the file, line of a message) of all messages, or of those that a principal recorded.
+
+    The first line of each begins with its speaker.
+    """
     for number, (line, _, _) in enumerate(read_lines(file, size), 1):
         record = parse_line(line, is_head=not line.endswith(b"\n"))
-        message = searched_message_of(record, is_whole=True) if record is not None else None
+        if record is None or (principal and record.get("principal") != principal):
+            continue
+        message = searched_message_of(record, is_whole=True)
         if message is not None:
             for text in f"{message.speaker}: {clean(message.text)}".split("\n"):
                 yield number, text

@@ -4,7 +4,7 @@ import errno
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ctxfs.eventlog.session_files import open_content
 from ctxfs.index.extract.session_parts import message_lines
@@ -40,10 +40,24 @@ MAX_PATTERN_CHARS = 10_000
 class Matcher:
     """A compiled expression and the literals that its lines must contain; `options` recreate it in another process."""
 
-    def __init__(self, pattern: str, *, fixed: bool = False, word: bool = False, ignore_case: bool = False) -> None:
+    def __init__(
+        self,
+        pattern: str,
+        *,
+        fixed: bool = False,
+        word: bool = False,
+        ignore_case: bool = False,
+        principal: str = "",
+    ) -> None:
+        """Compile a pattern. With a `principal`, of an event log only its messages are matched.
+
+        Raise OSError EINVAL for a pattern that is too long, or no regular expression.
+        """
         if len(pattern) > MAX_PATTERN_CHARS:
             raise invalid("pattern", f"a pattern has {MAX_PATTERN_CHARS} characters at most")
-        self.options = {"pattern": pattern, "fixed": fixed, "word": word, "ignore_case": ignore_case}
+        self.principal = principal
+        self.options: dict[str, Any] = {"pattern": pattern, "fixed": fixed, "word": word, "ignore_case": ignore_case}
+        self.options["principal"] = principal
         source = re.escape(pattern) if fixed else pattern
         if word:
             source = rf"(?<!\w)(?:{source})(?!\w)"
@@ -54,6 +68,10 @@ class Matcher:
             raise invalid("pattern", f"not a regular expression: {error}; -F takes it as it is") from error
         if any("\n" in text for alternatives in self.needed for text in alternatives):
             raise invalid("pattern", "lines are matched one at a time, so none can match a line break")
+
+    def restricted_to(self, principal: str) -> "Matcher":
+        """Return a matcher of the messages of one principal; of all if it is empty."""
+        return Matcher(**{**self.options, "principal": principal}) if principal else self
 
     def lines(self, text: str) -> Iterator[tuple[int, str]]:
         """Yield (number, line) of the lines that match."""
@@ -119,6 +137,6 @@ def _match_file(root: IndexedRoot, parts: tuple[str, ...], matcher: Matcher) -> 
     """Yield (number, text) of the lines that match. Of an event log, the lines of messages are matched, not its JSON."""
     if root.holds_records:
         with open_content(root.root, *parts) as (file, stat):
-            yield from matcher.matching(message_lines(file, stat.size))
+            yield from matcher.matching(message_lines(file, stat.size, matcher.principal))
     elif text := read_text(rooted_fs.read_file(root.root, parts), keeps_line_ends=True):
         yield from matcher.lines(text)

@@ -5,7 +5,7 @@ In a process of its own it blocks no caller, and files are scanned one by one.
 A file on which a pattern takes more than `MAX_FILE_CPU_SECONDS` is skipped and reported.
 
 Requests and responses are lines of JSON on stdin and stdout.
-A request is {"pattern", "fixed", "word", "ignore_case", "only", "files": [[prefix, root, holds records, [name…]]…]},
+A request is {"pattern", "fixed", "word", "ignore_case", "principal", "only", "files": [[prefix, root, holds records, [name…]]…]},
 its response {"lines": [[path, number, text]…], "faults": [text…]}.
 """
 
@@ -46,7 +46,8 @@ def _raise_timeout(*_: object) -> None:
 
 
 def _handle_request(request: dict[str, Any]) -> dict[str, Any]:
-    matcher = Matcher(request["pattern"], **{name: request[name] for name in ("fixed", "word", "ignore_case")})
+    names = ("fixed", "word", "ignore_case", "principal")
+    matcher = Matcher(request["pattern"], **{name: request[name] for name in names})
     lines: list[Line] = []
     faults: list[str] = []
     file_lines: list[Line]

@@ -34,7 +34,7 @@ from ctxfs.index.extract.file_reader import (
 from ctxfs.index.extract.formats import UnreadableFile, is_slow
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
 from ctxfs.index.extract.noise_rules import NoiseRules
-from ctxfs.index.extract.session_parts import KIND, SplitPart
+from ctxfs.index.extract.session_parts import KIND, SplitPart, labels_of_lines
 from ctxfs.index.extract.text_features import count_words, detect_features
 from ctxfs.index.normal_form import fold_name
 from ctxfs.index.options import IndexedRoot
@@ -82,6 +82,11 @@ class _OverlayFile:
     is_noise: bool = False
     folder: str = ""
     stale: FileStat | None = None
+    line_labels: Callable[[int], Sequence[tuple[str, str]]] | None = None
+
+    def attributes_at(self, line: int) -> Sequence[tuple[str, str]]:
+        """Return the attributes of a line: of a part of a session's file, with the principal of the line alone."""
+        return self.attributes if self.line_labels is None else self.line_labels(line)
 
 
 def _iterate_ancestors(path: str) -> Iterator[str]:
@@ -121,9 +126,11 @@ class Overlay:
         """The paths of the files to search here instead of in the index."""
         return self._files.keys()
 
-    def existing_files(self) -> Iterator[str]:
-        """Yield the paths in the tree of the files that exist; of a session's file, once for each part that is searched here."""
-        return (tree_path(path) for path, file in self._files.items() if file.stat is not None)
+    def existing_files(self, labels: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
+        """Yield the paths in the tree of the files that exist and have all labels; a session's file once for each part."""
+        for path, file in self._files.items():
+            if file.stat is not None and set(labels) <= set(file.attributes):
+                yield tree_path(path)
 
     def digest(self, path: str) -> str:
         """Return the hexadecimal sha256 of a file's content in the overlay; empty if there is none."""
@@ -307,7 +314,8 @@ class Overlay:
             neighbourhood = Counter(self._analyse_split(join_neighbours(broken, index) if has_neighbours else ""))
             authors = self._author_terms(chunk.author)
             chunks.append(_OverlayChunk(row, file, *features, fields, counts, neighbourhood, authors, chunk.embeddable))
-        return _OverlayFile(stat, digest, attributes, chunks, folder=folder_of(path))
+        line_labels = labels_of_lines(attributes) if kind == KIND else None
+        return _OverlayFile(stat, digest, attributes, chunks, folder=folder_of(path), line_labels=line_labels)
 
     # queries
 
@@ -428,7 +436,9 @@ class Overlay:
                 continue
             if query.authors and not set(map(fold_name, query.authors)) & set(chunk.authors):
                 continue
-            if not passes_attributes(file.attributes, query):
+            if not passes_attributes(
+                file.attributes_at(chunk.row.first) if query.attributes else file.attributes, query
+            ):
                 continue
             times = {"mtime": chunk.row.mtime_ns, "said": chunk.row.said}
             if not all(is_within(times[name], low, high) for name, low, high in query.time_ranges):

@@ -22,6 +22,7 @@ from ctxfs.index.query import Query, describe_corrections
 from ctxfs.index.search import history_search, ranking
 from ctxfs.index.search.candidate_embedding import DEFAULT_QUESTION_SECONDS, CandidateEmbedder
 from ctxfs.index.search.file_status import FileStatus
+from ctxfs.index.search.history_views import select_records, selection_of
 from ctxfs.index.search.index_monitor import IndexMonitor, NoIndexMonitor
 from ctxfs.index.search.question_embedding import QuestionEmbedder, read_query
 from ctxfs.index.search.remarks import find_remarks
@@ -272,6 +273,7 @@ class Searcher:
         if len(query.text) > MAX_QUESTION_CHARS:
             limits = f"a question has {MAX_QUESTION_CHARS} characters at most: ask for its point"
             raise invalid(f"{query.text[:40]}…", limits)
+        query, below = select_records(query, below)
         try:
             results = self._search_loosely(query, below, limit, past, exact)
             results = replace(results, remarks=(*query.remarks, *results.remarks))
@@ -348,17 +350,17 @@ class Searcher:
 
         Return None without an index.
         """
-        reader = self._reader()
+        reader, selection = self._reader(), selection_of(below)
         with self._locked_view() as view:
             if view is None:
                 return None
             view = view.for_reader(reader)
-            files = view.full_text.files_with_literals(needed, below)
+            files = view.full_text.files_with_literals(needed, selection.below, selection.labels)
             paths = {path for file, path in view.catalog.paths_of(files).items() if file not in view.hidden}
-            paths.update(path for path in view.catalog.unsearchable_paths() if reader is None or reader.may_read(path))
-            paths.update(view.overlay.existing_files())
-            prefix = str(below)
-            return sorted(path for path in paths if below.is_root or path == prefix or path.startswith(prefix + "/"))
+            unsearchable = view.catalog.unsearchable_paths(selection.labels)
+            paths.update(path for path in unsearchable if reader is None or reader.may_read(path))
+            paths.update(view.overlay.existing_files(selection.labels))
+            return sorted(filter(selection.contains, paths))
 
     def statuses(self, paths: Collection[str], past: Overlay | None = None) -> dict[str, FileStatus]:
         """Return the status of those of these files that are quarantined, expired, superseded or untrusted."""
