@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ctxfs.daemon.session import LocalSession
-from ctxfs.memory.citations import State
+from ctxfs.memory.citations import State, parse_citations
 from ctxfs.model.change import Move, Put, SetMeta
 from ctxfs.model.path import Path as TreePath
 from ctxfs.rpc.wire import change_to_wire
@@ -167,6 +167,75 @@ def test_older_copy_is_no_move(live: Live) -> None:
     cite(live, f"{SOURCE}:4")
     (live.corpus / "keys.md").write_text("# Keys\n")
     assert holds(live) == ("gone", "")
+
+
+def rewrite(file: Path, text: str) -> None:
+    """Replace a file as editors do: by a new one of the same name."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(text)
+    os.replace(new, file)
+
+
+@pytest.mark.parametrize("copies", [1, 3, 7])
+def test_copy_that_changed_later_is_no_move(live: Live, copies: int) -> None:
+    line = TEXT.splitlines()[3]
+    for number in range(copies):
+        (live.corpus / f"copy{number}.md").write_text(f"# Copy {number}\n\n{line}\n")
+    with session(live) as opened:
+        opened.call("search", question="keys")
+        opened.call("cite", path=FACT, sources=[f"{SOURCE}:4"])
+    (live.corpus / "copy0.md").write_text(f"# Copy 0\n\nMore.\n{line}\n")
+    for number in range(1, copies):
+        rewrite(live.corpus / f"copy{number}.md", f"# Copy {number}\n\nMore.\n{line}\n")
+    assert holds(live) == ("holds", f"{SOURCE}:4")
+    (live.corpus / "keys.md").write_text(TEXT.replace(line + "\n", ""))
+    assert holds(live)[0] in ("gone", "changed")
+    (live.corpus / "copy0.md").rename(live.corpus / "copied.md")
+    assert holds(live)[0] in ("gone", "changed")
+
+
+@pytest.mark.parametrize("copies", [1, 7])
+def test_renamed_source_is_told_from_copies_of_its_text(live: Live, copies: int) -> None:
+    for number in range(copies):
+        (live.corpus / f"copy{number}.md").write_text(TEXT)
+    cite(live, f"{SOURCE}:4")
+    for number in range(copies):
+        (live.corpus / f"copy{number}.md").write_text("More.\n" + TEXT)
+    (live.corpus / "keys.md").rename(live.corpus / "signing.md")
+    assert holds(live) == ("moved", "knowledge/handbook/signing.md:4")
+
+
+def test_text_that_moved_beside_an_old_copy_is_found(live: Live) -> None:
+    line = TEXT.splitlines()[3]
+    copy = live.corpus / "copy.md"
+    copy.write_text(TEXT)
+    cite(live, f"{SOURCE}:4")
+    copy.write_text("More.\n" + TEXT)
+    (live.corpus / "keys.md").write_text(TEXT.replace(line + "\n", ""))
+    assert holds(live)[0] in ("gone", "changed")
+    (live.corpus / "handling.md").write_text(f"# Handling\n\n{line}\n")
+    assert holds(live) == ("moved", "knowledge/handbook/handling.md:3")
+
+
+def test_citation_names_no_copy_that_its_reader_may_not_see(live: Live) -> None:
+    shutil.copy(live.corpus / "keys.md", live.corpus / "secret" / "keys.md")
+    key = live.store / "citations.key"
+    values = []
+    with session(live) as opened:
+        opened.call("search", question="keys")  # without a daemon, a question brings the index up to date
+    for _ in range(2):
+        cite(live, f"{SOURCE}:4", replace=True)
+        (citation,) = parse_citations(attributes(live)["cites"].encode())
+        values.append(citation.copies)
+        assert key.stat().st_mode & 0o777 == 0o600
+        key.unlink()
+    assert values[0] is not None and values[1] is not None
+    assert values[0].files != values[1].files  # the marks depend on the key, not on the names alone
+    cite(live, f"{SOURCE}:4", replace=True, principal="human:shell")
+    apply(live, Put(TreePath.parse("memory/alice/own.md"), b"Own."), "agent:alice")
+    cite(live, f"{SOURCE}:4", path="memory/alice/own.md", principal="agent:alice")
+    (citation,) = parse_citations(attributes(live, "memory/alice/own.md")["cites"].encode())
+    assert citation.copies is None
 
 
 def test_reader_without_the_source_learns_nothing(live: Live) -> None:

@@ -10,6 +10,7 @@ from ctxfs.services.citations import Citations
 from ctxfs.services.cited_sources import CitedSources
 from ctxfs.services.curation import JudgedLines
 from ctxfs.services.elicitation import Elicitation
+from ctxfs.services.file_marks import FileMarker
 from ctxfs.services.kind_remarks import KindRemarks
 from ctxfs.services.memory_changes import MemoryChanges
 from ctxfs.services.memory_remarks import MemoryRemarks
@@ -24,7 +25,9 @@ class MemoryParts:
     def __init__(self, store: StoreParts, rules: MemoryFile, resolver: SourceResolver) -> None:
         searcher, archive = store.searcher, store.archive
         sources = CitedSources(store.namespace, str(store.layout.history), store.scope, searcher.extract)
-        moved = MovedText(store.namespace, sources, searcher, archive.reader, store.scope)
+        moved = MovedText(
+            store.namespace, sources, searcher, archive.reader, FileMarker(store.layout.citation_key), store.scope
+        )
         self.citations = Citations(store.namespace, sources, moved, searcher, store.scope)
         desk_tree = store.tree_of(DESK_TOOL)
         self.desk = ProposalDesk(desk_tree, archive, store.policy, lambda: rules.rules.transitions)

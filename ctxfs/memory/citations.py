@@ -7,8 +7,9 @@ A value has one citation a line:
 That is: the path and the cited lines; the digest of their words; the number of these words, and that of the words
 before them; the heads of the hashes of the words directly before and after; the time of the citation in milliseconds;
 and up to MAX_SAMPLES of the words, each with its position and the head of its hash, by which moved text is searched.
-A last field `2/3` marks the second of three equal texts of
-its source. A citation of a URL is the URL alone: nothing compares it.
+A field `2/3` marks the second of three equal texts of
+its source. A last field `=<inode>:<copy>,<copy>+` marks the files that had the same text at that time, if any. A citation
+of a URL is the URL alone: nothing compares it.
 
 Words are compared, so line wraps and white space have no effect (`token_stream.py`). In a path, control characters,
 `%` and bytes that are not UTF-8 are percent-encoded.
@@ -26,6 +27,7 @@ from ctxfs.model.metadata import CITATION_PATTERN, PREFIX
 CITES_ATTRIBUTE, SOURCE_ATTRIBUTE = f"{PREFIX}cites", f"{PREFIX}source"
 MAX_SAMPLES = 5
 MAX_CITED_TOKENS = 20_000
+MAX_COPIES = 4
 # The least words of a text that is searched in other files: shorter ones are in many files.
 MIN_TOKENS_ELSEWHERE = 10
 MIN_TOKENS = 4  # if the source has no file any more
@@ -69,6 +71,32 @@ class Sample(NamedTuple):
     head: int
 
 
+class FileMark(NamedTuple):
+    """A file, as two numbers of 24 bits: of its path, and of its inode, which a rename keeps."""
+
+    path: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """The other files that had a cited text when it was cited: at most MAX_COPIES, more of them if `has_more`.
+
+    `source_inode` is the mark of the inode of the source.
+    """
+
+    source_inode: int
+    files: tuple[FileMark, ...]
+    has_more: bool = False
+
+    def is_move(self, file: FileMark) -> bool:
+        """Return True if the text in a file has moved there: it is the renamed source, or did not have the text."""
+        if file.inode == self.source_inode:
+            return True
+        is_copy = any(file.path == copy.path or file.inode == copy.inode for copy in self.files)
+        return not (is_copy or self.has_more)
+
+
 class Span(NamedTuple):
     """Lines of a file; `path` may be a URL, which has the line 0."""
 
@@ -88,7 +116,8 @@ class Citation:
 
     `offset` is the number of words before the cited ones in the source; `before` and `after` are the heads of the hashes
     of their neighbours, None at an end of the source. `occurrences` is the number of equal texts
-    in the source at that time, and `ordinal` the number of the cited one among them, from 1.
+    in the source at that time, and `ordinal` the number of the cited one among them, from 1. `copies` is None if no other
+    file had the text, or if none was searched.
     """
 
     span: Span
@@ -101,6 +130,7 @@ class Citation:
     samples: tuple[Sample, ...] = ()
     ordinal: int = 1
     occurrences: int = 1
+    copies: Copies | None = None
 
     @property
     def is_url(self) -> bool:
@@ -183,6 +213,7 @@ def _parse_line(line: str) -> Citation | None:
         tuple(Sample(int(position), int(head, 16)) for position, head in samples),
         int(match["ordinal"] or 1),
         int(match["occurrences"] or 1),
+        _parse_copies(match),
     )
     return citation if _is_consistent(citation) else None
 
@@ -206,7 +237,17 @@ def _format_line(citation: Citation) -> str:
     fields += [f"{_format_head(citation.before)}-{_format_head(citation.after)}", str(citation.cited_ms), samples]
     if citation.occurrences > 1:
         fields.append(f"{citation.ordinal}/{citation.occurrences}")
+    if (copies := citation.copies) is not None:
+        files = ",".join(f"{file.path:06x}{file.inode:06x}" for file in copies.files)
+        fields.append(f"={copies.source_inode:06x}:{files}{'+' * copies.has_more}")
     return " ".join(fields)
+
+
+def _parse_copies(match: re.Match[str]) -> Copies | None:
+    if not match["copies"]:
+        return None
+    files = (FileMark(int(file[:6], 16), int(file[6:], 16)) for file in match["copies"].split(","))
+    return Copies(int(match["inode"], 16), tuple(files), bool(match["more"]))
 
 
 def _parse_head(text: str) -> int | None:

@@ -25,6 +25,7 @@ CITATION_PATTERN = re.compile(
     r"(?P<url>[a-z][a-z0-9+.-]{1,20}://\S+)|(?P<path>.+):(?P<first>\d{1,9})-(?P<last>\d{1,9}) (?P<digest>[0-9a-f]{32}) "
     r"(?P<count>\d{1,6})@(?P<offset>\d{1,9}) (?P<before>(?:[0-9a-f]{8})?)-(?P<after>(?:[0-9a-f]{8})?) (?P<time>\d{1,15}) "
     r"(?P<samples>\d{1,6}:[0-9a-f]{8}(?:,\d{1,6}:[0-9a-f]{8}){0,4})(?: (?P<ordinal>\d{1,2})/(?P<occurrences>\d{1,2}))?"
+    r"(?: =(?P<inode>[0-9a-f]{6}):(?P<copies>[0-9a-f]{12}(?:,[0-9a-f]{12}){0,3})(?P<more>\+?))?"
 )
 
 _WORD_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")

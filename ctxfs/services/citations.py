@@ -6,8 +6,8 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import ROOT, Path, one_line
 from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.cited_sources import CitedSources
-from ctxfs.services.moved_text import Effort, Fact, MovedText, effort_of_many
+from ctxfs.services.moved_text import Effort, Fact, MovedText, effort_of_citing, effort_of_many
 from ctxfs.store import rooted_fs
 from ctxfs.threads import blocking
 
@@ -153,21 +153,28 @@ class Citations:
         Raise OSError: EINVAL for a text without lines, for lines without text and for a source that cannot be compared,
         and the errors of reading the source.
         """
-        return await blocking(lambda: list(map(self._cite_one, texts)))
+        effort = effort_of_citing(len(texts))
+        return await blocking(lambda: [self._cite_one(text, effort) for text in texts])
 
-    def _cite_one(self, text: str) -> Citation:
+    def _cite_one(self, text: str, effort: Effort) -> Citation:
         if is_url(text):
             return Citation(Span(text, 0, 0))
         span = parse_span(text)
         if span is None:
             raise invalid(one_line(text[:200]), "this names no lines → as: knowledge/handbook/keys.md:12-14")
-        return self._cite_span(span, self._sources.open(Path.parse(span.path)).stream)
+        path = Path.parse(span.path)
+        source = self._sources.open(path)
+        citation = _cite_span(span, source.stream)
+        return self._with_copies(
+            citation, source.inode, lambda: self._sources.read_lines(path, span.first, span.last), effort
+        )
 
-    def _cite_span(self, span: Span, stream: TokenStream) -> Citation:
-        try:
-            return stream.cite(span, time.time_ns() // 1_000_000)
-        except NoText as reason:
-            raise invalid(one_line(str(span)), str(reason)) from reason
+    def _with_copies(self, citation: Citation, inode: int, read: Callable[[], str], effort: Effort) -> Citation:
+        """Return a citation with the marks of the files that have the same text now; `read` returns the cited text."""
+        if citation.count >= MIN_TOKENS:
+            with contextlib.suppress(OSError):
+                return replace(citation, copies=self._moved.find_copies(citation, read(), inode, effort))
+        return citation
 
     async def cite_source(self, source: str) -> bytes | None:
         """Return the value of `cites` for a value of `source`; None unless it names readable lines of the tree."""
@@ -181,9 +188,18 @@ class Citations:
     async def cite_content(self, span: Span, data: bytes) -> bytes:
         """Return the value of `cites` for lines of a content of a source, current or former; empty without any."""
         with contextlib.suppress(OSError):
-            path = Path.parse(span.path)
-            return format_citations([await blocking(lambda: self._cite_span(span, self._sources.parse(data, path)))])
+            return format_citations([await blocking(self._cite_content, span, data)])
         return b""
+
+    def _cite_content(self, span: Span, data: bytes) -> Citation:
+        path = Path.parse(span.path)
+        citation = _cite_span(span, self._sources.parse(data, path))
+        inode = 0  # of no file
+        with contextlib.suppress(OSError):
+            inode = self._sources.open(path).inode
+        return self._with_copies(
+            citation, inode, lambda: self._sources.excerpt(data, path, span.first, span.last), effort_of_citing(1)
+        )
 
     # checking
 
@@ -274,6 +290,13 @@ class Citations:
         """Drop all cached texts and answers, after an erasure."""
         self._sources.forget()
         self._moved.forget()
+
+
+def _cite_span(span: Span, stream: TokenStream) -> Citation:
+    try:
+        return stream.cite(span, time.time_ns() // 1_000_000)
+    except NoText as reason:
+        raise invalid(one_line(str(span)), str(reason)) from reason
 
 
 def add_citations(value: bytes, added: Sequence[Citation]) -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,6 @@ from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.model.errors import path_error
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path, printable
-from ctxfs.policy.engine import Reader
 from ctxfs.services.caller_scope import CallerScope
 from ctxfs.store import rooted_fs
 from ctxfs.vfs.access_control import QUARANTINED, WITHHELD
@@ -47,10 +47,10 @@ class FileIdentity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CitedSource:
-    """The present text of a source; `changed_ns` is the time of the last change of its file or its name."""
+    """The present text of a source, and its inode."""
 
     stream: TokenStream
-    changed_ns: int
+    inode: int
 
 
 class CitedSources:
@@ -74,6 +74,22 @@ class CitedSources:
         changed since that time, EINVAL if it is no text, or a path whose reading has effects, EFBIG for more than
         `max_read_bytes` that are not in the cache.
         """
+        with self._opened(path) as fd:
+            stat = os.fstat(fd)
+            if stat.st_ctime_ns < changed_since_ns:
+                raise path_error(errno.ENOENT, path)
+            return self._read(fd, stat, path, max_read_bytes)
+
+    def read_lines(self, path: Path, first: int, last: int) -> str:
+        """Return the text of lines of a source, without the cache. Raise OSError as `open` does."""
+        with self._opened(path) as fd:
+            self._check_quarantine(fd, path)
+            data = os.pread(fd, MAX_SOURCE_BYTES, 0)
+        return self.excerpt(data, path, first, last)
+
+    @contextlib.contextmanager
+    def _opened(self, path: Path) -> Iterator[int]:
+        """Return a descriptor of the host file of a path that the calling principal may read."""
         reader = self._scope.reader()
         if reader is not None and not reader.may_read(str(path)):
             raise path_error(errno.EACCES, path)
@@ -90,10 +106,7 @@ class CitedSources:
             code = errno.ENOENT if error.errno in _ABSENT_ERRNOS else errno.EACCES
             raise path_error(error.errno if error.errno == errno.EISDIR else code, path) from error
         try:
-            stat = os.fstat(fd)
-            if stat.st_ctime_ns < changed_since_ns:
-                raise path_error(errno.ENOENT, path)
-            return self._read(fd, stat, path, reader, max_read_bytes)
+            yield fd
         finally:
             os.close(fd)
 
@@ -104,28 +117,28 @@ class CitedSources:
             return Backing(self._history, Path(path.parts[1:]), writable=False) if is_file else None
         return self._tree.backing(path) if path.parts[:1] != ("context",) else None
 
-    def _read(
-        self, fd: int, stat: os.stat_result, path: Path, reader: Reader | None, max_read_bytes: int
-    ) -> CitedSource:
+    def _read(self, fd: int, stat: os.stat_result, path: Path, max_read_bytes: int) -> CitedSource:
         identity = FileIdentity(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-        if reader is not None and not reader.sees_quarantined:
-            self._check_quarantine(fd, path)
+        self._check_quarantine(fd, path)
         key = str(path)
         with self._lock:
             cached = self._cache.get(key)
             if cached is not None and cached[0] == identity:
                 self._cache.move_to_end(key)
-                return CitedSource(cached[1], identity.ctime_ns)
+                return CitedSource(cached[1], identity.inode)
         if min(stat.st_size, MAX_SOURCE_BYTES) > max_read_bytes:
             raise path_error(errno.EFBIG, path)
         data = os.pread(fd, MAX_SOURCE_BYTES, 0)
         self.read_bytes += len(data)
         stream = self.parse(data, path, is_partial=stat.st_size > len(data))
         self._store(key, identity, stream)
-        return CitedSource(stream, identity.ctime_ns)
+        return CitedSource(stream, identity.inode)
 
     def _check_quarantine(self, fd: int, path: Path) -> None:
-        """Raise EACCES for a file that a person has set apart, and for a copy of its text."""
+        """Raise EACCES for a file that a person has set apart, and for a copy of its text, unless the caller sees it."""
+        reader = self._scope.reader()
+        if reader is None or reader.sees_quarantined:
+            return
         attributes = rooted_fs.read_xattrs(fd)
         is_withheld = attributes.get(QUARANTINED) == b"true" or self._scope.is_withheld(path)
         if is_withheld or (
@@ -137,21 +150,30 @@ class CitedSources:
         """Return the tokens of a content, or of the head of one. Raise OSError EINVAL if it is no text."""
         from ctxfs.memory.token_stream import TokenStream
 
+        lines, is_partial = self._split(data, path, is_partial)
+        return TokenStream(lines, is_partial=is_partial)
+
+    def excerpt(self, data: bytes, path: Path, first: int, last: int) -> str:
+        """Return the text of lines of a content. Raise OSError EINVAL if it is no text."""
+        lines, _ = self._split(data, path, len(data) == MAX_SOURCE_BYTES)
+        return "\n".join(text for number, text in lines if first <= number <= last)
+
+    def _split(self, data: bytes, path: Path, is_partial: bool) -> tuple[Iterable[tuple[int, str]], bool]:
+        """Return (number, text) of the lines of a content, and whether a part of its text is missing."""
         name = printable(path.name)
         if (file_format := format_to_extract(name, data)) and not is_text_itself(file_format):
             if is_partial:
-                return TokenStream((), is_partial=True)
+                return (), True
             try:
-                chunks = self._extract(name, data)
+                return [(chunk.first, chunk.text) for chunk in self._extract(name, data)], False
             except (UnreadableFile, ExtractorUnavailable):
-                return TokenStream((), is_partial=True)
-            return TokenStream((chunk.first, chunk.text) for chunk in chunks)
+                return (), True
         if is_partial:
             data = data[: data.rfind(b"\n") + 1]
         text = read_text(data)
         if text is None:
             raise path_error(errno.EINVAL, path, "it is binary: only text can be cited")
-        return TokenStream(enumerate(text.split("\n"), 1), is_partial=is_partial)
+        return enumerate(text.split("\n"), 1), is_partial
 
     def _store(self, key: str, identity: FileIdentity, stream: TokenStream) -> None:
         with self._lock:

@@ -1,7 +1,8 @@
 """The search for cited text that its source no longer has: in files with a new name, and by the words of the fact.
 
 Each search opens a limited number of files. A file is a candidate only if it changed, or got its name, after the
-citation: otherwise it is an older copy, and the text has not moved there.
+citation: otherwise it is an older copy, and the text has not moved there. The same search finds the copies when a text is
+cited, because a copy may change later.
 """
 
 import contextlib
@@ -17,11 +18,12 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from ctxfs.index.query import Query
 from ctxfs.index.search.results import Hit
 from ctxfs.index.search.searcher import Searcher
-from ctxfs.memory.citations import Citation, Span
+from ctxfs.memory.citations import MAX_COPIES, Citation, Copies, FileMark, Span
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.services.caller_scope import CallerScope
-from ctxfs.services.cited_sources import CitedSources
+from ctxfs.services.cited_sources import CitedSource, CitedSources
+from ctxfs.services.file_marks import FileMarker
 from ctxfs.store import rooted_fs
 
 _QUOTING_AREAS = ("memory", "history", "human")
@@ -36,6 +38,7 @@ _MAX_LEARNED = 8
 _MAX_CACHED = 10_000
 _CLOCK_TICK_NS = 20_000_000  # file times lag the clock by up to a tick of the kernel
 _MAX_FACT_CHARS = 2000
+_MAX_CITED_QUESTIONS = 16
 
 Value = TypeVar("Value")
 
@@ -60,6 +63,11 @@ def effort_of_many() -> Effort:
     return Effort(200, 64_000_000)
 
 
+def effort_of_citing(texts: int) -> Effort:
+    """Return the effort for a request that cites some texts."""
+    return Effort(min(texts, _MAX_CITED_QUESTIONS), 8_000_000)
+
+
 class Renames(Protocol):
     """The versions, as far as they record renames."""
 
@@ -72,12 +80,19 @@ class MovedText:
     """Finds moved text among the files that the calling principal may read. Blocks."""
 
     def __init__(
-        self, tree: Mount, sources: CitedSources, searcher: Searcher, renames: Renames, scope: CallerScope
+        self,
+        tree: Mount,
+        sources: CitedSources,
+        searcher: Searcher,
+        renames: Renames,
+        marker: FileMarker,
+        scope: CallerScope,
     ) -> None:
         self._tree = tree
         self._sources = sources
         self._searcher = searcher
         self._renames = renames
+        self._marker = marker
         self._scope = scope
         self._learned = _Cache[list[str]]()  # path of a source → where its texts were found
         self._candidates = _Cache[list[str]]()
@@ -90,7 +105,7 @@ class MovedText:
         these are copies, unless the source was one of them.
         """
         key = (self._searcher.generation, self._scope.cache_key(), citation.span.path)
-        answer_key = (*key, fact.path, citation.digest)
+        answer_key = (*key, fact.path, citation)
         answer = self._answers.get(answer_key, lambda: "")
         if answer == _NOWHERE:
             return None
@@ -101,6 +116,28 @@ class MovedText:
         if span is not None or has_questions:
             self._answers.put(answer_key, span.path if span is not None else _NOWHERE)
         return span
+
+    def find_copies(self, citation: Citation, text: str, inode: int, effort: Effort) -> Copies | None:
+        """Return the other files that have a cited text now, at most MAX_COPIES; None if there are none.
+
+        `text` is the cited text, whose words are searched, and `inode` that of the source.
+        """
+        candidates = self._find_named(citation.span.path)
+        if effort.questions > 0:
+            candidates = itertools.chain(self._hits(text, effort), candidates)
+        files = list[FileMark]()
+        for path in dict.fromkeys(candidates):
+            if path == citation.span.path or (file := self._open(path, citation, effort)) is None:
+                continue
+            if file.stream.find(citation, path) is not None:
+                if len(files) == MAX_COPIES:
+                    return self._copies(citation, inode, files, has_more=True)
+                files.append(self._marker.mark(citation.digest, path, file.inode))
+        return self._copies(citation, inode, files) if files else None
+
+    def _copies(self, citation: Citation, inode: int, files: Sequence[FileMark], *, has_more: bool = False) -> Copies:
+        source = self._marker.mark(citation.digest, citation.span.path, inode)
+        return Copies(source.inode, tuple(files), has_more)
 
     def _search(self, citation: Citation, fact: Fact, effort: Effort, key: tuple[Hashable, ...]) -> Span | None:
         path = citation.span.path
@@ -119,17 +156,30 @@ class MovedText:
             cache.clear()
 
     def _find_in(self, path: str, citation: Citation, fact: Fact, effort: Effort) -> Span | None:
-        area, own_area = (name.partition("/")[0] for name in (path, citation.span.path))
-        if path in (citation.span.path, fact.path) or (area in _QUOTING_AREAS and area != own_area):
-            return None
-        if _BACKUP.search(path):
+        if path in (citation.span.path, fact.path):
             return None
         since_ns = citation.cited_ms * 1_000_000 - _CLOCK_TICK_NS
+        file = self._open(path, citation, effort, since_ns)
+        return file.stream.find(citation, path) if file and self._is_move(citation, path, file.inode) else None
+
+    def _is_move(self, citation: Citation, path: str, inode: int) -> bool:
+        """Return True unless a file had the text already when it was cited."""
+        if citation.copies is None:
+            return True
+        with contextlib.suppress(OSError):
+            return citation.copies.is_move(self._marker.mark(citation.digest, path, inode))
+        return False
+
+    def _open(self, path: str, citation: Citation, effort: Effort, since_ns: int = 0) -> CitedSource | None:
+        """Return a file that changed since a time; None if texts of the source do not move to such a file."""
+        area, own_area = (name.partition("/")[0] for name in (path, citation.span.path))
+        if (area in _QUOTING_AREAS and area != own_area) or _BACKUP.search(path):
+            return None
         before = self._sources.read_bytes
         with contextlib.suppress(OSError):
             source = self._sources.open(Path.parse(path), since_ns, effort.read_bytes)
             effort.read_bytes -= self._sources.read_bytes - before
-            return source.stream.find(citation, path)
+            return source
         return None
 
     def _find_named(self, path: str) -> Iterator[str]:
@@ -161,16 +211,20 @@ class MovedText:
 
     def _ask(self, citation: Citation, fact: Fact, effort: Effort) -> Span | None:
         """Search the words of the fact, and return the lines of the first hit that has the cited text."""
+        found = (self._find_in(path, citation, fact, effort) for path in self._hits(fact.read(), effort))
+        return next((span for span in found if span is not None), None)
+
+    def _hits(self, text: str, effort: Effort) -> Sequence[str]:
+        """Return the files whose chunks have the first words of a text, the best one first."""
         effort.questions -= 1
-        words = tuple(dict.fromkeys(fact.read()[:_MAX_FACT_CHARS].split()))[:_MAX_WORDS]
+        words = tuple(dict.fromkeys(text[:_MAX_FACT_CHARS].split()))[:_MAX_WORDS]
         if not words:
-            return None
+            return ()
         query = Query(text=" ".join(words), words=words, mode="words")
         hits: Sequence[Hit] = ()
         with contextlib.suppress(OSError):  # the words are too long
             hits = self._searcher.search(query, ROOT, _MAX_HITS).hits
-        found = (self._find_in(path, citation, fact, effort) for path in dict.fromkeys(hit.path for hit in hits))
-        return next((span for span in found if span is not None), None)
+        return list(dict.fromkeys(hit.path for hit in hits))
 
 
 class _Cache(Generic[Value]):

@@ -94,6 +94,11 @@ class Layout:
         return self.root / "marks.jsonl"
 
     @property
+    def citation_key(self) -> HostPath:
+        """Return the key of the marks of files in citations."""
+        return self.root / "citations.key"
+
+    @property
     def tokens(self) -> HostPath:
         """Return the credentials of agents, without their secrets."""
         return self.root / "tokens.json"

@@ -82,6 +82,7 @@ ALLOWED = {
     "ctxfs/mcp_client/provider.py": STORE,
     "ctxfs/services/bundles.py": STORE,
     "ctxfs/services/citations.py": "the descriptor of a folder that rooted_fs opened",
+    "ctxfs/services/file_marks.py": STORE,
     "ctxfs/store/agents_md.py": STORE,
     "ctxfs/store/rooted_fs.py": "it is the door",
     "ctxfs/store/config.py": STORE,

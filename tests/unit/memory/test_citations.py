@@ -2,12 +2,15 @@
 
 import textwrap
 import time
+from dataclasses import replace
 
 import pytest
 
 from ctxfs.memory.citations import (
     MAX_CITED_TOKENS,
     Citation,
+    Copies,
+    FileMark,
     NoText,
     Span,
     State,
@@ -172,6 +175,31 @@ def test_value_of_citations_round_trips(path: str) -> None:
     assert parse_citations(value) == citations
 
 
+COPIES = Copies(0xA1B2C3, (FileMark(0, 0xFFFFFF), FileMark(0x123456, 7)), has_more=True)
+
+
+@pytest.mark.parametrize("ordinal", [1, 2])
+def test_copies_of_a_citation_round_trip(ordinal: int) -> None:
+    citation = replace(cite(*CITED), copies=COPIES, ordinal=ordinal, occurrences=ordinal)
+    value = format_citations([citation, cite(7, 7)])
+    assert is_sound("cites", value)
+    assert parse_citations(value) == [citation, cite(7, 7)]
+
+
+@pytest.mark.parametrize(
+    ("file", "is_move"),
+    [
+        (FileMark(5, 6), True),
+        (FileMark(1, 6), False),  # the copy, replaced
+        (FileMark(5, 2), False),  # the copy, renamed
+        (FileMark(1, 9), True),  # the source, renamed over the copy
+    ],
+)
+def test_copy_is_no_move_under_any_name(file: FileMark, is_move: bool) -> None:
+    assert Copies(9, (FileMark(1, 2), FileMark(3, 4))).is_move(file) is is_move
+    assert Copies(9, (FileMark(1, 2),), has_more=True).is_move(file) is (file.inode == 9)
+
+
 def test_ten_citations_fit_into_an_attribute() -> None:
     assert len(format_citations([cite(*CITED)] * 10)) <= 2048
 
@@ -190,6 +218,9 @@ SOUND = format_citations([cite(*CITED)]).decode()
         SOUND.replace(":4-5", ":0-5"),
         SOUND + " 0/2",
         SOUND + " 3/2",
+        SOUND + " =a1b2c3:",
+        SOUND + " =a1b2c3:a1b2c3+",
+        SOUND + " =a1b2c3:" + ",".join(["a1b2c3a1b2c3"] * 5),
         SOUND.replace("@", "@-"),
         SOUND.rpartition(" ")[0],
         "x" * 2048,
