@@ -1,17 +1,20 @@
 """Remarks on a written memory: the statements that it contradicts or repeats. They never refuse a write.
 
 Candidates are the memories that search finds by words for the calling principal, so that no remark names a file that
-the caller may not read. The time of a write is bounded: after `_MAX_SECONDS` no further search begins.
+the caller may not read. The time of a write is bounded: at most _MAX_SEARCHED statements are searched and compared, and
+after _MAX_SECONDS no further one.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ctxfs.index.extract.front_matter import read_front_matter
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.index.query import Query
 from ctxfs.index.search.file_status import FileStatus
@@ -27,12 +30,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MEMORY = Path(("memory",))
-MAX_COMPARED_BYTES = 200_000
+MAX_COMPARED_BYTES = 2_000_000
 _MAX_SEARCHED = 12  # statements of one write that are looked for
 _MAX_SECONDS = 0.03  # after which no further search begins
 _MAX_CHUNKS = 8  # that one search returns
 _MAX_QUERY_WORDS = 12
 _MAX_REMARKS = 6
+_STRUCTURE = re.compile(r"\s{0,3}(?:#|```|~~~)")  # headings and fences, on which the meaning of other lines depends
 
 
 class MemoryIndex(Protocol):
@@ -102,12 +106,14 @@ class MemoryRemarks:
         path = statements[0].path
         end = time.monotonic() + _MAX_SECONDS
         index = StatementIndex()
+        searched: list[LocatedStatement] = []
         chunks: set[tuple[str, int]] = set()
         for statement in statements[:_MAX_SEARCHED]:
             if time.monotonic() > end:
                 break
             words = tuple(sorted(content_words(statement.text), key=lambda word: (-len(word), word)))[:_MAX_QUERY_WORDS]
             if words:
+                searched.append(statement)
                 query = Query(text=" ".join(words), words=words, mode="words")
                 hits = self._index.search(query, MEMORY, _MAX_CHUNKS).hits
                 rows = [hit.chunk for hit in hits if hit.path != path and (hit.path, hit.chunk.first) not in chunks]
@@ -115,7 +121,7 @@ class MemoryRemarks:
                 for row in rows:
                     for known in split_statements(row.path, row.text, row.first, row.heading):
                         index.add(known)
-        relations = [relation for statement in statements for relation in index.relations(statement)]
+        relations = [relation for statement in searched for relation in index.relations(statement)]
         return list(self._valid(relations))
 
     def _valid(self, relations: Sequence[StatementRelation]) -> Iterable[StatementRelation]:
@@ -133,8 +139,28 @@ def _added_statements(path: Path, data: bytes, before: bytes) -> list[LocatedSta
     from ctxfs.context.grounding.statement_split import split_statements
 
     text, old = read_text(data) or "", read_text(before) or ""
+    if old:
+        text, old = _without_common_paragraphs(text, old), _without_common_paragraphs(old, text)
     known = {statement.text for statement in split_statements(str(path), old)} if old else set()
     return [statement for statement in split_statements(str(path), text) if statement.text not in known]
+
+
+def _without_common_paragraphs(text: str, other: str) -> str:
+    """Return a text in which the lines of paragraphs that another text has, too, are empty, except for headings.
+
+    Only the head of a large text is split into statements: so a change far behind it is compared, too.
+    """
+    known = set(other.split("\n"))
+    lines = text.split("\n")
+    start = read_front_matter(lines).line_count
+    out, block = lines[:start], list[str]()
+    for line in (*lines[start:], ""):
+        block.append(line)
+        if not line.strip():
+            is_common = known.issuperset(block[:-1])
+            out += [kept if not is_common or _STRUCTURE.match(kept) else "" for kept in block]
+            block.clear()
+    return "\n".join(out)
 
 
 def _is_withdrawn(status: FileStatus, now_ns: int) -> bool:
