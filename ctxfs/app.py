@@ -152,10 +152,16 @@ class App:
             self.daemon,
         )
         self.sources = Sources(self.layout, self.settings_file, self.namespace, self.policy, self.tools)
+        settings_file, settings = self.settings_file, self.settings.search
         self.search = Search(
-            self.searcher, self.tools, self.sources, self.grep_pool, self.principal, self.memory.citations
+            self.searcher,
+            self.tools,
+            self.sources,
+            self.grep_pool,
+            self.principal,
+            self.memory.citations,
+            lambda: settings_file.current.context.max_share_per_origin,
         )
-        settings = self.settings.search
         self.search_view = SearchView(self.search, self.scope, settings.results, settings.budget)
         self.namespace.attach_view(".search", self.search_view)
         self.namespace.attach_view(".versions", VersionsView(self.archive, self.scope))

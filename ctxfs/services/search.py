@@ -52,8 +52,11 @@ class Search:
         grep_pool: GrepPool,
         owner: Principal,
         facts: HeldFacts,
+        origin_share: Callable[[], float],
     ) -> None:
+        """`origin_share` returns the share of a context that the pieces of one origin may use."""
         self._facts = facts
+        self._origin_share = origin_share
         self._searcher = searcher
         self._tools = tools
         self._sources = sources
@@ -105,7 +108,8 @@ class Search:
         statuses = await blocking(self._searcher.statuses, {hit.path for hit in answer.hits})
         cites = {path: status.cites for path, status in statuses.items() if status.cites}
         broken = await blocking(self._facts.broken_states, cites) if cites else {}
-        return await blocking(context_of_results, request, answer, open_tokenizer(request.tokenizer), statuses, broken)
+        tokenizer, share = open_tokenizer(request.tokenizer), self._origin_share()
+        return await blocking(context_of_results, request, answer, tokenizer, statuses, broken, share)
 
 
 class ContextBuilder:

@@ -67,13 +67,22 @@ def filter_candidates(
 
 
 def mark_piece(piece: Piece, rules: FilterCriteria) -> Piece:
-    """Return the piece with the marks of its file: untrusted, resting on lines that no longer hold, no longer valid."""
+    """Return the piece with the marks and the origin of its file.
+
+    The marks: untrusted, resting on lines that no longer hold, no longer valid.
+    """
     status, stale = rules.statuses.get(piece.path), rules.broken.get(piece.path, "")
     if status is None and not stale:
         return piece
     status = status or FileStatus()
     has_ended = validity_of({UNTIL: status.valid_until}).is_over(rules.now_ns / 1e9)
-    return replace(piece, untrusted=status.untrusted, stale=stale, valid_until=status.valid_until if has_ended else "")
+    return replace(
+        piece,
+        untrusted=status.untrusted,
+        source=status.source,
+        stale=stale,
+        valid_until=status.valid_until if has_ended else "",
+    )
 
 
 def _refusal_of(piece: Piece, status: FileStatus | None, rules: FilterCriteria) -> tuple[Reason | None, str]:

@@ -9,7 +9,7 @@ from typing import Protocol
 from ctxfs.context.build.candidate_filter import FilterCriteria, filter_candidates, mark_piece
 from ctxfs.context.build.compress import compress
 from ctxfs.context.build.conflicts import MemoryConflict, pack_with_conflicts
-from ctxfs.context.build.limits import limits_of
+from ctxfs.context.build.limits import describe_limited_origins, limits_of
 from ctxfs.context.build.manifest import Provenance, render_manifest, text_sha256
 from ctxfs.context.build.pack import Plan, largest_fitting, pack
 from ctxfs.context.build.piece import Exclusion, Piece, Why, without_secrets
@@ -386,10 +386,18 @@ def context_of_results(
     tokenizer: Tokenizer,
     statuses: Mapping[str, FileStatus],
     broken: Mapping[str, str],
+    origin_share: float = 1.0,
 ) -> Context:
-    """Build the context of existing search results, without another search."""
+    """Build the context of existing search results, without another search.
+
+    It has no manifest, so a note names the origins of which passages are left out because of their share.
+    """
     hits = _judged_pieces(answer)
     accepted, excluded = filter_candidates((), hits, FilterCriteria(time.time_ns(), statuses=statuses, broken=broken))
     notes = (*answer.notes, *_supersession_notes(accepted, statuses))
-    candidates = Candidates((), accepted, excluded, notes, len(hits), answer.answer, cited=_cited_paths(statuses))
-    return assemble(request, candidates, tokenizer)
+    cited = _cited_paths(statuses)
+    candidates = Candidates((), accepted, excluded, notes, len(hits), answer.answer, origin_share, cited)
+    context = assemble(request, candidates, tokenizer)
+    if limited := describe_limited_origins(context.plan, origin_share):
+        context = assemble(request, replace(candidates, notes=(*notes, limited)), tokenizer)
+    return context

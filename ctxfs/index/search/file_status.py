@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 _STATUS_ATTRIBUTES = ("quarantined", "expires_at", "trust", "status", "source", "cites", "valid_until")
 _DEPRECATED = "deprecated"
-_LINES = re.compile(r":\d+(?:-\d*)?$")  # of a path
+_LINES = re.compile(r"(?::\d+(?:-\d*)?|#L\d+(?:-L?\d+)?)$")  # of a path
 
 
 @dataclass(frozen=True, slots=True)
