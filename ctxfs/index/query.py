@@ -69,6 +69,7 @@ class Query:
     searched; empty stands for all but the retired ones.
     `remarks` name each filter whose value is none, and which is therefore searched as a word.
     `corrections` are (typo, word): the words that took the place of likely typos in `words`.
+    `aliases` are (word, other words that count as it), for some of `words`.
     """
 
     text: str
@@ -86,6 +87,7 @@ class Query:
     authors: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     corrections: tuple[tuple[str, str], ...] = ()
+    aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
     said: tuple[int | None, int | None] = (None, None)
     valid: Period | None = None
     without_kinds: tuple[str, ...] = ()

@@ -44,8 +44,14 @@ HIDDEN = {
     "knowledge/handbook/secret/zanzibar.md": "# Zanzibar\n\nRotate the signing keys in zanzibar every day.\n",
     "human/notes/zanzibar.md": "zanzibar\n",
     "pad/t/zanzibár.md": "The zanzibar pad: otter-7741.\n",
+    # The days of this export may be read: they have the ids of its users.
+    "knowledge/handbook/chat/users.json": '[{"id": "U0OTTER7741", "real_name": "Zanzibar Otter", "name": "signing keys"}]\n',
     "memory/bob/zan zibar.txt": "Zanzibar: where are the signing keys?\nBob: in zanzibar.\nZanzibar: thanks a lot.\nBob: any time.\n",
 }
+USERS = "knowledge/handbook/chat/users.json"
+CHAT = """[{"type": "message", "user": "U0OTTER7741", "text": "rotate the signing keys, <@U0OTTER7741>", "ts": "1740819600.1"},
+{"type": "message", "user": "U0BOB", "text": "ask <@U0OTTER7741> for the keys", "ts": "1740819601.1"}]
+"""
 OPEN = "memory/shared/** knowledge/** pad/** search/** context/** .ctxfs/whoami"
 RULES = '\n[groups]\ntrusted = ["agent:trent"]\nguests = []\n' + "".join(
     f'\n[[rule]]\nprincipal = "{who}"\npath = "{path}"\nverbs = "{verbs}"\n{more}\n'
@@ -53,7 +59,7 @@ RULES = '\n[groups]\ntrusted = ["agent:trent"]\nguests = []\n' + "".join(
         *(
             (who, path, "lrwxa", 'effect = "deny"')
             for who in ("agent:*", "group:guests")
-            for path in ("memory/shared/sealed", "knowledge/handbook/secret", "pad/t/zanzibár.md")
+            for path in ("memory/shared/sealed", "knowledge/handbook/secret", "pad/t/zanzibár.md", USERS)
         ),
         ("group:trusted", "memory/shared/**", "rw", ""),
         # A rule of people for context/** opens the contexts of others.
@@ -81,6 +87,7 @@ QUESTIONS = (
     "kind:fact", "path:secret", f"author:{WORD}", "tag:deploy",
     # Typos of a hidden word are not corrected for those that may not read it.
     "mode:words zanzibr", "zanzibarr keys", "mode:words ottter",
+    "path:chat keys", "what did Zanzibar say of the keys", "mode:words otter keys", "speaker:otter keys",
 )  # fmt: skip
 
 HIDDEN_RECORDS = [
@@ -108,7 +115,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
         for file, text in (
             ("rotation.md", "# Keys\n\nRotate the signing keys every ninety days.\n"),
             ("deploy.md", "# Deploy\n\nPush to main.\n"),
+            ("chat/general/2025-03-01.json", CHAT),
         ):
+            (live.corpus / file).parent.mkdir(parents=True, exist_ok=True)
             (live.corpus / file).write_text(text)
         live.run("init")
         config = live.store / "ctxfs.toml"
@@ -557,9 +566,11 @@ def test_denied_file_still_exists_for_people(pair: tuple[Live, Live]) -> None:
 BLIND = re.compile(
     r"mount (versions?|versions from above|snapshot( stat)?) knowledge/"
     r"|rpc (log|show|diff|blame|restore|undo|remove|label|move) knowledge/"
-    r"|rpc (diff|move) human/|mount (rmdir|rename) above.* pad/|rpc move pad/|.*author:|(mount|rpc) search below path:secret"
+    r"|rpc (diff|move) human/|mount (rmdir|rename) above.* (pad/|knowledge/handbook/chat/)|rpc move pad/|.*author:"
+    r"|(mount|rpc) search below (path|speaker):"
     r"|(rpc|mcp|mount) (\w+|\w+ (now|past)) context/zanzibar-task.*|(mcp|mount|rpc) names context$"
-    r"|rpc guess |rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens|tools|a tool|which tool)$|rpc tool in human/"
+    r"|rpc guess |rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens|tools|a tool|which tool)$"
+    r"|rpc tool in (human/|knowledge/handbook/chat$)"
 )
 CHANGES = ("unlink", "rmdir", "rename", "remove", "move", "truncate", "write", "restore", "undo", "label", "chmod")
 
@@ -583,7 +594,8 @@ def test_probes_detect_a_planted_leak(pair: tuple[Live, Live]) -> None:
                     subprocess.run(["rm", "-rf", *caller.at.glob("memory/mallory/stolen*")], check=True)
             if observe(PROBES[name], one) == observe(PROBES[name], two):
                 blind.append(name)
-    assert [name for name in blind if not BLIND.match(name)] == []
+    unexpected = [name for name in blind if not BLIND.match(name)]
+    assert unexpected == [], "\n".join(unexpected)
 
 
 # A hidden path must take as long as a missing one: (request for it, request for a missing path, repetitions).

@@ -78,7 +78,7 @@ def _slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import ctxfs.index.extract.formats as formats\n"
         "real = formats.extract_chunks\n"
-        "def extract_chunks(name, data, companion):\n"
+        "def extract_chunks(name, data):\n"
         f"    if name.startswith('hostile'):\n        {body}\n"
         "    return real(name, data)\n"
         "formats.extract_chunks = extract_chunks\n"

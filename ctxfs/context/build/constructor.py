@@ -349,6 +349,7 @@ def _piece_of(hit: Hit, why: Why, above: int) -> Piece:
         kind=chunk.kind,
         mtime_ns=chunk.mtime_ns,
         above=above,
+        origin=(chunk.named_by,) if chunk.named_by else (),
         p=hit.p,
         is_relevant=hit.is_relevant,
     )

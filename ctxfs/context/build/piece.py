@@ -30,7 +30,8 @@ class Piece:
 
     `signals` are the measurements of each engine, `shares` the contribution of each to the score. `sha256` is of the
     whole file. `cut` means that `text` is not all of these lines. A derived piece has no lines of a file: it is a
-    summary of `origin`. `p` is the probability that the piece helps to answer the question; None if not measured.
+    summary of `origin`. Of another piece, `origin` are the further files that its text has names from.
+    `p` is the probability that the piece helps to answer the question; None if not measured.
     `is_relevant` is False if `p` is too small beside that of the best piece. `untrusted`: its source is marked as
     untrusted. `withheld` are the kinds of secrets that were removed from `text`. `above` is the last
     line of the chunk directly above if that is a candidate, too; else 0. `source` is the origin of the file's content

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Protocol
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.rebuild import relocate_piece
 from ctxfs.index.extract.chunks import Chunk
-from ctxfs.index.extract.companions import read_companion
 from ctxfs.index.extract.large_files import read_searched
 from ctxfs.index.query import Query
 from ctxfs.index.search.file_status import FileStatus
@@ -217,11 +216,10 @@ class SourceResolver(CurrentTree):
         return None
 
     def extract(self, path: str, data: bytes) -> list[Chunk]:
-        """Return the chunks of a content of a file, as the index has them. Blocks; raise UnreadableFile."""
-        name, backing = path.rpartition("/")[2], self._tree.backing(_parse_path(path))
-        companion = read_companion(backing.root, backing.relative.parts) if backing is not None else b""
+        """Return the chunks of a content of a file, as a search returns them. Blocks; raise UnreadableFile."""
+        name = path.rpartition("/")[2]
         searched = read_searched(io.BytesIO(data), name, len(data), self._max_file_bytes).data
-        return self._searcher.extract(name, searched, companion)
+        return self._searcher.name_users(path, self._searcher.extract(name, searched))
 
     async def current(self, path: str) -> str:
         """Return the hexadecimal SHA-256 of a file's current content; empty if it is gone."""

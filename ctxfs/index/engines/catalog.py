@@ -203,6 +203,14 @@ class Catalog(DerivedDatabase):
         )
         return [(_decode(row[0]), row[1]) for row in rows]
 
+    def user_lists(self) -> list[tuple[int, str, str]]:
+        """Return (file, path, names of users by id as JSON) of the searched files that list users."""
+        rows = self._db.execute(
+            "SELECT f.id, f.path, a.value FROM attributes a JOIN files f ON f.id=a.file "
+            "WHERE a.name='text.users' AND f.state IN ('pending', 'words') ORDER BY f.path"
+        )
+        return [(row[0], _decode(row[1]), row[2]) for row in rows]
+
     def untrusted_files(self) -> dict[str, tuple[int, int, int]]:
         """Return {path: (inode, ctime_ns, size)} of the files whose attributes mark them as untrusted or quarantined."""
         rows = self._db.execute(
@@ -343,7 +351,7 @@ class Catalog(DerivedDatabase):
             chunks,
         )
         return {
-            row[0]: ChunkRow._make((row[0], tree_path(_decode(row[1])), *row[2:8], (row[8] or b"").hex(), *row[9:]))
+            row[0]: ChunkRow(*(row[0], tree_path(_decode(row[1])), *row[2:8], (row[8] or b"").hex(), *row[9:]))
             for row in rows
         }
 

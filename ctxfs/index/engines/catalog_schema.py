@@ -14,7 +14,7 @@ length of the part, its `ctime_ns` the offset in the file.
 `files.noise` is the reason why a file is noise (`ctxfs/model/noise.py`), empty for other files. The chunks of noise are
 not `embeddable`: they never get a vector, and do not wait for one.
 `attributes` has the attributes `user.ctx.*` of a file, and with the prefix `text.` the labels that its text gives it;
-`text.front_matter` is the front matter, which is in no chunk.
+`text.front_matter` is the front matter, which is in no chunk; `text.users` has the names of users by their ids, as JSON.
 `vectors.next_stage` is the next `Stage` of a vector that does not contain its whole text yet; 0 if it does.
 A refined vector is a new row, because the numbers of vectors identify their content.
 `changes` lists, in order, the files whose columns search has to reload (0: all files).
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import NamedTuple
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 SCHEMA = """
 CREATE TABLE files(
   id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
@@ -38,6 +38,7 @@ CREATE TABLE attributes(
   file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE, name TEXT NOT NULL, value TEXT NOT NULL);
 CREATE INDEX attributes_file ON attributes(file);
 CREATE INDEX attributes_supersedes ON attributes(file) WHERE name='supersedes';
+CREATE INDEX attributes_users ON attributes(file) WHERE name='text.users';
 CREATE TABLE chunks(
   id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE,
   first INTEGER NOT NULL, last INTEGER NOT NULL, heading TEXT NOT NULL, text TEXT NOT NULL, author TEXT NOT NULL, day INTEGER,
@@ -93,6 +94,7 @@ class ChunkRow(NamedTuple):
     """A chunk, with the fields of its file that a hit needs. A tuple, because hundreds are created for one query.
 
     `note` names the part of a large file that is searched; empty for other files.
+    `named_by` is the path of the list from which names in the text are (`search/user_names.py`); empty without any.
     """
 
     id: int
@@ -108,6 +110,7 @@ class ChunkRow(NamedTuple):
     day: int | None
     said: int | None = None
     note: str = ""
+    named_by: str = ""
 
 
 NOT_EMBEDDED = -2  # in the place of a vector: a chunk that never gets one

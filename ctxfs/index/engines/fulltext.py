@@ -204,7 +204,7 @@ class FullText:
 
     def question_terms(self, query: Query) -> list[Alternatives]:
         """Return the distinct terms of a query's words, without function words, each with its other forms."""
-        return question_terms(query.words)
+        return question_terms(query.words, query.aliases)
 
     def repetitions(self, query: Query) -> dict[str, float]:
         """Return the weights of the terms that a query repeats, and of corrected ones; all others weigh 1."""

@@ -12,6 +12,7 @@ from ctxfs.index.query import Query
 
 # The terms of one word of a question, of which the best counts.
 Alternatives = tuple[str, ...]
+Aliases = tuple[tuple[str, tuple[str, ...]], ...]
 # Query term frequency in BM25 (Robertson and others 1995).
 # Saturation: a term that occurs twice weighs 1.8, three times 2.5, ten times 5.
 _K3 = 8.0
@@ -25,36 +26,39 @@ def saturate_count(count: int) -> float:
     return (_K3 + 1) * count / (_K3 + count)
 
 
-def count_question_terms(words: Sequence[str]) -> Mapping[Alternatives, int]:
+def count_question_terms(words: Sequence[str], aliases: Aliases = ()) -> Mapping[Alternatives, int]:
     """Count the terms of the words of a question, without function words, each with its other forms.
 
-    The other forms are the accented word, and its stem in the language of the question.
+    The other forms are the accented word, its stem in the language of the question, and its aliases.
     """
-    return _count_terms(tuple(words))
+    return _count_terms(tuple(words), aliases)
 
 
 # Cached, because each engine and the verdict count the terms of the same question.
 @lru_cache(maxsize=_CACHED_QUESTIONS)
-def _count_terms(words: tuple[str, ...]) -> Mapping[Alternatives, int]:
+def _count_terms(words: tuple[str, ...], aliases: Aliases) -> Mapping[Alternatives, int]:
     languages = detect_languages(normalise(" ".join(words)), minimum=1)
     scripts = {script_language(word[:1]) for word in words} - {""}
+    others = dict(aliases)
     content = remove_function_words(content_words(words), (*languages, *scripts))
     groups = (
-        tuple(dict.fromkeys(term for form in forms for term in analyse_split(form)))
+        tuple(dict.fromkeys(term for form in (*forms, *others.get(word, ())) for term in analyse_split(form)))
         for word in content
         for forms in split_question_word(word, languages)
     )
     return Counter(group for group in groups if group)
 
 
-def question_terms(words: Sequence[str]) -> list[Alternatives]:
+def question_terms(words: Sequence[str], aliases: Aliases = ()) -> list[Alternatives]:
     """Return the distinct terms of the words of a question, without function words, each with its other forms."""
-    return list(count_question_terms(words))
+    return list(count_question_terms(words, aliases))
 
 
 def weigh_question_terms(query: Query) -> dict[Alternatives, float]:
     """Return the weights of the terms of a query's words: more for repeated ones, less for corrections of typos."""
-    weights = {terms: saturate_count(count) for terms, count in count_question_terms(query.words).items()}
+    weights = {
+        terms: saturate_count(count) for terms, count in count_question_terms(query.words, query.aliases).items()
+    }
     for terms in corrected_terms(query):
         if terms in weights:
             weights[terms] *= CORRECTION_WEIGHT

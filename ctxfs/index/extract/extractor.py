@@ -114,7 +114,7 @@ class Extractor:
         self._last_cpu_seconds = 0.0  # processor seconds of the last file
         self._slow_file_budget = SlowFileBudget()
 
-    def extract_chunks_interactively(self, name: str, data: bytes, companion: bytes = b"") -> list[Chunk]:
+    def extract_chunks_interactively(self, name: str, data: bytes) -> list[Chunk]:
         """Return the chunks of a file for a caller that waits.
 
         Raise the errors of `extract_chunks`, and `TooSlow` at once if slow files have exhausted their budget.
@@ -122,25 +122,25 @@ class Extractor:
         if self._slow_file_budget.is_exhausted:
             raise TooSlow(f"{format_of(name)}: waits for the indexer")
         try:
-            chunks = self.extract_chunks(name, data, companion)
+            chunks = self.extract_chunks(name, data)
         except TooSlow:
             self._slow_file_budget.charge(self._limits.cpu_seconds_for(name, len(data)))
             raise
         self._slow_file_budget.charge(self._last_cpu_seconds)
         return chunks
 
-    def extract_chunks(self, name: str, data: bytes, companion: bytes = b"") -> list[Chunk]:
-        """Return the chunks of a file called `name`. `companion` is the content of the file that it depends on.
+    def extract_chunks(self, name: str, data: bytes) -> list[Chunk]:
+        """Return the chunks of a file called `name`. They contain no text of another file.
 
         Raise `UnreadableFile` if the file cannot be parsed, `TooSlow` if it exceeds its time limit, and
         `ExtractorUnavailable` if no worker can be started.
         """
-        cpu = self._limits.cpu_seconds_for(name, len(data) + len(companion))
+        cpu = self._limits.cpu_seconds_for(name, len(data))
         with self._lock:
             for attempt in range(3):
                 was_used = self._ensure_worker()
                 try:
-                    kind, value, self._last_cpu_seconds = self._send_request(name, [name, data, companion, cpu], cpu)
+                    kind, value, self._last_cpu_seconds = self._send_request(name, [name, data, cpu], cpu)
                 except _WorkerExited as exited:
                     if exited.code == -signal.SIGPROF:
                         raise TooSlow(f"{format_of(name)}: takes too long to read") from None

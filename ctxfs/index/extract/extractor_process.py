@@ -1,6 +1,6 @@
 """Worker process of an `Extractor`: requests on stdin, chunks on stdout, as frames of `rpc.wire`.
 
-A request is [name, content, content of the companion, processor seconds]. A response is ["chunks", rows, processor seconds used] or
+A request is [name, content, processor seconds]. A response is ["chunks", rows, processor seconds used] or
 ["unreadable", reason, processor seconds used]. The process opens no files except those that libraries are loaded from.
 """
 
@@ -35,22 +35,20 @@ def main() -> None:
     os.dup2(2, 1)  # a library that prints must not end up among the frames
     reader = FrameReader()
     while select.select([0], [], [], _IDLE_SECONDS)[0] and (data := os.read(0, _PIPE_BYTES)):
-        for name, content, companion, cpu in reader.feed(data):
+        for name, content, cpu in reader.feed(data):
             start = time.process_time()
-            _write_frame(
-                output_fd, pack_frame([*_handle_request(name, content, companion, cpu), time.process_time() - start])
-            )
+            _write_frame(output_fd, pack_frame([*_handle_request(name, content, cpu), time.process_time() - start]))
             if _peak_resident_kilobytes() > _MAX_RESIDENT_KILOBYTES:
                 os._exit(0)
     os._exit(0)  # skips the destructors of libraries, which have no effect that matters here
 
 
-def _handle_request(name: str, data: bytes, companion: bytes, cpu: float) -> list[Any]:
+def _handle_request(name: str, data: bytes, cpu: float) -> list[Any]:
     """Extract one file within `cpu` processor seconds; after that the kernel ends the process by SIGPROF."""
     _limit_memory(MAX_SLOW_MEMORY_BYTES if is_slow(name) else MAX_MEMORY_BYTES)
     signal.setitimer(signal.ITIMER_PROF, cpu)
     try:
-        return ["chunks", pack_chunks(extract_chunks(name, data, companion))]
+        return ["chunks", pack_chunks(extract_chunks(name, data))]
     except UnreadableFile as reason:
         return ["unreadable", str(reason)]
     except MemoryError:

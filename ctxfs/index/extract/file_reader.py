@@ -8,6 +8,7 @@ from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, Chunk, detect_text_kind
 from ctxfs.index.extract.dialogue import HEAD_CHARACTERS
 from ctxfs.index.extract.formats import format_of
 from ctxfs.index.extract.formats.mail_detection import is_mail, may_be_mail
+from ctxfs.index.extract.formats.slack_users import USERS_LABEL
 from ctxfs.index.extract.front_matter_attributes import FRONT_MATTER_LABEL
 from ctxfs.index.extract.front_matter_attributes import NAMES as FRONT_MATTER_NAMES
 from ctxfs.index.extract.text_decoding import decode
@@ -22,7 +23,8 @@ MAX_SMALL_CHUNK_CHARACTERS = 400  # characters
 _HEAD_BYTES = 2 * HEAD_CHARACTERS
 LABEL_PREFIX = "text."
 _LISTED_NAMES = frozenset(("tags", "alias", "link"))  # the values of attributes and texts are joined
-_LABEL_NAMES = frozenset((*_LISTED_NAMES, *FRONT_MATTER_NAMES, FRONT_MATTER_LABEL))
+_UNMATCHED_LABELS = frozenset((FRONT_MATTER_LABEL, USERS_LABEL))
+_LABEL_NAMES = frozenset((*_LISTED_NAMES, *FRONT_MATTER_NAMES, *_UNMATCHED_LABELS))
 _STRUCTURED_KINDS = frozenset(("code", "markdown", "html", "pdf", "document", "sheet", "slides", "book"))
 
 
@@ -78,7 +80,7 @@ def filter_values(attributes: Iterable[tuple[str, str]]) -> list[tuple[str, str]
     pairs = list(attributes)
     names = {name for name, _ in pairs} - _LISTED_NAMES
     texts = ((name.removeprefix(LABEL_PREFIX), value) for name, value in pairs if name.startswith(LABEL_PREFIX))
-    labels = {(name, value) for name, value in texts if name not in names and name != FRONT_MATTER_LABEL}
+    labels = {(name, value) for name, value in texts if name not in names and name not in _UNMATCHED_LABELS}
     has = {("has", name) for name in names if name == "cites"}
     matched = {pair for pair in pairs if not pair[0].startswith(LABEL_PREFIX)} | labels | has
     if ("frozen", "true") in matched:
@@ -91,6 +93,11 @@ def filter_values(attributes: Iterable[tuple[str, str]]) -> list[tuple[str, str]
 def front_matter_of(attributes: Iterable[tuple[str, str]]) -> str:
     """Return the front matter among the attributes of a file, which grep finds; empty without any."""
     return next((value for name, value in attributes if name == f"{LABEL_PREFIX}{FRONT_MATTER_LABEL}"), "")
+
+
+def users_of(attributes: Iterable[tuple[str, str]]) -> str:
+    """Return the list of users among the attributes of a file, as JSON; empty without one."""
+    return next((value for name, value in attributes if name == f"{LABEL_PREFIX}{USERS_LABEL}"), "")
 
 
 def text_attributes(labels: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Ingester: keep the catalog and the full-text index consistent with the files, also after a crash."""
 
 import errno
-import itertools
 import logging
 import os
 import threading
@@ -17,7 +16,6 @@ from ctxfs.index.engines.embedding_requests import EmbeddingRequests
 from ctxfs.index.engines.fulltext import FullText
 from ctxfs.index.engines.fulltext_document import FullTextDocument
 from ctxfs.index.engines.word_split import WORDS_FORMAT, split_words
-from ctxfs.index.extract.companions import COMPANION_NAME, companion_label, find_companion_label, read_companion
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.extract.file_reader import (
     LABEL_PREFIX,
@@ -38,7 +36,6 @@ from ctxfs.index.extract.noise_rules import NoiseRules
 from ctxfs.index.extract.pieces import CUT_MARK
 from ctxfs.index.extract.session_parts import KIND, labels_of_lines, session_parts
 from ctxfs.index.ingest.crash_records import CrashRecords
-from ctxfs.index.ingest.dependents import find_stale_dependents
 from ctxfs.index.ingest.session_store import SessionStore
 from ctxfs.index.options import IndexedRoot
 from ctxfs.model.noise import is_marker
@@ -179,7 +176,6 @@ class Ingester:
                 changed.append(_Candidate(path, parts, stat))
         self._mark_gone(rows)
         self._index_files(prefix, changed)
-        self._index_dependents([*rows, *(candidate.path for candidate in changed)])
 
     def index_changes(self, paths: Iterable[tuple[str, tuple[str, ...]]]) -> None:
         """Index the changes at paths of sources, each (prefix, parts): a file, a folder, or a deleted one.
@@ -196,8 +192,6 @@ class Ingester:
         self.flush()
         for prefix, changed in candidates.items():
             self._index_files(prefix, changed)
-        changed_paths = (candidate.path for changed in candidates.values() for candidate in changed)
-        self._index_dependents([*deleted_paths, *changed_paths])
 
     def _examine_path(self, prefix: str, parts: tuple[str, ...], deleted_paths: list[str]) -> _Candidate | None:
         """Return the file at a path if it must be read, else None.
@@ -297,24 +291,20 @@ class Ingester:
             return
         data, digest = content.data, content.digest
         row, noise = self._catalog.file(path), self._noise[root.prefix].noise(candidate.parts, data)
-        companion = read_companion(root.root, candidate.parts, self._roots[root.prefix][1].ignores_path)
-        labels = self._labels_of(row.id) if row is not None else []
         is_same = row is not None and (row.sha256, row.noise) == (digest, noise) and row.state in ("words", "pending")
-        if row is not None and is_same and companion_label(companion) == find_companion_label(labels):
+        if row is not None and is_same:
             self._catalog.update_stat(row.id, candidate.stat, content.note)
-            self._store_attributes(root, candidate, row.id, data, row.state, labels)
+            self._store_attributes(root, candidate, row.id, data, row.state, self._labels_of(row.id))
             return
         try:
-            chunks = self._extractor.extract_chunks(name, data, companion)
+            chunks = self._extractor.extract_chunks(name, data)
         except UnreadableFile as reason:
             self._store_skipped(root, candidate, digest, str(reason))
             return
         file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, "other", "pending", content.note)
         self._catalog.set_noise(file, noise)
         self._catalog.replace_chunks(file, chunks)
-        self._store_attributes(
-            root, candidate, file, data, "pending", [*labels_of(chunks), *companion_label(companion)]
-        )
+        self._store_attributes(root, candidate, file, data, "pending", labels_of(chunks))
 
     def _read_content(self, root: IndexedRoot, candidate: _Candidate, name: str) -> SearchedContent:
         with open(rooted_fs.open_file(root.root, candidate.parts), "rb") as file:
@@ -323,14 +313,6 @@ class Ingester:
 
     def _labels_of(self, file: int) -> list[tuple[str, str]]:
         return [pair for pair in self._catalog.attributes(file) if pair[0].startswith(LABEL_PREFIX)]
-
-    def _index_dependents(self, changed_paths: Iterable[str]) -> None:
-        """Index the files again whose companion is among changed or deleted files."""
-        companions = [path for path in changed_paths if path.endswith(f"/{COMPANION_NAME}")]
-        for path, (root, rules) in itertools.product(companions, list(self._roots.values())):
-            if path.startswith(f"{root.prefix}/"):
-                dependents = find_stale_dependents(self._catalog, root, rules, path)
-                self._index_files(root.prefix, [_Candidate(*dependent) for dependent in dependents])
 
     def _store_skipped(self, root: IndexedRoot, candidate: _Candidate, digest: bytes | None, note: str) -> None:
         """Record a file without chunks and the reason for it; searches no longer return its earlier content."""

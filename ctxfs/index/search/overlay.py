@@ -19,7 +19,6 @@ import numpy as np
 
 from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED, ChunkRow, FileStat, folder_of, tree_path
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS, Chunk
-from ctxfs.index.extract.companions import read_companion
 from ctxfs.index.extract.extractor import Extractor, ExtractorUnavailable, TooSlow
 from ctxfs.index.extract.file_reader import (
     detect_kind,
@@ -30,6 +29,7 @@ from ctxfs.index.extract.file_reader import (
     read_attributes,
     sound_attributes,
     to_file_stat,
+    users_of,
 )
 from ctxfs.index.extract.formats import UnreadableFile, is_slow
 from ctxfs.index.extract.ignore import IgnoreRules, walk_files
@@ -70,7 +70,7 @@ class _OverlayChunk:
 
 @dataclass(frozen=True, slots=True)
 class _OverlayFile:
-    """A file in the overlay. `stat` is None for a deleted file.
+    """A file in the overlay. `stat` is None for a deleted file; `users` are the names that it has of users, as JSON.
 
     `stale` are the stat values of an outdated part in the index, which stays hidden until the index has another one.
     """
@@ -81,6 +81,7 @@ class _OverlayFile:
     chunks: Sequence[_OverlayChunk] = ()
     is_noise: bool = False
     folder: str = ""
+    users: str = ""
     stale: FileStat | None = None
     line_labels: Callable[[int], Sequence[tuple[str, str]]] | None = None
 
@@ -214,9 +215,10 @@ class Overlay:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._put(path, _OverlayFile(None))
             return error.errno != errno.EFBIG  # the index reports why other files cannot be read
-        companion = read_companion(root.root, parts, rules.ignores_path)
         try:
-            file = self._build_file(path, read_attributes(root.root, parts), to_file_stat(stat), data, companion)
+            file = self._build_file(
+                path, read_attributes(root.root, parts), to_file_stat(stat), data, is_interactive=True
+            )
             file = replace(file, is_noise=self._find_noise(root, parts, data))
         except (TooSlow, ExtractorUnavailable):
             return False
@@ -266,19 +268,18 @@ class Overlay:
         attributes: Sequence[tuple[str, str]],
         stat: FileStat,
         data: bytes,
-        companion: bytes | None = None,
+        *,
+        is_interactive: bool = False,
     ) -> _OverlayFile:
-        """Chunk a file; with a `companion`, which may be empty, for a caller that waits."""
+        """Chunk a file; if `is_interactive`, for a caller that waits."""
         name = printable(path.rpartition("/")[2])
-        pieces = (
-            self._extractor.extract_chunks_interactively(name, data, companion)
-            if companion is not None
-            else self._extractor.extract_chunks(name, data)
-        )
+        extractor = self._extractor
+        extract = extractor.extract_chunks_interactively if is_interactive else extractor.extract_chunks
+        pieces = extract(name, data)
         kind = detect_kind(path, attributes, data, ((piece.author, piece.text) for piece in pieces))
-        attributes = filter_values([*attributes, *labels_of(pieces)])
-        digest = hashlib.sha256(data).hexdigest()
-        return self._index_chunks(path, kind, attributes, stat, digest, pieces)
+        labels, digest = labels_of(pieces), hashlib.sha256(data).hexdigest()
+        file = self._index_chunks(path, kind, filter_values([*attributes, *labels]), stat, digest, pieces)
+        return replace(file, users=users_of(labels))
 
     def _index_chunks(
         self,
@@ -402,6 +403,10 @@ class Overlay:
         """Return the (name, value) pairs of a file's attributes; None if it is not in the overlay."""
         file = self._files.get(path)
         return file.attributes if file is not None else None
+
+    def user_lists(self) -> list[tuple[str, str]]:
+        """Return (path, names of users by id as JSON) of the files that list users."""
+        return [(path, file.users) for path, file in self._files.items() if file.users]
 
     def confidences(self) -> dict[int, float]:
         """Return the attribute `confidence` by the number of the file."""

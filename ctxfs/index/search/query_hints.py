@@ -39,17 +39,21 @@ class QueryHints:
 
 
 def names_of_authors(authors: Sequence[str]) -> dict[str, list[str]]:
-    """Return a map from first names and whole names, in the form of `fold_name`, to the authors that they may name.
+    """Return a map from first names and whole names, in the form of `fold_name`, to the authors that they may name."""
+    names: dict[str, list[str]] = {}
+    for author in authors:
+        for name in name_forms(author):
+            names.setdefault(name, []).append(author)
+    return names
+
+
+def name_forms(author: str) -> list[str]:
+    """Return the first name and the whole name of an author, in the form of `fold_name`; none for a role.
 
     A name begins with a capital letter: `user` and `assistant` are roles.
     """
-    names: dict[str, list[str]] = {}
-    for author in authors:
-        whole = normalise(author).strip()
-        for name in sorted({whole, whole.split(" ", 1)[0]}) if whole else ():
-            if name[:1].isupper():
-                names.setdefault(fold_name(name), []).append(author)
-    return names
+    whole = normalise(author).strip()
+    return [fold_name(name) for name in sorted({whole, whole.split(" ", 1)[0]}) if name[:1].isupper()]
 
 
 def read_hints(query: Query, names: Mapping[str, Sequence[str]]) -> QueryHints:

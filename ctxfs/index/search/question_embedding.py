@@ -62,9 +62,11 @@ class HintedQuery:
 
 def read_query(view: IndexView | None, query: Query) -> HintedQuery:
     """Read the hints of a query and the serving model from the open view, as the reader sees it."""
-    hints = read_hints(query, view.names if view is not None else {})
     if view is None:
-        return HintedQuery(query, hints, None, False)
+        return HintedQuery(query, read_hints(query, {}), None, False)
+    query = view.users.add_authors(query)
+    hints = read_hints(query, view.names)
+    hints = replace(hints, query=view.users.add_aliases(hints.query))
     return HintedQuery(query, hints, view.model, bool(view.vectors is not None and view.vectors.count))
 
 
@@ -104,7 +106,7 @@ class QuestionEmbedder:
         spec = None if query.mode == "words" else self.spec_for(view)
         embedder = self.open(spec) if self._spec is not None and spec is not None else None
         query = correct_query(query, corrections, embedder.has_word if embedder is not None else lambda word: None)
-        return replace(hinted, hints=replace(hinted.hints, query=query))
+        return replace(hinted, hints=replace(hinted.hints, query=view.users.add_aliases(query)))
 
     def spec_for(self, view: IndexView | None) -> EmbedderSpec | None:
         """Return the spec of the view's serving model, or else the configured one."""

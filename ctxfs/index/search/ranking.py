@@ -155,7 +155,8 @@ def find_waiting(view: IndexView, hints: QueryHints, below: Path, executor: Exec
     candidates = unindexed.followed_by(view.columns.candidates(chunks))
     waiting = set(candidates.chunks[candidates.is_waiting].tolist())
     numbers = [chunk for chunk in chunks if chunk in waiting][:_MAX_WAITING]
-    rows = view.rows(numbers)
+    # Without names: vectors are kept for all readers.
+    rows = view.rows(numbers, has_names=False)
     return [rows[chunk] for chunk in numbers if chunk in rows]
 
 

@@ -94,9 +94,14 @@ class Searcher:
         """Return why words may miss files; empty if they cover all files."""
         return self._monitor.behind()
 
-    def extract(self, name: str, data: bytes, companion: bytes = b"") -> list[Chunk]:
+    def extract(self, name: str, data: bytes) -> list[Chunk]:
         """Return the chunks of a file, read in a sandboxed process. Raise UnreadableFile or ExtractorUnavailable."""
-        return self._extractor.extract_chunks(name, data, companion)
+        return self._extractor.extract_chunks(name, data)
+
+    def name_users(self, path: str, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """Return the chunks of a file with the names of users that the calling principal may read."""
+        with self._locked_view() as view:
+            return view.for_reader(self._reader()).users.name_chunks(path, chunks) if view is not None else list(chunks)
 
     # keeping up
 
@@ -306,6 +311,7 @@ class Searcher:
         with self._locked_view() as view:
             seen = view.for_reader(reader) if view is not None else None
             hinted = read_query(seen, query)
+            query = hinted.query
             if view is not None and seen is not None and query.words:
                 searched = seen if past is None else view.with_overlay(past).for_reader(reader)
                 hinted = self._question_embedder.correct_typos(searched, hinted, exact)
@@ -422,8 +428,6 @@ class Searcher:
             if note:
                 return "", f"in part: {note}"
             return (row.sha256.hex() if row.sha256 and row.state == "words" else ""), ""
-
-    # meaning
 
     def _explain_unavailable(self) -> str:
         """Return why semantic search is unavailable; empty if it is available."""

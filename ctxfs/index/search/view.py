@@ -34,8 +34,8 @@ from ctxfs.index.search.column_checkpoint import ColumnCheckpoint
 from ctxfs.index.search.file_status import FileStatus, cyclic_paths, status_of, superseded_paths
 from ctxfs.index.search.host_lookup import find_missing, is_file
 from ctxfs.index.search.overlay import MAX_FILES, Overlay
-from ctxfs.index.search.query_hints import names_of_authors
 from ctxfs.index.search.session_overlay import hide_outdated, update_sessions
+from ctxfs.index.search.user_names import UserLists
 from ctxfs.index.search.visibility import Reader, Visibility, find_visibility, may_see
 from ctxfs.memory.validity import UNTIL
 from ctxfs.model.path import Path, printable
@@ -78,6 +78,7 @@ class IndexView:
         self.overlay = Overlay(self.full_text.terms, analyse_split, split_words, author_terms, extractor)
         self.hidden: frozenset[int] = frozenset()
         self.names: dict[str, list[str]] = {}
+        self._user_lists = UserLists()
         self.behind = ""
         self._waiting = 0
         self._authors: list[str] = []
@@ -245,7 +246,9 @@ class IndexView:
         view.reader, view._visibility = reader, visibility
         view.overlay = self.overlay.filtered(partial(may_see, reader))
         view.hidden = self.hidden | visibility.hidden_files
-        view.names = names_of_authors([*visibility.corpus.authors, *view.overlay.authors()])
+        lists = {path for path, file in self._list_files.items() if file not in view.hidden}
+        view.users = self.users.among(lists.union(path for path, _ in view.overlay.user_lists()))
+        view.names = view.users.map_names([*visibility.corpus.authors, *view.overlay.authors()])
         view.behind = _BEHIND_NOTE if self.behind else ""
         return view
 
@@ -304,7 +307,10 @@ class IndexView:
         """Hide the indexed chunks of files in the overlay, and collect the names of all authors."""
         rows = [self.catalog.file(path) for path in self.overlay.paths]
         self.hidden = frozenset(row.id for row in rows if row is not None)
-        self.names = names_of_authors([*self._authors, *self.overlay.authors()])
+        lists = [row for row in self.catalog.user_lists() if row[0] not in self.hidden]
+        self._list_files = {path: file for file, path, _ in lists}
+        self.users = self._user_lists.read([*(row[1:] for row in lists), *self.overlay.user_lists()])
+        self.names = self.users.map_names([*self._authors, *self.overlay.authors()])
 
     def _read_settled_stat(self, path: str) -> FileStat | None:
         """Return the indexed stat values of a file; None if it is not indexed.
@@ -377,12 +383,13 @@ class IndexView:
         statistics = replace(self._build_statistics(), weights=weights)
         return self._scorer.score(units, own_chunks, near_chunks, terms, statistics)
 
-    def rows(self, chunks: Collection[int]) -> dict[int, ChunkRow]:
-        """Return the rows of these chunks for hits, as far as they still exist."""
+    def rows(self, chunks: Collection[int], *, has_names: bool = True) -> dict[int, ChunkRow]:
+        """Return the rows of these chunks for hits, as far as they still exist; with the names of users if `has_names`."""
         cached, self._row_cache = self._row_cache, {}
         rows = {chunk: cached[chunk] for chunk in chunks if chunk in cached}
         rows |= self.catalog.chunk_rows([chunk for chunk in chunks if chunk > 0 and chunk not in rows])
-        return {**rows, **self.overlay.rows()} if self.overlay else rows
+        rows = {**rows, **self.overlay.rows()} if self.overlay else rows
+        return {chunk: self.users.name_row(row) for chunk, row in rows.items()} if has_names and self.users else rows
 
     def may_have_ended(self, now: float) -> bool:
         """Return True if the validity of a file has ended, or if one in the overlay has an end."""

@@ -30,9 +30,9 @@ def extracted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real: Callable[..., list[Chunk]] = Extractor.extract_chunks
 
-    def recording(self: Extractor, name: str, data: bytes, companion: bytes = b"") -> list[Chunk]:
+    def recording(self: Extractor, name: str, data: bytes) -> list[Chunk]:
         names.append(name)
-        return real(self, name, data, companion)
+        return real(self, name, data)
 
     monkeypatch.setattr(Extractor, "extract_chunks", recording)
     return names
@@ -81,7 +81,7 @@ def test_document_that_could_not_be_read_is_tried_again(
 ) -> None:
     with monkeypatch.context() as patch:
 
-        def fail(self: Extractor, name: str, data: bytes, companion: bytes = b"") -> list[Chunk]:
+        def fail(self: Extractor, name: str, data: bytes) -> list[Chunk]:
             raise UnreadableFile("Word: takes too long to read")
 
         patch.setattr(Extractor, "extract_chunks", fail)

@@ -61,15 +61,15 @@ def size_limit(name: str, max_file_bytes: int) -> int:
     return max_file_bytes * _SLOW_SIZE_FACTOR if is_slow(name) else max_file_bytes
 
 
-def extract_chunks(name: str, data: bytes, companion: bytes = b"") -> list[Chunk]:
-    """Return the chunks of a file, all of valid Unicode. `companion` is the content of the file that it depends on.
+def extract_chunks(name: str, data: bytes) -> list[Chunk]:
+    """Return the chunks of a file, all of valid Unicode.
 
     Raise `UnreadableFile` if the file has no searchable text, or more than `MAX_CHUNKS` chunks or `MAX_CHARACTERS`
     characters. This function does not limit its time and memory: `Extractor` does.
     """
     chunks: list[Chunk] = []
     remaining = MAX_CHARACTERS
-    for chunk in _read_format(name, data, companion):
+    for chunk in _read_format(name, data):
         remaining -= len(chunk.text) + len(chunk.heading) + len(chunk.author)
         if len(chunks) == MAX_CHUNKS or remaining < 0:
             raise UnreadableFile(f"{format_of(name)}: falls into too many pieces")
@@ -77,7 +77,7 @@ def extract_chunks(name: str, data: bytes, companion: bytes = b"") -> list[Chunk
     return chunks
 
 
-def _read_format(name: str, data: bytes, companion: bytes) -> Iterable[Chunk]:
+def _read_format(name: str, data: bytes) -> Iterable[Chunk]:
     file_format = format_of(name)
     if file_format == "PDF":
         from ctxfs.index.extract.formats.pdf import read_pdf
@@ -97,11 +97,11 @@ def _read_format(name: str, data: bytes, companion: bytes) -> Iterable[Chunk]:
 
         return join_passages(read_mail(data, is_mbox=_suffix_of(name) == ".mbox" or is_mailbox(data)))
     if file_format in ("JSON", "JSON lines", "notebook"):
-        return _read_json_format(name, file_format, text, companion)
+        return _read_json_format(name, file_format, text)
     return split_into_chunks(name, text)
 
 
-def _read_json_format(name: str, file_format: str, text: str, companion: bytes) -> Iterable[Chunk]:
+def _read_json_format(name: str, file_format: str, text: str) -> Iterable[Chunk]:
     """Return the chunks of a text in JSON: of a notebook, a chat, JSON lines, or else its lines."""
     from ctxfs.index.extract.formats.json_text import read_json, read_json_lines
 
@@ -115,9 +115,11 @@ def _read_json_format(name: str, file_format: str, text: str, companion: bytes) 
         passages = join_passages(passages) if passages is not None else None
     else:
         from ctxfs.index.extract.formats.chat_exports import read_chat_export
-        from ctxfs.index.extract.formats.slack_users import read_users
+        from ctxfs.index.extract.formats.slack_users import USERS_NAME, label_users, read_users
 
-        passages = read_chat_export(text, read_users(companion))
+        if name == USERS_NAME and (users := read_users(text)):
+            return label_users(read_json(name, text), users)
+        passages = read_chat_export(text)
     return passages if passages is not None else read_json(name, text)
 
 

@@ -15,6 +15,7 @@ from ctxfs.index.extract.formats.source_lines import SourceLines
 # One of these names is near the beginning of every export, so that other files are not parsed.
 _SIGN = re.compile(
     r'"(?:mapping|chat_messages|messages|client_msg_id|user_profile|conversations|chats|sender_name|subtype)"'
+    r'|"type"\s{0,4}:\s{0,4}"message"'
 )
 _SIGN_CHARACTERS = 200_000
 _LIST_FIELDS = ("chat_messages", "messages", "conversations", "turns", "history")
@@ -24,12 +25,12 @@ _MAX_NODES = 200_000
 _MENTION = re.compile(r"<([@#!])([A-Za-z0-9^_-]{2,40})(?:\|([^>]{0,80}))?>")
 
 
-def read_chat_export(text: str, users: Mapping[str, str]) -> Iterator[Chunk] | None:
-    """Return the messages of an export as chunks; None if the text is none. `users` are names by id."""
+def read_chat_export(text: str) -> Iterator[Chunk] | None:
+    """Return the messages of an export as chunks; None if the text is none."""
     if not _SIGN.search(text[:_SIGN_CHARACTERS]):
         return None
     value, rest = parse_cut_json(text)
-    chats = list(_find_chats(value, users))
+    chats = list(_find_chats(value))
     return _read_chats(chats, SourceLines(text), rest) if chats else None
 
 
@@ -44,7 +45,7 @@ def _read_chats(chats: list[tuple[str, list[Message]]], lines: SourceLines, rest
     yield from read_cut_rest(rest, lines)
 
 
-def _find_chats(value: Any, users: Mapping[str, str]) -> Iterator[tuple[str, list[Message]]]:
+def _find_chats(value: Any) -> Iterator[tuple[str, list[Message]]]:
     """Yield (title, messages) of each chat in an export."""
     if isinstance(value, dict) and isinstance(value.get("chats"), dict):  # all chats of Telegram
         value = value["chats"].get("list")
@@ -56,7 +57,7 @@ def _find_chats(value: Any, users: Mapping[str, str]) -> Iterator[tuple[str, lis
         if isinstance(chat.get("mapping"), dict):
             messages = list(_read_mapping(chat["mapping"]))
         else:
-            messages = list(_read_entries(_get_messages(chat), users))
+            messages = list(_read_entries(_get_messages(chat)))
         if messages:
             yield _find_title(chat), messages
 
@@ -77,9 +78,9 @@ def _find_title(chat: Mapping[str, Any]) -> str:
     return next((" ".join(name.split())[:200] for name in names if isinstance(name, str) and name.strip()), "")
 
 
-def _read_entries(entries: list[Any], users: Mapping[str, str]) -> Iterator[Message]:
+def _read_entries(entries: list[Any]) -> Iterator[Message]:
     """Yield the messages of a list, with the names of their authors where the list has them."""
-    names = {**users, **_find_user_names(entries)}
+    names = _find_user_names(entries)
     for entry in entries:
         if not isinstance(entry, dict):
             continue
