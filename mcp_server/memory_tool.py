@@ -12,7 +12,6 @@ from typing import Any
 from ctxfs.index.extract.editable_text import CharsetConflict, EditableText, insert_lines, parse_editable_text
 from ctxfs.index.extract.text_decoding import read_text
 from ctxfs.mcp_server.sessions import TreeSession
-from ctxfs.mcp_server.text_edits import describe_lines, find_positions, line_of, match_line_ends
 from ctxfs.mcp_server.tool_registry import CHANGES, Answer, Call, Entry, failure
 from ctxfs.mcp_server.tree_ops import apply, delete_tree, encode_text, entries, make_parents, read, read_labelled, stat
 from ctxfs.mcp_server.uris import parse_path, printable_uri
@@ -20,6 +19,7 @@ from ctxfs.model.change import ABSENT, Move, Put, Remove
 from ctxfs.model.entry import Entry as TreeEntry
 from ctxfs.model.line_ends import convert_line_ends, split_lines
 from ctxfs.model.path import Path
+from ctxfs.model.text_edits import describe_lines, find_positions, line_of, match_line_ends
 
 _ROOT = "/memories"
 _MAX_DEPTH = 2

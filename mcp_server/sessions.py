@@ -1,7 +1,7 @@
 """Sessions of principals with the tree: over the daemon's socket, or with the store opened in this process."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
@@ -10,6 +10,7 @@ from ctxfs.daemon.session import LocalSession
 from ctxfs.model.path import Path
 from ctxfs.rpc.async_client import AsyncClient
 from ctxfs.rpc.client import NoDaemon
+from ctxfs.rpc.tree_changes import TreeChanges
 from ctxfs.store.layout import Layout
 from ctxfs.threads import blocking
 from ctxfs.vfs.path_locks import PathLocks
@@ -36,7 +37,7 @@ class TreeSession:
         self._is_releasing = False
         self._lock = trio.Lock()
         self.path_locks = PathLocks()  # for read-modify-write: models send calls concurrently
-        self._areas: list[tuple[str, Path]] = []
+        self._changes = TreeChanges()
         self._on_change: ChangeListener | None = None
 
     async def call(self, method: str, **arguments: object) -> Any:
@@ -66,7 +67,7 @@ class TreeSession:
         self._on_change = on_change
         client = await self._connected()
         if client is not None:
-            self._apply_mount_table(await client.call("watch"))
+            self._changes.set_mount_table(await client.call("watch"))
 
     async def close(self) -> None:
         """End the session."""
@@ -93,7 +94,7 @@ class TreeSession:
             try:
                 await client.call("join", **self._join_arguments)
                 if self._on_change is not None:
-                    self._apply_mount_table(await client.call("watch"))
+                    self._changes.set_mount_table(await client.call("watch"))
             except BaseException as error:
                 is_lost = isinstance(error, OSError) and not client.connected
                 with trio.CancelScope(shield=True):
@@ -137,32 +138,6 @@ class TreeSession:
                     log.exception("cannot close the versions")
 
     def _on_push(self, topic: str, value: Any) -> None:
-        if topic == "tree":
-            self._apply_mount_table(value)
-        elif topic == "changed" and self._on_change is not None:
-            area_changes = [
-                (mount_path, changes)
-                for root, changes in value
-                for area_root, mount_path in self._areas
-                if area_root == root
-            ]
-            self._on_change(
-                [path for mount_path, changes in area_changes for path in _changed_paths(mount_path, changes)]
-            )
-
-    def _apply_mount_table(self, mount_table: Mapping[str, Any]) -> None:
-        self._areas = [(root, Path.parse(mount_path)) for mount_path, root, *_ in mount_table["backings"]]
-
-
-def _changed_paths(
-    mount_path: Path, changes: Sequence[tuple[Sequence[str], Sequence[str], Sequence[str]]]
-) -> Iterator[Path]:
-    """Yield the paths below `at` that may have changed (format: `ctxfs.daemon.watch`)."""
-    for directory, names, deleted in changes:
-        for name in filter(None, (*names, *deleted)):
-            try:
-                yield mount_path.join(Path((*directory, name)))
-            except OSError as error:
-                log.debug("change outside of the tree: %s", error)
-        if not names and not deleted:
-            yield mount_path
+        paths = self._changes.paths_of(topic, value)
+        if topic == "changed" and self._on_change is not None:
+            self._on_change(paths)

@@ -12,7 +12,6 @@ import trio
 from ctxfs.index.extract.editable_text import CharsetConflict, append_text, parse_editable_text
 from ctxfs.index.extract.text_decoding import decode
 from ctxfs.mcp_server.sessions import TreeSession
-from ctxfs.mcp_server.text_edits import describe_lines, find_positions, match_line_ends
 from ctxfs.mcp_server.tool_registry import CHANGES, PATH, Answer, Call, Entry
 from ctxfs.mcp_server.tree_ops import (
     REVISION_DIGITS,
@@ -31,6 +30,7 @@ from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.line_ends import split_lines
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import Path
+from ctxfs.model.text_edits import describe_lines, find_positions, match_line_ends
 
 _APPEND_SECONDS = 10.0
 _MAX_PAUSE_SECONDS = 0.3

@@ -132,6 +132,7 @@ class LocalSession:
             embed_few(options)
         finally:
             lock.release()
+        self.app.searcher.refresh(graph=True)  # if an earlier request has opened the index
 
 
 def connect(layout: Layout) -> StoreSession:

@@ -1,8 +1,10 @@
 """The blocking client of the socket, for commands. It imports few modules, so that commands start fast."""
 
 import itertools
+import select
 import socket
 import struct
+import time
 from pathlib import Path as HostPath
 from typing import Any
 
@@ -81,6 +83,22 @@ class Client:
         except ConnectionError as error:
             raise DaemonGone(f"the daemon stopped answering ({error})", "see <store>/run/daemon.log") from error
         raise DaemonGone("the daemon went away", "see <store>/run/daemon.log; ctxfs mount starts it again")
+
+    def wait_for_pushes(self, timeout: float | None) -> list[tuple[str, Any]]:
+        """Return the (topic, value) of the next pushes, at least one; none after `timeout` seconds. Raise DaemonGone."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        data = b""
+        while True:
+            pushes = [(topic, value) for number, topic, value in self._reader.feed(data) if number == 0]
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if pushes or not select.select([self._socket], [], [], remaining)[0]:
+                return pushes
+            try:
+                data = self._socket.recv(1 << 20)
+            except OSError as error:
+                raise DaemonGone(f"the daemon stopped answering ({error})", "see <store>/run/daemon.log") from error
+            if not data:
+                raise DaemonGone("the daemon went away", "see <store>/run/daemon.log; ctxfs mount starts it again")
 
     def close(self) -> None:
         """Close the connection."""

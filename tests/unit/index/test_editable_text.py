@@ -12,7 +12,7 @@ from ctxfs.index.extract.editable_text import (
     parse_editable_text,
 )
 from ctxfs.index.extract.text_decoding import decode
-from ctxfs.mcp_server.text_edits import match_line_ends
+from ctxfs.model.text_edits import match_line_ends
 
 LINE_ENDS = ["\n", "\r\n", "\r"]
 RUSSIAN = "Привет, мир.\nВ этом файле хранятся заметки о встречах.\nПоследняя строка.\n"
