@@ -127,8 +127,8 @@ class Curator:
     ) -> tuple[list[str], list[str]]:
         """Store facts in the directory `facts` (None: nowhere) and open reviews for doubtful claims.
 
-        Return the paths of new facts and the ids of new reviews; existing ones are left unchanged. FACTS receives only
-        claims whose source file every agent may read.
+        Return the paths of the facts and the ids of the reviews that wait; existing ones are included and left unchanged.
+        FACTS receives only claims whose source file every agent may read.
         """
         paths = []
         if manifest.request.keep and facts is not None:
@@ -141,13 +141,13 @@ class Curator:
                     )
         doubts = [claim for claim in evaluation.claims if _is_doubtful(claim)]
         reviews = [await self._open_review(task, claim, _lines_of(claim, manifest)) for claim in doubts]
-        return [path for path in paths if path], [name for name in reviews if name]
+        return paths, [name for name in reviews if name]
 
     async def _write_fact(self, text: str, confidence: float, source: _Lines, task: str, facts: Path = FACTS) -> str:
-        """Write a fact with its source; return its path, empty if it exists already."""
+        """Write a fact with its source unless it exists; return its path."""
         path = facts / f"{_slug(text)}-{claim_id(text)}.md"
         if await self._exists(path):
-            return ""
+            return str(path)
         lines = f"{source.first}-{source.last}"
         now = datetime.now(UTC).isoformat(timespec="seconds")
         body = f"{text}\n\nSource: {_link(source.path)} lines {lines}\nKept: {now}, from context/{task}\n"
@@ -177,10 +177,11 @@ class Curator:
         return await self._citer.cite(source.path, (source.first, source.last), source.sha256, source.revision)
 
     async def _open_review(self, task: str, claim: JudgedClaim, source: _Lines) -> str:
+        """Open a review unless it exists; return its id, empty if it is decided."""
         name = claim_id(f"{task} {claim.claim.text}")
         folder = REVIEWS / name
         if await self._exists(folder / "claim.md"):
-            return ""
+            return "" if await self._exists(folder / _OUTCOME_NAME) else name
         suggested: Decision = (
             "reject" if claim.conflicts or claim.doubt or claim.verdict == "contradicted" else "accept"
         )
