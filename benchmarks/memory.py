@@ -6,6 +6,7 @@ import sys
 SUBCOMMANDS = {
     "bundles": "memory_bundles",
     "confidence": "memory_confidence",
+    "conflicts": "memory_conflicts",
     "consolidate": "memory_consolidation",
     "frozen": "memory_frozen",
     "holds": "memory_holds",

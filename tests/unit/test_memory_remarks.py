@@ -15,7 +15,7 @@ from ctxfs.services.memory_remarks import MemoryRemark, MemoryRemarks
 
 FILE = Path.parse("memory/alice/fact/new.md")
 CITIES = ["Lyon", "Graz", "Porto", "Turin", "Gdansk", "Leeds", "Malmo", "Bergen"]
-MANY = [
+STATEMENTS = [
     f"The depot of sector {number} in {CITIES[number % 8]} keeps pallets for {number} days." for number in range(300)
 ]
 
@@ -61,14 +61,14 @@ def test_write_of_many_statements_compares_only_those_that_are_searched(monkeypa
         StatementIndex, "relations", lambda index, item: compared.append(item.text) or relations(index, item)
     )
     index = MemoryIndexFake(["The depot of sector 5 in Leeds keeps pallets for 80 days."])
-    changed = "\n\n".join(text.replace("days", "weeks") for text in MANY)
+    changed = "\n\n".join(text.replace("days", "weeks") for text in STATEMENTS)
     assert remarks_on(index, changed)
     assert index.searches == len(compared) == 12
 
 
 def test_change_far_behind_the_head_of_a_large_memory_is_compared() -> None:
     index = MemoryIndexFake(["Access tokens expire after 30 days."])
-    before = "# Depots\n\n" + "\n\n".join(MANY * 60)
+    before = "# Depots\n\n" + "\n\n".join(STATEMENTS * 60)
     assert len(before) > 1_000_000
     after = f"{before}\n\n# Access\n\nAccess tokens expire after 90 days."
     (remark,) = remarks_on(index, after, before)

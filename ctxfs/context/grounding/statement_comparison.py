@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ctxfs.context.grounding import statement_words as words
-from ctxfs.context.grounding.quantities import Match
-from ctxfs.context.grounding.sentence_values import differing_dates
+from ctxfs.context.grounding.claim_comparison import differing_claims
 from ctxfs.context.grounding.statement_scan import Token
 from ctxfs.context.grounding.statements import Statement, parse_statement
+from ctxfs.context.grounding.value_comparison import are_comparable, is_inexact, values_match
 from ctxfs.model.path import printable
 
 MIN_NEAR_COSINE = 0.85
@@ -64,14 +64,31 @@ def compare(
     if first.normal == second.normal and first.normal:
         return StatementComparison(Relation.SAME, "the same text")
     if not _share_words(first, second):
-        return _UNRELATED
+        return _compare_claims(first, second) or _UNRELATED
     differences = _Differences(first, second)
-    return _find_contradiction(differences) or _find_repetition(differences, cosine) or _UNRELATED
+    contradiction = None if _have_other_qualifiers(first, second) else _find_contradiction(differences)
+    return contradiction or _compare_claims(first, second) or _find_repetition(differences, cosine) or _UNRELATED
 
 
 def _share_words(first: Statement, second: Statement) -> bool:
     shared = len(first.keys & second.keys)
     return shared >= 1 and shared >= _MIN_SHARED_SHARE * min(len(first.keys), len(second.keys))
+
+
+def _have_other_qualifiers(first: Statement, second: Statement) -> bool:
+    """Return True if two statements are limited to other times or things, or if one of them adds to another statement."""
+    if first.pair and second.pair:
+        return False
+    is_other_time = bool(first.is_past and second.is_past is False) or bool(second.is_past and first.is_past is False)
+    return first.qualifiers != second.qualifiers or first.is_additive or second.is_additive or is_other_time
+
+
+def _compare_claims(first: Statement, second: Statement) -> StatementComparison | None:
+    """Compare the claims of two statements in any wording; denials are compared by the other rules."""
+    if _have_other_qualifiers(first, second) or first.denials or second.denials:
+        return None
+    values = differing_claims(first.claim, second.claim)
+    return _contradiction("value", [values]) if values else None
 
 
 def _scope_difference(first: Statement, second: Statement) -> str:
@@ -111,13 +128,13 @@ class _Differences:
 
     def _compare_values(self, ours: list[Token], theirs: list[Token]) -> None:
         ours, theirs = list(ours), list(theirs)
-        pairs = [(a, b) for a in ours for b in theirs if _values_match(a, b)]
+        pairs = [(a, b) for a in ours for b in theirs if values_match(a, b)]
         for a, b in sorted(pairs, key=lambda pair: abs(pair[0].index - pair[1].index)):
             if a in ours and b in theirs:
                 ours.remove(a)
                 theirs.remove(b)
                 self.equal_values += 1
-                self.inexact = self.inexact or _is_inexact(a, b)
+                self.inexact = self.inexact or is_inexact(a, b)
         for a, b in self._rivals(ours, theirs):
             ours.remove(a)
             theirs.remove(b)
@@ -135,7 +152,7 @@ class _Differences:
         left = list(theirs)
         out = []
         for a in ours:
-            b = next((token for token in left if _are_comparable(a, token)), None)
+            b = next((token for token in left if are_comparable(a, token)), None)
             if b is not None:
                 left.remove(b)
                 out.append((a, b))
@@ -170,26 +187,6 @@ def _scopes_of_asides(one: Statement, other: Statement) -> bool:
         token.is_aside and token.key not in known and (token.key in words.SCOPES or token.role == "scope")
         for token in one.tokens
     )
-
-
-def _values_match(a: Token, b: Token) -> bool:
-    if a.quantity is not None and b.quantity is not None:
-        return Match.DIFFERENT not in (a.quantity.compare(b.quantity), b.quantity.compare(a.quantity))
-    if a.date is not None and b.date is not None:
-        return not differing_dates((a.date,), (b.date,))
-    return a.key == b.key
-
-
-def _is_inexact(a: Token, b: Token) -> bool:
-    if a.quantity is None or b.quantity is None:
-        return a.date is not None and b.date is not None and a.key != b.key
-    return Match.EQUAL not in (a.quantity.compare(b.quantity), b.quantity.compare(a.quantity))
-
-
-def _are_comparable(a: Token, b: Token) -> bool:
-    if a.quantity is not None and b.quantity is not None:
-        return a.quantity.dimension == b.quantity.dimension and a.is_label == b.is_label
-    return (":" in a.key) == (":" in b.key)
 
 
 def _find_contradiction(differences: _Differences) -> StatementComparison | None:

@@ -25,7 +25,10 @@ _CONTRACTED = re.compile(r"(?:n't|'s|'re|'ve|'ll|'d|'m)$")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A content word, name or value; statements are compared by `key`. `before` is the word before it, `index` its sequence number."""
+    """A content word, name or value; statements are compared by `key`. `before` is the word before it, `index` its sequence number.
+
+    `preposition` is the one that governs it; empty without one.
+    """
 
     kind: Kind
     key: str
@@ -33,6 +36,7 @@ class Token:
     start: int
     index: int = 0
     before: str = ""
+    preposition: str = ""
     role: Role = "value"
     is_aside: bool = False
     is_label: bool = False

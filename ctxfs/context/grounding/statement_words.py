@@ -161,6 +161,7 @@ ALL_VERBS = VERBS | EXCLUSIVE_VERBS | MAKING_VERBS | LOCATING_VERBS
 POSITIONS = _stems(
     "port channel slot level line page floor track gate room"
 )  # labels that are the value of an attribute
+NUMBERED = POSITIONS | _stems("version release")  # name their number, and limit no scope
 COPULAS = frozenset("is are was were be = :".split())
 # A number behind one of these identifies a thing and measures nothing.
 LABELS = _stems(

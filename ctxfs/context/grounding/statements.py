@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ctxfs.context.grounding import statement_words as words
+from ctxfs.context.grounding.attribute_claims import AttributeClaim, parse_claim
 from ctxfs.context.grounding.statement_scan import Role, Scan, Token, Word, scan_values, scan_words
 
 MAX_STATEMENT_CHARS = 600
@@ -28,10 +29,12 @@ _ASIDE = re.compile(
     r"by the way|fyi|for the record|for reference|to be clear)\b[^,:]{0,80}[,:]"
     r"|^(?:because|since|so that|although|even though|given that)\b[^,]{0,200},"
     r"|(?:,|;|\s[—–-])\s+(?:which|because|since|so|as|according|whereas|although|though|and (?:this|that|it))\b[^,;]*"
-    r"|\s(?:because|although|even though|so that|according to|as (?:noted|described|stated|documented) (?:in|by))\b[^,;]*"
+    r"|\s(?:because|although|even though|so that|according to|as (?:noted|described|stated|documented) (?:in|by))\b[^,;]*",
+    re.IGNORECASE,
 )
 _LEADING = re.compile(
-    r"^(?:if|when|for|in|on|at|as|after|before|since|with|by|during|under|until|unless|while|although|once|to|from|given)\b"
+    r"^(?:if|when|for|in|on|at|as|after|before|since|with|by|during|under|until|unless|while|although|once|to|from|given|last|"
+    r"next|previously|formerly|originally|initially|earlier|yesterday|tomorrow|historically)\b"
     r"[^,]{0,80},\s",
     re.IGNORECASE,
 )
@@ -44,6 +47,15 @@ _CONDITION = re.compile(
 )
 _DOTTED_VERSION = re.compile(r"v?\d+(?:\.\d+)+")
 _ARTICLE = re.compile(r"\b(?:the|an?)\b")
+_ADDITIVE = re.compile(r"\b(?:too|as well|also|another|additionally|one of|both|either|among|jointly)\b", re.IGNORECASE)
+_SINGLE = re.compile(
+    r"\b(for|after|of|within|every|is|are|lasts?|takes?) one (?=(?:minute|hour|day|week|month|quarter|year|decade)\b)",
+    re.IGNORECASE,
+)
+_TENSES = frozenset("is are was were has have had".split())
+_OTHER_PREPOSITIONS = frozenset("of by to from into at as about than through".split())
+_LIMITING = words.SCOPE_PREPOSITIONS - {"of"}
+_PAST = frozenset(("was", "were", "had"))
 _DIRECTIONS = frozenset("from to before after over into onto than".split())
 _FRAGMENT = frozenset("whether to only used for with if when as".split())
 _STATEMENT_WORD = frozenset("if for while else try with except def class return elif case import from".split())
@@ -62,7 +74,8 @@ class Statement:
     `normal` is its text without case and punctuation, `frame` its words around the values. `keys` are the content words
     outside of asides ("(…)", ", because …"), `all_keys` those of all tokens. `verb` and `verb_end` are the offsets of the
     main verb, 0 if no verb is known. `pair` holds key and value of a `key: value` line. `scopes` are the environments and
-    versions in its context, `heading` the other words of it.
+    versions in its context, `heading` the other words of it. `qualifiers` are the words of leading clauses and behind the
+    prepositions that limit a statement. `is_additive`: it adds to another one ("too"). `is_past` is None without an auxiliary.
     """
 
     text: str
@@ -85,6 +98,10 @@ class Statement:
     scopes: frozenset[str]
     heading: frozenset[str]
     directions: frozenset[tuple[str, str]]
+    qualifiers: frozenset[str]
+    is_additive: bool
+    is_past: bool | None
+    claim: AttributeClaim | None
 
 
 def parse_statement(text: str, context: str = "") -> Statement:
@@ -94,7 +111,7 @@ def parse_statement(text: str, context: str = "") -> Statement:
     """
     plain = _plain_text(text)
     pair = parse_pair(text)
-    body = f"{pair[0]} is {pair[1]}" if pair else plain
+    body = _SINGLE.sub(r"\1 1 ", f"{pair[0]} is {pair[1]}" if pair else plain)
     scan = Scan(body, list(body))
     scan_values(scan)
     vocabulary = scan_words(scan)
@@ -128,7 +145,37 @@ def parse_statement(text: str, context: str = "") -> Statement:
         scopes=frozenset(_find_scopes(context, has_subject=pair is None)),
         heading=_heading_words(context),
         directions=frozenset((token.before, token.key) for token in tokens if token.before in _DIRECTIONS),
+        qualifiers=_qualifiers(tokens, 0 if _is_aside(leading, asides) else lead_end),
+        is_additive=bool(_ADDITIVE.search(body)),
+        is_past=_is_past(vocabulary),
+        claim=None if pair else parse_claim(_without(body, [(0, lead_end), *asides])),
     )
+
+
+def _is_aside(leading: re.Match[str] | None, asides: Sequence[tuple[int, int]]) -> bool:
+    return leading is None or any(start == 0 for start, _ in asides)
+
+
+def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    for start, end in spans:
+        text = text[:start] + " " * (min(end, len(text)) - start) + text[end:]
+    return " ".join(text.split())
+
+
+def _qualifiers(tokens: Sequence[Token], lead_end: int) -> frozenset[str]:
+    """Return the words and values of a leading clause, and the words behind prepositions that limit the scope."""
+    return frozenset(
+        token.key
+        for token in tokens
+        if not token.is_aside
+        and (token.start < lead_end or (_is_word(token) and token.preposition in _LIMITING))
+        and not (token.start >= lead_end and token.key in words.NUMBERED)
+    )
+
+
+def _is_past(vocabulary: Sequence[Word]) -> bool | None:
+    auxiliaries = {word.lower for word in vocabulary} & _TENSES
+    return None if not auxiliaries else bool(auxiliaries & _PAST)
 
 
 def _is_word(token: Token) -> bool:
@@ -213,12 +260,14 @@ def _assign_roles(
     """
     verb, verb_keys, lead_end = clause
     out: list[Token] = []
-    position, before = 0, ""
+    position, before, preposition = 0, "", ""
     is_located = bool(verb_keys & words.LOCATING_VERBS)
     is_change = any(token.key in words.CHANGES for token in scan.tokens)
     for index, token in enumerate(sorted(scan.tokens, key=lambda item: item.start)):
         while position < len(vocabulary) and vocabulary[position].start < token.start:
             before = vocabulary[position].lower
+            is_open = position and "," not in scan.text[vocabulary[position - 1].start : vocabulary[position].start]
+            preposition = _governing(vocabulary[position], preposition if is_open else "", verb)
             position += 1
         is_label = token.kind in ("quantity", "version") and _is_label(token, before, out, scan.text)
         role = _role_of(token, before, verb, lead_end, is_located, is_label)
@@ -232,8 +281,29 @@ def _assign_roles(
         ):
             role = "scope"  # "in version 2"; but a version in which something was fixed is a value
         is_aside = _is_within(token, asides)
-        out.append(replace(token, index=index, before=before, role=role, is_aside=is_aside, is_label=is_label))
+        is_place = is_located and token.start > verb and preposition in ("in", "on", "at")
+        is_place = is_place and token.key not in words.SCOPES
+        governing = "" if is_place else preposition
+        out.append(
+            replace(
+                token,
+                index=index,
+                before=before,
+                preposition=governing,
+                role=role,
+                is_aside=is_aside,
+                is_label=is_label,
+            )
+        )
     return tuple(token for token in out if token.key not in words.DENIALS)
+
+
+def _governing(word: Word, preposition: str, verb: int) -> str:
+    """Return the preposition that governs the words behind this one."""
+    if word.lower in words.SCOPE_PREPOSITIONS or word.lower in _OTHER_PREPOSITIONS:
+        return word.lower
+    ends = word.start == verb > 0 or word.lower in words.AUXILIARIES or word.lower in ("and", "or", "but")
+    return "" if ends else preposition
 
 
 def _is_label(token: Token, before: str, previous: Sequence[Token], body: str) -> bool:
