@@ -16,7 +16,7 @@ FUZZ_SECONDS ?= 20
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-long test-crash test-fuzz test-budget test-leaks test-mcp test-programs test-wheel lint bench soak system system-test system-programs model clean
+.PHONY: help run stop test test-long test-crash test-fuzz test-budget test-leaks test-mcp test-programs test-wheel test-frameworks lint bench soak system system-test system-programs model clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -94,6 +94,14 @@ test-mcp: system $(VENV)/.ready model ## Conformance suites, the inspector, othe
 	    $(MAKE) --no-print-directory build/peers/.ready && \
 	    $(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/peers; \
 	else echo "test-mcp SKIPPED: there is no npm here, or its registry is out of reach; nothing was tested"; fi
+
+build/frameworks/.ready: tests/frameworks/requirements.txt | $(VENV)/.ready
+	@rm -rf build/frameworks && mkdir -p build/frameworks
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target build/frameworks -r tests/frameworks/requirements.txt
+	@touch $@
+
+test-frameworks: system $(VENV)/.ready model build/frameworks/.ready ## LangGraph, LangChain, LlamaIndex and the OpenAI Agents SDK over the tree (a minute)
+	PYTHONPATH=build/frameworks $(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/frameworks
 
 test-wheel: system $(VENV)/.ready model ## The built package, installed and used in clean environments of Python 3.11, 3.12 and 3.13 (five minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q -rs --strict-markers --strict-config" tests/install

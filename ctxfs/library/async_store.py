@@ -75,6 +75,7 @@ class AsyncStore(_Asynchronous[Store]):
     list = _in_thread(Store.list)
     read = _in_thread(Store.read)
     read_text = _in_thread(Store.read_text)
+    read_extracted = _in_thread(Store.read_extracted)
     write = _in_thread(Store.write)
     append = _in_thread(Store.append)
     edit = _in_thread(Store.edit)

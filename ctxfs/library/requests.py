@@ -50,6 +50,11 @@ def read(path: str) -> Request[bytes]:
     )  # a second read of a stream returns other content
 
 
+def read_extracted(path: str) -> Request[str]:
+    """Return the request for the text of a file, of PDF, office files, mail and notebooks what they say."""
+    return Request("read_extracted", _decode_text, {"path": path})
+
+
 def meta(path: str) -> Request[dict[str, str]]:
     """Return the request for the attributes of a path, by their names without `user.ctx.`."""
     return Request("metadata", _decode_attributes, {"path": path})
@@ -205,6 +210,14 @@ def _full_name(name: str) -> str:
 
 def _decode_attributes(reply: Mapping[str, bytes]) -> dict[str, str]:
     return {name.removeprefix(PREFIX): value.decode("utf-8", "replace") for name, value in reply.items()}
+
+
+def _decode_text(reply: Mapping[str, Any]) -> str:
+    if reply["data"]:
+        from ctxfs.index.extract.text_decoding import read_text
+
+        return read_text(reply["data"]) or ""
+    return "\n\n".join(text for text, *_ in reply["passages"])
 
 
 def _decode_answer(reply: Mapping[str, Any]) -> results.SearchAnswer:

@@ -105,6 +105,10 @@ class Store:
         """Return the content of a file as text; bytes that are not UTF-8 become U+FFFD."""
         return self.read(path).decode("utf-8", "replace")
 
+    def read_extracted(self, path: str) -> str:
+        """Return the text of a file: of PDF, office files, mail and notebooks what they say; empty for binary files."""
+        return self.send(requests.read_extracted(path))
+
     def write(
         self, path: str, data: str | bytes, *, attributes: Mapping[str, str] | None = None, expects: str = ""
     ) -> Written:
