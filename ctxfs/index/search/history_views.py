@@ -43,7 +43,7 @@ def select_records(query: Query, below: Path) -> tuple[Query, Path]:
 
 
 def selection_of(below: Path) -> Selection:
-    """Return what a directory stands for: for a view, or a link in it, records of the files of the days."""
+    """Return the part of the tree for a directory: for a view, or a link in it, records of the files of the days."""
     match below.parts:
         case (area, view) if area == _AREA and view in (_BY_SESSION, _BY_AGENT):
             return Selection(Path((_AREA,)))
