@@ -141,10 +141,35 @@ def test_rename_is_followed_by_versions(live: Live) -> None:
         opened.call("commit")
     cite(live, f"{note}:4")
     for old, new in ((note, "memory/alice/fact/b.md"), ("memory/alice/fact/b.md", "memory/alice/fact/c.md")):
-        apply(live, Move(TreePath.parse(old), TreePath.parse(new)))
+        move(live, old, new)
+    assert holds(live) == ("moved", "memory/alice/fact/c.md:4")
+
+
+def move(live: Live, old: str, new: str) -> None:
+    """Move a file, in a version of its own."""
+    apply(live, Move(TreePath.parse(old), TreePath.parse(new)))
+    with session(live) as opened:
+        opened.call("commit")
+
+
+def test_rename_is_followed_from_the_time_of_the_citation(live: Live) -> None:
+    notes = [f"memory/alice/{name}.md" for name in ("note", "first", "second", "third")]
+    for number, target in enumerate(notes[1:]):
+        apply(live, Put(TreePath.parse(f"memory/alice/fact/{number}.md"), b"A fact."))
+        apply(live, Put(TreePath.parse(notes[0]), TEXT.replace("ninety", str(number)).encode()))
         with session(live) as opened:
             opened.call("commit")
-    assert holds(live) == ("moved", "memory/alice/fact/c.md:4")
+        cite(live, f"{notes[0]}:4", path=f"memory/alice/fact/{number}.md")
+        move(live, notes[0], target)
+    with session(live) as opened:
+        names = opened.app.archive.reader.names_since
+        parsed = [
+            parse_citations(opened.call("metadata", path=f"memory/alice/fact/{number}.md")["user.ctx.cites"])[0]
+            for number in range(3)
+        ]
+        assert [names(notes[0], citation.cited_ms * 1_000_000) for citation in parsed] == [[name] for name in notes[1:]]
+    for number, target in enumerate(notes[1:]):
+        assert holds(live, f"memory/alice/fact/{number}.md") == ("moved", f"{target}:4")
 
 
 def test_text_that_moved_to_another_file_is_found_by_the_fact(live: Live) -> None:

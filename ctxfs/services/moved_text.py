@@ -71,8 +71,8 @@ def effort_of_citing(texts: int) -> Effort:
 class Renames(Protocol):
     """The versions, as far as they record renames."""
 
-    def names_since(self, path: str) -> list[str]:
-        """Return the later names of a path that was renamed, the newest first."""
+    def names_since(self, path: str, time_ns: int) -> list[str]:
+        """Return the later names of the file that had a path at a time, the newest first."""
         ...
 
 
@@ -142,7 +142,8 @@ class MovedText:
     def _search(self, citation: Citation, fact: Fact, effort: Effort, key: tuple[Hashable, ...]) -> Span | None:
         path = citation.span.path
         learned = self._learned.get(path, list[str])
-        for candidate in (*learned, *self._candidates.get(key, lambda: list(dict.fromkeys(self._find_named(path))))):
+        named = self._candidates.get(key, lambda: list(dict.fromkeys(self._find_named(path))))
+        for candidate in dict.fromkeys((*self._names_since(path, citation.cited_ms), *learned, *named)):
             if (span := self._find_in(candidate, citation, fact, effort)) is not None:
                 return span
         span = self._ask(citation, fact, effort) if effort.questions > 0 else None
@@ -182,10 +183,14 @@ class MovedText:
             return source
         return None
 
-    def _find_named(self, path: str) -> Iterator[str]:
-        """Yield the files that may be the source under another name: by versions, in its directory, by its name."""
+    def _names_since(self, path: str, cited_ms: int) -> list[str]:
+        """Return the names that versions record for a source since a citation."""
         with contextlib.suppress(OSError):
-            yield from self._renames.names_since(path)
+            return self._renames.names_since(path, cited_ms * 1_000_000)
+        return []
+
+    def _find_named(self, path: str) -> Iterator[str]:
+        """Yield the files that may be the source under another name: in its directory, and by its name."""
         yield from self._siblings(path)
         name = path.rpartition("/")[2]
         with contextlib.suppress(OSError):

@@ -154,10 +154,12 @@ class History:
             out.append((index.commit(before).time_ns, path_text(path)))
         return out
 
-    def names_since(self, path: bytes) -> list[str]:
-        """Return the later names of a path that was renamed, the newest first; at most `_MAX_LATER_NAMES`."""
-        after, out = 0, list[str]()
-        while len(out) < _MAX_LATER_NAMES and (move := self._ledger.index.next_move_from(path, after)) is not None:
+    def names_since(self, path: bytes, time_ns: int) -> list[str]:
+        """Return the later names of the file that had a path at a time, the newest first; at most `_MAX_LATER_NAMES`."""
+        index, out = self._ledger.index, list[str]()
+        version = index.version_at(time_ns)
+        after = version[0] if version is not None else 0
+        while len(out) < _MAX_LATER_NAMES and (move := index.next_move_from(path, after)) is not None:
             after, path = move
             out.append(path_text(path))
         return out[::-1]

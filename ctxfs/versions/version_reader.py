@@ -85,10 +85,10 @@ class VersionReader:
         with self._archive.locked() as core:
             return core.history.moves_of(path_bytes(path))
 
-    def names_since(self, path: str) -> list[str]:
-        """Return the later names of a path that was renamed, the newest first."""
+    def names_since(self, path: str, time_ns: int) -> list[str]:
+        """Return the later names of the file that had a path at a time, the newest first."""
         with self._archive.locked() as core:
-            return core.history.names_since(path_bytes(path))
+            return core.history.names_since(path_bytes(path), time_ns)
 
     def last_change(self, path: str) -> Commit | None:
         """Return the newest commit that changed exactly this path; for a directory, anything below it.

@@ -354,23 +354,21 @@ class PathIndex(DerivedDatabase):
 
     def last_move_to(self, path: bytes, before: int) -> tuple[int, bytes] | None:
         """Return (commit number, previous path) of the newest move of `path` or of a directory above it."""
-        row = self._newest_move("target", path, "seq<?", before)
+        row = self._find_move("target", path, "seq<? ORDER BY seq DESC", before)
         return (row[0], row[1] + path[len(row[2]) :]) if row else None
 
     def next_move_from(self, path: bytes, after: int) -> tuple[int, bytes] | None:
-        """Return (commit number, next path) of the newest move of `path`, or of a directory above it, after a commit."""
-        row = self._newest_move("source", path, "seq>?", after)
+        """Return (commit number, next path) of the first move of `path`, or of a directory above it, after a commit."""
+        row = self._find_move("source", path, "seq>? ORDER BY seq", after)
         return (row[0], row[2] + path[len(row[1]) :]) if row else None
 
-    def _newest_move(self, end: str, path: bytes, condition: str, seq: int) -> tuple[int, bytes, bytes] | None:
-        """Return (commit number, source, target) of the newest move that has `path`, or a directory above, at `end`."""
+    def _find_move(self, end: str, path: bytes, order: str, seq: int) -> tuple[int, bytes, bytes] | None:
+        """Return (commit number, source, target) of the first move in order that has `path`, or one above, at `end`."""
         ends = [path]
         while b"/" in ends[-1]:
             ends.append(ends[-1].rpartition(b"/")[0])
         placeholders = ",".join("?" * len(ends))
-        query = (
-            f"SELECT seq, source, target FROM moves WHERE {end} IN ({placeholders}) AND {condition} ORDER BY seq DESC"
-        )
+        query = f"SELECT seq, source, target FROM moves WHERE {end} IN ({placeholders}) AND {order}, length({end}) DESC"
         return next(iter(self._db.execute(f"{query} LIMIT 1", (*ends, seq))), None)
 
     def paths_of_inode(self, inode: int) -> list[bytes]:
