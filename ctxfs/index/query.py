@@ -19,7 +19,7 @@ from ctxfs.index.extract.front_matter_attributes import STATUSES, VERIFIERS
 from ctxfs.index.normal_form import UNSPACED, fold, fold_name, unspaced_pattern
 from ctxfs.memory.states import ACTIVE, RETIRED
 from ctxfs.model.metadata import STATES
-from ctxfs.model.path import one_line
+from ctxfs.model.path import one_line, printable_text
 from ctxfs.model.periods import Period, parse_range
 
 Mode = Literal["hybrid", "words", "meaning", "exact"]
@@ -230,7 +230,8 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
     parts = _Parts()
     terms = _TERM.findall(text)
     can_exclude = not any(_OPTION.fullmatch(word.rstrip(_PUNCTUATION)) for _, _, word in terms)
-    for sign, phrase, word in terms:
+    for sign, phrase_text, word in terms:
+        phrase = printable_text(phrase_text)  # neither engine accepts bytes that are not UTF-8
         if not word:
             if phrase.strip():
                 parts.lists[{"+": "must", "-": "not"}.get(sign, "phrase")].append(phrase)
@@ -238,9 +239,9 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
         match = _FILTER.fullmatch(word)
         value = (match[2] or match[3]).strip('"') if match is not None else ""
         if match is None or not value:
-            _add_word(word, parts.words, parts.lists, can_exclude=can_exclude)
+            _add_word(printable_text(word), parts.words, parts.lists, can_exclude=can_exclude)
         elif not _add_filter(parts, match[1], value, now):
-            parts.words.append(word)
+            parts.words.append(printable_text(word))
             parts.remarks.append(_describe_bad_filter(match[1], value))
     lists = parts.lists
     if lists["not"]:
