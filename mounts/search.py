@@ -370,6 +370,7 @@ def hit_record(hit: Hit, terms: Sequence[str]) -> dict[str, object]:
     chunk = hit.chunk
     return {
         "path": printable(chunk.path),
+        **({"raw": encode_name(chunk.path).hex()} if printable(chunk.path) != chunk.path else {}),
         "first": chunk.first,
         "last": chunk.last,
         "heading": printable(chunk.heading),

@@ -9,6 +9,7 @@ from ctxfs.cli.hit_output import FORMATS, host_path, paged, print_plain, show_hi
 from ctxfs.cli.options import aliased_option, below_option, json_option, limit_option
 from ctxfs.cli.output import print_json, print_line, warn, write_bytes
 from ctxfs.daemon.session import session
+from ctxfs.index.search.strong_hits import count_strong
 from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 
 _WEAK_LINE = "── weak: these may not answer ──"
@@ -103,7 +104,7 @@ def _show_groups(
     explain: bool,
 ) -> None:
     # A group shows its hits in order, so that the line is drawn in a plain list only.
-    strong = len(answer["hits"]) if has_names else _count_strong(answer)
+    strong = len(answer["hits"]) if has_names else count_strong(answer)
     for name, ranks in groups.items():
         if has_names:
             print_line(f"{name or '(none)'}  {len(ranks)}", bold=True)
@@ -113,16 +114,6 @@ def _show_groups(
             show_hit(rank, answer["hits"][rank - 1], paths[rank - 1], terms)
             if explain:
                 _explain_hit(answer["hits"][rank - 1])
-
-
-def _count_strong(answer: dict[str, Any]) -> int:
-    """Return the number of leading hits above the line: none of a weak answer, else up to the last relevant hit."""
-    if answer["answer"]["p"] is None:  # the hits of tools are not judged
-        return len(answer["hits"])
-    if answer["answer"]["verdict"] != "known":
-        return 0
-    ranks = [rank for rank, hit in enumerate(answer["hits"], 1) if hit["relevant"]]
-    return max(ranks, default=0)
 
 
 def _explain_nothing(answer: dict[str, Any]) -> str:
