@@ -8,6 +8,7 @@ MOUNT := context
 APT_RUN := fuse3 libfuse3-dev pkg-config gcc g++ git
 APT_TEST := ripgrep vim attr acl libcap2-bin bubblewrap
 APT_PROGRAMS := stress-ng fio
+APT_BROWSER := chromium
 CRASH_ROUNDS ?= 200
 VERSIONS_ROUNDS ?= $(CRASH_ROUNDS)
 RACE_ROUNDS ?= 40
@@ -16,7 +17,7 @@ FUZZ_SECONDS ?= 20
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-long test-crash test-fuzz test-budget test-leaks test-mcp test-programs test-wheel test-frameworks lint bench soak system system-test system-programs model clean
+.PHONY: help run stop test test-long test-crash test-fuzz test-budget test-leaks test-mcp test-programs test-web test-wheel test-frameworks lint bench soak system system-test system-programs system-browser model clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -103,6 +104,17 @@ build/frameworks/.ready: tests/frameworks/requirements.txt | $(VENV)/.ready
 test-frameworks: system $(VENV)/.ready model build/frameworks/.ready ## LangGraph, LangChain, LlamaIndex and the OpenAI Agents SDK over the tree (a minute)
 	PYTHONPATH=build/frameworks $(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/frameworks
 
+# The page of `ctxfs web` in a browser: the driver of Playwright for Debian's Chromium, and axe-core for accessibility.
+build/browser/.ready: tests/web/browser/playwright.txt tests/web/browser/package.json tests/web/browser/package-lock.json | $(VENV)/.ready
+	@mkdir -p build/browser
+	@cp tests/web/browser/package.json tests/web/browser/package-lock.json tests/web/browser/.npmrc build/browser/
+	@cd build/browser && npm ci --no-fund --no-audit --loglevel=error
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target build/browser/python -r tests/web/browser/playwright.txt
+	@touch $@
+
+test-web: system system-test system-browser $(VENV)/.ready model build/browser/.ready ## The page of `ctxfs web` in Chromium: screens, keys, small windows, attacks, accessibility (three minutes)
+	PYTHONPATH=build/browser/python $(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/web
+
 test-wheel: system $(VENV)/.ready model ## The built package, installed and used in clean environments of Python 3.11, 3.12 and 3.13 (five minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q -rs --strict-markers --strict-config" tests/install
 
@@ -163,6 +175,9 @@ system-test:
 
 system-programs:
 	$(call install_packages,$(APT_PROGRAMS))
+
+system-browser:
+	$(call install_packages,$(APT_BROWSER))
 
 $(VENV)/.ready: requirements.lock pyproject.toml setup.py ctxfs/fuse/transports/fastpath.c | system
 	@echo "making $(VENV) (two packages are compiled: about a minute)"

@@ -40,10 +40,13 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "mcp": ("mcp_server", "ctxfs/mcp_client"),
     "pydantic": ("mcp_server", "ctxfs/exec/function_program.py"),
     "referencing": "ctxfs/exec/schema.py",
-    "hypercorn": "mcp_server/http.py",
+    "hypercorn": ("mcp_server/http.py", "ctxfs/web/server.py"),
+    "starlette": "ctxfs/web",
+    "jinja2": "ctxfs/web/templates.py",
+    "pygments": "ctxfs/web/rendering.py",
     "jsonschema": "ctxfs/exec/schema.py",
     "yaml": "ctxfs/index/extract/front_matter.py",
-    "markdown_it": "ctxfs/index/extract/markdown.py",
+    "markdown_it": ("ctxfs/index/extract/markdown.py", "ctxfs/web/rendering.py"),
 }
 
 

@@ -32,6 +32,7 @@ _GROUPS = {
         "cat": "files",
         "tree": "files",
         "meta": "meta",
+        "web": "web",
         "version": "status",
     },
     "Ask": {

@@ -114,6 +114,7 @@ ALLOWED = {
     "ctxfs/versions/recording/unversioned.py": STORE,
     "ctxfs/versions/recording/maintenance.py": STORE,
     "ctxfs/versions/recording/worktree.py": DESCRIPTOR,
+    "ctxfs/web/instance.py": STORE,
     "mounts/tools.py": PACKAGE,
 }
 _METHODS = frozenset(("read_text", "read_bytes"))

@@ -1,0 +1,88 @@
+"""The application behind the guard: screens by their path, files of the page itself, and errors as pages."""
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ctxfs.model.errors import CommandError, not_found
+from ctxfs.web.daemon_sessions import AccessEnded, DaemonAway
+from ctxfs.web.guard import COOKIE
+from ctxfs.web.page import Page, Parts, Screen
+from ctxfs.web.sessions import BrowserSessions
+
+log = logging.getLogger(__name__)
+
+_LEAVE = "leave"
+_STATUS = {
+    errno.ENOENT: 404,
+    errno.ENOTDIR: 404,
+    errno.EACCES: 403,
+    errno.EPERM: 403,
+    errno.EROFS: 403,
+    errno.EINVAL: 400,
+    errno.ENAMETOOLONG: 400,
+    errno.EBUSY: 409,
+    errno.EEXIST: 409,
+}
+
+
+def build_application(parts: Parts, sessions: BrowserSessions, screens: Sequence[Screen]) -> Starlette:
+    """Return the application; the first screen is the home."""
+    prefix = f"/{parts.address.prefix}"
+
+    async def go_home(request: Request) -> Response:
+        return RedirectResponse(f"{prefix}/{screens[0].name}", status_code=303)
+
+    async def leave(request: Request) -> Response:
+        response = Page(request, parts, _LEAVE).render("left.html")
+        sessions.end_session(request.cookies.get(COOKIE, ""))
+        response.delete_cookie(COOKIE, path=f"{prefix}/")
+        return response
+
+    async def not_there(request: Request, error: Exception) -> Response:
+        return _error_page(Page(request, parts, ""), not_found(request.url.path))
+
+    routes = [
+        Route(f"{prefix}/", go_home),
+        Route(f"{prefix}/{_LEAVE}", leave, methods=["POST"]),
+        *(Route(f"{prefix}/{screen.name}", _endpoint(parts, screen), methods=[screen.method]) for screen in screens),
+        Mount(f"{prefix}/static", StaticFiles(packages=[("ctxfs.web", "static")])),
+    ]
+    return Starlette(routes=routes, exception_handlers={404: not_there})
+
+
+def _endpoint(parts: Parts, screen: Screen) -> Callable[[Request], Awaitable[Response]]:
+    """Return the handler of a route: it acts for the principal of the session, and shows errors."""
+
+    async def handle(request: Request) -> Response:
+        page = Page(request, parts, screen.name)
+        try:
+            await page.open()
+            if screen.method != "GET" and page.is_read_only:
+                raise PermissionError(errno.EACCES, "this session only reads", str(page.principal))
+            return await screen.handler(page)
+        except (OSError, CommandError) as error:
+            return _error_page(page, error)
+        except Exception as error:
+            log.exception("the screen %s failed", screen.name)
+            return _error_page(page, OSError(errno.EIO, f"internal error: {type(error).__name__}"))
+
+    return handle
+
+
+def _error_page(page: Page, error: Exception) -> Response:
+    """Return the page for an error: its object, the cause and the remedy."""
+    if isinstance(error, CommandError):
+        status = 503 if isinstance(error, DaemonAway) else 401 if isinstance(error, AccessEnded) else 400
+        values = {"where": "", "cause": error.message, "remedy": error.remedy}
+    else:
+        assert isinstance(error, OSError)
+        status = _STATUS.get(error.errno or 0, 500)
+        values = {"where": str(error.filename or ""), "cause": error.strerror or str(error), "remedy": ""}
+    return page.render("error.html", status, is_away=isinstance(error, DaemonAway), **values)

@@ -1,0 +1,46 @@
+// Live parts of the page: an element with data-live receives the HTML of its event stream. Everything else works without.
+"use strict";
+(function () {
+  const MAX_ROWS = 200;
+
+  function follow(list) {
+    if (list.source) return;
+    const state = document.getElementById(list.dataset.liveState);
+    const show = (text, isBad) => {
+      if (!state) return;
+      state.textContent = text;
+      state.classList.toggle("bad", isBad);
+    };
+    const source = (list.source = new EventSource(list.dataset.live));
+    source.addEventListener("open", () => show("live", false));
+    source.addEventListener("row", (event) => {
+      if (!list.isConnected) return source.close();
+      if (list.dataset.paused === "yes") return;
+      list.insertAdjacentHTML("afterbegin", event.data); // escaped by the server, and the policy forbids inline scripts
+      while (list.children.length > MAX_ROWS) list.lastElementChild.remove();
+    });
+    source.addEventListener("away", () => show("the daemon is away; trying again", true));
+    source.addEventListener("back", () => show("live", false));
+    source.addEventListener("error", () => {
+      if (!list.isConnected) return source.close();
+      show("the page is away; trying again", true);
+    });
+  }
+
+  function start() {
+    document.querySelectorAll("[data-live]").forEach(follow);
+    document.querySelectorAll("button[data-pauses]").forEach((button) => {
+      button.hidden = false;
+      button.onclick = () => {
+        const list = document.getElementById(button.dataset.pauses);
+        const isPaused = list.dataset.paused !== "yes";
+        list.dataset.paused = isPaused ? "yes" : "no";
+        button.setAttribute("aria-pressed", String(isPaused));
+        button.textContent = isPaused ? "Continue" : "Pause";
+      };
+    });
+  }
+
+  document.addEventListener("DOMContentLoaded", start);
+  document.addEventListener("htmx:afterSettle", start);
+})();

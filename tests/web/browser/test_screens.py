@@ -1,0 +1,169 @@
+"""Test the screens in a browser: each opens and does its work, by keys, in small windows, without JavaScript, for all eyes."""
+
+import os
+from typing import Any
+
+import pytest
+
+from tests.live import Live, eventually
+from tests.web.browser.conftest import AXE, Reader
+from tests.web.hostile import write_hostile_files
+from tests.web.site import Site
+
+QUESTION = "how+are+signing+keys+rotated"
+SCREENS = [
+    "ask",
+    f"ask?q={QUESTION}+kind:markdown",
+    "ask?q=sourdough+hydration",
+    "file",
+    "file?path=knowledge/handbook",
+    "file?path=knowledge/handbook/rotation.md",
+    "file?path=knowledge/handbook/src/retry.py",
+    "file?path=knowledge/handbook/image.png",
+    "file?path=knowledge/handbook/rotation.md&view=metadata",
+    "file?path=memory/mallory",
+    "file?path=memory/shared/versions.md&view=versions",
+    "file?path=memory/shared/versions.md&view=blame",
+    "file?path=memory/shared/versions.md&view=diff",
+    "file?path=memory/shared/versions.md&view=impact",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _files(live: Live) -> None:
+    write_hostile_files(live)
+    file = live.at / "memory" / "shared" / "versions.md"
+    file.parent.mkdir(exist_ok=True)
+    for text in ("One valve.\n", "One valve.\nTwo pumps.\n"):
+        file.write_text(text)
+        live.run("commit")
+
+
+def test_question_leads_to_a_marked_line_of_its_file(reader: Reader) -> None:
+    page = reader.visit("ask")
+    page.keyboard.type("how are signing keys rotated")  # the box has the focus
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#results mark")
+    assert "q=how%20are%20signing" in page.url
+    page.get_by_role("link", name="lines").first.click()
+    page.wait_for_selector("tr:target")
+    assert "rotat" in page.locator("tbody").inner_text().lower()
+    page.go_back()
+    page.wait_for_selector("#results mark")
+
+
+def test_chips_change_the_question(reader: Reader) -> None:
+    page = reader.visit(f"ask?q={QUESTION}")
+    page.get_by_role("link", name="Add kind:code").click()
+    page.wait_for_url("**kind%3Acode**")
+    page.get_by_role("link", name="Remove kind:code").click()
+    page.wait_for_url(lambda url: "kind" not in url)
+
+
+def test_context_is_made_of_a_question(reader: Reader, live: Live) -> None:
+    before = set(os.listdir(live.at / "context"))
+    page = reader.visit(f"ask?q={QUESTION}")
+    page.get_by_label("Budget in tokens").fill("700")
+    page.get_by_role("button", name="Make a context of it").click()
+    page.wait_for_url("**context**")
+    (made,) = set(os.listdir(live.at / "context")) - before
+    assert made in page.inner_text("main")
+    page.wait_for_selector("text=request.toml")
+    request = (live.at / "context" / made / "request.toml").read_text()
+    assert "budget = 700" in request
+    assert "how are signing keys rotated" in request
+
+
+def test_every_part_is_reached_and_used_by_keys(reader: Reader) -> None:
+    page = reader.visit(f"ask?q={QUESTION}")
+    focusable = page.evaluate(
+        "[...document.querySelectorAll('a[href],button,input:not([type=hidden]),summary,[tabindex=\"0\"]')]"
+        ".filter(e => e.checkVisibility()).length"
+    )
+    page.evaluate("document.activeElement.blur()")
+    seen = set()
+    for _ in range(focusable + 5):
+        page.keyboard.press("Tab")
+        seen.add(
+            page.evaluate(
+                "(e => { e.dataset.seen ??= String(Math.random()); return e.dataset.seen })(document.activeElement)"
+            )
+        )
+    assert len(seen) >= focusable
+    page = reader.visit("file?path=knowledge/handbook")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # the link that skips the navigation
+    page.wait_for_selector("#main:focus")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_accessibility_has_no_violation(chromium: Any, site: Site, live: Live, scheme: str) -> None:
+    made = Reader(chromium, live, color_scheme=scheme, bypass_csp=True)  # axe is a script of the test
+    for screen in SCREENS:
+        page = made.visit(screen)
+        page.add_script_tag(path=str(AXE))
+        for details in page.locator("details").all():
+            details.evaluate("element => element.open = true")
+        violations = page.evaluate(
+            "axe.run().then(result => result.violations.map(v => [v.id, v.nodes.map(n => n.html)]))"
+        )
+        assert violations == [], screen
+    made.context.close()
+
+
+def test_nothing_is_wider_than_a_small_window(chromium: Any, site: Site, live: Live) -> None:
+    made = Reader(chromium, live, viewport={"width": 320, "height": 600})
+    for screen in SCREENS:
+        page = made.visit(screen)
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= 320, screen
+    made.context.close()
+
+
+def test_reading_works_without_scripts(chromium: Any, site: Site, live: Live) -> None:
+    made = Reader(chromium, live, java_script_enabled=False)
+    page = made.visit("ask")
+    page.get_by_label("Question").fill("how are signing keys rotated")
+    page.get_by_role("button", name="Search").click()
+    page.wait_for_selector("#results mark")
+    page.get_by_role("link", name="lines").first.click()
+    page.wait_for_selector("tr:target")
+    for screen in SCREENS:
+        assert made.visit(screen).locator("h1").count() == 1
+    made.context.close()
+
+
+def test_hostile_files_run_nothing_and_load_nothing(reader: Reader) -> None:
+    page = reader.visit("file?path=memory/mallory")
+    links = page.eval_on_selector_all("td a", "links => links.map(link => link.href)")
+    assert len(links) > 10
+    for link in links:
+        for view in ("", "&plain=1", "&view=metadata", "&view=blame", "&view=diff"):
+            page.goto(link + view)
+            page.hover("main")
+    page = reader.visit("ask?q=numbat")
+    for heading in page.locator("article h3").all():
+        heading.hover()
+    # The fixture asserts that no dialog, no error and no request to another host came of it.
+
+
+def test_two_browsers_have_sessions_of_their_own(chromium: Any, reader: Reader, live: Live) -> None:
+    other = Reader(chromium, live, "--as", "agent:alice")
+    assert "agent:alice" in other.visit("file").inner_text("header")
+    assert "agent:alice" not in reader.visit("file").inner_text("header")
+    other.page.get_by_role("button", name="Leave").click()
+    other.page.wait_for_selector("text=This session has ended")
+    assert reader.visit("file").locator("table").count() == 1
+    other.context.close()
+
+
+def test_page_says_that_the_daemon_is_away_and_recovers(chromium: Any, own_live: Live) -> None:
+    from tests.web.site import running
+
+    with running(own_live):
+        made = Reader(chromium, own_live)
+        own_live.run("unmount", "--all")
+        page = made.visit("file")
+        assert "daemon is away" in page.inner_text("h1")
+        own_live.run("mount", str(own_live.at))
+        eventually("the page recovers", lambda: page.get_by_role("link", name="knowledge").count())
+        made.context.close()

@@ -1,0 +1,47 @@
+"""Names and a text that would run in a browser, or leave the page, if they were not escaped."""
+
+import os
+from pathlib import Path
+
+from tests.live import Live
+
+SCRIPT = "<script>alert(1)</script>"
+IMAGE = "<img src=x onerror=alert(1)>"
+NAMES = [
+    "<img src=x onerror=alert(1)>.md",
+    '"onmouseover="alert(1)" x=".md',
+    "'onfocus='alert(1)' autofocus='.md",
+    "{{7*7}}{% include 'base.html' %}.md",
+    "new\nline.md",
+    "\u202egpj.exe.md",
+    "\x1b]0;title\x07.md",
+    os.fsdecode(b"latin-\xe9\xff.md"),
+    "#a?b&c=d%41;+.md",
+    "n" * 252 + ".md",
+    "é" * 126 + ".md",
+    "\u05d0\u05d1\u05d2.md",
+]
+BODY = f"""---
+title: "{SCRIPT}"
+author: "{IMAGE}"
+tags: ["<b onclick=alert(1)>"]
+---
+# {SCRIPT} numbat
+
+{IMAGE} <iframe src="https://evil.example"></iframe> <style>*{{display:none}}</style>
+<a href="javascript:alert(1)" style="position:fixed">numbat</a>
+
+[click](javascript:alert(1)) [data](data:text/html,x) [out](https://evil.example/?q=1) ![numbat](https://evil.example/pixel.png)
+[vb](vbscript:x) [up](../../../../etc/passwd) [near](other.md) [JS](JaVaScRiPt:alert(1)) <https://evil.example/auto>
+
+Hidden \u202e text, an escape \x1b[31m and a tag \U000e0041 of the numbat.
+"""
+
+
+def write_hostile_files(live: Live) -> Path:
+    """Write the text under each of the names into the memory of an agent."""
+    folder = live.at / "memory" / "mallory"
+    folder.mkdir(exist_ok=True)
+    for name in NAMES:
+        (folder / name).write_bytes(BODY.encode())
+    return folder
