@@ -1,4 +1,4 @@
-"""A running `ctxfs web` for tests, and an HTTP client that sends what a browser sends, or what an attacker does."""
+"""A running `ctxfs web` for tests, and an HTTP client with the headers of a browser, or of an attacker."""
 
 import http.client
 import os

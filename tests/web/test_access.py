@@ -1,4 +1,4 @@
-"""Test who gets in: addresses, cookies, hosts, origins, forms, and what an agent may do."""
+"""Test the access to the page: addresses, cookies, hosts, origins, forms, and the limits of agents."""
 
 import os
 import signal
