@@ -63,7 +63,7 @@ def patterns() -> dict[tuple[str | bytes, int], str]:
     """Return {(expression, flags): location} of all expressions in the packages."""
     locations: dict[tuple[str | bytes, int], str] = {}
     for info in pkgutil.walk_packages(ctxfs.__path__, "ctxfs."):
-        if info.name.endswith("__main__"):
+        if info.name.endswith("__main__") or info.name.startswith(_INTEGRATIONS):
             continue
         module = importlib.import_module(info.name)
         for name, value in vars(module).items():
@@ -77,6 +77,10 @@ def patterns() -> dict[tuple[str | bytes, int], str]:
         for pattern in form.patterns:
             locations.setdefault((pattern.pattern, pattern.flags), f"secrets: {form.kind}")
     return locations
+
+
+_INTEGRATIONS = "ctxfs.integrations."  # their libraries are not installed here
+_IMPORTS = re.compile(r"^from \S+ import (?:\([^)]*\)|.*)$", re.MULTILINE)
 
 
 class _TooLong(Exception):
@@ -114,7 +118,7 @@ def _is_only_matched(place: str) -> bool:
     if place.startswith("secrets") or module not in sys.modules:
         return False
     file = Path(sys.modules[module].__file__ or "")
-    source = file.read_text() if file.suffix == ".py" else ""
+    source = _IMPORTS.sub("", file.read_text() if file.suffix == ".py" else "")
     return bool(re.search(rf"\b{name}\.(?:full)?match\b", source)) and not re.search(
         rf"\b{name}\.(?:search|finditer|findall|subn?|split)\b|\b{name}[,)\]]", source
     )

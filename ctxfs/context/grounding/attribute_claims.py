@@ -64,7 +64,7 @@ _HAS = re.compile(rf"(?P<subject>\S.*?)\s(?:has|have|had)\s{_ARTICLE}(?P<attribu
 _OWNED = re.compile(rf"(?P<subject>\S.*?)(?:'s|s')\s(?P<attribute>{_NOUN})\s{_BE}\s{_ADVERB}(?P<value>\S.*)")
 _MEASURED = re.compile(rf"(?P<subject>\S.*?)\s{_BE}\s(?P<value>\S.*)\s(?P<measure>{'|'.join(_MEASURES)})")
 _VERBS = tuple((re.compile(rf"(?P<subject>\S.*?)\s{verb}\s(?P<value>\S.*)"), name) for verb, name in _QUANTITY_VERBS)
-_MANY = re.compile(r"\b(?:and|or|both|either|one of|some of|among|including|e\.g)\b|[,;:&/]", re.I)
+_LIST_WORDS = re.compile(r"\b(?:and|or|both|either|one of|some of|among|including|e\.g)\b|[,;:&/]", re.I)
 _WORD = re.compile(r"[^\W_][\w'’+#.-]*")
 _LEAD = re.compile(r"(?:note that|remember that|please note:?|currently,?|now,?|today,?)\s+", re.I)
 
@@ -131,7 +131,7 @@ def _qualified(adjectives: Sequence[str], attribute: str) -> str:
 
 def _claim(attribute: str, subject: str, value: str, *, is_person: bool = False) -> AttributeClaim | None:
     keys = frozenset(words.word_stem(word) for word in _content_words(subject))
-    if not keys or len(keys) > _MAX_SUBJECT_WORDS or _MANY.search(subject) or _MANY.search(value.replace(",", "")):
+    if not keys or len(keys) > _MAX_SUBJECT_WORDS or _LIST_WORDS.search(subject) or _LIST_WORDS.search(value.replace(",", "")):
         return None
     if len(value.split()) > _MAX_VALUE_WORDS or not _content_words(value):
         return None
