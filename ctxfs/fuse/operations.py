@@ -30,6 +30,7 @@ from ctxfs.fuse.lease_retry import retry
 from ctxfs.fuse.lock_requests import LockRequests
 from ctxfs.fuse.source_citations import SourceCitations
 from ctxfs.fuse.state import FIRST_SYNTHETIC_HANDLE, State
+from ctxfs.fuse.state_transitions import StateTransitions
 from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
 from ctxfs.fuse.transaction_files import FIRST_TRANSACTION_HANDLE
 from ctxfs.model.errors import path_error, read_only
@@ -53,6 +54,7 @@ class Operations:
         self._io = BackedIO(state)
         self._attributes = BackedAttributes(state, self._io)
         self._source_citations = SourceCitations(state, self._attributes)
+        self._transitions = StateTransitions(state, self._attributes)
         self._backed = BackedFiles(state, self._io, self._attributes)
         self._synthetic = SyntheticFiles(state)
         # Requests that one collaborator serves: bound here, without a call in between.
@@ -248,12 +250,18 @@ class Operations:
         node = self._backed_node(number)
         if self._source_citations.follows(node, name, value):
             return self._source_citations.set_source(node, value, flags)
+        if self._transitions.follows(node, name, value):
+            return self._transitions.set_state(node, name, value, flags)
         self._attributes.set_xattr(node, name, value, flags, drops_setgid=drops_setgid)
         return None
 
-    def removexattr(self, number: int, name: bytes) -> None:
+    def removexattr(self, number: int, name: bytes) -> Answer[None]:
         """Remove an extended attribute of a backed file."""
-        self._attributes.remove_xattr(self._backed_node(number), name)
+        node = self._backed_node(number)
+        if self._transitions.follows(node, name, None):
+            return self._transitions.remove_state(node, name)
+        self._attributes.remove_xattr(node, name)
+        return None
 
     def statfs(self) -> SyntheticStatfs:
         """Return the capacity of the host file system of the store."""

@@ -131,7 +131,12 @@ def _qualified(adjectives: Sequence[str], attribute: str) -> str:
 
 def _claim(attribute: str, subject: str, value: str, *, is_person: bool = False) -> AttributeClaim | None:
     keys = frozenset(words.word_stem(word) for word in _content_words(subject))
-    if not keys or len(keys) > _MAX_SUBJECT_WORDS or _LIST_WORDS.search(subject) or _LIST_WORDS.search(value.replace(",", "")):
+    if (
+        not keys
+        or len(keys) > _MAX_SUBJECT_WORDS
+        or _LIST_WORDS.search(subject)
+        or _LIST_WORDS.search(value.replace(",", ""))
+    ):
         return None
     if len(value.split()) > _MAX_VALUE_WORDS or not _content_words(value):
         return None
