@@ -124,9 +124,7 @@ class FullText:
     def search(self, query: Query, below: Path, limit: int) -> list[tuple[int, float]]:
         """Return (chunk, BM25 score) of the best `limit` chunks that pass the filters, best first."""
         search_query = self._build_query(query, below)
-        if search_query is None:
-            return []
-        return self._run_query(search_query, limit)
+        return [] if search_query is None else self._run_query(search_query, limit)
 
     def search_around(self, query: Query, below: Path, limit: int) -> list[tuple[int, float]]:
         """Return the result of `search` over the words of small chunks with their neighbours (dialogue turns)."""
@@ -331,9 +329,15 @@ class FullText:
 
     def has_ended(self, now: float) -> bool:
         """Return True if a chunk is of a file whose validity ended before `now`, in seconds since the epoch."""
+        counts, any_end = self._document_frequencies, (UNTIL, "")
+        if any_end not in counts:  # counted once until the next refresh, because most trees have no end
+            counts[any_end] = self._count_ended(None)
+        return counts[any_end] > 0 and self._count_ended(int(now) - 1) > 0
+
+    def _count_ended(self, last: int | None) -> int:
         with detect_corruption("words"):
-            result = self._searcher.search(self._build_validity_range(UNTIL, None, int(now) - 1), 1, count=True)
-        return bool(result.count)  # type: ignore[attr-defined]  # the stubs do not have it
+            ended = self._build_validity_range(UNTIL, None, last)
+            return int(self._searcher.search(ended, 1, count=True).count or 0)  # type: ignore[attr-defined]
 
     def _build_path_query(self, path: str) -> tantivy.Query:
         """Match a path from the root (`path:knowledge/handbook`), or words anywhere in the path (`path:handbook`)."""

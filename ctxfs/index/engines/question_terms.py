@@ -1,7 +1,7 @@
 """The terms that the words of a question are looked for as, and their weights. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from ctxfs.index.engines.analyzers import analyse_split
@@ -19,6 +19,8 @@ _K3 = 8.0
 # A correction may be another word than the one that was meant.
 CORRECTION_WEIGHT = 0.7
 _CACHED_QUESTIONS = 64
+_CACHED_WORDS = 4096
+_MAX_CACHED_WORD_CHARS = 40
 
 
 def saturate_count(count: int) -> float:
@@ -42,11 +44,21 @@ def _count_terms(words: tuple[str, ...], aliases: Aliases) -> Mapping[Alternativ
     others = dict(aliases)
     content = remove_function_words(content_words(words), (*languages, *scripts))
     groups = (
-        tuple(dict.fromkeys(term for form in (*forms, *others.get(word, ())) for term in analyse_split(form)))
+        tuple(dict.fromkeys((*group, *_analyse_forms(others[word])))) if word in others else group
         for word in content
-        for forms in split_question_word(word, languages)
+        for group in (_word_terms if len(word) <= _MAX_CACHED_WORD_CHARS else _word_terms.__wrapped__)(word, languages)
     )
     return Counter(group for group in groups if group)
+
+
+@lru_cache(maxsize=_CACHED_WORDS)
+def _word_terms(word: str, languages: tuple[str, ...]) -> tuple[Alternatives, ...]:
+    """Return the terms of each part of a word of a question, in the languages of the question."""
+    return tuple(_analyse_forms(forms) for forms in split_question_word(word, languages))
+
+
+def _analyse_forms(forms: Iterable[str]) -> Alternatives:
+    return tuple(dict.fromkeys(term for form in forms for term in analyse_split(form)))
 
 
 def question_terms(words: Sequence[str], aliases: Aliases = ()) -> list[Alternatives]:

@@ -7,6 +7,7 @@ Deleted rows stay, marked as not alive, until enough of them have accumulated.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -259,7 +260,8 @@ class ChunkColumns:
 
     def candidates(self, chunks: Iterable[int], hidden: Container[int] = ()) -> Candidates:
         """Return those of `chunks` that are alive and not in `hidden` files, sorted by number."""
-        rows = self._find_living_rows(np.unique(np.fromiter(chunks, dtype=np.int64)))
+        numbers = np.fromiter(chunks, dtype=np.int64)
+        rows = self._find_living_rows(np.sort(numbers) if isinstance(chunks, AbstractSet) else np.unique(numbers))
         if hidden:
             rows = rows[[file not in hidden for file in self._columns["file"][rows].tolist()]]
         columns = {name: column[rows] for name, column in self._columns.items()}

@@ -22,8 +22,10 @@ _ANY_CONFIDENCE = Query("", confidence=(0.0, 1.0))
 
 def confidence_column(view: IndexView, files: Numbers) -> Column | None:
     """Return the confidence of each file, from -1 to 1, and 0 without the attribute; None if no file has it."""
-    numbers = list(set(files.tolist()))
     with_confidence = view.filtered_chunks(_ANY_CONFIDENCE, ROOT)  # cached: most trees have none
+    if with_confidence is not None and not with_confidence.count and not view.overlay:
+        return None
+    numbers = list(set(files.tolist()))
     if with_confidence is not None and not with_confidence.count:
         numbers = [number for number in numbers if number < 0]
     rows = view.catalog.select_among(_SELECT, [number for number in numbers if number > 0])

@@ -11,9 +11,13 @@ from ctxfs.index.engines.model_files import MODEL_NAME
 if TYPE_CHECKING:
     # Imported by the view: see `searcher`.
     from ctxfs.index.engines.vectors import Vectors
+    from ctxfs.index.search.features import Numbers
     from ctxfs.index.search.view import IndexView
 
 _BACKGROUND_CHUNKS = 256
+
+# The vector of a question, the visible vectors, and the mean and deviation of its cosines to them; None without any.
+MeasuredBackground = tuple["Vectors", "Numbers", tuple[float, float] | None]
 
 
 def measure_background(view: IndexView, vector: Vectors) -> tuple[float, float] | None:
@@ -23,7 +27,12 @@ def measure_background(view: IndexView, vector: Vectors) -> tuple[float, float] 
     """
     if view.vectors is None or view.model is None or view.model.name.startswith(MODEL_NAME):
         return None
-    living = view.living_vectors()
+    living, measured = view.living_vectors(), view.measured_background
+    # Measured twice for a question; the living vectors are the same object until the next commit.
+    if measured is not None and measured[0] is vector and measured[1] is living:
+        return measured[2]
     sample = view.vectors.cosines(vector, living[:: max(1, len(living) // _BACKGROUND_CHUNKS)])
     sample = sample[~np.isnan(sample)]
-    return (float(sample.mean()), float(sample.std())) if len(sample) else None
+    background = (float(sample.mean()), float(sample.std())) if len(sample) else None
+    view.measured_background = vector, living, background
+    return background

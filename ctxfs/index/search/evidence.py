@@ -93,7 +93,7 @@ def _estimate_hits(
     existing = [rows[item.chunk] for _, item in shown]
     profiles = [profile_of(row) for row in existing]
     # Compared with all candidates, so that a probability does not depend on the number of hits that are wanted.
-    largest = {name: float(np.nan_to_num(column).max()) for name, column in signals.items() if len(column)}
+    largest = {name: _find_largest_filled(column) for name, column in signals.items() if len(column)}
     columns = {name: column[indices] for name, column in signals.items()}
     probabilities = estimate_hits(columns, profiles, ideal, largest)
     return [
@@ -116,6 +116,12 @@ def _find_largest(column: Column | None) -> float | None:
     if column is None or (is_missing := np.isnan(column)).all():
         return None
     return float(column[~is_missing].max())
+
+
+def _find_largest_filled(column: Column) -> float:
+    """Return the largest value, where a missing one counts as 0."""
+    largest = float(column.max())
+    return largest if largest == largest else float(np.fmax.reduce(column, initial=0.0))  # NaN: a value is missing
 
 
 def _limit_characters(rows: Sequence[ChunkRow]) -> list[ChunkRow]:

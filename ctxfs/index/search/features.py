@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import date
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from ctxfs.index.engines.catalog_schema import NOT_EMBEDDED
 from ctxfs.index.extract.text_features import TextFeature
 from ctxfs.index.search.file_roles import FileRole
 from ctxfs.index.search.query_hints import QueryHints
-from ctxfs.index.search.rank_fusion import Column, Flags, Profile
+from ctxfs.index.search.rank_fusion import Column, Flags, Profile, fill_gaps
 
 _MAX_TURN_WORDS = 200
 _MAX_FILE_CHUNKS = 3
@@ -103,18 +103,18 @@ def signal_columns(
     """
     out = {name: align_scores(candidates.chunks, scores) for name, scores in scores_by_signal.items()}
     if candidates.is_code.any() and (candidates.roles != FileRole.MAIN).any():
-        out["beside"] = _score_roles(candidates.roles, hints)
-    aside = np.isin(candidates.roles, [role for role in _ASIDE if role not in hints.roles])
+        out["beside"] = _score_roles(hints.roles)[candidates.roles]
+    aside = _flag_roles_aside(hints.roles)[candidates.roles]
     if aside.any():
         out["aside"] = aside.astype(np.float64)
     turns = candidates.turns
     for name in complete:
         if scores_by_signal.get(name):
-            out[name] = np.nan_to_num(out[name])
+            out[name] = fill_gaps(out[name])
     if not turns.any():
         return out
     if "words" in out:
-        out["file"] = _sum_file_scores(candidates.files, np.nan_to_num(out["words"]))
+        out["file"] = _sum_file_scores(candidates.files, fill_gaps(out["words"]))
     out["length"] = np.log1p(candidates.words)
     if hints.authors:
         is_named = np.array([author in hints.authors for author in candidates.authors], dtype=np.float64)
@@ -140,11 +140,17 @@ def align_scores(chunks: Numbers, scores: Scores, absent: float = np.nan) -> Col
     return out
 
 
-def _score_roles(roles: Numbers, hints: QueryHints) -> Column:
-    """Return 1 for a test or changelog, 0.5 for another document, and 0 for code and for roles that the query names."""
-    values = np.array([0.0 if role in hints.roles else _ROLE_VALUES[role] for role in FileRole])
-    scores: Column = values[roles]
-    return scores
+# Cached, because most questions name no role.
+@lru_cache(maxsize=64)
+def _score_roles(named: frozenset[FileRole]) -> Column:
+    """Return by role: 1 for a test or changelog, 0.5 for another document, and 0 for code and for the named roles."""
+    return np.array([0.0 if role in named else _ROLE_VALUES[role] for role in FileRole])
+
+
+@lru_cache(maxsize=64)
+def _flag_roles_aside(named: frozenset[FileRole]) -> Flags:
+    """Return by role: True for a licence or setting that is not among the named roles."""
+    return np.array([role in _ASIDE and role not in named for role in FileRole])
 
 
 def _flag_feature(candidates: Candidates, trait: TextFeature) -> Column:

@@ -157,6 +157,12 @@ def weigh_best_cosine(best: float) -> float:
     return 1 / (1 + math.exp((_UNRELATED_COSINE - best) / _UNRELATED_WIDTH))
 
 
+def fill_gaps(column: Column) -> Column:
+    """Return a column with 0 in the place of NaN. Faster than `nan_to_num`, which also looks for infinity."""
+    filled: Column = np.where(np.isnan(column), 0.0, column)
+    return filled
+
+
 def mixed_weights(profiles: Mapping[Profile, int], trust: float = 1.0) -> dict[str, float]:
     """Return the weights of all profiles, averaged by the number of candidates of each profile.
 

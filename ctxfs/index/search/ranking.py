@@ -193,7 +193,7 @@ def _collect_candidates(
 
     Chunks of the overlay with a vector are candidates even without a word of the query.
     """
-    chunks = {chunk for scores in scores_by_signal.values() for chunk in scores}
+    chunks = set().union(*scores_by_signal.values())
     if query.must or query.phrases or query.must_not:
         # Operators apply to words: a chunk that the full-text index does not return does not satisfy them.
         chunks &= {chunk for chunk, _ in view.full_text.search(query, below, _MAX_OPERATOR_CHUNKS)}
@@ -364,6 +364,8 @@ def _compare_waiting(
     """Return (index, cosine) of the candidates that have no vector in the index and one in `candidate_vectors`."""
     import numpy as np
 
+    if not candidate_vectors:
+        return np.empty(0, dtype=np.int64), np.empty(0)
     is_known = (candidates.vectors < 0) & np.isin(candidates.chunks, np.fromiter(candidate_vectors, dtype=np.int64))
     indices = np.flatnonzero(is_known)
     rows = [candidate_vectors[chunk] for chunk in candidates.chunks[indices].tolist()]

@@ -2,7 +2,7 @@
 
 The messages of a day, `<channel>/<date>.json`, have the ids of their authors, and so has the index. The names are in
 `users.json` beside the channels. Of a reader that may read that file, a question for a name is also one for the id, and
-a passage shows the names. For other readers there are no names: neither by words, by filters nor by what passages show.
+a passage shows the names. For other readers there are no names: in words, filters and passages alike.
 """
 
 from __future__ import annotations

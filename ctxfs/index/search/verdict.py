@@ -21,7 +21,7 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from ctxfs.index.search.rank_fusion import Profile
+from ctxfs.index.search.rank_fusion import Profile, fill_gaps
 from ctxfs.index.search.results import Answer, Evidence, Verdict
 
 # Below the first threshold a question is unknown, from the second on it is known. False refusals are worse than weak
@@ -140,7 +140,7 @@ def estimate_hits(
         return []
     columns: dict[str, Column] = {}
     for name in signals.keys() & _HIT_SIGNALS:
-        column = np.nan_to_num(signals[name])
+        column = fill_gaps(signals[name])
         most = max(largest.get(name, 0.0), column.max()) if largest is not None else column.max()
         if name in ("words", "around"):
             unit = max(ideal_words, 1e-9)
@@ -193,7 +193,7 @@ def measure_author_margin(signals: Mapping[str, Column], ideal_words: float) -> 
         ("words", 1 / max(ideal_words, 1e-9)), ("meaning", _AUTHOR_COSINE_WEIGHT), ("asks", -_QUESTION_PENALTY)
     ):  # fmt: skip
         if name in signals:
-            strengths += weight * np.nan_to_num(signals[name])
+            strengths += weight * fill_gaps(signals[name])
     own = strengths[signals["author"] > 0]
     other = strengths[signals["author"] == 0]
     if not len(own) or not len(other):

@@ -31,8 +31,9 @@ from ctxfs.index.query import Query
 from ctxfs.index.search.bm25 import Alternatives, Bm25, Statistics, Units
 from ctxfs.index.search.chunk_columns import CorpusCounts
 from ctxfs.index.search.column_checkpoint import ColumnCheckpoint
+from ctxfs.index.search.cosine_background import MeasuredBackground
 from ctxfs.index.search.file_status import FileStatus, cyclic_paths, status_of, superseded_paths
-from ctxfs.index.search.host_lookup import find_missing, is_file
+from ctxfs.index.search.host_lookup import find_catalog_inode, find_missing, is_file
 from ctxfs.index.search.overlay import MAX_FILES, Overlay
 from ctxfs.index.search.session_overlay import hide_outdated, update_sessions
 from ctxfs.index.search.user_names import UserLists
@@ -68,7 +69,7 @@ class IndexView:
 
     def __init__(self, folder: HostPath, extractor: Extractor) -> None:
         self._folder = folder
-        self._inode = inode_of(folder)
+        self._inode = find_catalog_inode(folder)
         self.catalog = Catalog(folder, read_only=True)
         self.full_text = FullText(folder / "words")
         self._checkpoint = ColumnCheckpoint(folder)
@@ -88,6 +89,7 @@ class IndexView:
         self._visibility: Visibility | None = None
         self._corpus: CorpusCounts | None = None
         self._living_cache: OrderedDict[frozenset[int], npt.NDArray[np.int64]] = OrderedDict()
+        self.measured_background: MeasuredBackground | None = None
         self._row_cache: dict[int, ChunkRow] = {}  # rows read for the current query
         self._scorer = Bm25(dict(FIELDS), analyse_split, split_words)
         self.load_commits(None)
@@ -99,7 +101,7 @@ class IndexView:
     @property
     def is_current(self) -> bool:
         """False once the indexer has recreated the catalog, so that the open file is a deleted one."""
-        return self._inode == inode_of(self._folder)
+        return self._inode == find_catalog_inode(self._folder)
 
     @property
     def has_unembedded(self) -> bool:
@@ -135,10 +137,7 @@ class IndexView:
         elif self.vectors is None or self.vectors.model != self.model.id:
             self.vectors = VectorTable(self.model.id, self.model.dimensions)
             graph = self.newer_graph()
-        if self.vectors is not None:
-            if graph is not None and self.vectors.is_newer(graph.metadata):
-                self.vectors.use_graph(graph)
-            self.vectors.load(partial(self.catalog.embeddings.vectors_after, self.vectors.model))
+        self._load_vectors(graph)
         self._waiting, self._embeddable = self.columns.waiting, self.columns.embeddable
         self._drop_replaced_vectors()
         rate = self.catalog.embeddings.chunks_per_second if self._waiting else 0.0
@@ -154,6 +153,10 @@ class IndexView:
         if self.vectors is not None and self.vectors.count > _MIN_REPLACED + 1.5 * used:
             graph = self.newer_graph()
             self.vectors = VectorTable(self.vectors.model, self.vectors.dimensions)
+            self._load_vectors(graph)
+
+    def _load_vectors(self, graph: Graph | None) -> None:
+        if self.vectors is not None:
             if graph is not None and self.vectors.is_newer(graph.metadata):
                 self.vectors.use_graph(graph)
             self.vectors.load(partial(self.catalog.embeddings.vectors_after, self.vectors.model))
@@ -438,11 +441,3 @@ class IndexView:
             for path in paths
         }
         return {path: status for path, status in statuses.items() if status is not None}
-
-
-def inode_of(folder: HostPath) -> int:
-    """Return the inode of the catalog in a folder; 0 if there is none."""
-    try:
-        return (folder / "catalog.db").stat().st_ino
-    except FileNotFoundError:
-        return 0
