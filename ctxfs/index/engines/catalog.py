@@ -16,6 +16,7 @@ from ctxfs.index.engines.catalog_schema import (
     NOT_EMBEDDED,
     SCHEMA,
     SCHEMA_VERSION,
+    SELECT_USERS,
     ChunkRow,
     Counts,
     FileRow,
@@ -205,11 +206,7 @@ class Catalog(DerivedDatabase):
 
     def user_lists(self) -> list[tuple[int, str, str]]:
         """Return (file, path, names of users by id as JSON) of the searched files that list users."""
-        rows = self._db.execute(
-            "SELECT f.id, f.path, a.value FROM attributes a JOIN files f ON f.id=a.file "
-            "WHERE a.name='text.users' AND f.state IN ('pending', 'words') ORDER BY f.path"
-        )
-        return [(row[0], _decode(row[1]), row[2]) for row in rows]
+        return [(row[0], _decode(row[1]), row[2]) for row in self._db.execute(SELECT_USERS)]
 
     def untrusted_files(self) -> dict[str, tuple[int, int, int]]:
         """Return {path: (inode, ctime_ns, size)} of the files whose attributes mark them as untrusted or quarantined."""

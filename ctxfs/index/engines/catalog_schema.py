@@ -67,6 +67,10 @@ COUNT_STATES = (
     f"SELECT state, count(*) FROM files WHERE state!='gone' AND (substr(path, -{len(_FIRST_PART)}) = x'{_FIRST_PART.encode().hex()}' "
     f"OR substr(path, -{len(_FIRST_PART)}, {len(_PART_MARK)}) != x'{_PART_MARK.encode().hex()}') GROUP BY state"
 )
+SELECT_USERS = (
+    "SELECT f.id, f.path, a.value FROM attributes a JOIN files f ON f.id=a.file "
+    "WHERE a.name='text.users' AND f.state IN ('pending', 'words') ORDER BY f.path"
+)
 FileStat = tuple[int, int, int, int]  # size in bytes, mtime_ns, inode, ctime_ns (changed by setxattr)
 
 

@@ -318,8 +318,6 @@ class Overlay:
         line_labels = labels_of_lines(attributes) if kind == KIND else None
         return _OverlayFile(stat, digest, attributes, chunks, folder=folder_of(path), line_labels=line_labels)
 
-    # queries
-
     def search(
         self, query: Query, below: Path, terms: Sequence[Sequence[str]], idf: Idf
     ) -> tuple[dict[int, float], dict[int, float]]:

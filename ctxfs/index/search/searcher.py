@@ -251,8 +251,6 @@ class Searcher:
             self._view.hide_outdated(self._roots or ())
         return self._view
 
-    # queries
-
     def past_overlay(self, files: Iterable[PastFile]) -> Overlay:
         """Return an overlay with the content of files at another time, to be searched in place of the current one."""
         from ctxfs.index.engines.analyzers import analyse_split
