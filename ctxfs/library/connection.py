@@ -27,7 +27,7 @@ class Connection:
         self._is_closed = False
 
     def send(self, request: Request[Result]) -> Result:
-        """Send a request and return its result. Raise what the method raises; CommandError after `close`."""
+        """Send a request and return its result. Errors of the method pass through; CommandError after `close`."""
         with self._lock:
             if self._is_closed:
                 raise CommandError("this store object is closed", "open it again: ctxfs.open(…)")
@@ -39,7 +39,7 @@ class Connection:
             return self._call_once(request)
         except DaemonGone:
             self._drop()
-            # A daemon that was replaced while nothing was asked has closed the connection before it read the request.
+            # A daemon that was replaced between two requests has closed the connection before it read the request.
             if not (had_daemon and request.is_repeatable):
                 raise
         return self._call_once(request)

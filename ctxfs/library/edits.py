@@ -1,4 +1,4 @@
-"""What a write needs that the daemon does not do: parent directories, and replacements in texts."""
+"""Parts of a write that the daemon leaves to clients: parent directories, and replacements in texts."""
 
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path

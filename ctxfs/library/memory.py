@@ -92,6 +92,6 @@ class Memory:
 
 
 def _name_of(text: str, number: int) -> str:
-    """Return a file name of the first words of a text; `number` tells apart the memories that begin alike."""
+    """Return a file name of the first words of a text; `number` distinguishes memories that begin alike."""
     words = _NOT_IN_NAME.sub("-", text[: 4 * _MAX_NAME_CHARS].lower()).strip("-")[:_MAX_NAME_CHARS].strip("-")
     return f"{words or 'memory'}.md" if number == 1 else f"{words or 'memory'}-{number}.md"

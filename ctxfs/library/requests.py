@@ -51,7 +51,7 @@ def read(path: str) -> Request[bytes]:
 
 
 def read_extracted(path: str) -> Request[str]:
-    """Return the request for the text of a file, of PDF, office files, mail and notebooks what they say."""
+    """Return the request for the text of a file, extracted from PDF, office files, mail and notebooks."""
     return Request("read_extracted", _decode_text, {"path": path})
 
 

@@ -47,8 +47,8 @@ class Hit:
 class SearchAnswer:
     """The hits of a question, the best first, and the verdict on the whole answer.
 
-    `unknown` says that the searched files do not answer. `is_complete` is False where a part could not be searched yet;
-    `notes` say which.
+    `unknown` means that the searched files do not answer. `is_complete` is False where a part could not be searched yet;
+    `notes` name it.
     """
 
     hits: tuple[Hit, ...]
@@ -79,7 +79,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class GrepMatches:
-    """The matches of a pattern; `faults` name what was not searched, `has_more` says that further lines match."""
+    """The matches of a pattern; `faults` name the files that were not searched, `has_more` is True if further lines match."""
 
     matches: tuple[Match, ...]
     faults: tuple[str, ...]
@@ -96,7 +96,7 @@ class GrepMatches:
 class Context:
     """A context for a question: `text` of `tokens` tokens, at most the budget, packed from `pieces` of `found` candidates.
 
-    `manifest` is the parsed manifest.json: each piece with its place, hash and tokens, and what was left out and why.
+    `manifest` is the parsed manifest.json: each piece with its place, hash and tokens, and the excluded pieces with reasons.
     `manifest_bytes` is its exact content, for `verify_context`.
     """
 
@@ -194,7 +194,7 @@ class CheckedFile:
 class Promotion:
     """The outcome of a promotion to `path`; if `review` is not empty the file was not moved, and this review waits.
 
-    `reasons` say why.
+    `reasons` are those against the promotion.
     """
 
     path: str

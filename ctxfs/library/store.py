@@ -50,7 +50,7 @@ class Store:
     """An opened store, as one principal. Use it as a context manager, from any thread; one request at a time.
 
     Paths are those of the tree, without a leading slash: `memory/alice/fact/keys.md`. Errors are OSErrors, with the errno
-    that a mount returns: FileNotFoundError also for what the principal may not see, PermissionError, EINVAL for a
+    that a mount returns: FileNotFoundError also for a path that the principal may not see, PermissionError, EINVAL for a
     malformed request, ESTALE for a revision that is no longer the present one. Failures of the program around it (no
     daemon, a daemon that ends) are `ctxfs.CommandError`, with a remedy.
     """
@@ -106,7 +106,7 @@ class Store:
         return self.read(path).decode("utf-8", "replace")
 
     def read_extracted(self, path: str) -> str:
-        """Return the text of a file: of PDF, office files, mail and notebooks what they say; empty for binary files."""
+        """Return the text of a file: extracted from PDF, office files, mail and notebooks; empty for binary files."""
         return self.send(requests.read_extracted(path))
 
     def write(
@@ -255,7 +255,7 @@ class Store:
         since: str = "",
         until: str = "",
     ) -> Sequence[Version]:
-        """Return the versions of a path that pass the filters, newest first; with `changes` also what they changed.
+        """Return the versions of a path that pass the filters, newest first; with `changes` also their changes.
 
         Times are as a person writes them: `2h`, `yesterday`, `2026-11-20T10:00`.
         """

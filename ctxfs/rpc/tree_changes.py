@@ -23,7 +23,7 @@ class TreeChanges:
         self._areas = [(root, Path.parse(mount_path)) for mount_path, root, *_ in mount_table["backings"]]
 
     def paths_of(self, topic: str, value: Any) -> list[Path]:
-        """Return the paths that a push says have changed, regardless of permissions; none for other pushes.
+        """Return the changed paths of a push, regardless of permissions; none for other pushes.
 
         The root stands for any path: until then the daemon followed no files.
         """

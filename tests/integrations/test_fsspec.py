@@ -1,4 +1,4 @@
-"""Test the fsspec file system: the abstract suite that fsspec publishes, and what is particular to the tree."""
+"""Test the fsspec file system: the abstract suite that fsspec publishes, and properties of the tree."""
 
 import io
 from collections.abc import Iterator
