@@ -17,7 +17,6 @@ from ctxfs.web.renderer import Renderer
 from ctxfs.web.sessions import Access, BrowserSession
 from ctxfs.web.templates import Templates
 
-MAX_ROWS = 200
 _MAX_FIELDS = 200
 VIEW_AS = "as"
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from tests.live import Live
+from tests.web.site import Answer
 
 SCRIPT = "<script>alert(1)</script>"
 IMAGE = "<img src=x onerror=alert(1)>"
@@ -36,6 +37,29 @@ tags: ["<b onclick=alert(1)>"]
 
 Hidden \u202e text, an escape \x1b[31m and a tag \U000e0041 of the numbat.
 """
+
+
+ALLOWED = frozenset(
+    "html head meta title link script body a header nav div span b form input button main h1 h2 h3 h4 h5 h6 p ul ol li "
+    "search label details summary article svg rect defs pattern pre mark bdi table thead tbody tr th td time code em "
+    "strong blockquote hr br small option select".split()
+)
+
+
+def check_inert(answer: Answer, scripts: int = 2) -> None:
+    """Check that a page has no element and no attribute that could have come from a file."""
+    for element in answer.elements():
+        assert element.tag in ALLOWED, element
+        names = set(element.attributes)
+        assert not [name for name in names if name.startswith("on") or name in ("style", "srcdoc")], element
+        assert element.tag != "a" or element.attributes.get("href", "/").startswith(
+            ("/", "#", "https://evil.example")
+        ), element
+        assert element.tag != "script" or "/static/" in element.attributes["src"], element
+    assert sum(e.tag == "script" for e in answer.elements()) == scripts
+    for character in "\u202e\x1b\x07\U000e0041":
+        assert character not in answer.text
+    assert "{{7*7}}" not in answer.text or "49{%" not in answer.text
 
 
 def write_hostile_files(live: Live) -> Path:

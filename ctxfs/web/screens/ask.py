@@ -16,7 +16,8 @@ from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
 from ctxfs.rpc.wire import change_to_wire
 from ctxfs.web.bars import Segment, colour, stack
-from ctxfs.web.page import MAX_ROWS, Page, Screen
+from ctxfs.web.page import Page, Screen
+from ctxfs.web.rows import MAX_ROWS
 from ctxfs.web.tree_paths import path_of
 
 _MAX_QUESTION_CHARACTERS = 4000
@@ -89,7 +90,7 @@ async def _make_context(page: Page) -> Response:
     text = default_request(one_line(question), int(budget))
     await page.call("apply", change=change_to_wire(MakeDir(task)))
     await page.call("apply", change=change_to_wire(Put(task / "request.toml", text.encode("utf-8", "replace"))))
-    return page.redirect("file", path=str(task))
+    return page.redirect("contexts/one", task=task.name)
 
 
 def _without(question: str, operator: str) -> str:

@@ -1,7 +1,7 @@
 """The screen *Files*: directories, and of a file its content, attributes, versions, blame, differences and impact."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -13,7 +13,8 @@ from ctxfs.model.path import Path, lines_of, one_line
 from ctxfs.rpc.wire import entry_from_wire
 from ctxfs.store.layout import is_versioned
 from ctxfs.threads import blocking
-from ctxfs.web.page import MAX_ROWS, Page, Screen
+from ctxfs.web.page import Page, Screen
+from ctxfs.web.rows import MAX_ROWS, cut_rows
 from ctxfs.web.tree_paths import crumbs, resolve_link
 
 MAX_SHOWN_BYTES = 2_000_000
@@ -22,28 +23,6 @@ _MAX_PART_CHARACTERS = 120_000
 _MARKDOWN = (".md", ".markdown")
 _DIFF_CLASSES = {"+": "added", "-": "removed", "@": "place"}
 _SCREEN = "file"
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A part of many rows: those of `number`, and the numbers of the parts before and after it, 0 for none."""
-
-    items: Sequence[Any]
-    first: int
-    total: int
-    number: int
-    before: int
-    after: int
-
-
-def cut_rows(items: Sequence[Any], number: int, size: int = MAX_ROWS) -> Rows:
-    """Return the part `number` of many rows, from 1; the last one for a number beyond it."""
-    count = max(1, -(-len(items) // size))
-    number = min(number, count)
-    start = (number - 1) * size
-    return Rows(
-        items[start : start + size], start + 1, len(items), number, number - 1, number + 1 if number < count else 0
-    )
 
 
 async def _file(page: Page) -> Response:

@@ -8,13 +8,19 @@ import pytest
 from tests.live import Live, eventually
 from tests.web.browser.conftest import AXE, Reader
 from tests.web.hostile import write_hostile_files
-from tests.web.site import Site
+from tests.web.site import Site, running
+from tests.web.test_contexts import make_task
 
 QUESTION = "how+are+signing+keys+rotated"
 SCREENS = [
     "ask",
     f"ask?q={QUESTION}+kind:markdown",
     "ask?q=sourdough+hydration",
+    "contexts",
+    "contexts/one?task=seen",
+    "contexts/one?task=seen&view=text",
+    "contexts/one?task=seen&view=excluded&budget=60",
+    "contexts/compare?old=seen&new=other",
     "file",
     "file?path=knowledge/handbook",
     "file?path=knowledge/handbook/rotation.md",
@@ -32,6 +38,8 @@ SCREENS = [
 @pytest.fixture(scope="module", autouse=True)
 def _files(live: Live) -> None:
     write_hostile_files(live)
+    for name, budget in (("seen", 700), ("other", 300)):
+        make_task(live, name, budget)
     file = live.at / "memory" / "shared" / "versions.md"
     file.parent.mkdir(exist_ok=True)
     for text in ("One valve.\n", "One valve.\nTwo pumps.\n"):
@@ -67,11 +75,25 @@ def test_context_is_made_of_a_question(reader: Reader, live: Live) -> None:
     page.get_by_role("button", name="Make a context of it").click()
     page.wait_for_url("**context**")
     (made,) = set(os.listdir(live.at / "context")) - before
-    assert made in page.inner_text("main")
-    page.wait_for_selector("text=request.toml")
+    page.wait_for_selector("svg.bar.tall")
+    assert made in page.inner_text("h1")
     request = (live.at / "context" / made / "request.toml").read_text()
     assert "budget = 700" in request
     assert "how are signing keys rotated" in request
+
+
+def test_list_of_contexts_fills_in_their_states(reader: Reader) -> None:
+    page = reader.visit("contexts")
+    page.wait_for_selector("tr:has-text('seen') td:has-text('tokens,')")
+
+
+def test_another_budget_is_tried(reader: Reader) -> None:
+    page = reader.visit("contexts/one?task=seen")
+    page.get_by_label("Budget", exact=True).fill("60")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=of 60 tokens")
+    page.get_by_role("link", name="Back to it").click()
+    page.wait_for_selector("text=of 700 tokens")
 
 
 def test_every_part_is_reached_and_used_by_keys(reader: Reader) -> None:
@@ -157,8 +179,6 @@ def test_two_browsers_have_sessions_of_their_own(chromium: Any, reader: Reader, 
 
 
 def test_page_says_that_the_daemon_is_away_and_recovers(chromium: Any, own_live: Live) -> None:
-    from tests.web.site import running
-
     with running(own_live):
         made = Reader(chromium, own_live)
         own_live.run("unmount", "--all")
