@@ -1,4 +1,4 @@
-"""The screen *Contexts*: the tasks, and of one its budget by source, its pieces, what was left out, and its text."""
+"""The screen *Contexts*: the tasks, and of one its budget by source, its pieces, the excluded passages, and its text."""
 
 import json
 import re
@@ -145,7 +145,7 @@ async def _read_fault(page: Page, task: str, error: OSError) -> str:
 
 
 def _describe(manifest: Mapping[str, Any]) -> dict[str, object]:
-    """Return the values of the head: sources, the bar, the reasons of what was left out."""
+    """Return the values of the head: sources, the bar, the reasons of the excluded passages."""
     sources = sources_of(manifest["items"])
     context = manifest["context"]
     framing = max(0, context["tokens"] - sum(source.tokens for source in sources))
