@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from ctxfs.library import AsyncStore as AsyncStore
     from ctxfs.library import Store as Store
     from ctxfs.library import open_async as open_async
-    from ctxfs.library import open_store as open  # noqa: A004, F401 - `ctxfs.open`, like `gzip.open`
+    from ctxfs.library import open_store
     from ctxfs.model.errors import CommandError as CommandError
+
+    open = open_store  # noqa: A001 - `ctxfs.open`, like `gzip.open`
 
 _LIBRARY = {
     "open": ("ctxfs.library", "open_store"),

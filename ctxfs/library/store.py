@@ -117,9 +117,12 @@ class Store:
         `attributes` are set with the content, such as `{"source": "https://…"}`. `expects` is the revision that is
         replaced (`Written.revision`, or its first digits), or `absent`; ESTALE or EEXIST if it is another.
         """
-        content = as_bytes(data)
-        self._make_parents(path)
-        return self.send(requests.put(path, content, attributes or {}, expects))
+        request = requests.put(path, as_bytes(data), attributes or {}, expects)
+        try:
+            return self.send(request)
+        except FileNotFoundError:
+            self._make_parents(path)
+        return self.send(request)
 
     def append(self, path: str, line: str | bytes) -> Written:
         """Append a line to a file of `history/`."""

@@ -1,0 +1,134 @@
+"""The cost of the Python library over the requests under it, of its import, and of commands over the interpreter.
+
+`python -m benchmarks.library [--rounds N]`
+
+The calls of a pair (library, request) take turns on one daemon; the ratio of their medians is printed. Start times are the
+least of a few runs.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import ctxfs
+from benchmarks.harness import Bench
+from ctxfs.daemon.launch import connect_or_start
+from ctxfs.model.change import Put
+from ctxfs.model.path import Path as TreePath
+from ctxfs.rpc.client import Client, NoDaemon
+from ctxfs.rpc.wire import change_to_wire
+from ctxfs.store.layout import Layout
+
+_FILES = 200
+_STARTS = 15
+_QUESTION = "how are the signing keys rotated?"
+_FILE = "pad/bench/x.md"
+_OTHER_FILE = "pad/bench/y.md"  # of another session, so that the writers do not take turns on one file
+
+
+def make_corpus(folder: Path) -> None:
+    """Write Markdown files of a few lines, one of which answers the question."""
+    folder.mkdir()
+    for number in range(_FILES):
+        (folder / f"{number}.md").write_text(f"# Note {number}\n\nThe canteen of house {number} opens at noon.\n")
+    (folder / "keys.md").write_text("# Keys\n\nRotate the signing keys every ninety days with keyctl.\n")
+
+
+def median_times(pairs: dict[str, tuple[Callable[[], object], ...]], rounds: int) -> dict[str, list[float]]:
+    """Return the median seconds of the calls of each pair, which take turns."""
+    times: dict[str, list[list[float]]] = {name: [[] for _ in calls] for name, calls in pairs.items()}
+    for _ in range(rounds):
+        for name, calls in pairs.items():
+            for slot, call in random.sample(list(zip(times[name], calls, strict=True)), len(calls)):
+                start = time.perf_counter()
+                call()
+                slot.append(time.perf_counter() - start)
+    return {name: [median(slot) for slot in slots] for name, slots in times.items()}
+
+
+def start_time(*command: str) -> float:
+    """Return the least seconds that a command takes, of a few runs."""
+    times = []
+    for _ in range(_STARTS):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def stop_daemon(bench: Bench) -> None:
+    """End the daemon and wait until it has left the store."""
+    os.kill(int((bench.store / "run" / "lock").read_text()), signal.SIGTERM)
+    with contextlib.suppress(NoDaemon):
+        while True:
+            Client(bench.store / "run").close()
+            time.sleep(0.05)
+
+
+def measure_calls(bench: Bench, rounds: int) -> None:
+    """Print the times of calls of the library and of the requests under them."""
+    with ctxfs.open(str(bench.store)) as store:
+        client = Client(bench.store / "run")
+        client.call("join")
+        content = b"x" * 4096
+        store.write(_FILE, content)
+        put = change_to_wire(Put(TreePath.parse(_OTHER_FILE), content))
+        pairs: dict[str, tuple[Callable[[], object], ...]] = {
+            "stat": (lambda: store.stat(_FILE), lambda: client.call("stat", path=_FILE)),
+            "read, 4 kB": (lambda: store.read(_FILE), lambda: client.call("read", path=_FILE)),
+            "list, 200 files": (
+                lambda: store.list("knowledge/notes"),
+                lambda: client.call("list", path="knowledge/notes"),
+            ),
+            "write, 4 kB": (lambda: store.write(_FILE, content), lambda: client.call("apply", change=put)),
+            "search": (lambda: store.search(_QUESTION), lambda: client.call("search", question=_QUESTION, labels=True)),
+        }
+        print(f"{'call':<18}{'library':>12}{'request':>12}{'ratio':>8}")
+        for name, (library, request) in median_times(pairs, rounds).items():
+            print(f"{name:<18}{library * 1e6:>9.0f} µs{request * 1e6:>9.0f} µs{library / request:>8.2f}")
+        client.close()
+
+
+def measure_starts(bench: Bench) -> None:
+    """Print the start times of the interpreter, the import and commands."""
+    bare = start_time(sys.executable, "-c", "pass")
+    commands = {
+        "import ctxfs": ("-c", "import ctxfs"),
+        "ctxfs --help": ("-m", "ctxfs", "--help"),
+        "ctxfs search": ("-m", "ctxfs", "--store", str(bench.store), "search", _QUESTION),
+    }
+    print(f"{'python -c pass':<18}{bare * 1e3:>9.0f} ms")
+    for name, command in commands.items():
+        seconds = start_time(sys.executable, *command)
+        print(f"{name:<18}{seconds * 1e3:>9.0f} ms{seconds / bare:>8.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=300)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ctxfs-bench-") as folder:
+        bench = Bench(Path(folder))
+        make_corpus(bench.corpus)
+        bench.ctxfs("init")
+        bench.ctxfs("add", str(bench.corpus), "--name", "notes")
+        connect_or_start(Layout(bench.store), linger=True).close()
+        try:
+            bench.ctxfs("status", "--wait")
+            measure_calls(bench, options.rounds)
+            measure_starts(bench)
+        finally:
+            stop_daemon(bench)
+
+
+if __name__ == "__main__":
+    main()
