@@ -1,7 +1,7 @@
 """`memory`: the commands and responses of Claude's memory tool (`memory_20250818`), on `memory/<agent>/`.
 
 Its paths begin with `/memories`. The texts equal those of that tool's implementations, because models are trained on
-them.
+them. Warnings of the tree, such as the memories that a new line contradicts, follow in lines of their own.
 """
 
 import errno
@@ -96,14 +96,14 @@ class _Memories:
         except CharsetConflict as reason:
             raise _Refused(f"The file {client_path} cannot be edited: {reason}") from reason
 
-    async def replace_file(self, path: Path, before: bytes | None, content: bytes) -> None:
-        """Replace the content that was read, or create the file if `before` is None.
+    async def replace_file(self, path: Path, before: bytes | None, content: bytes) -> Sequence[str]:
+        """Replace the content that was read, or create the file if `before` is None. Return lines with the warnings.
 
         Raises ESTALE or EEXIST if another writer was faster.
         """
         base = ABSENT if before is None else hashlib.sha256(before).hexdigest()
         await make_parents(self.tree, path)
-        await apply(self.tree, Put(path, content, {}, base))
+        return [f"warning: {warning}" for warning in await apply(self.tree, Put(path, content, {}, base))]
 
 
 async def _view(memories: _Memories, arguments: Mapping[str, Any]) -> str:
@@ -158,10 +158,10 @@ async def _create(memories: _Memories, arguments: Mapping[str, Any]) -> str:
     if await memories.kind(path):
         raise _Refused(f"File {client_path} already exists")
     try:
-        await memories.replace_file(path, None, encode_text(arguments["file_text"]))
+        warnings = await memories.replace_file(path, None, encode_text(arguments["file_text"]))
     except FileExistsError as error:
         raise _Refused(f"File {client_path} already exists") from error
-    return f"File created successfully at: {client_path}"
+    return "\n".join((f"File created successfully at: {client_path}", *warnings))
 
 
 async def _str_replace(memories: _Memories, arguments: Mapping[str, Any]) -> str:
@@ -186,13 +186,13 @@ async def _str_replace_locked(memories: _Memories, arguments: Mapping[str, Any])
             f"No replacement was performed. Multiple occurrences of old_str `{old}` in lines: {lines}. Please ensure it is unique"
         )
     after = content.replace(old, new)
-    await memories.replace_file(path, before, _encode_edit(client_path, editable, after))
+    warnings = await memories.replace_file(path, before, _encode_edit(client_path, editable, after))
     changed_line = line_of(content, offsets[0]) - 1
     lines_now = convert_line_ends(after, "\n").split("\n")
     first = max(0, changed_line - _SNIPPET_LINES)
     snippet = _number_lines(lines_now[first : changed_line + _SNIPPET_LINES + 1], first + 1)
     head = "The memory file has been edited. Here is the snippet showing the change (with line numbers):"
-    return "\n".join((head, *snippet))
+    return "\n".join((head, *snippet, *warnings))
 
 
 async def _insert(memories: _Memories, arguments: Mapping[str, Any]) -> str:
@@ -209,8 +209,8 @@ async def _insert_locked(memories: _Memories, arguments: Mapping[str, Any]) -> s
     inserted = arguments["insert_text"].rstrip("\r\n")
     encode_text(inserted)
     content = insert_lines(editable.text, number, inserted)
-    await memories.replace_file(path, before, _encode_edit(client_path, editable, content))
-    return f"The file {client_path} has been edited."
+    warnings = await memories.replace_file(path, before, _encode_edit(client_path, editable, content))
+    return "\n".join((f"The file {client_path} has been edited.", *warnings))
 
 
 def _encode_edit(client_path: str, editable: EditableText, content: str) -> bytes:

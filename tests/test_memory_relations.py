@@ -72,3 +72,34 @@ def test_other_subject_scratchpad_and_binary_are_written_without_remark(served: 
         client.call("join", principal="agent:alice")
         reply = client.call("apply", change=["put", f"{FACT}/x.bin", b"\0\1access tokens", {}, ""])
         assert reply["warnings"] == []
+
+
+def memory(live: Live, **arguments: object) -> str:
+    """Send a command of Claude's memory tool as alice, and return its response."""
+    text, failed = mcp_call(live, "memory", arguments, principal="agent:alice")
+    assert not failed, text
+    return text
+
+
+def test_each_writing_command_of_the_memory_tool_names_contradiction_and_repetition(served: Live) -> None:
+    write(served, f"{FACT}/badger.md", "The badger sleeps 14 hours a day.\n")
+    contradiction = f"contradicts {FACT}/badger.md:1: "
+    created = memory(
+        served, command="create", path="/memories/b.md", file_text="A line.\nThe badger sleeps 9 hours a day.\n"
+    )
+    assert created.startswith("File created successfully at: /memories/b.md\nwarning: line 2 " + contradiction)
+    memory(served, command="create", path="/memories/c.md", file_text="One.\nTwo.\n")
+    edited = memory(
+        served, command="str_replace", path="/memories/c.md", old_str="Two.", new_str="The badger sleeps 8 hours a day."
+    )
+    assert edited.splitlines()[-1].startswith("warning: line 2 contradicts memory/alice/")
+    inserted = memory(
+        served,
+        command="insert",
+        path="/memories/c.md",
+        insert_line=1,
+        insert_text="The badger sleeps fourteen hours a day.",
+    )
+    assert f"\nwarning: line 2: already known at {FACT}/badger.md:1" in inserted
+    plain = memory(served, command="create", path="/memories/d.md", file_text="Otters hold hands.\n")
+    assert plain == "File created successfully at: /memories/d.md"
