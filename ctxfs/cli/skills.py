@@ -11,16 +11,17 @@ from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
 @click.command()
 @click.argument("name", default="")
 @click.option("--files", is_flag=True, help="List the files of a skill with their sha256 and size")
+@click.option("--all", "with_retired", is_flag=True, help="Also merged and archived skills")
 @json_option()
 @click.pass_obj
-def skills(store: str | None, name: str, files: bool, as_json: bool) -> None:
+def skills(store: str | None, name: str, files: bool, with_retired: bool, as_json: bool) -> None:
     """List skills, or print one
 
     A skill is a folder skills/NAME/ in a source or in memory with a SKILL.md, which begins with its name and
-    description in YAML. Reading a skill runs nothing.
+    description in YAML. Reading a skill runs nothing. Merged and archived skills are found by path and with --all.
     """
     with opened_session(store) as opened:
-        all_skills = opened.call("skills")
+        all_skills = opened.call("skills", include_retired=with_retired or "/" in name)
         if not name:
             if as_json:
                 print_json(all_skills)

@@ -110,6 +110,28 @@ def test_the_command_lists_prints_and_names_files(skilled: Live) -> None:
     assert skilled.try_run("skills", "nope").returncode == 3
 
 
+@pytest.mark.parametrize("state", ["archived", "merged"])
+def test_retired_skill_is_listed_on_request_only(state: str, skilled: Live) -> None:
+    path = "memory/alice/skills/notes"
+    skilled.run("state", f"{path}/SKILL.md", state)
+    try:
+        assert "notes" not in skilled.run("skills")
+        assert skilled.try_run("skills", "notes").returncode == 3
+        assert not [skill for skill in ask(skilled, "skills/list", {})["skills"] if "notes" in skill["uri"]]
+        assert not [item for item in ask(skilled, "resources/list", {})["resources"] if "notes" in item["uri"]]
+        assert "notes" in skilled.run("skills", "--all")
+        (listed,) = (
+            skill for skill in json.loads(skilled.run("skills", "--all", "--json")) if skill["name"] == "notes"
+        )
+        assert listed["state"] == state
+        for name in (("notes", "--all"), (path,)):
+            assert skilled.run("skills", *name).startswith("---\nname: notes\n")
+        assert path in ask(skilled, "skills/get", {"uri": f"skill://{path}/SKILL.md"})["skill"]["uri"]
+    finally:
+        skilled.run("state", f"{path}/SKILL.md", "active")
+    assert "notes" in skilled.run("skills")
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_skill_with_a_byte_order_mark_is_sound(mark: bytes, line_end: str) -> None:

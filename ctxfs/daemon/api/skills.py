@@ -2,12 +2,14 @@
 
 import errno
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 from ctxfs.app import App
 from ctxfs.context.skills import MANIFEST, PATTERN, Skill, parse_skill, skill_folders
-from ctxfs.daemon.api.params import NoParams, PathParams
+from ctxfs.daemon.api.params import PathParams
 from ctxfs.daemon.api.registry import Check, Effect, method
+from ctxfs.memory.states import RETIRED, state_of
 from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
@@ -19,15 +21,27 @@ _MAX_FILES = 512
 _MAX_BYTES = 16 * 1024 * 1024
 
 
-@method("skills", NoParams, needs=Check.BY_METHOD, effects=Effect.READS_INDEX)
-async def _skills(app: App, caller: Session, params: NoParams) -> Any:
-    """Return every folder in the position of a skill, by path; `fault` gives the reason why one is no skill."""
+@dataclass(frozen=True, slots=True)
+class SkillsParams:
+    """With `include_retired` also merged and archived skills."""
+
+    include_retired: bool = False
+
+
+@method("skills", SkillsParams, needs=Check.BY_METHOD, effects=Effect.READS_INDEX)
+async def _skills(app: App, caller: Session, params: SkillsParams) -> Any:
+    """Return every folder in the position of a skill, by path; `fault` gives the reason why one is no skill.
+
+    `state` is that of the SKILL.md.
+    """
     paths = await app.search.glob(PATTERN, ROOT, _MAX_SKILLS)
     folders = skill_folders(path for path in paths if path.split("/")[0] in _AREAS)
     records = []
     for folder in folders:
         try:
-            records.append(_record(await _skill_at(caller.tree, folder)))
+            state = state_of(await caller.tree.metadata(folder / MANIFEST))
+            if params.include_retired or state not in RETIRED:
+                records.append({**_record(await _skill_at(caller.tree, folder)), "state": state})
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue  # deleted meanwhile, or quarantined
     return records
