@@ -32,6 +32,7 @@ from ctxfs.model.path import Path as TreePath
 from ctxfs.rpc.client import Client
 from ctxfs.rpc.wire import change_to_wire
 from tests.live import Live, mcp_call
+from tests.spec import citation_leaks
 
 pytestmark = pytest.mark.fuse
 
@@ -59,7 +60,13 @@ RULES = '\n[groups]\ntrusted = ["agent:trent"]\nguests = []\n' + "".join(
         *(
             (who, path, "lrwxa", 'effect = "deny"')
             for who in ("agent:*", "group:guests")
-            for path in ("memory/shared/sealed", "knowledge/handbook/secret", "pad/t/zanzibár.md", USERS)
+            for path in (
+                "memory/shared/sealed",
+                "knowledge/handbook/secret",
+                "pad/t/zanzibár.md",
+                USERS,
+                citation_leaks.HIDDEN_MEMORY,
+            )
         ),
         ("group:trusted", "memory/shared/**", "rw", ""),
         # A rule of people for context/** opens the contexts of others.
@@ -133,6 +140,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
             (tree / file_path).write_text(text)
         if name == "with":
             hide(live)
+        citation_leaks.plant(tree, HIDDEN, with_hidden=name == "with")
         live.run("mount", str(live.at.parent / "mnt-ada"))
         for role in ASKED:
             principal, allow = ROLES[role]
@@ -417,6 +425,7 @@ rpc("reviews", "reviews")
 rpc("remotes", "remotes")
 rpc("mountpoints", "mountpoints")
 PROBES["context task"] = lambda caller: _task(caller)
+PROBES.update(citation_leaks.probes(HIDDEN))
 
 
 def _guessed(caller: PrincipalClient, text: str) -> Any:
