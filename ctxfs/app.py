@@ -37,6 +37,7 @@ from ctxfs.services.capture import Capture
 from ctxfs.services.erasure import DerivedErasure
 from ctxfs.services.extraction import Extraction
 from ctxfs.services.importing import Imports
+from ctxfs.services.kind_folders import DeclaredKindFolders
 from ctxfs.services.metadata import Metadata
 from ctxfs.services.records import Records
 from ctxfs.services.search import Search
@@ -126,7 +127,12 @@ class App:
         supersedes = Supersedes(self.settings_file, self.archive.reader, self.policy)
         embedder = embedder_of(self.settings)
         self.searcher = Searcher(
-            self.layout.index, embedder, self.scope.reader, supersedes.binds, self.settings.index.question_seconds
+            self.layout.index,
+            embedder,
+            self.scope.reader,
+            supersedes.binds,
+            self.settings.index.question_seconds,
+            DeclaredKindFolders(self.layout.tree, self.memory_file),
         )
         self.grep_pool = GrepPool()
         self.extraction = Extraction(self.settings_file)

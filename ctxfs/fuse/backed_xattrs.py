@@ -161,8 +161,8 @@ class BackedAttributes:
         try:
             return os.getxattr(path, name, follow_symlinks=follow)
         except OSError:
-            kind = kind_by_folder(node.path.parts) if os.fsdecode(name) == KIND_ATTRIBUTE else ""
-            if not kind or node.disk_key.kind != st.S_IFREG:
+            is_kind = os.fsdecode(name) == KIND_ATTRIBUTE and node.disk_key.kind == st.S_IFREG
+            if not is_kind or not (kind := kind_by_folder(node.path.parts, self._memory_file.rules.kinds)):
                 raise
             return kind.encode()
 

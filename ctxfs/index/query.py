@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ctxfs.index.extract.front_matter_attributes import STATUSES, VERIFIERS
 from ctxfs.index.normal_form import UNSPACED, fold, fold_name, unspaced_pattern
@@ -60,11 +60,30 @@ _MAX_QUOTED_CHARS = 60
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
+class KindFolders(NamedTuple):
+    """Folders whose files are of one of the searched kinds, unless they have one of the kinds `others` themselves."""
+
+    folders: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    def of(self, kind: str) -> list[str]:
+        """Return the folders of a kind."""
+        return [folder for folder in self.folders if folder.endswith(f"/{kind}")]
+
+    def contains(self, path: str, kind: str) -> bool:
+        """Return True for a path in one of the folders, of a file whose own kind does not contradict."""
+        return kind not in self.others and any(path.startswith(f"{folder}/") for folder in self.folders)
+
+
+NO_KIND_FOLDERS = KindFolders()
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A parsed query. `since` and `until` are nanoseconds since the epoch; `confidence` is an inclusive range.
 
     `said` is an inclusive range of seconds since the epoch, None for no limit. A part of the period `valid` must be valid.
+    `kind_folders` have no syntax: the searcher derives them from `kinds`.
     `without_kinds` has no syntax: it leaves out the files of some kinds. `states` are the states of which the files are
     searched; empty stands for all but the retired ones.
     `remarks` name each filter whose value is none, and which is therefore searched as a word.
@@ -92,6 +111,7 @@ class Query:
     valid: Period | None = None
     without_kinds: tuple[str, ...] = ()
     states: tuple[str, ...] = ()
+    kind_folders: KindFolders = NO_KIND_FOLDERS
 
     @property
     def time_ranges(self) -> list[tuple[str, int | None, int | None]]:
@@ -120,11 +140,12 @@ class Query:
     def filter_key(self) -> Hashable:
         """Return a hashable key of all filters, without the words; equal keys select the same files."""
         chosen = self.kinds, self.without_kinds, self.paths, self.attributes, self.authors, self.states
-        return *chosen, self.confidence, self.since, self.until, self.said, self.valid
+        return *chosen, self.kind_folders, self.confidence, self.since, self.until, self.said, self.valid
 
     def without_filters(self) -> "Query":
         """Return the query with the same words and without filters."""
         chosen = replace(self, kinds=(), without_kinds=(), paths=(), attributes=(), authors=(), states=STATES)
+        chosen = replace(chosen, kind_folders=NO_KIND_FOLDERS)
         return replace(chosen, confidence=None, since=None, until=None, said=(None, None), valid=None)
 
     @property

@@ -283,7 +283,7 @@ class FullText:
         if query.paths:
             groups.append([self._build_path_query(path) for path in query.paths])
         if query.kinds:
-            groups.append([part for kind in query.kinds for part in self._build_kind_queries(kind)])
+            groups.append(self._build_kind_queries(query))
         if query.authors:
             groups.append([self._build_term_query("author", fold_name(name)) for name in query.authors])
         groups.extend([self._build_attribute_query(*attribute)] for attribute in query.attributes)
@@ -310,9 +310,13 @@ class FullText:
     def _build_attribute_query(self, name: str, value: str) -> tantivy.Query:
         return self._build_term_query("attribute", f"{name}={fold_name(value)}")
 
-    def _build_kind_queries(self, kind: str) -> list[tantivy.Query]:
-        """Match a kind of files, and a type in front matter."""
-        return [self._build_term_query("kind", kind), self._build_attribute_query("kind", kind)]
+    def _build_kind_queries(self, query: Query) -> list[tantivy.Query]:
+        """Match kinds of files, types in front matter, and files in folders of a kind, without those of other kinds."""
+        excluded = [(tantivy.Occur.MustNot, self._build_term_query("kind", kind)) for kind in query.kind_folders.others]
+        under = ((tantivy.Occur.Must, self._build_term_query("under", path)) for path in query.kind_folders.folders)
+        parts = [tantivy.Query.boolean_query([part, *excluded]) for part in under]
+        types = (self._build_attribute_query("kind", kind) for kind in query.kinds)
+        return [*parts, *types, *(self._build_term_query("kind", kind) for kind in query.kinds)]
 
     def _build_state_query(self, state: str) -> tantivy.Query:
         return self._build_term_query("attribute", f"state={state}")

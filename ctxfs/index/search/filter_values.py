@@ -48,6 +48,13 @@ def passes_kinds(kind: str, attributes: Iterable[tuple[str, str]], required: Seq
     return not types.isdisjoint(map(fold_name, required))
 
 
+def is_of_searched_kind(query: Query, path: str, kind: str, attributes: Iterable[tuple[str, str]]) -> bool:
+    """Return True if a file is of one of the kinds that a query searches."""
+    if kind in query.without_kinds:
+        return False
+    return passes_kinds(kind, attributes, query.kinds) or query.kind_folders.contains(path, kind)
+
+
 def is_within(value: int | None, low: int | None, high: int | None) -> bool:
     """Return True if a value is known and within inclusive bounds; None is no bound."""
     return value is not None and (low is None or low <= value) and (high is None or value <= high)

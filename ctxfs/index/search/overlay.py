@@ -41,7 +41,7 @@ from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.search.features import Candidates
 from ctxfs.index.search.file_roles import role_of
-from ctxfs.index.search.filter_values import contains_all, is_under, is_within, passes_attributes, passes_kinds
+from ctxfs.index.search.filter_values import contains_all, is_of_searched_kind, is_under, is_within, passes_attributes
 from ctxfs.index.search.overlay_matching import count_equal_chunks, has_phrase, score_alternatives
 from ctxfs.model.noise import is_marker
 from ctxfs.model.path import Path, printable
@@ -348,9 +348,10 @@ class Overlay:
         """Return True if a chunk contains a term in its text, heading or path."""
         return any(term in chunk.counts for _, chunk in self._iterate_chunks())
 
-    def has_kind(self, kind: str) -> bool:
-        """Return True if a file is of a kind, or has it as the type in its front matter."""
-        return any(passes_kinds(chunk.row.kind, file.attributes, (kind,)) for file, chunk in self._iterate_chunks())
+    def has_kind_of(self, query: Query) -> bool:
+        """Return True if a file is of one of the kinds that a query searches."""
+        files = ((file, chunk.row) for file, chunk in self._iterate_chunks())
+        return any(is_of_searched_kind(query, printable(row.path), row.kind, file.attributes) for file, row in files)
 
     def first_passing(self, query: Query, below: Path) -> list[int]:
         """Return the first chunk of each file that passes the filters, the newest file first."""
@@ -435,7 +436,7 @@ class Overlay:
                 is_under(path, value) or contains_all(path_terms, self._analyse(value)) for value in query.paths
             ):
                 continue
-            if chunk.row.kind in query.without_kinds or not passes_kinds(chunk.row.kind, file.attributes, query.kinds):
+            if not is_of_searched_kind(query, path, chunk.row.kind, file.attributes):
                 continue
             if query.authors and not set(map(fold_name, query.authors)) & set(chunk.authors):
                 continue

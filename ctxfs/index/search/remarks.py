@@ -21,6 +21,8 @@ _MAX_PARTIAL_REMARKS = 3
 
 def find_remarks(view: IndexView, query: Query, hits: Iterable[Hit]) -> list[str]:
     """Return the remarks; `view` is open, under its lock, and that of the calling principal."""
-    empty_kinds = [_EMPTY_KIND_REMARK.format(kind) for kind in query.kinds if not view.has_kind(kind)]
+    empty_kinds = [
+        _EMPTY_KIND_REMARK.format(kind) for kind in query.kinds if not view.has_kind(kind, query.kind_folders.of(kind))
+    ]
     partial = sorted({f"{hit.path}: {hit.chunk.note}" for hit in hits if hit.chunk.note})
     return [*empty_kinds, *partial[:_MAX_PARTIAL_REMARKS]]

@@ -18,7 +18,7 @@ from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor
 from ctxfs.index.options import EmbedderSpec, IndexedRoot
-from ctxfs.index.query import Query, describe_corrections
+from ctxfs.index.query import KindFolders, Query, describe_corrections
 from ctxfs.index.search import history_search, ranking
 from ctxfs.index.search.candidate_embedding import DEFAULT_QUESTION_SECONDS, CandidateEmbedder
 from ctxfs.index.search.file_status import FileStatus
@@ -61,13 +61,16 @@ class Searcher:
         reader: Callable[[], Reader | None] = lambda: None,
         binds: Binds = lambda new, old: True,
         question_seconds: float = DEFAULT_QUESTION_SECONDS,
+        kind_folders: Callable[[Sequence[str]], KindFolders] = lambda kinds: KindFolders(),
     ) -> None:
         """Take the folder of the index and the spec of the embedder.
 
         `reader` returns the calling principal if its read permission is limited; it is called for each query.
         `binds` returns True if a file may supersede the file that its attribute names.
         `question_seconds` is the time that a query may spend on candidates that the indexer has not embedded.
+        `kind_folders` returns the folders of kinds that the index does not derive from paths; it may block.
         """
+        self._kind_folders = kind_folders
         self._binds = binds
         self._folder = folder
         self._reader = reader
@@ -274,9 +277,8 @@ class Searcher:
         Raise OSError EINVAL for an overlong query.
         """
         if len(query.text) > MAX_QUESTION_CHARS:
-            limits = f"a question has {MAX_QUESTION_CHARS} characters at most: ask for its point"
-            raise invalid(f"{query.text[:40]}…", limits)
-        query, below = select_records(query, below)
+            raise invalid(f"{query.text[:40]}…", f"a question has {MAX_QUESTION_CHARS} characters at most")
+        query, below = select_records(replace(query, kind_folders=self._kind_folders(query.kinds)), below)
         try:
             results = self._search_loosely(query, below, limit, past, exact)
             results = replace(results, remarks=(*query.remarks, *results.remarks))
@@ -322,9 +324,7 @@ class Searcher:
         with self._locked_view() as view:
             if view is None:
                 return SearchResults(query, (), (_EMPTY_NOTE,), is_complete=False)
-            if past is not None:
-                view = view.with_overlay(past)
-            view = view.for_reader(reader)
+            view = (view if past is None else view.with_overlay(past)).for_reader(reader)
             if not query.has_words or query.mode == "exact":
                 search = ranking.search_exact if query.has_words else history_search.search_filters
                 hits = search(view, query, below, limit)

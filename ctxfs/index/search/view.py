@@ -27,7 +27,7 @@ from ctxfs.index.extract.file_reader import filter_values
 from ctxfs.index.indexer_status import format_behind_note
 from ctxfs.index.normal_form import fold_name
 from ctxfs.index.options import IndexedRoot
-from ctxfs.index.query import Query
+from ctxfs.index.query import KindFolders, Query
 from ctxfs.index.search.bm25 import Alternatives, Bm25, Statistics, Units
 from ctxfs.index.search.chunk_columns import CorpusCounts
 from ctxfs.index.search.column_checkpoint import ColumnCheckpoint
@@ -292,14 +292,15 @@ class IndexView:
         texts = [f"{row.text}\n{row.heading}\n{printable(row.path)}" for row in rows]
         return self._scorer.find_terms(texts, groups)
 
-    def has_kind(self, kind: str) -> bool:
-        """Return True if a visible file is of a kind, or has it as the type in its front matter."""
-        if self.overlay and self.overlay.has_kind(kind):
+    def has_kind(self, kind: str, folders: Collection[str] = ()) -> bool:
+        """Return True if a visible file is of a kind, is in one of its folders, or has it as the type in front matter."""
+        searched = Query("", kinds=(kind,), kind_folders=KindFolders(tuple(folders)))
+        if self.overlay and self.overlay.has_kind_of(searched):
             return True
-        type_term = "attribute", f"kind={fold_name(kind)}"
+        terms = [("attribute", f"kind={fold_name(kind)}"), *(("under", folder) for folder in folders)]
         if self._visibility is not None:
-            return kind in self._visibility.corpus.kinds or self._count_visible(*type_term) > 0
-        return any(self.full_text.document_frequency(*term) > 0 for term in (("kind", kind), type_term))
+            return kind in self._visibility.corpus.kinds or any(self._count_visible(*term) > 0 for term in terms)
+        return any(self.full_text.document_frequency(*term) > 0 for term in (("kind", kind), *terms))
 
     def count_hidden(self, *, of_history: bool) -> int:
         """Return the number of hidden files that are parts of sessions' files, or of the other ones."""
