@@ -30,8 +30,8 @@ ATTACKS = {
 }
 ENCODINGS = ("none", "zero-width", "bidi", "ANSI", "separators")
 _HEADER = re.compile(r"## \[\d+\] (?P<path>\S+)(?P<rest>.*)")
-_LINE_SOURCE = re.compile(r"\[\d+\] (?P<path>\S+?):\d+(?:-\d+)?(?: \d{4}-\d\d-\d\d)?(?P<mark> \(record(?:: [^)]*)?\))?")
-_PASSAGE = re.compile(r"\d+(?:-\d+)?(?P<mark> then)?:")
+_LINE_SOURCE = re.compile(r"\[\d+\] (?P<path>\S+?):\d+(?:-\d+)?(?: \d{4}-\d\d-\d\d)?(?P<mark> \(record: [^)]*\)| >)?")
+_PASSAGE = re.compile(r"\d+(?:-\d+)?(?P<mark>[>:])")
 _PLACE = re.compile(r"(?! ).*:\d+(?:-\d+)?(?::|\s|$)")  # a line between passages; those of texts are indented
 _FENCE = re.compile(r"`{3,}")
 
@@ -102,7 +102,7 @@ def _markdown_lines(text: str) -> Iterator[tuple[str, bool]]:
         if fence:
             fence = "" if line == fence else fence
         elif line.startswith("Below history/") and line.endswith(f" ({RECORDS_NOTICE})"):
-            marks.append(" (record)")
+            marks.append(" >")
         elif _FENCE.fullmatch(line):
             fence = line
         elif header := _HEADER.match(line):
@@ -110,7 +110,7 @@ def _markdown_lines(text: str) -> Iterator[tuple[str, bool]]:
         elif source := _LINE_SOURCE.match(line):
             is_source = is_passage = source["mark"] in marks
         elif passage := _PASSAGE.match(line):
-            is_passage = passage["mark"] is not None
+            is_passage = passage["mark"] == ">"
         yield line, is_source and is_passage
 
 

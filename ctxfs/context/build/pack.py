@@ -38,8 +38,7 @@ class Limits:
 
 _MAX_ROUNDS = 6
 _HEADER_TOKENS = 8  # "## [n] " and its blank lines
-_RECORD_TOKENS = 5  # the mark of a source of records
-_RECORD_CITATION_TOKENS = 1  # the mark of a passage of it
+_RECORD_TOKENS = 1  # the mark of a source of records below their notice; elsewhere it is longer
 _CITATION_TOKENS = 4  # a line number; "[n:first-last] " and fences are a little more
 _OVERSIZE_FACTOR = 2.0  # factor by which an estimate has to exceed the remaining tokens, to be skipped uncounted
 _FULL_SHARE = 0.95  # share of the budget: below it the best of the long pieces is cut to fit
@@ -158,10 +157,9 @@ class _Packing:
         self._remaining -= cost
 
     def _estimate_cost(self, piece: Piece) -> int:
-        is_record = is_record_path(piece.path)
-        header = _RECORD_CITATION_TOKENS if is_record else 0
+        header = 0
         if piece.path not in self._open_paths:
-            header += self._count(piece.path) + _HEADER_TOKENS + (_RECORD_TOKENS if is_record else 0)
+            header = self._count(piece.path) + _HEADER_TOKENS + _RECORD_TOKENS * is_record_path(piece.path)
         text = self._visible_piece(piece).text
         tokens = self._token_cache.get(text)
         if tokens is None:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctxfs.index.extract.session_parts import KIND
 from ctxfs.index.query import Query, strip_word
 from ctxfs.index.search.cosine_background import measure_background
+from ctxfs.index.search.date_words import match_days
 from ctxfs.index.search.question_embedding import EmbeddedQuery
 from ctxfs.index.search.results import Answer, Evidence, Hit
 from ctxfs.index.search.verdict import (
@@ -160,7 +162,10 @@ def _measure_words(view: IndexView, embedded: EmbeddedQuery, rows: Sequence[Chun
     ideal = sum(idfs)
     if not ideal:
         return _Words(0.0, 0.0, 0.0, ())
-    is_present = view.find_terms(rows, groups)
+    # The day of a record is that of the message, and its text seldom names it; a file has its dates in its text.
+    days = [row.day if row.kind == KIND else None for row in rows]
+    is_dated = match_days(query.words, groups, view.full_text.terms, days)
+    is_present = view.find_terms(rows, groups) | is_dated
     # A word that only headings, paths or unindexed files contain is not missing.
     found = {group for group, column in zip(groups, is_present.T, strict=True) if column.any()}
     missing = [not count and group not in found for group, (count, _) in zip(groups, counts, strict=True)]

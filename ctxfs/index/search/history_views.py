@@ -17,7 +17,7 @@ _BY_SESSION, _BY_AGENT = "by-session", "by-agent"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The part of the tree that a directory stands for; `session` and `principal` select records if not empty."""
+    """The part of the tree below a directory; `session` and `principal` select records if they are not empty."""
 
     below: Path
     session: str = ""
@@ -43,7 +43,7 @@ def select_records(query: Query, below: Path) -> tuple[Query, Path]:
 
 
 def selection_of(below: Path) -> Selection:
-    """Return the part of the tree for a directory: for a view, or a link in it, records of the files of the days."""
+    """Return the selection of a directory: of a view, or a link in it, records in the files of the days."""
     match below.parts:
         case (area, view) if area == _AREA and view in (_BY_SESSION, _BY_AGENT):
             return Selection(Path((_AREA,)))
