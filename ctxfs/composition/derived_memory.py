@@ -16,6 +16,7 @@ from ctxfs.services.session_records import SessionRecords
 from ctxfs.services.sources import SettingsFile
 from ctxfs.services.status import DaemonState
 from ctxfs.services.use import Use
+from ctxfs.services.user_records import UserRecords
 from ctxfs.store.settings import MemorySettings
 
 
@@ -52,6 +53,7 @@ class DerivedMemory:
             memory.desk,
             store.searcher,
             self.episodes,
+            UserRecords(self.sessions.files, store.policy),
             self.use,
             memory.citations,
             Consolidator(settings.get, hidden),

@@ -1,20 +1,23 @@
-"""The profile of an agent's user: `memory/<agent>/user/profile.md`, kept from the memories in the same folder. Pure.
+"""The profile of an agent's user: `memory/<agent>/user/profile.md`, kept from memories and records. Pure.
 
     - Time zone: CET
       - since 2026-03-01
       - from memory/alice/user/2026-03-01.md:3
       - until 2026-10-05
 
-Each entry is an attribute with a value, since when, and from which line. A change of mind adds an entry and the end of
-the earlier one: no line of the profile is ever changed or removed.
+Evidence are the memories in the same folder, and what the user states in the records of sessions. Each entry is an
+attribute with a value, since when, and from which line. A change of mind adds an entry and the end of the earlier one:
+no line of the profile is ever changed or removed.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ctxfs.consolidation.draft import Draft, Evidence, digest_of, shorten
 from ctxfs.consolidation.memories import Memory, format_day
+from ctxfs.consolidation.user_statements import UserStatement
 from ctxfs.memory.kinds import USER
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.periods import parse_period
@@ -84,47 +87,78 @@ def parse_profile(text: str) -> Profile:
     return profile
 
 
-def find_profile(memories: Sequence[Memory]) -> Iterator[Draft]:
-    """Yield the draft of the profile if the memories of a user's folder have something that it lacks."""
+class _Source(NamedTuple):
+    """The memory or the record that an entry is from."""
+
+    time_ns: int
+    path: str
+    evidence: Evidence
+    digest: str
+    is_trusted: bool
+
+
+def find_profile(
+    memories: Sequence[Memory], statements: Sequence[UserStatement] = (), owner: str = ""
+) -> Iterator[Draft]:
+    """Yield the draft of the profile if the memories of a user's folder, or statements, have something that it lacks.
+
+    `owner` is the agent whose user it is; by default, that of the memories.
+    """
     users = [memory for memory in memories if len(memory.parts) == 4 and memory.parts[2] == USER]
     old = next((memory for memory in users if memory.parts[-1] == PROFILE), None)
-    sources = [memory for memory in users if memory is not old and memory.is_active]
-    if old is not None and old.trust > 0:
-        sources = [memory for memory in sources if memory.trust > 0]  # else the mark of the profile would be lifted
-    if not sources or (old is not None and (old.is_fixed or not old.is_active)):
+    if old is not None and (old.is_fixed or not old.is_active):
         return
-    profile = parse_profile(
-        old.data.decode("utf-8", "replace") if old is not None else f"# User of {sources[0].owner}\n"
-    )
-    used = {memory.path: memory for entry, memory in _statements_of(sources) if _add(profile, entry)}
+    active = [memory for memory in users if memory is not old and memory.is_active]
+    sources = sorted([*_entries_of(active), *_entries_in(statements)], key=lambda item: item[1][:2])
+    if old is not None and old.trust > 0:  # else the mark of the profile would be lifted
+        sources = [(entry, source) for entry, source in sources if source.is_trusted]
+    owner = owner or next((memory.owner for memory in users), "")
+    profile = parse_profile(old.data.decode("utf-8", "replace") if old is not None else f"# User of {owner}\n")
+    used = {source.path: source for entry, source in sources if _add(profile, entry)}
     if not used:
         return
-    path = f"memory/{sources[0].owner}/{USER}/{PROFILE}"
+    path = f"memory/{owner}/{USER}/{PROFILE}"
     labels: dict[str, bytes | None] = {}
     if old is None:
-        labels = {f"{PREFIX}kind": USER.encode(), f"{PREFIX}source": sources[0].path.encode("utf-8", "replace")}
-        if any(memory.trust == 0 for memory in used.values()):
+        first = next(iter(used))
+        labels = {f"{PREFIX}kind": USER.encode(), f"{PREFIX}source": first.encode("utf-8", "replace")}
+        if not all(source.is_trusted for source in used.values()):
             labels[f"{PREFIX}trust"] = b"untrusted"
-    shown = [*used.values(), *([old] if old is not None else [])]
+    shown = [*used.values(), *([_source_of(old)] if old is not None else [])]
     yield Draft(
         "profile",
-        f"the profile of the user of {sources[0].owner}: {len(used)} memories",
+        f"the profile of the user of {owner}: {len(used)} sources",
         (FileEdit(path, ("\n".join(profile.lines).rstrip("\n") + "\n").encode("utf-8", "replace"), labels),),
-        tuple(Evidence(memory.path, memory.line, memory.line, shorten(memory.text), "evidence") for memory in shown),
-        ("attributes and values that memories of the user state; earlier values keep their time",),
-        tuple((memory.path, digest_of(memory.data)) for memory in shown),
+        tuple(source.evidence for source in shown),
+        ("attributes and values that memories and records of the user state; earlier values keep their time",),
+        tuple((source.path, source.digest) for source in shown),
     )
 
 
-def _statements_of(memories: Sequence[Memory]) -> Iterator[tuple[Entry, Memory]]:
-    """Yield the entries that memories state, in the order of their time."""
-    for memory in sorted(memories, key=lambda item: (item.valid_from_ns, item.path)):
+def _source_of(memory: Memory) -> _Source:
+    evidence = Evidence(memory.path, memory.line, memory.line, shorten(memory.text), "evidence")
+    return _Source(memory.valid_from_ns, memory.path, evidence, digest_of(memory.data), memory.trust > 0)
+
+
+def _entries_in(statements: Sequence[UserStatement]) -> Iterator[tuple[Entry, _Source]]:
+    """Yield the entries of records: each names its record."""
+    for item in statements:
+        path, _, number = item.cite.rpartition(":")
+        evidence = Evidence(path, int(number), int(number), shorten(item.text), "evidence")
+        source = _Source(item.time_ns, item.cite, evidence, digest_of(item.text.encode()), item.is_trusted)
+        yield Entry(item.attribute, item.value, format_day(item.time_ns), item.cite), source
+
+
+def _entries_of(memories: Sequence[Memory]) -> Iterator[tuple[Entry, _Source]]:
+    """Yield the entries that memories state."""
+    for memory in memories:
+        source = _source_of(memory)
         for number, line in enumerate(memory.data.decode("utf-8", "replace").splitlines(), 1):
             pair = _pair_in(line) if len(line) <= _MAX_LINE_CHARS else None
             if pair is not None:
                 period = parse_period(memory.label("valid_until"))
                 until = format_day(period[1] * 1_000_000_000) if period is not None else ""
-                yield Entry(*pair, format_day(memory.valid_from_ns), f"{memory.path}:{number}", until), memory
+                yield Entry(*pair, format_day(memory.valid_from_ns), f"{memory.path}:{number}", until), source
 
 
 def _pair_in(line: str) -> tuple[str, str] | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ctxfs.consolidation.desk import TOOL, OpenedProposal, ProposalDesk
 from ctxfs.consolidation.draft import COMMAND, Draft, Evidence, digest_of
 from ctxfs.index.search.searcher import Searcher
+from ctxfs.memory.kinds import USER
 from ctxfs.model.errors import CommandError
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import Path
@@ -25,6 +26,7 @@ from ctxfs.services.citations import Citations
 from ctxfs.services.memory_episodes import FOLDER as EPISODES
 from ctxfs.services.memory_episodes import MemoryEpisodes
 from ctxfs.services.use import Use
+from ctxfs.services.user_records import UserRecords
 from ctxfs.store.layout import Layout
 from ctxfs.store.settings import MemorySettings
 from ctxfs.supervise import repeat
@@ -86,6 +88,7 @@ class Consolidation:
         desk: ProposalDesk,
         searcher: Searcher,
         episodes: MemoryEpisodes,
+        records: UserRecords,
         use: Use,
         citations: Citations,
         command: CommandRun,
@@ -98,6 +101,7 @@ class Consolidation:
         self._desk = desk
         self._searcher = searcher
         self._episodes = episodes
+        self._records = records
         self._use = use
         self._citations = citations
         self._command = command
@@ -130,9 +134,12 @@ class Consolidation:
         groups = {_group_of(path) for path in paths if may_use(path)}
         owners = {group.parts[1] for group in groups} | ({principal.name} if principal.kind == "agent" else set())
         for owner in owners - {"shared"}:
-            episodic = Path((_MEMORY, owner, EPISODES))
-            if episodic.parts[: len(below.parts)] == below.parts and self._may_write(principal, episodic):
-                groups.add(episodic)
+            derived = [Path((_MEMORY, owner, kind)) for kind in (EPISODES, USER)]
+            groups.update(
+                group
+                for group in derived
+                if group.parts[: len(below.parts)] == below.parts and self._may_write(principal, group)
+            )
         return sorted(group for group in groups if _ARCHIVE not in group.parts[2:3])
 
     def _may_write(self, principal: Principal, folder: Path) -> bool:
@@ -150,6 +157,7 @@ class Consolidation:
         memories = await blocking(self._read, base, request.group, principal, last_used)
         report = GroupReport(memories=len(memories))
         drafts = await blocking(self._apply_rules, base, memories, request, report)
+        drafts += await blocking(self._find_profile, memories, principal, request)
         drafts += await self._find_episodes(principal, request)
         if request.command:
             drafts += await self._ask_command(request.command, memories, drafts, report)
@@ -225,7 +233,7 @@ class Consolidation:
         """Return the drafts of the rules. Blocks."""
         from ctxfs.consolidation.memories import drop_parsed
         from ctxfs.consolidation.procedures import find_procedures
-        from ctxfs.consolidation.profile import PROFILE, find_profile
+        from ctxfs.consolidation.profile import PROFILE
         from ctxfs.consolidation.rules import RuleRun
 
         def exists(path: str) -> bool:
@@ -238,10 +246,22 @@ class Consolidation:
             self._settings().unused_days,
             _NearTexts(self._searcher).cosine,
         )
-        drafts = [*run.drafts(), *find_procedures(memories, exists), *find_profile(memories)]
+        drafts = [*run.drafts(), *find_procedures(memories, exists)]
         report.remarks += run.remarks
         drop_parsed()
         return drafts
+
+    def _find_profile(
+        self, memories: Sequence[Memory], principal: Principal, request: ConsolidationRequest
+    ) -> list[Draft]:
+        """Return the draft of a user's profile, if the group is the folder of a user. Blocks."""
+        from ctxfs.consolidation.profile import find_profile
+
+        parts = request.group.parts
+        if len(parts) != 3 or parts[2] != USER or not self._may_write(principal, request.group):
+            return list(find_profile(memories))
+        statements = self._records.statements(principal, parts[1])
+        return list(find_profile(memories, statements, parts[1]))
 
     async def _find_episodes(self, principal: Principal, request: ConsolidationRequest) -> list[Draft]:
         """Return the drafts of episodes of an agent's sessions, if the group is the folder of its episodes."""

@@ -138,7 +138,7 @@ def test_memories_of_different_agents_are_never_compared(store: Store) -> None:
     store.write("memory/alice/fact/a.md", "Access tokens expire after 90 days.\n")
     store.write("memory/bob/fact/a.md", "Access tokens expire after 90 days.\n", by="agent:bob")
     groups = store.call("memory_groups", path="memory")
-    assert groups == [f"memory/{name}/{folder}" for name in ("alice", "bob") for folder in ("episodic", "fact")]
+    assert groups == [f"memory/{name}/{folder}" for name in ("alice", "bob") for folder in ("episodic", "fact", "user")]
     assert all(consolidate(store, group)["proposals"] == [] for group in groups)
 
 
@@ -147,7 +147,7 @@ def test_agent_consolidates_only_its_own_memories(store: Store) -> None:
         for number in (1, 2):
             store.write(f"memory/{name}/fact/{number}.md", f"The badge of {name} is green.\n", by=f"agent:{name}")
     groups = store.call_as("agent:alice", "memory_groups", path="memory")
-    assert groups == ["memory/alice/episodic", "memory/alice/fact"]
+    assert groups == ["memory/alice/episodic", "memory/alice/fact", "memory/alice/user"]
     result = store.call_as("agent:alice", "consolidate", path="memory/bob/fact")
     assert (result["memories"], result["proposals"]) == (0, [])
     result = store.call_as("agent:alice", "consolidate", path="memory/alice/fact")
