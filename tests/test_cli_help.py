@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from ctxfs.cli import command_table
 from ctxfs.cli.main import cli
 from tests.live import Live
 
@@ -47,6 +48,24 @@ NAMED = [pytest.param(*entry, id=" ".join(entry[0]) or "ctxfs") for entry in COM
 
 def options_of(command: click.Command) -> list[click.Option]:
     return [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+
+
+def test_help_shows_the_summaries_of_the_commands_and_imports_none_of_them() -> None:
+    context = click.Context(cli)
+    shown = {name: entry.summary for name, entry in command_table.COMMANDS.items() if name not in command_table.HIDDEN}
+    written = {
+        name: (cli.get_command(context, name) or cli).get_short_help_str(limit=MAX_SUMMARY_CHARS) for name in shown
+    }
+    assert shown == written
+    code = (
+        "import sys, ctxfs.cli.main as m; m.cli(['--help'], standalone_mode=False); "
+        "print(*(name for name in sys.modules if name.startswith('ctxfs.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = done.stdout.splitlines()[-1].split()
+    assert not {f"ctxfs.cli.{entry.module.partition(':')[0]}" for entry in command_table.COMMANDS.values()} & set(
+        modules
+    )
 
 
 @pytest.mark.parametrize(("path", "command", "context"), NAMED)

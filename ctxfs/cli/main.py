@@ -3,93 +3,19 @@
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from ctxfs import __version__
+from ctxfs.cli.command_table import COMMANDS, GROUPS, HIDDEN
 from ctxfs.cli.groups import CommandGroup, suggestion
 from ctxfs.cli.options import add_store_option
 from ctxfs.cli.output import fail
 from ctxfs.model.errors import CommandError
 
-# Section of the help page → name of a command → its module, and its function where that has another name.
-_GROUPS = {
-    "Set up": {
-        "init": "stores",
-        "trust": "stores",
-        "add": "stores",
-        "remove": "stores",
-        "mount": "mounts",
-        "unmount": "mounts",
-        "service": "service",
-        "model": "models",
-        "completion": "completion",
-    },
-    "Look": {
-        "status": "status",
-        "doctor": "status",
-        "ls": "files",
-        "cat": "files",
-        "tree": "files",
-        "meta": "meta",
-        "web": "web",
-        "version": "status",
-    },
-    "Ask": {
-        "search": "search",
-        "grep": "grep",
-        "skills": "skills",
-        "reindex": "stores",
-        "eval": "evaluation:evaluate",
-    },
-    "Contexts": {
-        "context": "contexts",
-        "fit": "search",
-        "tokens": "search",
-        "review": "review",
-    },
-    "Memory and versions": {
-        "state": "states",
-        "check": "citations",
-        "cite": "citations",
-        "consolidate": "consolidate",
-        "promote": "memories",
-        "correct": "memories",
-        "log": "versions",
-        "show": "versions",
-        "diff": "versions",
-        "blame": "versions",
-        "restore": "versions",
-        "undo": "versions",
-        "redo": "versions",
-        "snapshot": "versions",
-        "commit": "versions",
-        "forget": "versions",
-        "export": "bundles:export_bundle",
-        "impact": "impact",
-        "okf": "okf",
-        "gc": "versions",
-    },
-    "Agents and permissions": {
-        "policy": "policy",
-        "token": "credentials",
-        "record": "history",
-        "import": "imports:import_transcripts",
-        "history": "history",
-        "capture": "capture",
-        "mcp": "mcp",
-    },
-    "Tools": {
-        "tools": "tools",
-        "calls": "tools",
-        "mcp-call": "mcp:mcp_call",
-    },
-    "Machines": {
-        "remote": "remotes",
-    },
-}
-_HIDDEN = {"daemon": "mounts"}
-_COMMANDS = {name: module for group in (*_GROUPS.values(), _HIDDEN) for name, module in group.items()}
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _EPILOG = """\b
 ctxfs help COMMAND [SUBCOMMAND] describes one command.
@@ -97,21 +23,20 @@ Exit codes: 0 done · 1 failed · 2 wrong usage · 3 nothing found · 4 no store
             5 in use · 6 unhealthy or below a limit · 7 not known yet
 The store is --store, $CTXFS_STORE, a .ctxfs folder here or above that you
 have confirmed (ctxfs trust), or ~/.local/share/ctxfs/store."""
-_MAX_SUMMARY_CHARS = 45
 
 
 class _Commands(CommandGroup):
     """The commands, each imported at its first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*(name for name in _COMMANDS if name not in _HIDDEN), "help"]
+        return [*(name for name in COMMANDS if name not in HIDDEN), "help"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "help":
             return show_help
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
-        module_name, _, function = _COMMANDS[cmd_name].partition(":")
+        module_name, _, function = COMMANDS[cmd_name].module.partition(":")
         module = importlib.import_module(f"ctxfs.cli.{module_name}")
         command: click.Command = getattr(module, function or cmd_name)
         add_store_option(command)
@@ -119,13 +44,17 @@ class _Commands(CommandGroup):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.list_commands(ctx)))
-        for title, names in _GROUPS.items():
+        for title, entries in GROUPS.items():
             with formatter.section(title):
-                formatter.write_dl([(name.ljust(width), self._summary(ctx, name)) for name in names])
+                formatter.write_dl([(name.ljust(width), entry.summary) for name, entry in entries.items()])
 
-    def _summary(self, ctx: click.Context, name: str) -> str:
-        command = self.get_command(ctx, name)
-        return command.get_short_help_str(limit=_MAX_SUMMARY_CHARS) if command is not None else ""
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Complete the names of commands, and options."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        items = [CompletionItem(name, help=COMMANDS[name].summary if name in COMMANDS else "") for name in names]
+        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
 @click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
