@@ -60,6 +60,13 @@ def test_supported_note_moves_with_its_attributes(store: Store) -> None:
     ]
 
 
+def test_note_gets_the_kind_of_a_folder_that_memory_toml_declares(store: Store) -> None:
+    store.put(".ctxfs/memory.toml", b"[kind.decision]\nmust = ['reason']\n")
+    store.write(NOTE, "We buy the leaves at the market.\n", kind="note")
+    assert promote(store, to="memory/alice/decision")["reasons"] == []
+    assert store.label("memory/alice/decision/x.md", "kind") == "decision"
+
+
 def test_unsupported_note_waits_for_a_person_and_is_written_when_accepted(store: Store) -> None:
     store.write(NOTE, "Tokens expire after 30 days.\n")
     result = promote(store)

@@ -36,6 +36,6 @@ class MemoryParts:
         self.elicitation = Elicitation(self.curator)
         self.remarks = MemoryRemarks(searcher)
         self.kind_remarks = KindRemarks(store.layout.tree, rules)
-        self.changes = MemoryChanges(self.remarks, self.citations, self.desk, archive)
+        self.changes = MemoryChanges(self.remarks, self.citations, self.desk, archive, lambda: rules.rules.kinds)
         expiry_tree = store.tree_of("expiry")
         self.pad_expiry = PadExpiry(store.namespace, expiry_tree, lambda: rules.rules.pad.expire_seconds)

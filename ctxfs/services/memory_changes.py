@@ -10,7 +10,7 @@ import contextlib
 import errno
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -92,7 +92,16 @@ class Correction:
 class MemoryChanges:
     """Promotes and corrects. Corrections and promotions run one at a time, so that two of one file exclude each other."""
 
-    def __init__(self, remarks: MemoryRemarks, citations: Citations, desk: ProposalDesk, archive: Archive) -> None:
+    def __init__(
+        self,
+        remarks: MemoryRemarks,
+        citations: Citations,
+        desk: ProposalDesk,
+        archive: Archive,
+        kinds: Callable[[], Container[str]],
+    ) -> None:
+        """`kinds` returns the kinds that a folder may imply, with those of memory.toml."""
+        self._kinds = kinds
         self._remarks = remarks
         self._citations = citations
         self._desk = desk
@@ -117,7 +126,7 @@ class MemoryChanges:
                 **attributes,
                 **await blocking(marks.required_marks, path_bytes(str(path)), blob_id(data), data),
             }
-            kept = _kept_attributes(attributes, caller.principal, target)
+            kept = _kept_attributes(attributes, caller.principal, kind_by_folder(target.parts, self._kinds()))
             reasons = await self._find_reasons(path, target, data, kept, attributes)
             if reasons:
                 return await self._propose(caller, path, target, data, kept, reasons)
@@ -229,7 +238,7 @@ class MemoryChanges:
         digest = hashlib.sha256(corrected.encode("utf-8", "surrogatepass")).hexdigest()[:8]
         base = re.sub(r"-c[0-9a-f]{8}$", "", stem or suffix)
         target = path.parent / f"{base}-c{digest}{dot}{suffix if stem else ''}"
-        kept = _kept_attributes(attributes, caller.principal, target)
+        kept = _kept_attributes(attributes, caller.principal, kind_by_folder(target.parts, self._kinds()))
         kept = {name: value for name, value in kept.items() if name not in (*_NOT_COPIED, _PROMOTED_FROM)}
         labels = {**kept, _SUPERSEDES: str(path).encode("utf-8", "surrogateescape"), CITES: cites}
         await caller.tree.apply(Put(target, data, labels, ABSENT))
@@ -286,8 +295,11 @@ async def _promotion_target(tree: Mount, path: Path, to: Path) -> Path:
     raise path_error(errno.EEXIST, target)
 
 
-def _kept_attributes(attributes: Mapping[str, bytes], principal: Principal, target: Path) -> dict[str, bytes]:
-    """Return the attributes that a file keeps at its new path: those that the caller may set, and distrust."""
+def _kept_attributes(attributes: Mapping[str, bytes], principal: Principal, kind: str) -> dict[str, bytes]:
+    """Return the attributes that a file keeps at its new path: those that the caller may set, and distrust.
+
+    `kind` is that of its new folder, which replaces its own; empty for none.
+    """
     kept = {
         name: value
         for name, value in attributes.items()
@@ -298,7 +310,7 @@ def _kept_attributes(attributes: Mapping[str, bytes], principal: Principal, targ
     }
     if _TRUST in kept and kept[_TRUST] != b"untrusted" and not principal.is_person:
         del kept[_TRUST]  # agents do not raise trust
-    if kind := kind_by_folder(target.parts):
+    if kind:
         kept[KIND_ATTRIBUTE] = kind.encode()
     return kept
 
