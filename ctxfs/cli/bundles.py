@@ -107,22 +107,22 @@ def import_bundle(store: str | None, file: HostPath, to: str, as_json: bool) -> 
     with session(store) as opened:
         opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="import")
         outcome, source = send_bundle(opened, file, tree_path(opened, to) if to else "")
-    print_import(outcome, source.has_history, as_json)
+    print_import(outcome, as_json, history=str(file) if source.has_history else "")
 
 
-def print_import(outcome: Mapping[str, Any], has_history: bool, as_json: bool) -> None:
-    """Print the outcome of an import."""
+def print_import(outcome: Mapping[str, Any], as_json: bool, history: str = "") -> None:
+    """Print the outcome of an import; `history` is the bundle that keeps the earlier versions."""
     count = sum(change["what"] != "remove" for change in outcome["changes"])
     for path in outcome["kept"]:
         warn(f"'{path}' was written meanwhile, and is as it was")
     if as_json:
-        print_json({**outcome, "changes": count})
+        print_json({**outcome, "changes": count, **({"history": history} if history else {})})
         return
     trust = f"signed by {outcome['signer']}" if outcome["signer"] else "untrusted: no allowed signer"
     version = outcome["version"]["revision"][:8] if outcome["version"] else "nothing new"
     print_line(f"{outcome['to']}: {count_noun(count, 'change')} ({version}), tree {outcome['tree'][:16]}, {trust}")
-    if has_history:
-        print_line("its earlier versions are intact; they stay in the bundle")
+    if history:
+        print_line(f"its earlier versions stay in '{history}', whole: `ctxfs log` has only the import → history.jsonl")
 
 
 def send_bundle(opened: StoreSession, file: HostPath, to: str) -> tuple[Mapping[str, Any], Opened]:

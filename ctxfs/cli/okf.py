@@ -123,7 +123,7 @@ def import_(store: str | None, folder: HostPath, path: str, as_json: bool) -> No
         except BaseException:
             sender.drop()
             raise
-    print_import(outcome, has_history=False, as_json=as_json)
+    print_import(outcome, as_json)
 
 
 def _read_tree(opened: StoreSession, root: Path) -> dict[Path, bytes]:

@@ -5,7 +5,7 @@
       - from memory/alice/user/2026-03-01.md:3
       - until 2026-10-05
 
-Evidence are the memories in the same folder, and what the user states in the records of sessions. Each entry is an
+Evidence are the memories in the same folder, and statements of the user in the records of sessions. Each entry is an
 attribute with a value, since when, and from which line. A change of mind adds an entry and the end of the earlier one:
 no line of the profile is ever changed or removed.
 """

@@ -158,9 +158,26 @@ def test_history_has_each_version_and_its_content(folder: Path, source: Layout, 
         b"Keys rotate every 90 days.\n",
         b"Keys rotate every 30 days.\n",
     ]
-    assert "earlier versions" in run(target, "import", "bundle", str(folder / "cube"))
+    assert f"earlier versions stay in '{folder / 'cube'}'" in run(target, "import", "bundle", str(folder / "cube"))
     (folder / "cube/versions" / versions[0]).write_bytes(b"forged\n")
     assert "hash" in run(target, "import", "bundle", str(folder / "cube"), "--to", "memory/bob", code=1)
+
+
+@pytest.mark.parametrize("name", ["cube", "cube.tar"])
+def test_import_of_a_history_adds_one_version_and_keeps_the_others_in_the_bundle(
+    folder: Path, source: Layout, target: Layout, name: str
+) -> None:
+    run(source, "commit")
+    (source.tree / "memory/alice/fact/keys.md").write_bytes(b"Keys rotate every 30 days.\n")
+    exported = export(source, folder / name, "--history")
+    imported = json.loads(run(target, "import", "bundle", str(folder / name), "--json"))
+    assert imported["history"] == str(folder / name)
+    assert imported["tree"] == exported["tree"]
+    (entry,) = json.loads(run(target, "log", "--json", "memory/alice/fact/keys.md"))
+    assert entry["revision"] == imported["version"]["revision"]
+    assert run(target, "show", "memory/alice/fact/keys.md") == "Keys rotate every 30 days.\n"
+    again = export(target, folder / f"again-{name}", "--history")
+    assert again["files"] == exported["files"]
 
 
 def test_agent_exports_what_it_may_read_and_imports_where_it_may_write(folder: Path, source: Layout) -> None:
