@@ -121,7 +121,8 @@ def make_pairs(template: Template, chance: random.Random, count: int) -> Iterato
                 yield Pair(template.name, kind, *made, kind.startswith("conflict"))
 
 
-def _fill(wording: str, subject: str, value: str, other: str = "") -> str:
+def fill(wording: str, subject: str, value: str, other: str = "") -> str:
+    """Return a wording with its subject and value."""
     capital = subject[0].upper() + subject[1:]
     return wording.format(s=subject, S=capital, v=value, w=other)
 
@@ -134,7 +135,7 @@ def _values(template: Template, chance: random.Random) -> tuple[str, str]:
 def _conflict(template: Template, chance: random.Random) -> tuple[str, str]:
     wording, subject = chance.choice(template.wordings), chance.choice(template.subjects)
     one, other = _values(template, chance)
-    return _fill(wording, subject, one), _fill(wording, subject, other)
+    return fill(wording, subject, one), fill(wording, subject, other)
 
 
 def _reworded(template: Template, chance: random.Random) -> tuple[str, str] | None:
@@ -142,7 +143,7 @@ def _reworded(template: Template, chance: random.Random) -> tuple[str, str] | No
         return None
     wordings, subject = chance.sample(template.wordings, 2), chance.choice(template.subjects)
     one, other = _values(template, chance)
-    return _fill(wordings[0], subject, one), _fill(wordings[1], subject, other)
+    return fill(wordings[0], subject, one), fill(wordings[1], subject, other)
 
 
 def _padded(template: Template, chance: random.Random) -> tuple[str, str]:
@@ -154,7 +155,7 @@ def _padded(template: Template, chance: random.Random) -> tuple[str, str]:
 def _other_subject(template: Template, chance: random.Random) -> tuple[str, str]:
     wording, subjects = chance.choice(template.wordings), chance.sample(template.subjects, 2)
     one, other = _values(template, chance)
-    return _fill(wording, subjects[0], one), _fill(wording, subjects[1], other)
+    return fill(wording, subjects[0], one), fill(wording, subjects[1], other)
 
 
 def _other_scope(template: Template, chance: random.Random) -> tuple[str, str]:
@@ -185,7 +186,7 @@ def _partial(template: Template, chance: random.Random) -> tuple[str, str] | Non
         return None
     subject = chance.choice(template.subjects)
     one, other = _values(template, chance)
-    return _fill(template.wordings[0], subject, one), _fill(template.lists, subject, one, other)
+    return fill(template.wordings[0], subject, one), fill(template.lists, subject, one, other)
 
 
 def _additional(template: Template, chance: random.Random) -> tuple[str, str] | None:
@@ -198,7 +199,7 @@ def _additional(template: Template, chance: random.Random) -> tuple[str, str] | 
 def _same_value(template: Template, chance: random.Random) -> tuple[str, str]:
     wording, subject = chance.choice(template.wordings), chance.choice(template.subjects)
     value = chance.choice([spellings for spellings in template.values if len(spellings) > 1] or template.values)
-    return _fill(wording, subject, value[0]), _fill(wording, subject, value[-1])
+    return fill(wording, subject, value[0]), fill(wording, subject, value[-1])
 
 
 _KINDS: dict[str, Callable[[Template, random.Random], tuple[str, str] | None]] = {

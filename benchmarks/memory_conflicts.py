@@ -1,8 +1,9 @@
 """Contradictions by names, numbers, days, versions, prices and units, and look-alikes: precision and recall of the rules.
 
-`python -m benchmarks.memory conflicts [--count 40] [--seed 26] [--show KIND]`. The pairs are made from templates: of
-those that the rules were developed with, and of others that were held out (`memory_conflict_templates.py`). With
-`--write` the time to write a memory of 1 MB with remarks is measured, too.
+`python -m benchmarks.memory conflicts [--count 40] [--seed 26] [--show KIND] [--write] [--model]`. The pairs are made
+from templates: of those that the rules were developed with, and of others that were held out
+(`memory_conflict_templates.py`). With `--write` the time to write a memory of 1 MB with remarks is measured, too; with
+`--model`, the repetitions in other words.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path as HostPath
 
-from benchmarks.memory_conflict_templates import DEVELOPED, HELD_OUT, Pair, Template, make_pairs
+from benchmarks.memory_conflict_templates import DEVELOPED, HELD_OUT, Pair, Template, fill, make_pairs
 from ctxfs.context.grounding.statement_comparison import Relation, compare
 from ctxfs.daemon.session import LocalSession
 from ctxfs.model.change import Put
@@ -52,6 +53,39 @@ def measure(templates: Sequence[Template], count: int, seed: int, show: str) -> 
     }
 
 
+def measure_paraphrases(templates: Sequence[Template], count: int, seed: int) -> dict[str, object]:
+    """Return precision and recall of repetitions in another wording, by words and with the embedding model.
+
+    A paraphrase has another wording with the same subject and value; the other pairs have another subject or value.
+    """
+    chance = random.Random(seed)
+    pairs: dict[tuple[str, str], bool] = {}
+    for template in templates:
+        for _ in range(count if len(template.wordings) > 1 else 0):
+            first, second = chance.sample(template.wordings, 2)
+            subjects, values = chance.sample(template.subjects, 2), chance.sample(template.values, 2)
+            one = fill(first, subjects[0], values[0][0])
+            pairs[one, fill(second, subjects[0], values[0][0])] = True
+            pairs[one, fill(second, subjects[1], values[0][0])] = False
+            pairs[one, fill(second, subjects[0], values[1][0])] = False
+    texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+    with tempfile.TemporaryDirectory() as folder, closing(LocalSession(create_store(HostPath(folder) / "s"))) as opened:
+        vectors = dict(zip(texts, opened.app.searcher.embed(texts), strict=True))
+    out: dict[str, object] = {"pairs": len(pairs), "paraphrases": sum(pairs.values())}
+    for name, has_model in (("by words", False), ("with the model", True)):
+        found = {
+            pair: compare(*pair, float(vectors[pair[0]] @ vectors[pair[1]]) if has_model else None).relation
+            is Relation.REPEATED
+            for pair in pairs
+        }
+        right = sum(found[pair] for pair, is_same in pairs.items() if is_same)
+        out[name] = {
+            "precision": round(right / max(1, sum(found.values())), 4),
+            "recall": round(right / max(1, sum(pairs.values())), 4),
+        }
+    return out
+
+
 def measure_write(size: int) -> dict[str, object]:
     """Return the seconds of a write of a memory of many contradictions beside 300 others, without and with former text."""
     line = "The cache of service {} keeps entries for {} days in the region north{}."
@@ -81,11 +115,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=26)
     parser.add_argument("--show", default="", metavar="KIND", help="print wrong pairs of the developed templates")
     parser.add_argument("--write", action="store_true", help="measure a write of 1 MB")
+    parser.add_argument("--model", action="store_true", help="measure paraphrases with the embedding model")
     options = parser.parse_args()
     report: dict[str, object] = {
         "developed": measure(DEVELOPED, options.count, options.seed, options.show),
         "held out": measure(HELD_OUT, options.count, options.seed, ""),
     }
+    if options.model:
+        report["paraphrases"] = measure_paraphrases([*DEVELOPED, *HELD_OUT], options.count, options.seed)
     if options.write:
         report["write"] = measure_write(1_000_000)
     print(json.dumps(report, indent=1))
