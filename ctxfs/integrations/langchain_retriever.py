@@ -5,7 +5,6 @@ from typing import Any
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from pydantic import ConfigDict
 
 from ctxfs.library.store import Store
 
@@ -15,8 +14,6 @@ class ContextRetriever(BaseRetriever):  # type: ignore[misc]  # not installed wh
 
     `below` limits to a directory, `k` is the maximum number of documents.
     """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     store: Store
     below: str = ""
