@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -21,9 +21,13 @@ from ctxfs.cli.sessions import (
     sessions,
     show_session,
 )
+from ctxfs.daemon.session import StoreSession
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.eventlog.record_schema import KINDS
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
+
+_FOLLOW_SECONDS = 30.0
+_FOLLOW_FIRST = 20  # operations before the first new one
 
 
 @click.command()
@@ -224,11 +228,13 @@ def _print_anchors(anchors: dict[str, Any], remote: str) -> None:
     help="Limit to an operation: read, write, create, rename, delete, meta, search, context, policy …",
 )
 @click.option("--refused", is_flag=True, help="Limit to refused operations")
+@click.option("--follow", is_flag=True, help="Print operations as they happen, until Ctrl-C")
 @limit_option("operations, the newest", default=1000)
 @json_option("Print a JSON object a line")
 @click.pass_obj
 def audit(
-    store: str | None, path: str, session: str, principal: str, day: str, op: str, refused: bool, limit: int, as_json: bool
+    store: str | None, path: str, session: str, principal: str, day: str, op: str, refused: bool, follow: bool,
+    limit: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Print the operations of the audit
 
@@ -238,19 +244,61 @@ def audit(
     The audit contains a digest of each question only. Give the words of a question as PATH to list those who had the
     same.
     """
+    outcome = "EACCES" if refused else ""
+    if follow and (path or session or day):
+        raise CommandError("--follow has no path, session and day", "use --principal, --op or --refused", EXIT_USAGE)
     with opened_session(store) as opened:
+        if follow:
+            _follow(opened, as_json=as_json, principal=principal, op=op, outcome=outcome)
         filters = {"session": session, "principal": principal, "day": day, "op": op, "path": path, "limit": limit}
-        operations = opened.call("audit", **filters, outcome="EACCES" if refused else "")
+        operations = opened.call("audit", **filters, outcome=outcome)
     for operation in operations:
-        if as_json:
-            write_bytes((json.dumps(operation, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
-            continue
-        outcome = "" if operation["outcome"] == "ok" else f"  {operation['outcome']}"
-        where = " → ".join(str(operation[name]) for name in ("path", "to") if name in operation)
-        times = f"  × {operation['times']}" if "times" in operation else ""
-        session_name, by = operation.get("session", "-"), _principal_of(operation)
-        print_line(f"{operation['at'][:19]}  {by}  {session_name}  {operation['op']:<8} {where}{times}{outcome}")
+        _print_operation(operation, as_json=as_json)
     if not operations:
+        raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
+
+
+def _follow(opened: StoreSession, *, as_json: bool, **filters: str) -> NoReturn:
+    """Print new operations until the command is interrupted."""
+    last = -1
+    while True:
+        answer = opened.call("follow_audit", after=last, wait=_FOLLOW_SECONDS, limit=_FOLLOW_FIRST, **filters)
+        last = answer["last"]
+        for operation in answer["records"]:
+            _print_operation(operation, as_json=as_json)
+        sys.stdout.flush()
+
+
+def _print_operation(operation: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        write_bytes((json.dumps(operation, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+        return
+    outcome = "" if operation["outcome"] == "ok" else f"  {operation['outcome']}"
+    where = " → ".join(str(operation[name]) for name in ("path", "to") if name in operation)
+    times = f"  × {operation['times']}" if "times" in operation else ""
+    session_name, by = operation.get("session", "-"), _principal_of(operation)
+    print_line(f"{operation['at'][:19]}  {by}  {session_name}  {operation['op']:<8} {where}{times}{outcome}")
+
+
+@history.command()
+@json_option()
+@click.pass_obj
+def activity(store: str | None, as_json: bool) -> None:
+    """Count the operations of the last hour
+
+    Of each principal: reads, writes, questions and refusals, with the time of the last one (UTC).
+    """
+    with opened_session(store) as opened:
+        answer = opened.call("activity")
+    if as_json:
+        print_json(answer)
+        return
+    for row in answer["principals"]:
+        counts = "  ".join(f"{row[name]:>7} {name}" for name in ("reads", "writes", "questions", "refused"))
+        print_line(f"{row['last'][:19]}  {row['principal']:<24}{counts}")
+    if not answer["complete"]:
+        warn("the hour has more operations than these: only the newest are counted")
+    if not answer["principals"]:
         raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
 
 

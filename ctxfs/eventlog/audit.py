@@ -24,7 +24,7 @@ from itertools import chain
 from pathlib import Path as HostPath
 from typing import Any
 
-from ctxfs.eventlog.chain import Link, Verified
+from ctxfs.eventlog.chain import Link, Verified, body_of, parse_record
 from ctxfs.eventlog.log import EventLog
 from ctxfs.eventlog.spool import Spool, query_digest, redact_query
 from ctxfs.store.lock import exclusive_folder
@@ -110,11 +110,25 @@ class Audit:
         base, digest = redact_query(path.strip("/")), query_digest(path)
         matches = [
             record
-            for record in chain.from_iterable(map(_split_read, self.log.records(day)))
+            for record in chain.from_iterable(map(split_read, self.log.records(day)))
             if all(record.get(name) == value for name, value in members.items() if value)
             and (not base or any(_is_below(str(record.get(name, "")), base, digest) for name in ("path", "to")))
         ]
         return matches[-limit:]
+
+    def newest(self, max_bytes: int) -> tuple[list[dict[str, Any]], bool]:
+        """Return (records of the last two days with records, oldest first, True if these are all) from the ends of their files.
+
+        The time does not depend on the size of the audit.
+        """
+        records, is_all = list[dict[str, Any]](), True
+        for day in self.log.days()[-2:]:
+            data, is_whole = self.log.read_tail(day, SESSION, max_bytes)
+            is_all = is_all and is_whole
+            for line in data.splitlines():
+                with contextlib.suppress(ValueError):
+                    records.append(parse_record(line))
+        return [{"seq": record["seq"], **body_of(record)} for record in records], is_all
 
     def verify(self) -> Verified:
         """Verify the chain."""
@@ -220,7 +234,7 @@ def _join_read(batch: list[dict[str, Any]], body: dict[str, Any]) -> bool:
     return False
 
 
-def _split_read(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def split_read(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield a record for each file of a joined read; another record as it is."""
     names = record.get("names")
     if not isinstance(names, list):

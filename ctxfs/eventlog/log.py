@@ -280,6 +280,18 @@ class EventLog:
         except FileNotFoundError:
             return gzip.decompress(self._compressed_file(day, session).read_bytes())
 
+    def read_tail(self, day: str, session: str, max_bytes: int) -> tuple[bytes, bool]:
+        """Return (the last whole lines of a session's file of a day, True if these are all); empty without a file."""
+        try:
+            with open(self._folder / day / f"{session}{SUFFIX}", "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(0, size - max_bytes))
+                data = file.read(max_bytes)
+        except FileNotFoundError:
+            return b"", True
+        is_all = size <= max_bytes
+        return data[0 if is_all else data.find(b"\n") + 1 : data.rfind(b"\n") + 1], is_all
+
     def _compressed_file(self, day: str, session: str) -> HostPath:
         file = self._folder / day / f"{session}{SUFFIX}{COMPRESSED_SUFFIX}"
         if not file.exists():

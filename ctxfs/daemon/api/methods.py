@@ -8,6 +8,7 @@ from typing import Any
 
 from ctxfs.app import App
 from ctxfs.daemon.api import (
+    activity,
     bundles,
     capture,
     citations,
@@ -35,6 +36,7 @@ from ctxfs.vfs.caller_context import acting
 from ctxfs.vfs.session import Session
 
 METHODS: Mapping[str, Method[App, Session]] = declared_methods(
+    activity,
     bundles,
     capture,
     citations,
