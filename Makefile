@@ -113,7 +113,7 @@ build/browser/.ready: tests/web/browser/playwright.txt tests/web/browser/package
 	@touch $@
 
 test-web: system system-test system-browser $(VENV)/.ready model build/browser/.ready ## The page of `ctxfs web` in Chromium: screens, keys, small windows, attacks, accessibility (three minutes)
-	PYTHONPATH=build/browser/python $(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/web
+	PYTHONPATH=build/browser/python $(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/web/browser
 
 test-wheel: system $(VENV)/.ready model ## The built package, installed and used in clean environments of Python 3.11, 3.12 and 3.13 (five minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q -rs --strict-markers --strict-config" tests/install

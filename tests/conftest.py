@@ -54,6 +54,10 @@ LONG = [
         "trust/test_patterns.py",
         "trust/test_store_discovery.py",
         "trust/test_supersedes.py",
+        "web/test_access.py",
+        "web/test_contexts.py",
+        "web/test_hostile_content.py",
+        "web/test_now.py",
     )
 ]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+import trio
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -30,6 +31,7 @@ class Parts:
     templates: Templates
     renderer: Renderer
     navigation: Sequence[tuple[str, str]]  # (name of the screen, title)
+    streams: trio.Semaphore  # of open event streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Page:
     def __init__(self, request: Request, parts: Parts, screen: str) -> None:
         self.screen = screen
         self.renderer = parts.renderer
+        self.streams = parts.streams
         self.form: Mapping[str, str] = request.scope["form"]
         self.is_fragment = "hx-request" in request.headers and "hx-boosted" not in request.headers
         self.query: Mapping[str, str] = {}
@@ -138,6 +141,10 @@ class Page:
             "form_token": self._session.form_token,
         }
         return HTMLResponse(self._parts.templates.render(template, common | values), status_code=status)
+
+    def fragment(self, template: str, **values: object) -> str:
+        """Return a template as text, for a part of a stream."""
+        return self._parts.templates.render(template, {"page": self, **values})
 
     def redirect(self, screen: str, **query: object) -> Response:
         """Return the answer to an action: the browser loads another screen."""

@@ -28,6 +28,7 @@ HOST = "127.0.0.1"
 _BACKLOG = 128
 _GRACEFUL_SECONDS = 1.0
 _PREFIX_BYTES = 12
+_MAX_STREAMS = 16
 _MAX_INCOMPLETE_BYTES = 16 * 1024
 
 
@@ -74,7 +75,7 @@ async def _serve(
     async with trio.open_nursery() as nursery:
         daemon, renderer = DaemonSessions(layout, nursery), Renderer()
         navigation = [(screen.name, screen.title) for screen in SCREENS if screen.title]
-        parts = Parts(address, daemon, Templates(), renderer, navigation)
+        parts = Parts(address, daemon, Templates(), renderer, navigation, trio.Semaphore(_MAX_STREAMS))
         app = Guard(build_application(parts, sessions, SCREENS), sessions, address)
         nursery.start_soon(AddressSocket(layout, issue).serve)
         config = hypercorn.config.Config()

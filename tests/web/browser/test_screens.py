@@ -16,6 +16,8 @@ SCREENS = [
     "ask",
     f"ask?q={QUESTION}+kind:markdown",
     "ask?q=sourdough+hydration",
+    "now",
+    "now?principal=human:root&outcome=refused",
     "contexts",
     "contexts/one?task=seen",
     "contexts/one?task=seen&view=text",
@@ -85,6 +87,30 @@ def test_context_is_made_of_a_question(reader: Reader, live: Live) -> None:
 def test_list_of_contexts_fills_in_their_states(reader: Reader) -> None:
     page = reader.visit("contexts")
     page.wait_for_selector("tr:has-text('seen') td:has-text('tokens,')")
+
+
+def test_operations_appear_as_they_happen_and_can_be_paused(reader: Reader, live: Live) -> None:
+    page = reader.visit("now")
+    page.wait_for_selector("#live-state:text('live')")
+    (live.at / "pad" / "seen-live.txt").write_text("x")
+    page.wait_for_selector("#operations li:has-text('seen-live.txt')")
+    page.get_by_role("button", name="Pause").click()
+    (live.at / "pad" / "not-seen.txt").write_text("x")
+    reader.visit("now").wait_for_selector("#operations li:has-text('not-seen.txt')")  # in the list of a fresh page
+
+
+def test_live_audit_says_that_the_daemon_is_away_and_back(chromium: Any, own_live: Live) -> None:
+    with running(own_live):
+        made = Reader(chromium, own_live)
+        page = made.visit("now")
+        page.wait_for_selector("#live-state:text('live')")
+        own_live.run("unmount", "--all")
+        page.wait_for_selector("#live-state:text('away')")
+        own_live.run("mount", str(own_live.at))
+        page.wait_for_selector("#live-state:text('live')")
+        (own_live.at / "pad" / "after.txt").write_text("x")
+        page.wait_for_selector("#operations li:has-text('after.txt')")
+        made.context.close()
 
 
 def test_another_budget_is_tried(reader: Reader) -> None:

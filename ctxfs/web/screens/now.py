@@ -1,0 +1,129 @@
+"""The screen *Now*: sources and their coverage, waiting work with its commands, agents of the last hour, the audit live."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import trio
+from starlette.responses import Response, StreamingResponse
+
+from ctxfs.index.indexer_status import format_remaining, parse_indexer_status
+from ctxfs.model.errors import CommandError
+from ctxfs.web.bars import stack
+from ctxfs.web.daemon_sessions import DaemonAway
+from ctxfs.web.page import Page, Screen
+
+_SHOWN_OPERATIONS = 100
+_SHOWN_WAITING = 20
+_WAIT_SECONDS = 20.0
+_RETRY_SECONDS = 1.0
+_OUTCOMES = {"refused": "EACCES"}
+
+
+class Waiting(NamedTuple):
+    """Work that waits for a person, and the command for it."""
+
+    text: str
+    command: str
+
+
+async def _now(page: Page) -> Response:
+    report = await page.call("status")
+    activity = await page.call("activity")
+    reviews = [review for review in await page.call("reviews") if not review["decision"]]
+    newest = await page.call("follow_audit", limit=_SHOWN_OPERATIONS, **_filters(page))
+    index = report["index"]
+    embedded = index["embeddable"] - index["waiting_for_meaning"]
+    return page.render(
+        "now.html",
+        report=report,
+        index=index,
+        fault=_index_fault(index),
+        embedded=embedded,
+        remaining=format_remaining(index["waiting_for_meaning"], index.get("chunks_per_second", 0.0)),
+        words_bar=stack([("searchable files", index["searchable"], "part0")], max(1, index["files"])),
+        meaning_bar=stack([("embedded chunks", embedded, "part2")], max(1, index["embeddable"])),
+        waiting=waiting_work(report)[:_SHOWN_WAITING],
+        reviews=reviews[:_SHOWN_WAITING],
+        review_count=len(reviews),
+        activity=activity,
+        operations=newest["records"][::-1],
+    )
+
+
+def _filters(page: Page) -> Mapping[str, str]:
+    outcome = page.query.get("outcome", "")
+    filters = {name: page.query.get(name, "") for name in ("principal", "op")}
+    return filters | {"outcome": _OUTCOMES.get(outcome, outcome)}
+
+
+def _index_fault(index: Mapping[str, Any]) -> str:
+    text = str(index.get("state", ""))
+    status = parse_indexer_status(text)
+    return text if status is not None and status.has_failed else str(index["damaged"])
+
+
+def waiting_work(report: Mapping[str, Any]) -> Sequence[Waiting]:
+    """Return the work that the status of a store names, with the command for each."""
+    rows = []
+    if fault := _index_fault(report["index"]):
+        rows.append(Waiting(f"the index: {fault}", "ctxfs doctor"))
+    if count := report["citations"]["broken"]:
+        rows.append(Waiting(f"the cited sources of {count} files no longer hold", "ctxfs check"))
+    for name, command in (("policy", "ctxfs policy edit"), ("memory", "ctxfs doctor")):
+        if fault := report[name]["fault"]:
+            rows.append(Waiting(f"{name}.toml: {fault}", command))
+    if reason := report["versions"].get("unrecorded"):
+        rows.append(Waiting(f"the newest changes have no version yet: {reason}", "ctxfs doctor"))
+    if report["versions"]["state"] not in ("ok", "closed"):
+        rows.append(Waiting(f"versions: {report['versions']['state']}", "ctxfs doctor"))
+    rows += [
+        Waiting(f"{source['at']}: {source['state']}", "ctxfs status")
+        for source in report["sources"]
+        if source["state"] != "ok"
+    ]
+    rows += [
+        Waiting(f"{mount['at']}: {mount['fault']}", "ctxfs doctor") for mount in report["mounts"] if mount["fault"]
+    ]
+    rows += [
+        Waiting(f"a secret? {path}, {'; '.join(lines[:3])}", "ctxfs doctor")
+        for path, lines in report["secrets"].items()
+    ]
+    rows += [Waiting(f"{path}: {remark}", "ctxfs doctor") for path, remark in report["memory"]["remarks"].items()]
+    return [*rows, *(Waiting(str(text), "ctxfs doctor") for text in report["found"])]
+
+
+async def _live(page: Page) -> Response:
+    """Send new operations of the audit as they happen (server-sent events)."""
+    filters = _filters(page)
+    first = await page.call("follow_audit", limit=1, **filters)  # refuses agents before the stream begins
+    if not page.streams.value:
+        raise CommandError("too many windows follow the audit already", "close one of them")
+    return StreamingResponse(_events(page, filters, int(first["last"])), media_type="text/event-stream")
+
+
+async def _events(page: Page, filters: Mapping[str, str], last: int) -> AsyncIterator[str]:
+    is_away = False
+    async with page.streams:
+        yield "retry: 2000\n\n"
+        while True:
+            try:
+                answer = await page.call("follow_audit", after=last, wait=_WAIT_SECONDS, **filters)
+            except DaemonAway:
+                if not is_away:
+                    yield "event: away\ndata: .\n\n"
+                is_away = True
+                await trio.sleep(_RETRY_SECONDS)
+                continue
+            except (CommandError, OSError):
+                return  # the session has ended, or its rights have changed: the browser connects again
+            if is_away:
+                yield "event: back\ndata: .\n\n"
+            is_away, last = False, int(answer["last"])
+            for operation in answer["records"]:
+                row = page.fragment("now_operation.html", operation=operation)
+                yield f"event: row\ndata: {' '.join(row.split())}\n\n"
+            if not answer["records"]:
+                yield ": idle\n\n"
+
+
+SCREENS = (Screen("now", _now, "Now"), Screen("now/live", _live))

@@ -1,0 +1,106 @@
+"""Test the screen of the present: sources, waiting work, principals of the last hour, and the audit as it happens."""
+
+import http.client
+import json
+import subprocess
+
+from ctxfs.web.screens.now import waiting_work
+from tests.live import BOUND, Live, eventually, mcp_call
+from tests.web.hostile import NAMES, check_inert, write_hostile_files
+from tests.web.site import Site, Visitor
+
+
+def test_page_shows_coverage_principals_and_operations(owner: Visitor, live: Live) -> None:
+    mcp_call(live, "ctx_read", {"path": "knowledge/handbook/rotation.md"}, principal="agent:alice")
+    mcp_call(live, "ctx_read", {"path": "knowledge/handbook/deploy.md"}, principal="agent:alice")
+    page = eventually("the agent is there", lambda: "agent:alice" in (a := owner.get("now")).main_text() and a)
+    text = page.main_text()
+    assert "knowledge/handbook" in text
+    assert "words:" in text
+    assert "rotation.md" in text
+    cells = next(e.text for e in page.elements("tr") if "agent:alice" in e.text)
+    assert cells.startswith("agent:alice2"), "two reads"
+    assert owner.get("now", principal="agent:alice").main_text().count("agent:alice") > 1
+    refused = owner.get("now", outcome="refused")
+    assert all("EACCES" in e.text for e in refused.elements("li") if e.attributes.get("class") == "refused")
+
+
+def stream(visitor: Visitor, **query: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    connection = http.client.HTTPConnection("127.0.0.1", visitor.port, timeout=BOUND)
+    headers = {"Host": visitor.host, "Cookie": f"ctxfs={visitor.cookie}", "Sec-Fetch-Site": "same-origin"}
+    connection.request("GET", visitor.path("now/live", **query), headers=headers)
+    return connection, connection.getresponse()
+
+
+def test_operations_of_hostile_names_are_one_inert_row_each(owner: Visitor, live: Live) -> None:
+    connection, response = stream(owner)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.readline() == b"retry: 2000\n"
+    write_hostile_files(live)
+    lines: list[str] = []
+    while sum("mallory" in line for line in lines) < len(NAMES):
+        line = response.readline().decode()
+        assert line == "\n" or line.startswith(("event: row", "data: <li", ":")), line
+        lines.append(line)
+    connection.close()
+    text = "".join(lines)
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "\u202e" not in text
+    assert "\x1b" not in text
+    check_inert(owner.get("now"))
+
+
+def test_an_agent_gets_neither_the_page_nor_the_stream(site: Site, live: Live) -> None:
+    agent = site.visitor("--as", "agent:alice")
+    assert agent.get("now").status == 403
+    connection, response = stream(agent)
+    assert response.status == 403
+    connection.close()
+
+
+def test_a_followed_audit_does_not_follow_itself(owner: Visitor, live: Live) -> None:
+    connection, response = stream(owner, principal="human:nobody")
+    response.readline()
+    before = len(live.try_run("history", "audit", "--op", "history", "--json").stdout.splitlines())
+    assert owner.get("now").status == 200
+    after = live.try_run("history", "audit", "--op", "history", "--json").stdout.splitlines()
+    assert len(after) <= before + 1, "only the command itself is recorded"
+    connection.close()
+
+
+def test_command_follows_and_counts_the_same_operations(live: Live) -> None:
+    process = subprocess.Popen(
+        live.command("history", "audit", "--follow", "--json"), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()  # the operations before
+    (live.at / "pad" / "followed.txt").write_text("x")
+    for line in process.stdout:
+        if "followed.txt" in json.loads(line).get("path", ""):
+            break
+    process.terminate()
+    process.wait()
+    process.stdout.close()
+    counts = json.loads(live.run("history", "activity", "--json"))
+    assert counts["complete"]
+    assert any(row["writes"] for row in counts["principals"])
+    assert "writes" in live.run("history", "activity")
+    assert live.try_run("history", "audit", "memory", "--follow").returncode == 2
+
+
+def test_waiting_work_names_a_command_for_each_fault() -> None:
+    report = {
+        "index": {"state": "down: the disk is full", "damaged": ""},
+        "citations": {"broken": 3},
+        "policy": {"fault": "line 3"},
+        "memory": {"fault": "", "remarks": {"memory/x.md": "no source"}},
+        "versions": {"state": "ok", "unrecorded": "the disk is full"},
+        "sources": [{"at": "knowledge/gone", "state": "down: the folder does not exist"}],
+        "mounts": [{"at": "/m", "fault": "dead"}],
+        "secrets": {"pad/k.txt": ["line 1: AWS Access Key"]},
+        "found": [],
+    }
+    rows = waiting_work(report)
+    assert len(rows) == 8
+    assert all(row.command.startswith("ctxfs ") for row in rows)
