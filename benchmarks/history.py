@@ -1,4 +1,5 @@
-"""The event log as a part of search: `python -m benchmarks.history [--records 1000000] [--files 2000] [--folder DIR]`.
+"""The event log as a part of search: `python -m benchmarks.history [--records 1000000] [--files 2000] [--starts 5]
+[--folder DIR]`.
 
 Measures, with so many records (words only) beside so many files: the time of an append to the log, of a scan and of a
 start of the daemon with and without such a log, of the view of a day, from an append on the mount until a search finds
@@ -10,6 +11,7 @@ transcripts of agents do, change the rank of these files (--meaning: with vector
 import argparse
 import json
 import random
+import resource
 import statistics
 import sys
 import time
@@ -19,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.following import make_notes
-from benchmarks.harness import Bench, bench, interleaved, reindex, report, timed
+from benchmarks.harness import Bench, bench, interleaved, processes_of, reindex, report, running_ns, timed
 from ctxfs.eventlog.chain import Link, chain_record
 from ctxfs.eventlog.log import EventLog
 from ctxfs.rpc.client import Client
@@ -82,13 +84,32 @@ def append_seconds(log: EventLog, *, durable: bool) -> float:
     return statistics.median(times)
 
 
-def start_seconds(setup: Bench) -> float:
-    """Return the time of a mount that starts the daemon."""
+def start_seconds(setup: Bench) -> tuple[float, float]:
+    """Return (seconds, processor seconds) of a mount that starts the daemon, until the command ends.
+
+    The indexer, which starts later and scans, is left out.
+    """
     setup.mountpoint.mkdir(exist_ok=True)
     try:
-        return timed([sys.executable, "-m", "ctxfs", "--store", str(setup.store), "mount", str(setup.mountpoint)])
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        wall = timed([sys.executable, "-m", "ctxfs", "--store", str(setup.store), "mount", str(setup.mountpoint)])
+        lasting = processes_of(setup.store)
+        running = sum(running_ns(pid) for role, pid in lasting.items() if role != "indexer") / 1e9
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return wall, running + after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     finally:
         setup.ctxfs("unmount", "--all")
+
+
+def measure_starts(plain: Bench, full: Bench, rounds: int, rows: Rows) -> None:
+    """Add the times of starts without and with the log, which alternate, and the median of the differences of pairs."""
+    pairs = [(start_seconds(plain), start_seconds(full)) for _ in range(rounds)]
+    for index, unit in enumerate(("", ", of a processor")):
+        values = [(1000 * without[index], 1000 * having[index]) for without, having in pairs]
+        medians = [statistics.median(column) for column in zip(*values, strict=True)]
+        difference = statistics.median(having - without for without, having in values)
+        text = f"{medians[0]:.0f} ms, {medians[1]:.0f} ms, {difference:+.0f} ms"
+        rows[f"start of the daemon{unit}: no log, this log, difference of pairs"] = text
 
 
 def make_plain(plain: Bench, corpus: Path) -> None:
@@ -215,6 +236,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--quotes", type=int, help="measure the rank of so many quoted files instead")
     parser.add_argument("--meaning", action="store_true", help="with --quotes: search by meaning, too")
+    parser.add_argument("--starts", type=int, default=_STARTS, help="starts of the daemon with each store")
     parser.add_argument("--folder", type=Path, help="keep the stores here, and use those that are here")
     arguments = parser.parse_args()
     if arguments.quotes:
@@ -235,8 +257,7 @@ def main() -> None:
         rows["a scan without a change, with the start of the command: no log, this log"] = ", ".join(
             f"{value:.2f} s" for value in times.values()
         )
-        times = interleaved(_STARTS, plain=partial(start_seconds, plain), full=partial(start_seconds, setup))
-        rows["start of the daemon: no log, this log"] = ", ".join(f"{1000 * v:.0f} ms" for v in times.values())
+        measure_starts(plain, setup, arguments.starts, rows)
         measure_day(setup, rows)
         measure_questions(setup, rows)
     report(rows)
@@ -279,15 +300,19 @@ def measure_questions(setup: Bench, rows: Rows) -> None:
     setup.wait(600, lambda index: index.get("state") in ("idle", "embedding"))
     files, records = questions_of(setup.store, random.Random(1))
     rows["first question, which opens the index"] = f"{question_times(client, files[:1])[0]:.2f} s"
+    daemon = processes_of(setup.store)["daemon"]
     sets = {
         "files": [f"path:knowledge {question}" for question in files],
         "records": [f"kind:history {question}" for question in records],
         "both": files[::2] + records[::2],
     }
     for name, questions in sets.items():
+        before = running_ns(daemon)
         times = question_times(client, questions)
+        processor = (running_ns(daemon) - before) / 1e6 / len(times)
         p50, p95 = statistics.median(times), sorted(times)[int(0.95 * len(times))]
-        rows[f"question to {name}: p50, p95, worst"] = ", ".join(f"{1000 * t:.0f} ms" for t in (p50, p95, max(times)))
+        values = ", ".join(f"{1000 * value:.0f} ms" for value in (p50, p95, max(times)))
+        rows[f"question to {name}: p50, p95, worst; mean of a processor"] = f"{values}; {processor:.0f} ms"
     delays = list(found_seconds(setup, client))
     rows["append on the mount → found by words: p50, worst"] = (
         f"{1000 * statistics.median(delays):.0f} ms, {1000 * max(delays):.0f} ms"

@@ -21,6 +21,7 @@ _MAX_SHOWN_LINES = 3
 _INDENT = 5
 _PLAIN_WIDTH = 160  # columns of a line that is not for a terminal
 _MIN_WIDTH = 20
+_MIN_SHOWN_P = 0.01
 
 
 def highlight(line: str, terms: Sequence[str]) -> str:
@@ -39,11 +40,22 @@ def show_hit(rank: int, hit: Mapping[str, Any], path: str, terms: Sequence[str])
     details += f"  (valid until {hit['valid_until']} only)" if hit.get("valid_until") else ""
     click.echo(f"{rank:2} ", nl=False)
     print_line(f"{path}:{hit['first']}-{hit['last']}", fg="cyan", nl=False)
-    print_line(f"  {hit['score']:.2f}{details}")
+    print_line(f"  {_describe_worth(hit)}{details}")
     width = max(_MIN_WIDTH, _line_width() - _INDENT)
     _, lines = select_lines(hit["text"].expandtabs(4), terms, _MAX_SHOWN_LINES)
     for line in textwrap.dedent("\n".join(lines)).rstrip().split("\n"):
         click.echo(" " * _INDENT + highlight(fit_line(line.rstrip(), terms, width), terms))
+
+
+def _describe_worth(hit: Mapping[str, Any]) -> str:
+    """Return the probability that a hit helps, else its score.
+
+    A score compares the hits of one question. It is 0 for an only hit, however good that is.
+    """
+    p = hit.get("p")
+    if p is None:
+        return f"{hit['score']:.2f}"
+    return f"p {p:.2f}" if p >= _MIN_SHOWN_P else f"p <{_MIN_SHOWN_P}"
 
 
 def print_plain(hits: Sequence[Mapping[str, Any]], paths: Sequence[str], terms: Sequence[str], form: str) -> None:

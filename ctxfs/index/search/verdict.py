@@ -139,6 +139,8 @@ def estimate_hits(
     if not profiles:
         return []
     columns: dict[str, Column] = {}
+    if "words" in signals and np.isnan(signals.get("around", np.nan)).all():
+        signals = {**signals, "around": signals["words"]}  # no hit has neighbours: each is its own neighbourhood
     for name in signals.keys() & _HIT_SIGNALS:
         column = fill_gaps(signals[name])
         most = max(largest.get(name, 0.0), column.max()) if largest is not None else column.max()
