@@ -21,7 +21,7 @@ from ctxfs.transcripts.claude_export import ClaudeExportParser
 from ctxfs.transcripts.json_files import ByteFile, Item, read_elements, read_lines
 from ctxfs.transcripts.json_lines import JsonLinesParser
 from ctxfs.transcripts.message import LeftOut, Parser
-from ctxfs.transcripts.sources import CountedFile, Progress
+from ctxfs.transcripts.sources import CountedFile, Progress, count_reads
 
 _CONVERSATIONS = re.compile(r"conversations(?:[-_.]?\d{1,6})?\.json")
 _MAX_DIRECTORY_BYTES = 16 << 20
@@ -64,9 +64,9 @@ class ExportFile:
         """Yield the objects of the file. Raise OSError if it cannot be read, or is a trap."""
         with open_named(self.path) as file:
             if self.map_names is not None:
-                yield from read_lines(CountedFile(file, progress))
+                yield from read_lines(count_reads(file, progress))
             elif not self.member:
-                yield from read_elements(CountedFile(file, progress))
+                yield from read_elements(count_reads(file, progress))
             else:
                 yield from self._read_member(file, progress)
 

@@ -5,10 +5,11 @@ Files are opened below the folder that the user names, without following a link.
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from ctxfs.store import rooted_fs
 from ctxfs.transcripts.claude_code import ClaudeCodeParser
@@ -50,23 +51,34 @@ class Source(Protocol):
 
 
 class CountedFile:
-    """A file whose reads are reported."""
+    """A file whose reads are reported, up to its size when the reading begins.
 
-    def __init__(self, file: ByteFile, progress: Progress) -> None:
+    A file may grow by the import itself, such as the log of the agent that runs it, and would never end.
+    """
+
+    def __init__(self, file: ByteFile, progress: Progress, size: int | None = None) -> None:
+        """Read a file, up to `size` bytes if it is not None."""
         self._file = file
         self._progress = progress
+        self._remaining = sys.maxsize if size is None else size
 
     def read(self, size: int, /) -> bytes:
         """Read at most `size` bytes."""
-        data = self._file.read(size)
-        self._progress(len(data))
-        return data
+        return self._count(self._file.read(min(size, self._remaining)))
 
     def readline(self, size: int, /) -> bytes:
         """Read a line of at most `size` bytes."""
-        data = self._file.readline(size)
+        return self._count(self._file.readline(min(size, self._remaining)))
+
+    def _count(self, data: bytes) -> bytes:
+        self._remaining -= len(data)
         self._progress(len(data))
         return data
+
+
+def count_reads(file: BinaryIO, progress: Progress) -> CountedFile:
+    """Return an open regular file whose reads are reported, and end at its current size."""
+    return CountedFile(file, progress, os.fstat(file.fileno()).st_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +110,7 @@ class TranscriptFile:
     def read(self, progress: Progress) -> Iterator[Item]:
         """Yield the objects of the file."""
         with os.fdopen(rooted_fs.open_file(self.root, self.names), "rb") as file:
-            counted = CountedFile(file, progress)
+            counted = count_reads(file, progress)
             yield from read_elements(counted) if self.names[-1].endswith(".json") else read_lines(counted)
 
     def _read_project(self) -> str:

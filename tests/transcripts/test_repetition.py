@@ -173,6 +173,29 @@ def test_torn_last_line_is_imported_when_it_is_complete(store: Store, tmp_path: 
     assert store.texts()[-1] == "Who has the key?"
 
 
+def test_transcript_that_grows_during_its_import_ends_and_is_completed_by_the_next(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_lines(tmp_path / "x.jsonl", [{"role": "user", "content": f"message {n}"} for n in range(1100)])
+    append, count = Target.append, 1100
+
+    def append_and_grow(target: Target, session: str, records: Any) -> int:
+        nonlocal count
+        with file.open("a") as opened:  # as an agent whose log has each record of its own import
+            opened.writelines(
+                f"{json.dumps({'role': 'user', 'content': f'message {count + n}'})}\n" for n in range(600)
+            )
+        count += 600
+        return append(target, session, records)
+
+    monkeypatch.setattr(Target, "append", append_and_grow)
+    assert store.add("jsonl", file).added == 1100
+    monkeypatch.setattr(Target, "append", append)
+    report = store.add("jsonl", file)
+    assert (report.added, report.already_there) == (count - 1100, 1100)
+    assert sorted(store.texts()) == sorted(f"message {n}" for n in range(count))
+
+
 def test_interrupted_import_is_continued(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [{"role": "user", "content": f"message {number}"} for number in range(1500)]
     file = write_lines(tmp_path / "x.jsonl", lines)
