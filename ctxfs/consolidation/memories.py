@@ -15,7 +15,7 @@ from ctxfs.model.periods import parse_period
 
 # A file with more statements is a document: it is compared as a whole only.
 MAX_STATEMENTS = 8
-MAX_PARSED_TEXTS = 20_000  # a parsed statement takes about 6 kB
+MAX_PARSED_TEXTS = 20_000  # a parsed statement takes about 4 kB
 # Lines that `keep` writes below a fact.
 _RECORD_LINE = re.compile(r"(?:Source|Kept|Revision): ")
 _FRONT_MATTER = re.compile(r"\A---\n.{0,8000}?\n---\n", re.DOTALL)

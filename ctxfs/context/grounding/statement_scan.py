@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Literal
 
 from ctxfs.context.grounding import statement_words as words
@@ -125,7 +126,7 @@ def scan_words(scan: Scan) -> list[Word]:
     for match in _WORD.finditer(rest):
         word = _CONTRACTED.sub("", match[0].replace("’", "'").rstrip("'"))
         lowered = match[0].lower().replace("’", "'")
-        vocabulary.append(Word(match[0], lowered, match.start()))
+        vocabulary.append(Word(match[0], intern(lowered), match.start()))
         base = word.lower().removesuffix("n") if lowered.endswith("n't") else word.lower()
         is_letter = len(word) == 1 and word.isupper() and word != "I" and match.start() > 0  # "from A to B"
         if not is_letter and (not base or base in words.FUNCTION_WORDS or lowered in words.AUXILIARIES):
@@ -148,6 +149,6 @@ def _word_tokens(word: str, base: str, start: int, *, starts_text: bool) -> Iter
     key = words.word_stem(base)
     is_name = not word.islower() and (not starts_text or not word[1:].islower())
     if is_name:
-        yield Token("name", key, word, start)
+        yield Token("name", intern(key), intern(word), start)
     else:
-        yield Token("light" if key in words.FILLERS else "word", key, word, start)
+        yield Token("light" if key in words.FILLERS else "word", intern(key), intern(word), start)

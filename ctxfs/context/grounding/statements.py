@@ -123,14 +123,16 @@ def parse_statement(text: str, context: str = "") -> Statement:
         asides = []
     tokens = _assign_roles(scan, vocabulary, (verb, verb_keys, lead_end), asides)
     denials = _split_denials(body, asides)
+    keys = frozenset(token.key for token in tokens if _is_word(token) and not token.is_aside)
+    all_keys = frozenset(token.key for token in tokens)
     is_made_by = bool(verb_keys & words.MAKING_VERBS) and " by " in body
     return Statement(
         text=text.strip()[:MAX_STATEMENT_CHARS],
         normal=" ".join(re.findall(r"\w+|[<>=≥≤%$€£+-]", plain.lower())),
         frame=" ".join(_ARTICLE.sub(" ", "".join(scan.masked).lower()).replace(".", " ").split()),
         tokens=tokens,
-        keys=frozenset(token.key for token in tokens if _is_word(token) and not token.is_aside),
-        all_keys=frozenset(token.key for token in tokens),
+        keys=keys,
+        all_keys=keys if keys == all_keys else all_keys,  # one set: many statements are in memory at once
         denials=denials[0],
         condition_denials=denials[1],
         aside_denials=denials[2],
