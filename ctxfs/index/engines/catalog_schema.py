@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import NamedTuple
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 SCHEMA = """
 CREATE TABLE files(
   id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,

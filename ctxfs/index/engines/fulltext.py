@@ -331,17 +331,11 @@ class FullText:
         start, end = 0 if low is None else shift_second(low), None if high is None else shift_second(high)
         return tantivy.Query.range_query(self._schema, name, tantivy.FieldType.Unsigned, start, end)
 
-    def has_ended(self, now: float) -> bool:
-        """Return True if a chunk is of a file whose validity ended before `now`, in seconds since the epoch."""
-        counts, any_end = self._document_frequencies, (UNTIL, "")
-        if any_end not in counts:  # counted once until the next refresh, because most trees have no end
-            counts[any_end] = self._count_ended(None)
-        return counts[any_end] > 0 and self._count_ended(int(now) - 1) > 0
-
-    def _count_ended(self, last: int | None) -> int:
+    def has_ended(self, now: float | None) -> bool:
+        """Return True if a chunk is of a file whose validity ended before `now` (seconds since the epoch), or None: ends."""
+        ended = self._build_validity_range(UNTIL, None, None if now is None else int(now) - 1)
         with detect_corruption("words"):
-            ended = self._build_validity_range(UNTIL, None, last)
-            return int(self._searcher.search(ended, 1, count=True).count or 0)  # type: ignore[attr-defined]
+            return bool(self._searcher.search(ended, 1, count=True).count)  # type: ignore[attr-defined]
 
     def _build_path_query(self, path: str) -> tantivy.Query:
         """Match a path from the root (`path:knowledge/handbook`), or words anywhere in the path (`path:handbook`)."""

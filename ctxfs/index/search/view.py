@@ -143,6 +143,7 @@ class IndexView:
         rate = self.catalog.embeddings.chunks_per_second if self._waiting else 0.0
         self.behind = format_behind_note(self._waiting, self._embeddable, rate)
         self._authors = self.catalog.authors()
+        self._has_ends = self.full_text.has_ended(None)  # most trees have no end of a validity
         if self.overlay:
             self.overlay.drop_indexed(settled_stats.__getitem__)
         self._refresh_derived()
@@ -398,7 +399,7 @@ class IndexView:
     def may_have_ended(self, now: float) -> bool:
         """Return True if the validity of a file has ended, or if one in the overlay has an end."""
         in_overlay = (name == UNTIL for path in self.overlay.paths for name, _ in self.overlay.attributes(path) or ())
-        return any(in_overlay) or self.full_text.has_ended(now)
+        return any(in_overlay) or (self._has_ends and self.full_text.has_ended(now))
 
     def attributes_of(self, paths: Collection[str]) -> dict[str, dict[str, str]]:
         """Return the attributes of those of these files that have any, by name; one value for each name."""

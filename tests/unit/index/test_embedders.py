@@ -15,7 +15,8 @@ import tokenizers
 from onnx import TensorProto, helper, numpy_helper
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.embedders import model_name, open_embedder
+from ctxfs.index.engines.embedders import Stage, model_name, open_embedder
+from ctxfs.index.engines.embedders.sentence_model import SentenceModel, _cut_windows
 from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.engines.vectors import read_side_car
 from ctxfs.index.events import Event
@@ -95,6 +96,39 @@ def test_an_installed_model_gives_unit_vectors_of_its_width() -> None:
     vectors = embedder.embed(["rotate the keys", ""])
     assert vectors.shape == (2, embedder.dimensions) == (2, 384)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rest", "max_tokens", "has_more"), [(0, 256, False), (20, 256, False), (40, 256, True), (20, 128, True)]
+)
+def test_short_rest_of_a_text_is_a_part_of_the_window_before_it(
+    rest: int, max_tokens: int, has_more: bool, tmp_path: Path
+) -> None:
+    """A rest that fits into the input of the model costs no run of its own, and counts like the window."""
+    spec = make_model(tmp_path / "model")
+    (tmp_path / "model" / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": max_tokens}))
+    embedder = open_embedder(spec, 1)
+    rows, more = embedder.embed_stage(["keys " * 128 + "banana " * rest], Stage.WINDOW)
+    assert list(more) == [has_more]
+    keys, banana = embedder.embed(["keys", "banana"])
+    # The vectors of the table have other lengths than one, so that only the direction is compared.
+    is_mixed = abs(float(rows[0] @ keys)) < 0.9999
+    assert is_mixed == (rest > 0 and not has_more)
+    whole, _ = embedder.embed_stage(["keys " * 128 + "banana " * rest], Stage.WHOLE, rows)
+    assert (float(whole[0] @ banana) > float(keys @ banana) + 1e-4) == (rest > 0)
+
+
+def test_windows_of_a_text_have_all_its_tokens_once() -> None:
+    """The installed model has special tokens around each window; a joined window has one pair."""
+    embedder = open_embedder(EmbedderSpec(folder=str(default_model_folder())), 1)
+    assert isinstance(embedder, SentenceModel)
+    for words in (60, 126, 127, 150, 157, 158, 300, 400):
+        (encoding,) = embedder._window.encode_batch(["word " * words])
+        start, end = encoding.ids[0], encoding.ids[-1]
+        windows = _cut_windows(encoding, 256)
+        assert all((ids[0], ids[-1]) == (start, end) for ids in windows)
+        assert sum(len(ids) - 2 for ids in windows) == words
+        assert len(windows) == 1 or len(windows[-1]) - 2 >= 32
 
 
 def test_folder_without_a_model_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ _FILE_END_BYTES = 1 << 20
 
 # Counts the ways in which a chunk becomes a vector (its text, the windows). A change of them also has to change
 # `catalog_schema.SCHEMA_VERSION`, so that vectors of different recipes are never compared.
-_RECIPE = 2
+_RECIPE = 3
 
 
 class Stage(IntEnum):

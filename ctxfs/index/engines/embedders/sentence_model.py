@@ -24,6 +24,8 @@ _MAX_TOKENS = 512
 # Of the time of 256 tokens, 56 take a third, and the refinement to 128 of the texts that are longer takes two thirds.
 _BEGINNING_TOKENS = 56
 _WINDOW_TOKENS = 128
+# A window of fewer tokens behind another one is a part of that one: a run of its own costs as much as 20 tokens.
+_MIN_TAIL_TOKENS = 32
 _MAX_TAIL_WINDOWS = 16
 _TAIL_WEIGHT = 0.25
 _PADDING_NAMES = ("[PAD]", "<pad>")
@@ -66,7 +68,7 @@ class SentenceModel:
         limit = _read_settings(folder / "sentence_bert_config.json").get("max_seq_length")
         max_tokens = min(limit, _MAX_TOKENS) if isinstance(limit, int) and limit > 0 else _DEFAULT_MAX_TOKENS
         self._beginning, self._window = _copy_tokenizer(self._tokenizer), _copy_tokenizer(self._tokenizer)
-        self._window_tokens = min(max_tokens, _WINDOW_TOKENS)
+        self._max_tokens, self._window_tokens = max_tokens, min(max_tokens, _WINDOW_TOKENS)
         for tokenizer, tokens in (
             (self._tokenizer, max_tokens),
             (self._beginning, min(max_tokens, _BEGINNING_TOKENS)),
@@ -114,19 +116,15 @@ class SentenceModel:
         """Embed the beginning of texts, their first window, or add the windows behind it to `earlier`."""
         tokenizer = self._beginning if stage is Stage.BEGINNING else self._window
         encoded = tokenizer.encode_batch([self._document_prompt + text for text in texts])
+        windows = [_cut_windows(encoding, self._max_tokens) for encoding in encoded]
         if stage is Stage.WHOLE:
             assert earlier is not None
-            return self._add_tails(earlier, encoded), [False] * len(texts)
-        rows = self._embed_tokens([encoding.ids for encoding in encoded])
-        return rows, [bool(encoding.overflowing) for encoding in encoded]
+            return self._add_tails(earlier, [tails for _, *tails in windows]), [False] * len(texts)
+        return self._embed_tokens([first for first, *_ in windows]), [len(cut) > 1 for cut in windows]
 
-    def _add_tails(self, earlier: Vectors, encoded: Sequence[Any]) -> Vectors:
+    def _add_tails(self, earlier: Vectors, windows: Sequence[Sequence[list[int]]]) -> Vectors:
         """Return the mean of each first window and the windows behind it, which weigh less for each token."""
-        tails = [
-            (row, window.ids)
-            for row, encoding in enumerate(encoded)
-            for window in encoding.overflowing[:_MAX_TAIL_WINDOWS]
-        ]
+        tails = [(row, ids) for row, cut in enumerate(windows) for ids in cut[:_MAX_TAIL_WINDOWS]]
         total = earlier * self._window_tokens
         for (row, ids), vector in zip(tails, self._embed_tokens([ids for _, ids in tails]), strict=True):
             total[row] += _TAIL_WEIGHT * len(ids) * vector
@@ -161,6 +159,21 @@ class SentenceModel:
 
     def _pool_tokens(self, hidden: Any) -> Any:
         return hidden[:, 0] if self._pools_first_token else hidden.mean(axis=1)
+
+
+def _cut_windows(encoding: Any, max_tokens: int) -> list[list[int]]:
+    """Return the windows of an encoded text. A short last one is a part of the one before it, if the model takes both."""
+    parts = [encoding, *encoding.overflowing]
+    windows: list[list[int]] = [part.ids for part in parts]
+    if len(windows) > 1:
+        before, mask = windows[-2], parts[-2].special_tokens_mask
+        added = [
+            token for token, special in zip(windows[-1], parts[-1].special_tokens_mask, strict=True) if not special
+        ]
+        if len(added) < _MIN_TAIL_TOKENS and len(before) + len(added) <= max_tokens:
+            end = len(mask) - mask[::-1].index(0) if 0 in mask else len(mask)  # behind it are special tokens
+            windows[-2:] = [[*before[:end], *added, *before[end:]]]
+    return windows
 
 
 def _copy_tokenizer(tokenizer: Any) -> Any:
