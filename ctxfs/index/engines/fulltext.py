@@ -4,7 +4,6 @@ A document is one chunk: its number, its file's number, the words of text, headi
 `word_split.py` splits the text into words, and tantivy stems them.
 """
 
-import math
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from ctxfs.index.engines.analyzers import analyse_split, build_analyzer, build_g
 from ctxfs.index.engines.corruption import CorruptIndex, detect_corruption
 from ctxfs.index.engines.fulltext_document import FullTextDocument, shift_second
 from ctxfs.index.engines.question_terms import Alternatives, question_terms, weigh_question_terms
+from ctxfs.index.engines.term_statistics import inverse_document_frequency
 from ctxfs.index.engines.word_split import author_terms, split_phrase, split_words
 from ctxfs.index.normal_form import fold_literal, fold_name
 from ctxfs.index.query import Query
@@ -364,11 +364,6 @@ class FullText:
         if len(terms) == 1:
             return self._build_alternatives_query(terms[:1])
         return _combine_any([tantivy.Query.phrase_query(self._schema, field, list(terms)) for field, _ in FIELDS])
-
-
-def inverse_document_frequency(total: int, document_frequency: int) -> float:
-    """Return the inverse document frequency of BM25 for a term that `document_frequency` of `total` chunks have."""
-    return math.log(1 + (max(total - document_frequency, 0) + 0.5) / (document_frequency + 0.5))
 
 
 def _combine_any(parts: Sequence[tantivy.Query]) -> tantivy.Query:

@@ -150,8 +150,8 @@ def _is_waiting(view: IndexView, scored: Ranking) -> bool:
 
 
 def _measure_words(view: IndexView, embedded: EmbeddedQuery, rows: Sequence[ChunkRow]) -> _Words:
-    from ctxfs.index.engines.fulltext import inverse_document_frequency
     from ctxfs.index.engines.question_terms import corrected_terms
+    from ctxfs.index.engines.term_statistics import inverse_document_frequency
 
     query = embedded.hints.query
     required = [(term,) for term in view.full_text.required_terms(query)]

@@ -18,7 +18,8 @@ from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.catalog_schema import BORN_FACT, ChunkRow, FileStat
 from ctxfs.index.engines.corruption import CorruptIndex
 from ctxfs.index.engines.embeddings import EmbeddingModel
-from ctxfs.index.engines.fulltext import FIELDS, FullText, inverse_document_frequency
+from ctxfs.index.engines.fulltext import FIELDS, FullText
+from ctxfs.index.engines.term_statistics import inverse_document_frequency
 from ctxfs.index.engines.vectors import Graph, VectorTable, read_graph, read_side_car
 from ctxfs.index.engines.word_split import author_terms, split_words
 from ctxfs.index.extract.chunks import NEIGHBOUR_CHUNKS
