@@ -33,8 +33,8 @@ KNOWN_FROM = 0.70
 # Without cosines the probabilities are less certain, so that fewer questions are refused.
 _UNKNOWN_BELOW_BY_WORDS = 0.15
 # An answer is known only if the probability of a hit is this large. The words of "ok do it" may be in some passage, and
-# its meaning near another: of thirty such prompts 24 were known in some collection, and 4 are, where the word is a
-# keyword. Of the answerable questions about manual pages and functions, 1 and 3 % become weak by it.
+# its meaning near another, although no passage answers it. Set by hand on thirty such prompts: prompts of which a word
+# is a keyword of the files stay known, and some answerable questions become weak. No benchmark measures the shares.
 _MIN_KNOWN_HIT = 0.02
 _QUESTION_WEIGHTS = {"cosine": 16.6, "coverage": 7.2, "missing": -2.5, "bias": -8.9}
 _WORD_QUESTION_WEIGHTS = {"cosine": 0.0, "coverage": 11.3, "missing": -4.0, "bias": -3.5}
