@@ -1,7 +1,8 @@
 """Bundles on disk, as a directory or an uncompressed tar file: writing, and reading with checks.
 
 A bundle has `memcube.json`, `memcube.json.sig` if it is signed, and the files of its header below `files/`. With the
-history it also has `history.jsonl`, a JSON object for each version, and the contents of these versions below `versions/`.
+history it also has `history.jsonl`, a JSON object for each version, whose hash is in the header, and after it the contents
+of these versions below `versions/`.
 In a tar file the header comes first, so that the size and the hash of each later member are known before it is read.
 A link, a device, another member, a wrong size or hash, and an early end are errors of the whole bundle.
 """
@@ -9,6 +10,7 @@ A link, a device, another member, a wrong size or hash, and an early end are err
 import errno
 import hashlib
 import io
+import json
 import os
 import stat
 import tarfile
@@ -21,6 +23,7 @@ from typing import IO, BinaryIO, Protocol
 from ctxfs.bundles.header import (
     CONTENT_FOLDER,
     HEADER_NAME,
+    MAX_FILES,
     MAX_HEADER_BYTES,
     MAX_SIGNATURE_BYTES,
     SIGNATURE_NAME,
@@ -36,6 +39,7 @@ HISTORY_NAME = "history.jsonl"
 VERSION_FOLDER = "versions"
 CHUNK_BYTES = 1 << 20
 _MAX_META_BYTES = 1 << 20  # of one header of a tar member
+_MAX_VERSION_BYTES = 1 << 16  # of a line of the history
 _EXTRA_NAMES = (HISTORY_NAME, SIGNATURE_NAME)
 
 # number of the file in the header, content in order → None
@@ -107,16 +111,19 @@ def read_bundle(path: HostPath, begin: Callable[[Opened], Receive]) -> Opened:
         raise _fault(path, f"it does not begin with {HEADER_NAME}")
     header = parse_header(header_bytes)
     numbers = {f"{CONTENT_FOLDER}/{entry.path}": number for number, entry in enumerate(header.files)}
-    signature, receive, has_history = b"", None, False
+    signature, receive = b"", None
+    history = _HistoryReader(path, header.history_sha256)
     missing = set(numbers.values())
     for name, size, chunks in members:
         if name == SIGNATURE_NAME and receive is None and not signature:
             signature = _limited(chunks, size, MAX_SIGNATURE_BYTES, path)
             continue
         receive = receive or begin(Opened(header, header_bytes, signature))
-        if name == HISTORY_NAME or name.startswith(f"{VERSION_FOLDER}/"):
-            has_history = True
-            _check_version(name, chunks, path)
+        if name == HISTORY_NAME:
+            history.read_list(chunks)
+            continue
+        if name.startswith(f"{VERSION_FOLDER}/"):
+            history.read_content(name, chunks)
             continue
         number = numbers.get(name, -1)
         if number not in missing:
@@ -124,9 +131,10 @@ def read_bundle(path: HostPath, begin: Callable[[Opened], Receive]) -> Opened:
         entry = header.files[number]
         _copy(chunks, size, entry, partial(receive, number), path)
         missing.discard(number)
-    opened = Opened(header, header_bytes, signature, has_history)
+    opened = Opened(header, header_bytes, signature, history.is_complete)
     if receive is None:
         begin(opened)
+    history.check_end()
     if missing:
         lost = header.files[min(missing)].path
         raise _fault(path, f"it ends early: '{printable(str(lost))}' is missing")
@@ -165,12 +173,63 @@ def _copy(
         receive(b"")
 
 
-def _check_version(name: str, chunks: Iterable[bytes], path: HostPath) -> None:
-    digest = hashlib.sha256()
-    for data in chunks:
-        digest.update(data)
-    if name != HISTORY_NAME and name != f"{VERSION_FOLDER}/{digest.hexdigest()}":
-        raise _fault(path, f"'{printable_name(name)}' does not have the hash of its name")
+class _HistoryReader:
+    """Checks the list of earlier versions against the hash in the header, and their contents against the list."""
+
+    def __init__(self, path: HostPath, sha256: str) -> None:
+        self._path = path
+        self._sha256 = sha256
+        self._missing: set[bytes] | None = None  # the digests of contents that have not come yet; None before the list
+
+    @property
+    def is_complete(self) -> bool:
+        """True once the list and all of its contents have been read."""
+        return self._missing == set()
+
+    def read_list(self, chunks: Iterable[bytes]) -> None:
+        """Read `history.jsonl`. Raise OSError EINVAL unless it is the one that the header names."""
+        if not self._sha256 or self._missing is not None:
+            raise _fault(self._path, f"{HISTORY_NAME} is not in its header, or is in it twice")
+        digest, rest, self._missing = hashlib.sha256(), b"", set()
+        for data in chunks:
+            digest.update(data)
+            *lines, rest = (rest + data).split(b"\n")
+            if len(rest) > _MAX_VERSION_BYTES:
+                raise _fault(self._path, f"a line of {HISTORY_NAME} is too long")
+            self._missing.update(filter(None, map(self._content_of, lines)))
+            if len(self._missing) > MAX_FILES:
+                raise _fault(self._path, f"it has more than {MAX_FILES} earlier contents")
+        if rest or digest.hexdigest() != self._sha256:
+            raise _fault(self._path, f"{HISTORY_NAME} does not have the hash of its header")
+
+    def _content_of(self, line: bytes) -> bytes:
+        """Return the digest of the content of a version; empty for a version that removed the file."""
+        try:
+            digest = bytes.fromhex(json.loads(line).get("sha256", ""))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            digest = b"?"
+        if len(digest) not in (0, hashlib.sha256().digest_size):
+            raise _fault(self._path, f"a line of {HISTORY_NAME} is no version")
+        return digest
+
+    def read_content(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Read a content of an earlier version. Raise OSError EINVAL for a damaged one, or one that no version has."""
+        digest = hashlib.sha256()
+        for data in chunks:
+            digest.update(data)
+        shown = printable_name(printable(name))
+        if name != f"{VERSION_FOLDER}/{digest.hexdigest()}":
+            raise _fault(self._path, f"'{shown}' does not have the hash of its name")
+        if digest.digest() not in (self._missing or ()):
+            raise _fault(self._path, f"'{shown}' is of no version of {HISTORY_NAME}, or is in it twice")
+        assert self._missing is not None
+        self._missing.discard(digest.digest())
+
+    def check_end(self) -> None:
+        """Raise OSError EINVAL if the list, or a content of it, has not come."""
+        if self._sha256 and not self.is_complete:
+            missing = HISTORY_NAME if self._missing is None else f"{VERSION_FOLDER}/{min(self._missing).hex()}"
+            raise _fault(self._path, f"it ends early: '{missing}' is missing")
 
 
 def _tar_members(path: HostPath) -> Iterator[Member]:

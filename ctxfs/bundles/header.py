@@ -23,6 +23,7 @@ VERSION = 1
 HEADER_NAME = "memcube.json"
 SIGNATURE_NAME = "memcube.json.sig"
 CONTENT_FOLDER = "files"
+HISTORY_FIELD = "history_sha256"  # of the descriptive group
 MAX_HEADER_BYTES = 64_000_000
 MAX_FILES = 1_000_000
 MAX_SIGNATURE_BYTES = 16_384
@@ -70,6 +71,11 @@ class Header:
         return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
 
     @property
+    def history_sha256(self) -> str:
+        """The SHA-256 of the list of earlier versions; empty for a bundle without one."""
+        return str(self.descriptive.get(HISTORY_FIELD, ""))
+
+    @property
     def total_bytes(self) -> int:
         """The sum of the sizes of all files."""
         return sum(entry.size for entry in self.files)
@@ -114,6 +120,9 @@ def parse_header(data: bytes) -> Header:
     files, directories = (_parse_entries(body, name) for name in ("files", "directories"))
     if len(files) + len(directories) > MAX_FILES:
         raise _fault(f"it has more than {MAX_FILES} files")
+    history = descriptive.get(HISTORY_FIELD, "")
+    if not isinstance(history, str) or not (history == "" or _SHA256.fullmatch(history)):
+        raise _fault("the hash of its history is none")
     root = _parse_path(descriptive.get("root"), may_be_root=True)
     header = Header(root, files, directories, descriptive, governance, behaviour)
     _check_paths(header)

@@ -27,6 +27,7 @@ from ctxfs.bundles.bundle_files import (
 from ctxfs.bundles.header import (
     CONTENT_FOLDER,
     HEADER_NAME,
+    HISTORY_FIELD,
     SIGNATURE_NAME,
     BundleEntry,
     Header,
@@ -80,6 +81,9 @@ def export_bundle(
         directories = tuple(BundleEntry(Path.parse(row[0]), row[1], row[2]) for row in listed["directories"])
         check_paths((entry.path for entry in files), (entry.path for entry in directories))
         groups = _groups(opened, root, files, listed["left_out"])
+        history = _History(opened, below, files) if has_history else None
+        if history is not None:
+            groups[0][HISTORY_FIELD] = history.sha256
         header = Header(below, tuple(files), directories, *groups)
         data = encode_header(header)
         signature = _sign(data, key)
@@ -89,8 +93,8 @@ def export_bundle(
                 out.add(SIGNATURE_NAME, signature)
             for entry in files:
                 out.add(f"{CONTENT_FOLDER}/{entry.path}", read(entry), entry.mode | 0o600)
-            if has_history:
-                _add_history(opened, below, files, out)
+            if history is not None:
+                history.write(out)
     if listed["left_out"]:
         warn(f"{count_noun(listed['left_out'], 'link or unreadable file')} left out")
     if as_json:
@@ -247,24 +251,39 @@ def _writer(file: HostPath) -> Iterator[BundleWriter]:
         temporary.unlink(missing_ok=True)
 
 
-def _add_history(opened: StoreSession, below: Path, files: Sequence[BundleEntry], out: BundleWriter) -> None:
-    """Add the versions of files, oldest first, and each of their contents once."""
-    lines: list[str] = []
-    written = set[str]()
-    for entry in files:
-        location = str(below.join(entry.path))
+class _History:
+    """The versions of files, oldest first, and their contents, of which each is written once."""
+
+    def __init__(self, opened: StoreSession, below: Path, files: Sequence[BundleEntry]) -> None:
+        self._opened = opened
+        self._contents: dict[str, tuple[str, str]] = {}  # digest → path and revision that have the content
+        self._data = "".join(
+            line for entry in files for line in self._versions_of(entry, str(below.join(entry.path)))
+        ).encode()
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the list of versions."""
+        return hashlib.sha256(self._data).hexdigest()
+
+    def write(self, out: BundleWriter) -> None:
+        """Write the list, then the contents."""
+        out.add(HISTORY_NAME, self._data)
+        for digest, (location, revision) in self._contents.items():
+            data = self._opened.call("show", path=location, at=revision)
+            if hashlib.sha256(data).hexdigest() != digest:
+                raise CommandError(f"the past of '{location}' has changed during the export", "export again")
+            out.add(f"{VERSION_FOLDER}/{digest}", data)
+
+    def _versions_of(self, entry: BundleEntry, location: str) -> Iterator[str]:
         try:
-            versions = opened.call("log", path=location, limit=_MAX_VERSIONS)
+            versions = self._opened.call("log", path=location, limit=_MAX_VERSIONS)
         except OSError:
-            continue  # a source has no versions
+            return  # a source has no versions
         for row in reversed(versions):
             record = {name: row[name] for name in ("revision", "time", "principal", "session", "tool", "op", "reason")}
             with contextlib.suppress(OSError):  # the version removed the file, or had another name for it
-                data = opened.call("show", path=location, at=row["revision"])
-                digest = hashlib.sha256(data).hexdigest()
-                if digest not in written:
-                    out.add(f"{VERSION_FOLDER}/{digest}", data)
-                    written.add(digest)
+                digest = hashlib.sha256(self._opened.call("show", path=location, at=row["revision"])).hexdigest()
+                self._contents.setdefault(digest, (location, row["revision"]))
                 record["sha256"] = digest
-            lines.append(json.dumps({"path": str(entry.path), **record}, sort_keys=True) + "\n")
-    out.add(HISTORY_NAME, "".join(lines).encode())
+            yield json.dumps({"path": str(entry.path), **record}, sort_keys=True) + "\n"

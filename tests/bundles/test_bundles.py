@@ -163,6 +163,48 @@ def test_history_has_each_version_and_its_content(folder: Path, source: Layout, 
     assert "hash" in run(target, "import", "bundle", str(folder / "cube"), "--to", "memory/bob", code=1)
 
 
+def _forge_reason(cube: Path) -> None:
+    file = cube / "history.jsonl"
+    file.write_text(file.read_text().replace('"reason": ""', '"reason": "forged"', 1))
+
+
+def _drop_line(cube: Path) -> None:
+    file = cube / "history.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
+
+
+def _add_content(cube: Path) -> None:
+    (cube / "versions" / hashlib.sha256(b"planted\n").hexdigest()).write_bytes(b"planted\n")
+
+
+def _name_no_history(cube: Path) -> None:
+    header = json.loads((cube / HEADER_NAME).read_text())
+    del header["descriptive"]["history_sha256"]
+    (cube / HEADER_NAME).write_text(json.dumps(header))
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (_forge_reason, "does not have the hash of its header"),
+        (_drop_line, "does not have the hash of its header"),
+        (_add_content, "is of no version"),
+        (_name_no_history, "is not in its header"),
+        (lambda cube: next((cube / "versions").iterdir()).unlink(), "is missing"),
+        (lambda cube: (cube / "history.jsonl").unlink(), "is of no version"),
+        (lambda cube: shutil.rmtree(cube / "versions"), "is missing"),
+    ],
+)
+def test_changed_history_refuses_the_bundle(
+    folder: Path, source: Layout, target: Layout, damage: Callable[[Path], object], fault: str
+) -> None:
+    run(source, "commit")
+    export(source, folder / "cube", "--history")
+    damage(folder / "cube")
+    assert fault in run(target, "import", "bundle", str(folder / "cube"), code=1)
+    assert not (target.tree / "memory/alice").exists()
+
+
 @pytest.mark.parametrize("name", ["cube", "cube.tar"])
 def test_import_of_a_history_adds_one_version_and_keeps_the_others_in_the_bundle(
     folder: Path, source: Layout, target: Layout, name: str
