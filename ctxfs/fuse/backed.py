@@ -222,8 +222,11 @@ class BackedFiles:
 
     def _check_changeable(self, parent: Node, name: bytes) -> None:
         """Raise OSError EPERM for a frozen file."""
-        target = b"/proc/self/fd/%d/%b" % (self._directories.fd_for(parent), name)
-        frozen_files.check_changeable(target, parent.path_text_below(name))
+        frozen_files.check_changeable(self._magic_path(parent, name), parent.path_text_below(name))
+
+    def _magic_path(self, parent: Node, name: bytes) -> bytes:
+        """Return a path for calls that take no directory descriptor; l-calls do not follow the last component."""
+        return b"/proc/self/fd/%d/%b" % (self._directories.fd_for(parent), name)
 
     def _has_only_changeable(self, parent: Node, name: bytes) -> bool:
         """Raise OSError EPERM for a frozen file, or a directory above one; return False for a very large directory."""
@@ -236,6 +239,8 @@ class BackedFiles:
         self._copy_marks(parent, name, new_parent, new_name)
         if flags & rooted_fs.RENAME_EXCHANGE:
             self._copy_marks(new_parent, new_name, parent, name)
+        else:
+            frozen_files.keep_retired_state(self._magic_path(new_parent, new_name), self._magic_path(parent, name))
         replaced = self._nodes.node_named(new_parent, new_name) if not flags & rooted_fs.RENAME_EXCHANGE else None
         fd = self._node_fds.open_before_removal(replaced, new_parent, new_name)
         source = os.dup(self._directories.fd_for(parent))
@@ -372,12 +377,11 @@ class BackedFiles:
         """Copy the marks of a file to the file that an agent renames over it."""
         if self._access.is_unrestricted or self._access.principal.is_person:
             return
-        directories = self._directories
         try:
-            marks = marks_in(rooted_fs.read_xattrs(b"/proc/self/fd/%d/%b" % (directories.fd_for(new_parent), new_name)))
+            marks = marks_in(rooted_fs.read_xattrs(self._magic_path(new_parent, new_name)))
         except OSError:
             return  # nothing is replaced
-        source = b"/proc/self/fd/%d/%b" % (directories.fd_for(parent), name) if marks else b""
+        source = self._magic_path(parent, name) if marks else b""
         for mark, value in marks.items():
             with contextlib.suppress(OSError):  # directories of other owners, and links, have no marks
                 os.setxattr(source, mark, value, follow_symlinks=False)

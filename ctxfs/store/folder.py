@@ -126,7 +126,9 @@ class Folder(Mount):
             case Move(path, to):
                 with self._open_parent(path) as (parent, name), self._open_parent(to) as (target_parent, new):
                     frozen_files.check_movable(parent, name, path)
-                    frozen_files.check_changeable(rooted_fs.magic_path(target_parent, new), to)
+                    replaced = rooted_fs.magic_path(target_parent, new)
+                    frozen_files.check_changeable(replaced, to)
+                    frozen_files.keep_retired_state(replaced, rooted_fs.magic_path(parent, name))
                     os.rename(name, new, src_dir_fd=parent, dst_dir_fd=target_parent)
             case SetMeta(path, key, value):
                 with self._open_parent(path) as (parent, name):

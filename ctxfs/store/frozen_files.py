@@ -9,7 +9,14 @@ import os
 import stat
 from contextlib import suppress
 
-from ctxfs.memory.states import FROZEN_ATTRIBUTE, IS_FROZEN, STATE_ATTRIBUTE, STATE_ATTRIBUTES, attributes_after
+from ctxfs.memory.states import (
+    FROZEN_ATTRIBUTE,
+    IS_FROZEN,
+    RETIRED,
+    STATE_ATTRIBUTE,
+    STATE_ATTRIBUTES,
+    attributes_after,
+)
 from ctxfs.memory.states import is_frozen as is_frozen_by
 from ctxfs.model.errors import path_error
 from ctxfs.store import rooted_fs
@@ -152,6 +159,20 @@ def read_state(target: str | bytes, *, follows: bool = False) -> dict[str, bytes
         with suppress(OSError):
             state[name] = os.getxattr(target, name, follow_symlinks=follows)
     return state
+
+
+def keep_retired_state(replaced: str | bytes, source: str | bytes) -> None:
+    """Give a file the state of the merged or archived one that it is renamed over, unless it has a state of its own.
+
+    Editors save by such a rename, and a save is no transition.
+    """
+    try:
+        state = os.getxattr(replaced, STATE_ATTRIBUTE, follow_symlinks=False)
+    except OSError:
+        return  # nothing is replaced, or an active file
+    if state.decode("ascii", "replace") in RETIRED and not read_state(source):
+        with suppress(OSError):  # a link has no attributes
+            os.setxattr(source, STATE_ATTRIBUTE, state, follow_symlinks=False)
 
 
 def _check_unwritten(target: str | bytes, path: object, follows: bool) -> None:
