@@ -17,7 +17,7 @@ from typing import Any
 from ctxfs.capture.client_hooks import HookClient, HookCommand, store_of_command
 from ctxfs.eventlog.capture_spool import FOLDER
 from ctxfs.model.errors import CommandError
-from ctxfs.store.config import replace_file
+from ctxfs.store.durable_file import replace_file
 from ctxfs.store.foreign_settings import (
     ForeignSettings,
     check_writable,

@@ -10,7 +10,7 @@ from pathlib import Path as HostPath
 
 import trio
 
-from ctxfs.store.config import replace_text
+from ctxfs.store.durable_file import replace_text
 from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)

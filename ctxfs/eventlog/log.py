@@ -30,7 +30,7 @@ from ctxfs.eventlog.chain import (
 )
 from ctxfs.model.errors import invalid, not_found
 from ctxfs.model.host_numbers import mtime_ns_of
-from ctxfs.store.config import replace_file
+from ctxfs.store.durable_file import replace_file
 
 _HEAD = "head"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")

@@ -12,7 +12,7 @@ from pathlib import Path as HostPath
 from typing import Any
 
 from ctxfs.model.errors import CommandError
-from ctxfs.store.config import replace_file
+from ctxfs.store.durable_file import replace_file
 from ctxfs.store.lock import exclusive_folder
 
 

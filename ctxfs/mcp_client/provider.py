@@ -18,7 +18,7 @@ from ctxfs.exec.schema import fault_of
 from ctxfs.mcp_client.server_status import NOT_CONNECTED, ServerStatus, server_status_from_wire
 from ctxfs.mcp_client.uri_paths import DIRECTORIES, Parts, Template, document_paths, file_name, parts_of
 from ctxfs.model.path import printable
-from ctxfs.store.config import replace_file
+from ctxfs.store.durable_file import replace_file
 from ctxfs.store.settings import ServerSource
 
 log = logging.getLogger(__name__)

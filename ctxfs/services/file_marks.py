@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path as HostPath
 
 from ctxfs.memory.citations import FileMark
-from ctxfs.store.config import replace_file
+from ctxfs.store.durable_file import replace_file
 from ctxfs.store.lock import exclusive_folder
 
 _KEY_BYTES = 32

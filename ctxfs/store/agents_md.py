@@ -8,7 +8,7 @@ from pathlib import Path as HostPath
 from ctxfs.model.errors import CommandError
 from ctxfs.model.line_ends import convert_line_ends, line_end_of
 from ctxfs.store import rooted_fs
-from ctxfs.store.config import replace_file
+from ctxfs.store.durable_file import replace_file
 
 _BEGIN, _END = "<!-- ctxfs: begin -->", "<!-- ctxfs: end -->"
 _BLOCK = re.compile(

@@ -11,6 +11,7 @@ from typing import Any
 
 from ctxfs.model.errors import EXIT_USAGE, CommandError
 from ctxfs.model.toml import parse_toml
+from ctxfs.store.durable_file import replace_text
 from ctxfs.store.settings import (
     ContextSettings,
     EndpointSettings,
@@ -276,23 +277,3 @@ def remove_source(config: HostPath, name: str, what: type[Source] | type[ServerS
             replace_text(config, tomlkit.dumps(document))
             return True
     return False
-
-
-def replace_text(file: HostPath, text: str) -> None:
-    """Replace a file by text, as `replace_file` does."""
-    replace_file(file, text.encode("utf-8"))
-
-
-def replace_file(file: HostPath, data: bytes, mode: int = 0o644) -> None:
-    """Replace a small file atomically and durably: after a crash it has the old or the new content."""
-    temporary = file.with_name(f".{file.name}.new")
-    with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

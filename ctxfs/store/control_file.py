@@ -4,7 +4,7 @@ import errno
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import path_error
-from ctxfs.store.config import replace_file
+from ctxfs.store.durable_file import replace_file
 
 MAX_BYTES = 1_000_000
 POLICY_EXAMPLE = b"""\

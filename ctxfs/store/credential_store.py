@@ -9,7 +9,7 @@ from pathlib import Path as HostPath
 from ctxfs.model.errors import CommandError, not_permitted
 from ctxfs.model.principal import Principal
 from ctxfs.policy.credentials import Credential, issue_credential, parse_access_token
-from ctxfs.store.config import replace_file
+from ctxfs.store.durable_file import replace_file
 from ctxfs.store.lock import exclusive_folder
 
 _MAX_CREDENTIALS = 1000

@@ -7,7 +7,6 @@ from pathlib import Path as HostPath
 
 from ctxfs.model.errors import EXIT_NO_STORE, CommandError
 from ctxfs.model.path import Path
-from ctxfs.store.config import default_text
 from ctxfs.store.registry import (
     APPROVALS_NAME,
     CONFIG_NAME,
@@ -162,6 +161,8 @@ def create_store(root: HostPath) -> Layout:
             private.chmod(0o700)
         _probe_xattrs(layout.tree)
         if not layout.config.exists():
+            from ctxfs.store.config import default_text  # here, because commands on a store need no settings
+
             layout.config.write_text(default_text(), encoding="utf-8")
             layout.config.chmod(0o644)
     except OSError as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
 
-from ctxfs.store.config import replace_file
+from ctxfs.store.durable_file import replace_file
 
 _MAX_COUNTED_FILES = 10_000
 

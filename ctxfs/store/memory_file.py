@@ -20,8 +20,8 @@ from pathlib import Path as HostPath
 from ctxfs.memory.rules import MemoryRules, parse_memory_rules
 from ctxfs.model.errors import CommandError
 from ctxfs.model.toml import parse_toml
-from ctxfs.store.config import replace_file
 from ctxfs.store.control_file import MAX_BYTES, ControlFile
+from ctxfs.store.durable_file import replace_file
 
 log = logging.getLogger(__name__)
 

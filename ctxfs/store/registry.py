@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path as HostPath
@@ -17,7 +16,7 @@ from typing import Any
 
 from ctxfs.model.errors import CommandError
 from ctxfs.model.toml import parse_toml
-from ctxfs.store.config import replace_file
+from ctxfs.store.durable_file import replace_file
 
 CONFIG_NAME = "ctxfs.toml"
 APPROVALS_NAME = "tools.json"
@@ -133,7 +132,7 @@ def _describe_store(real: str, *, make_id: bool = False) -> dict[str, str]:
     file = HostPath(real) / _ID_NAME
     identity = _read_small_file(file)[:200].decode("ascii", "replace").strip()
     if not identity and make_id:
-        identity = secrets.token_hex(16)
+        identity = os.urandom(16).hex()
         replace_file(file, f"{identity}\n".encode(), 0o600)
     settings = _read_settings(real)
     programs = [_program_settings(settings), settings.get("server", []), settings.get("provider", [])]

@@ -17,7 +17,7 @@ from pathlib import Path as HostPath
 
 from ctxfs.model.errors import path_error
 from ctxfs.store.atomic_replace import UnchangedReason, WriterTimeout
-from ctxfs.store.config import replace_text
+from ctxfs.store.durable_file import replace_text
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_commit
 from ctxfs.versions.objects.fingerprint import MAX_TEXT_BYTES
 from ctxfs.versions.objects.git import BRANCH

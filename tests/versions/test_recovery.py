@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.store.config import replace_text
+from ctxfs.store.durable_file import replace_text
 from ctxfs.versions.objects.git import BRANCH, Repository
 from ctxfs.versions.recording.journal import JournalReader
 from ctxfs.versions.recording.pathindex import ALL_COMMITS

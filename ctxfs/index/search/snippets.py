@@ -4,11 +4,13 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ctxfs.index.normal_form import unspaced_pattern
-from ctxfs.index.query import Query
 from ctxfs.model.path import one_line
+
+if TYPE_CHECKING:
+    from ctxfs.index.query import Query
 
 _MIN_STEM = 4
 _MIN_WORD = 3
@@ -21,7 +23,7 @@ _MAX_LINE_SNIPPET_CHARS = 160
 _MAX_LEADING_LINES = 3
 
 
-def question_words(query: Query) -> list[str]:
+def question_words(query: "Query") -> list[str]:
     """Return the words that the hits of a query are searched for, without those that most texts contain.
 
     Corrections take the place of typos. Runs of scripts without spaces are cut into pairs of characters.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as HostPath
 
-from ctxfs.store.config import replace_text
+from ctxfs.store.durable_file import replace_text
 from ctxfs.versions.objects.git_process import run_git
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path as HostPath
 
-from ctxfs.store.config import replace_text
+from ctxfs.store.durable_file import replace_text
 from ctxfs.versions.objects.git import BRANCH, Repository, is_oid
 from ctxfs.versions.recording.ledger import Ledger
 from ctxfs.versions.recording.pathindex import ALL_COMMITS

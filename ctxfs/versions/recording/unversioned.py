@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path as HostPath
 
-from ctxfs.store.config import replace_text
+from ctxfs.store.durable_file import replace_text
 from ctxfs.versions.objects.name_encoding import display_path
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path as HostPath
 
-from ctxfs.store.config import replace_text
+from ctxfs.store.durable_file import replace_text
 from ctxfs.versions.objects.commits import Commit
 
 _OPS = frozenset(("write", "begin", "recovered", "outside", "restore", "undo", "redo", "merge", "forget", "git"))

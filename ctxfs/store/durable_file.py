@@ -1,0 +1,24 @@
+"""Small files of a store, replaced so that a crash leaves the old or the new content."""
+
+import os
+from pathlib import Path as HostPath
+
+
+def replace_text(file: HostPath, text: str) -> None:
+    """Replace a file by text, as `replace_file` does."""
+    replace_file(file, text.encode("utf-8"))
+
+
+def replace_file(file: HostPath, data: bytes, mode: int = 0o644) -> None:
+    """Replace a small file atomically and durably: after a crash it has the old or the new content."""
+    temporary = file.with_name(f".{file.name}.new")
+    with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, file)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
