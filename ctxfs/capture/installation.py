@@ -7,8 +7,10 @@ otherwise leaves the containers that were there before.
 
 import contextlib
 import difflib
+import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path as HostPath
@@ -328,9 +330,14 @@ def _write_receipt(store: HostPath, file: str, receipt: Receipt | None) -> None:
     """Store the receipt of a file, or remove it. A store that is gone has none."""
     if not store.is_dir():
         return
-    receipts = {name: asdict(other) for name, other in _read_receipts(store).items() if name != file}
-    if receipt is not None:
-        receipts[file] = asdict(receipt)
     path = _receipt_file(store)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    replace_file(path, json.dumps(receipts, indent=1).encode() + b"\n", 0o600)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # installations at once take turns, so that no receipt is lost
+        receipts = {name: asdict(other) for name, other in _read_receipts(store).items() if name != file}
+        if receipt is not None:
+            receipts[file] = asdict(receipt)
+        replace_file(path, json.dumps(receipts, indent=1).encode() + b"\n", 0o600)
+    finally:
+        os.close(folder)

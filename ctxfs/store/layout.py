@@ -15,6 +15,7 @@ from ctxfs.store.registry import (
     confirm_store,
     is_inside_tree,
 )
+from ctxfs.store.store_format import check_format, write_format
 
 STORE_NAME = ".ctxfs"
 AREAS = ("memory", "pad", "context", "search", "human")
@@ -141,6 +142,7 @@ class Layout:
 def create_store(root: HostPath) -> Layout:
     """Create a store at `root`, or complete an existing one; never overwrites a file."""
     layout = Layout(root.absolute())
+    check_format(layout.root)
     if root.exists() and not root.is_dir():
         raise CommandError(f"'{root}' exists and is not a folder", "choose another place with --store DIR")
     if root.is_dir() and not layout.config.exists() and any(root.iterdir()):
@@ -165,6 +167,7 @@ def create_store(root: HostPath) -> Layout:
 
             layout.config.write_text(default_text(), encoding="utf-8")
             layout.config.chmod(0o644)
+        write_format(layout.root)
     except OSError as error:
         raise CommandError(
             f"cannot make a store at '{root}': {error.strerror}", "check the folder's permissions and free space"
@@ -230,6 +233,7 @@ def find_store(named: str | None) -> Layout:
     if not (root / CONFIG_NAME).is_file():
         raise CommandError(f"no store at '{root}'", f"make one: ctxfs --store {root} init", EXIT_NO_STORE)
     check_location(root)
+    check_format(root)
     if named or os.environ.get("CTXFS_STORE") or root == default_root():
         confirm_store(root)
     return Layout(root)

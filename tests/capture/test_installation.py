@@ -285,6 +285,20 @@ def test_installations_at_once_leave_a_whole_file(tmp_path: Path) -> None:
     assert len(commands_in(file)) == len(events_of(client))
 
 
+def test_installations_at_once_in_two_projects_can_both_be_taken_back(tmp_path: Path) -> None:
+    client = HOOK_CLIENTS["claude-code"]
+    files = [write_file(client, tmp_path / str(number), '{"a": 1}') for number in range(6)]
+    command = command_of(client, tmp_path)
+    threads = [threading.Thread(target=plan_install(client, file, command, events_of(client)).write) for file in files]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for file in files:
+        plan_uninstall(client, file, "").write()
+        assert file.read_text() == '{"a": 1}', "as it was, which only a receipt knows"
+
+
 def test_commands_show_the_change_and_write_it_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     live = Live(tmp_path)
     live.run("init")

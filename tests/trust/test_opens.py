@@ -87,6 +87,7 @@ ALLOWED = {
     "ctxfs/store/rooted_fs.py": "it is the door",
     "ctxfs/store/config.py": STORE,
     "ctxfs/store/durable_file.py": STORE,
+    "ctxfs/store/store_format.py": STORE,
     "ctxfs/store/folder.py": DESCRIPTOR,
     "ctxfs/store/frozen_files.py": DESCRIPTOR,
     "ctxfs/store/foreign_settings.py": "a settings file of the user, whose owner and kind are checked",

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path as HostPath
 from stat import S_ISREG
 
+from ctxfs.model.host_numbers import inode_of
 from ctxfs.store import rooted_fs
 
 _MIN_LISTED_NAMES = 20
@@ -48,6 +49,6 @@ def _read_mode(root: str, parts: tuple[str, ...]) -> int | None:
 def find_catalog_inode(folder: HostPath) -> int:
     """Return the inode of the catalog in a folder; 0 if there is none."""
     try:
-        return os.stat(f"{folder}/catalog.db").st_ino  # for each question: faster than by a path
+        return inode_of(os.stat(f"{folder}/catalog.db"))  # by a text: for each question: faster than a path
     except FileNotFoundError:
         return 0

@@ -1,0 +1,40 @@
+"""The number of a store's format, in `<store>/format`: a program that does not know it leaves the store alone.
+
+It is raised by a change after which an older ctxfs would misread the tree, the journal, the versions, the event log or the
+settings. Indexes have numbers of their own, because they are rebuilt. Stores without the file have format 1.
+"""
+
+from pathlib import Path as HostPath
+
+from ctxfs import __version__
+from ctxfs.model.errors import CommandError
+from ctxfs.store.durable_file import replace_file
+
+FORMAT = 1
+FORMAT_NAME = "format"
+_MAX_BYTES = 32
+
+
+def check_format(root: HostPath) -> None:
+    """Raise CommandError for a store of a newer format, or of one that is not readable."""
+    file = root / FORMAT_NAME
+    try:
+        with open(file, "rb") as stream:
+            text = stream.read(_MAX_BYTES)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CommandError(f"cannot read '{file}': {error.strerror}", "check its permissions") from error
+    if not text.strip().isdigit():
+        raise CommandError(f"'{file}' has no number of a format", "restore it from a backup: the first is 1")
+    if (number := int(text)) > FORMAT:
+        raise CommandError(
+            f"the store '{root}' has format {number}, and ctxfs {__version__} knows {FORMAT} at most",
+            "upgrade ctxfs: pip install --upgrade ctxfs",
+        )
+
+
+def write_format(root: HostPath) -> None:
+    """Write the number of the present format into a store that has none."""
+    if not (root / FORMAT_NAME).exists():
+        replace_file(root / FORMAT_NAME, f"{FORMAT}\n".encode())
