@@ -73,6 +73,6 @@ def _pair_in(text: str) -> tuple[str, str] | None:
 
 
 def _checked(name: str, value: str) -> tuple[str, str] | None:
-    value = re.split(r"\s*[,;](?:\s|$)|\s+(?:and|but|so|now)\s+", value, maxsplit=1)[0].strip()
+    value = re.split(r" ?[,;](?: |$)| (?:and|but|so|now) ", value, maxsplit=1)[0].strip()
     value = value.removesuffix(" now").strip()
     return (name, value) if value and len(value.split()) <= _MAX_VALUE_WORDS and ":" not in value else None

@@ -56,14 +56,14 @@ _MEASURES = {
 }  # fmt: skip
 
 _HOLDS = re.compile(rf"(?P<value>{_PERSON})\s{_ADVERB}(?P<verb>[a-z]{{3,20}})\s(?P<subject>\S.*)")
-_HELD_BY = re.compile(rf"(?P<subject>\S.*?)\s{_BE}\s{_ADVERB}(?P<verb>[a-z]{{3,20}})\sby\s(?P<value>\S.*)")
+_HELD_BY = re.compile(rf"\A(?P<subject>\S.*?)\s{_BE}\s{_ADVERB}(?P<verb>[a-z]{{3,20}})\sby\s(?P<value>\S.*)")
 _OF = re.compile(
     rf"{_ARTICLE}(?P<attribute>{_NOUN})\s(?:of|for)\s(?P<subject>\S.*?)\s{_BE}\s{_ADVERB}(?P<value>\S.*)", re.I
 )
-_HAS = re.compile(rf"(?P<subject>\S.*?)\s(?:has|have|had)\s{_ARTICLE}(?P<attribute>{_NOUN})\sof\s(?P<value>\S.*)")
-_OWNED = re.compile(rf"(?P<subject>\S.*?)(?:'s|s')\s(?P<attribute>{_NOUN})\s{_BE}\s{_ADVERB}(?P<value>\S.*)")
-_MEASURED = re.compile(rf"(?P<subject>\S.*?)\s{_BE}\s(?P<value>\S.*)\s(?P<measure>{'|'.join(_MEASURES)})")
-_VERBS = tuple((re.compile(rf"(?P<subject>\S.*?)\s{verb}\s(?P<value>\S.*)"), name) for verb, name in _QUANTITY_VERBS)
+_HAS = re.compile(rf"\A(?P<subject>\S.*?)\s(?:has|have|had)\s{_ARTICLE}(?P<attribute>{_NOUN})\sof\s(?P<value>\S.*)")
+_OWNED = re.compile(rf"\A(?P<subject>\S.*?)(?:'s|s')\s(?P<attribute>{_NOUN})\s{_BE}\s{_ADVERB}(?P<value>\S.*)")
+_MEASURED = re.compile(rf"\A(?P<subject>\S.*?)\s{_BE}\s(?P<value>\S.*)\s(?P<measure>{'|'.join(_MEASURES)})")
+_VERBS = tuple((re.compile(rf"\A(?P<subject>\S.*?)\s{verb}\s(?P<value>\S.*)"), name) for verb, name in _QUANTITY_VERBS)
 _LIST_WORDS = re.compile(r"\b(?:and|or|both|either|one of|some of|among|including|e\.g)\b|[,;:&/]", re.I)
 _WORD = re.compile(r"[^\W_][\w'’+#.-]*")
 _LEAD = re.compile(r"(?:note that|remember that|please note:?|currently,?|now,?|today,?)\s+", re.I)
