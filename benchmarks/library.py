@@ -9,18 +9,16 @@ least of a few runs.
 import argparse
 import contextlib
 import os
-import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 import ctxfs
-from benchmarks.harness import Bench
+from benchmarks.harness import Bench, interleaved, timed
 from ctxfs.daemon.launch import connect_or_start
 from ctxfs.model.change import Put
 from ctxfs.model.path import Path as TreePath
@@ -43,26 +41,16 @@ def make_corpus(folder: Path) -> None:
     (folder / "keys.md").write_text("# Keys\n\nRotate the signing keys every ninety days with keyctl.\n")
 
 
-def median_times(pairs: dict[str, tuple[Callable[[], object], ...]], rounds: int) -> dict[str, list[float]]:
-    """Return the median seconds of the calls of each pair, which take turns."""
-    times: dict[str, list[list[float]]] = {name: [[] for _ in calls] for name, calls in pairs.items()}
-    for _ in range(rounds):
-        for name, calls in pairs.items():
-            for slot, call in random.sample(list(zip(times[name], calls, strict=True)), len(calls)):
-                start = time.perf_counter()
-                call()
-                slot.append(time.perf_counter() - start)
-    return {name: [median(slot) for slot in slots] for name, slots in times.items()}
+def seconds_of(call: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def start_time(*command: str) -> float:
     """Return the least seconds that a command takes, of a few runs."""
-    times = []
-    for _ in range(_STARTS):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(timed(list(command)) for _ in range(_STARTS))
 
 
 def stop_daemon(bench: Bench) -> None:
@@ -93,8 +81,10 @@ def measure_calls(bench: Bench, rounds: int) -> None:
             "search": (lambda: store.search(_QUESTION), lambda: client.call("search", question=_QUESTION, labels=True)),
         }
         print(f"{'call':<18}{'library':>12}{'request':>12}{'ratio':>8}")
-        for name, (library, request) in median_times(pairs, rounds).items():
-            print(f"{name:<18}{library * 1e6:>9.0f} µs{request * 1e6:>9.0f} µs{library / request:>8.2f}")
+        for name, (library, request) in pairs.items():
+            medians = interleaved(rounds, library=partial(seconds_of, library), request=partial(seconds_of, request))
+            ratio = medians["library"] / medians["request"]
+            print(f"{name:<18}{medians['library'] * 1e6:>9.0f} µs{medians['request'] * 1e6:>9.0f} µs{ratio:>8.2f}")
         client.close()
 
 

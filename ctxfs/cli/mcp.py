@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ctxfs.cli.groups import CommandGroup
-from ctxfs.cli.options import principal_option
+from ctxfs.cli.options import principal_option, token_option
 from ctxfs.cli.output import print_line, print_lines, warn, write_bytes
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 from ctxfs.model.principal import parse_principal
@@ -19,13 +19,7 @@ from ctxfs.store.layout import find_store
 @principal_option(
     "Principal that the clients act as, such as agent:alice [default: you]", hidden_aliases=["--as"], default=""
 )
-@click.option(
-    "--token",
-    default="",
-    envvar="CTXFS_TOKEN",
-    metavar="TOKEN",
-    help="Access token of the principal [default: $CTXFS_TOKEN]",
-)
+@token_option()
 @click.option(
     "--http", "address", default="", metavar="ADDRESS", help="Serve HTTP instead of stdio: HOST:PORT, or unix:PATH"
 )

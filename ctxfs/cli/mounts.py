@@ -8,7 +8,7 @@ from pathlib import Path as HostPath
 
 import click
 
-from ctxfs.cli.options import principal_option
+from ctxfs.cli.options import principal_option, token_option
 from ctxfs.cli.output import print_line, warn
 from ctxfs.model.errors import CommandError
 from ctxfs.store.agents_md import AgentsMdFiles
@@ -23,13 +23,7 @@ _MIN_MISSING_CHECKS = 4  # checks, half a second apart, that must find no mount 
 @click.command()
 @click.argument("mountpoint", type=click.Path())
 @principal_option("Principal of the mount, such as agent:alice [default: you]", hidden_aliases=["--as"], default="")
-@click.option(
-    "--token",
-    default="",
-    envvar="CTXFS_TOKEN",
-    metavar="TOKEN",
-    help="Access token of the principal [default: $CTXFS_TOKEN]",
-)
+@token_option()
 @click.option("--read-only", is_flag=True, help="Refuse changes and calls of tools")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground; Ctrl-C unmounts")
 @click.option(

@@ -77,6 +77,17 @@ def principal_option(
     )
 
 
+def token_option() -> Callable[[Any], Any]:
+    """Return the decorator of `--token`, empty by default."""
+    return click.option(
+        "--token",
+        default="",
+        envvar="CTXFS_TOKEN",
+        metavar="TOKEN",
+        help="Access token of the principal [default: $CTXFS_TOKEN]",
+    )
+
+
 def below_option(help_text: str = "Limit to a directory of the tree") -> Callable[[Any], Any]:
     """Return the decorator of `--below`, empty by default."""
     return click.option(

@@ -6,7 +6,7 @@ import webbrowser
 
 import click
 
-from ctxfs.cli.options import principal_option
+from ctxfs.cli.options import principal_option, token_option
 from ctxfs.cli.output import warn
 from ctxfs.model.errors import EXIT_USAGE, CommandError
 from ctxfs.model.principal import parse_principal
@@ -18,13 +18,7 @@ _LIBRARIES = ("hypercorn", "jinja2", "markdown_it", "pygments", "starlette")
 @click.command()
 @click.option("--port", default=0, type=click.IntRange(0, 65535), metavar="N", help="Port [default: a free one]")
 @principal_option("Principal whose view the page has [default: you]", hidden_aliases=["--as"], default="")
-@click.option(
-    "--token",
-    default="",
-    envvar="CTXFS_TOKEN",
-    metavar="TOKEN",
-    help="Access token of the principal [default: $CTXFS_TOKEN]",
-)
+@token_option()
 @click.option("--no-open", is_flag=True, help="Print the address without a browser")
 @click.pass_obj
 def web(store: str | None, port: int, principal: str, token: str, no_open: bool) -> None:

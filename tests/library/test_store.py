@@ -126,7 +126,7 @@ def test_policy_is_that_of_the_principal(store: ctxfs.Store, live: Live) -> None
     with pytest.raises(PermissionError):
         store.snapshot("mine")
     with pytest.raises(ctxfs.CommandError):
-        ctxfs.open(str(live.store), principal="nobody at all")
+        ctxfs.open(str(live.store), principal="no principal")
     with pytest.raises((ctxfs.CommandError, OSError)):
         ctxfs.open(str(live.store), token="ctx_forged")
 

@@ -36,7 +36,7 @@ def plant(tree: Path, hidden: Mapping[str, str], *, with_hidden: bool) -> None:
     for name, (path, line, text) in cited.items():
         stream = TokenStream(enumerate(text.splitlines(), 1))
         file = tree / FOLDER / f"{name}.md"
-        file.write_text(f"Somebody cites the signing keys, which {name} is about.\n")
+        file.write_text(f"This note cites the signing keys, which {name} is about.\n")
         os.setxattr(file, CITES, format_citations([stream.cite(Span(path, line, line), 1_600_000_000_000)]))
     if with_hidden:
         (tree / HIDDEN_MEMORY).write_text(HIDDEN_TEXT)
