@@ -156,7 +156,7 @@ class VectorTable:
     def search(self, vector: Vectors, limit: int) -> Neighbours:
         """Return the nearest `limit` vectors: approximately from the graph, exactly from the rest."""
         with self._lock:
-            numbers, scores = self._numbers[: self._rows], self._matrix[: self._rows] @ vector
+            numbers, scores = self._numbers[: self._rows], np.vecdot(self._matrix[: self._rows], vector)
             self._cosine_cache = (vector, scores) if self._graph is None else None
             if self._graph is not None:
                 graph_limit = min(limit, self._graph.metadata.count)
@@ -246,9 +246,13 @@ class VectorTable:
 
 
 def _multiply_rows(matrix: Any, rows: Any, vector: Vectors) -> Any:
-    """Return the dot products of some rows with a vector; in parts, because `take` copies the rows."""
+    """Return the dot products of some rows with a vector; in parts, because `take` copies the rows.
+
+    Not a product of matrix and vector: in that, the last bits of a row depend on the number of rows beside it, so that
+    the scores of visible files would reveal the presence of hidden ones.
+    """
     parts = [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)]
-    products = [np.take(matrix, part, axis=0).astype(np.float32, copy=False) @ vector for part in parts]
+    products = [np.vecdot(np.take(matrix, part, axis=0).astype(np.float32, copy=False), vector) for part in parts]
     return np.concatenate(products) if products else np.empty(0)
 
 

@@ -467,6 +467,21 @@ def test_the_graph_and_the_tail_are_searched_as_one(tmp_path: Path) -> None:
     assert cosines[0] == pytest.approx(1, abs=1e-3)
 
 
+def test_a_cosine_does_not_depend_on_the_vectors_beside_it() -> None:
+    """A score that differed in its last bits would reveal how many hidden chunks were compared with the visible ones."""
+    random = np.random.default_rng(4)
+    vectors = random.normal(size=(500, 256)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+    probe, table = vectors[0].copy(), VectorTable(1, 256)
+    table.load(Rows(vectors))
+    every = table.cosines(probe, np.arange(1, 501))
+    for _ in range(100):
+        numbers = np.sort(random.choice(500, size=int(random.integers(1, 60)), replace=False)) + 1
+        assert table.cosines(probe, numbers).tolist() == every[numbers - 1].tolist()
+    found, cosines = table.search(probe, 500)
+    assert cosines.tolist() == every[found - 1].tolist()
+
+
 def test_large_vector_tables_answer_alike_with_and_without_a_graph(tmp_path: Path) -> None:
     """Compare tables with a graph, with another graph and without one, also after deletions."""
     vectors = unit_vectors(12_000)
@@ -484,7 +499,9 @@ def test_large_vector_tables_answer_alike_with_and_without_a_graph(tmp_path: Pat
     for probe in unit_vectors(20, seed=3):
         numbers, cosines = tables[0].search_among(probe, living, 50)
         for table in (*tables[1:], fresh):
-            assert table.search_among(probe, living, 50)[0].tolist() == numbers.tolist()
+            same_numbers, same_cosines = table.search_among(probe, living, 50)
+            assert same_numbers.tolist() == numbers.tolist()
+            assert same_cosines.tolist() == cosines.tolist()
         exact = living[np.argsort(-(vectors[living - 1] @ probe))[:50]]
         agree += len(set(exact.tolist()) & set(numbers.tolist()))
         assert np.allclose(cosines, vectors[numbers - 1] @ probe, atol=1e-3)
