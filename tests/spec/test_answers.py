@@ -23,7 +23,7 @@ def test_unknown_answer_is_a_text_and_nothing_else(shell: Shell, live: Live) -> 
     assert NONSENSE in text
     assert "no file contains" in text
     assert head(shell, NONSENSE)["answer"]["verdict"] == "unknown"
-    assert "Nothing found" in shell.read(f"search/{NONSENSE}/context.md")
+    assert "unknown: the searched files do not seem to answer this" in shell.read(f"search/{NONSENSE}/context.md")
 
 
 def test_known_answer_has_a_probability_and_hits(shell: Shell, live: Live) -> None:

@@ -71,7 +71,7 @@ def test_empty_result_is_reported_and_is_not_an_error(shell: Shell, live: Live) 
     live.wait_idle()
     head = json.loads(shell.read("search/+xylophonequartet/results.jsonl").splitlines()[0])
     assert (head["status"], head["hits"]) == ("ok", 0)
-    assert "Nothing found" in shell.read("search/+xylophonequartet/context.md")
+    assert "unknown:" in shell.read("search/+xylophonequartet/context.md")
 
 
 def test_names_that_programs_probe_for_are_not_queries(shell: Shell) -> None:

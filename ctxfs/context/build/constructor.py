@@ -26,8 +26,7 @@ from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.threads import blocking
 
 MAX_CANDIDATES = 400
-# A context is empty below this probability of an answer. Above it, an unknown answer costs a context only its note:
-# 3 % of the answerable questions of dialogues are unknown, but 1 % are below this limit.
+# A context is empty below this probability of an answer. Above it, an unknown answer costs a context only its note.
 _EMPTY_BELOW = 0.1
 _SUMMARY_SHARE = 0.15  # share of the budget reserved for the summary
 
@@ -206,7 +205,7 @@ class Constructor:
         if request.untrusted == "keep":
             pins, accepted = ([replace(piece, untrusted=False) for piece in item] for item in (pins, accepted))
         answer = _best_answer(results)
-        notes = (*notes, *_unknown_notes(answer, accepted), *_supersession_notes(accepted, statuses))
+        notes = (*notes, *_unknown_notes(answer, can_fill=not accepted), *_supersession_notes(accepted, statuses))
         count, share, cited = len(accepted), self._origin_share(), _cited_paths(statuses)
         return Candidates(pins, accepted, excluded, notes, count, answer, share, cited)
 
@@ -356,9 +355,15 @@ def _piece_of(hit: Hit, why: Why, above: int) -> Piece:
 
 
 def _judged_pieces(results: SearchResults) -> list[Piece]:
-    """Return the pieces of all hits. None is relevant if the searched files surely do not answer the question."""
+    """Return the pieces of all hits. None is relevant if the searched files surely do not answer the question.
+
+    A question about an author of statements in the files is never sure to be unanswered. "Would Ann be called religious?"
+    shares no word with the statements of Ann that it follows from.
+    """
     pieces = _pieces_of(results.hits, "search")
-    is_empty = results.is_unknown and (results.answer.p or 0.0) < _EMPTY_BELOW
+    evidence = results.answer.evidence
+    names_speaker = evidence is not None and evidence.author_margin is not None
+    is_empty = results.is_unknown and (results.answer.p or 0.0) < _EMPTY_BELOW and not names_speaker
     return [replace(piece, is_relevant=False) for piece in pieces] if is_empty else pieces
 
 
@@ -372,12 +377,12 @@ def _best_answer(results: Sequence[SearchResults]) -> Answer:
     return max(answers, key=lambda answer: (answer.verdict is not Verdict.UNKNOWN, answer.p or 0.0), default=NOT_JUDGED)
 
 
-def _unknown_notes(answer: Answer, accepted: Sequence[Piece]) -> list[str]:
-    """Return a note if the files that were searched do not answer the request."""
+def _unknown_notes(answer: Answer, *, can_fill: bool = False) -> list[str]:
+    """Return a note if the files that were searched do not answer the request; `can_fill`: with the remedy."""
     if answer.verdict is not Verdict.UNKNOWN:
         return []
     reasons = "".join(f"; {reason}" for reason in answer.reasons[:1])
-    remedy = "" if accepted else " → fill = true takes the nearest passages"
+    remedy = " → fill = true takes the nearest passages" if can_fill else ""
     return [f"unknown: the searched files do not seem to answer this{reasons}{remedy}"]
 
 
@@ -395,7 +400,7 @@ def context_of_results(
     """
     hits = _judged_pieces(answer)
     accepted, excluded = filter_candidates((), hits, FilterCriteria(time.time_ns(), statuses=statuses, broken=broken))
-    notes = (*answer.notes, *_supersession_notes(accepted, statuses))
+    notes = (*answer.notes, *_unknown_notes(answer.answer), *_supersession_notes(accepted, statuses))
     cited = _cited_paths(statuses)
     candidates = Candidates((), accepted, excluded, notes, len(hits), answer.answer, origin_share, cited)
     context = assemble(request, candidates, tokenizer)

@@ -235,6 +235,20 @@ class VectorTable:
                         out[is_match] = _multiply_rows(matrix, indices[is_match], vector)
         return out
 
+    def rows(self, numbers: Numbers) -> list[Vectors | None]:
+        """Return the vector of each of `numbers`, None for those not loaded."""
+        out: list[Vectors | None] = [None] * len(numbers)
+        with self._lock:
+            parts: list[tuple[Numbers, Any]] = [(self._numbers[: self._rows], self._matrix)]
+            if self._graph is not None:
+                parts.append((self._graph.numbers, self._graph.matrix))
+            for part_numbers, matrix in parts:
+                for index, number in enumerate(numbers.tolist()):
+                    row = int(np.searchsorted(part_numbers, number))
+                    if row < len(part_numbers) and part_numbers[row] == number:
+                        out[index] = np.array(matrix[row], dtype=np.float32)
+        return out
+
     def _reserve(self, count: int) -> None:
         needed = self._rows + count
         if needed <= len(self._numbers):

@@ -35,6 +35,7 @@ class EmbeddedQuery:
     `candidate_vectors` are vectors of chunks that have none in the index, by number.
     `trust` is the factor of the weights of vectors, from the share of the query that the model's vocabulary covers.
     `exact`: compare it with all vectors instead of the graph, so that every index gives the same result.
+    `has_feedback`: search dialogues a second time, by the subjects of the best hits (`relevance_feedback`).
     """
 
     hints: QueryHints
@@ -44,6 +45,7 @@ class EmbeddedQuery:
     exact: bool = False
     candidate_vectors: Mapping[int, Vectors] = field(default_factory=dict)
     trust: float = 1.0
+    has_feedback: bool = False
 
 
 @dataclass(frozen=True, slots=True)

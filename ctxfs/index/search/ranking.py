@@ -132,7 +132,10 @@ def search_ranked(
         if view.behind and vector is not None:
             notes.append(view.behind)
     candidates = _collect_candidates(view, query, below, scores_by_signal, embedded.candidate_vectors)
-    return _fuse_signals(view, embedded, vector, candidates, scores_by_signal, full_signals, limit, share), notes
+    scored = _fuse_signals(view, embedded, vector, candidates, scores_by_signal, full_signals, limit, share)
+    if embedded.has_feedback and candidates.turns.any():
+        scored = _feed_back(view, hints, vector is not None, candidates, scored)
+    return scored, notes
 
 
 def _count_hidden(view: IndexView, query: Query) -> int:
@@ -260,6 +263,31 @@ def _fuse_signals(
         candidates.is_noise,
         candidates.files,
     )
+
+
+def _feed_back(
+    view: IndexView, hints: QueryHints, has_meaning: bool, candidates: Candidates, scored: Ranking
+) -> Ranking:
+    """Return the ranking after a second search of its turns (`relevance_feedback`)."""
+    import numpy as np
+
+    from ctxfs.index.engines.word_split import split_words
+    from ctxfs.index.search.relevance_feedback import Turns, count_feedback_hits, feed_back
+
+    indices = np.searchsorted(candidates.chunks, scored.chunks)
+    is_turn, vectors = candidates.turns[indices], candidates.vectors[indices]
+    rows = view.rows(scored.chunks.tolist(), keep=True)
+    texts = [
+        rows[chunk].text if is_own and chunk in rows else ""
+        for chunk, is_own in zip(scored.chunks.tolist(), is_turn.tolist(), strict=True)
+    ]
+    cosines = np.full(len(texts), np.nan)
+    if has_meaning and view.vectors is not None:
+        best = vectors[: count_feedback_hits(scored.scores)]
+        for vector in (row for row in view.vectors.rows(best) if row is not None):
+            cosines = np.fmax(cosines, view.vectors.cosines(vector, vectors))
+    known = " ".join((*hints.query.words, *hints.query.phrases, *set(candidates.authors[indices].tolist())))
+    return feed_back(scored, Turns(texts, candidates.files[indices], is_turn, cosines), known, split_words)
 
 
 def _weigh_meaning(view: IndexView, vector: Vectors | None, cosines: Column | None) -> float:

@@ -44,8 +44,7 @@ log = logging.getLogger(__name__)
 PastFile = tuple[str, bytes | None, Mapping[str, bytes], int]
 
 MAX_QUESTION_CHARS = 20_000
-_MAX_SKIPPED_LISTED = 1000
-_MAX_UNCOVERED = 1000
+_MAX_SKIPPED_LISTED = _MAX_UNCOVERED = 1000  # files
 _BEHIND_NOTE = "the index is behind: files may be missing"
 _EMPTY_NOTE = "the index is empty: nothing has been indexed yet"
 _UNCOVERED_NOTE = "what was just written is still being indexed by words: some of it may be missing"
@@ -273,7 +272,7 @@ class Searcher:
 
         A failed search has notes; an empty result without notes means that there is no match.
         `past` is the content of some files at another time, in place of the current one.
-        `exact`: search without the vector graph, so that a rebuilt index gives the same result.
+        `exact`, for contexts: without the vector graph, the same from any index, and with `relevance_feedback`.
         Raise OSError EINVAL for an overlong query.
         """
         if len(query.text) > MAX_QUESTION_CHARS:
@@ -320,7 +319,8 @@ class Searcher:
                 waiting = ranking.find_waiting(seen, hinted.hints, below, self._vector_executor)
                 hinted = replace(hinted, waiting=waiting)
         # Outside the lock, so that other queries run meanwhile.
-        embedded = replace(self._question_embedder.embed_query(hinted), exact=exact or reader is not None)
+        embedded = self._question_embedder.embed_query(hinted)
+        embedded = replace(embedded, exact=exact or reader is not None, has_feedback=exact)
         with self._locked_view() as view:
             if view is None:
                 return SearchResults(query, (), (_EMPTY_NOTE,), is_complete=False)

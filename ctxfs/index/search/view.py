@@ -389,11 +389,15 @@ class IndexView:
         statistics = replace(self._build_statistics(), weights=weights)
         return self._scorer.score(units, own_chunks, near_chunks, terms, statistics)
 
-    def rows(self, chunks: Collection[int], *, has_names: bool = True) -> dict[int, ChunkRow]:
-        """Return the rows of these chunks for hits, as far as they still exist; with the names of users if `has_names`."""
-        cached, self._row_cache = self._row_cache, {}
+    def rows(self, chunks: Collection[int], *, has_names: bool = True, keep: bool = False) -> dict[int, ChunkRow]:
+        """Return the existing rows of chunks for hits, with the names of users if `has_names`.
+
+        With `keep`, the next call does not read them again.
+        """
+        cached = self._row_cache
         rows = {chunk: cached[chunk] for chunk in chunks if chunk in cached}
         rows |= self.catalog.chunk_rows([chunk for chunk in chunks if chunk > 0 and chunk not in rows])
+        self._row_cache = rows if keep else {}
         rows = {**rows, **self.overlay.rows()} if self.overlay else rows
         return {chunk: self.users.name_row(row) for chunk, row in rows.items()} if has_names and self.users else rows
 
