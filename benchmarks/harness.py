@@ -155,7 +155,10 @@ def report(rows: dict[str, object]) -> None:
 
 
 def make_store(folder: Path, sources: dict[str, Path], *, meaning: bool = True, excludes: Sequence[str] = ()) -> Path:
-    """Return a store with these sources, indexed by full text and vectors; reuse an existing one."""
+    """Return a store with these sources, indexed by full text and vectors; reuse an existing one.
+
+    Its index is brought up to date in either case: that of another version of ctxfs has no vectors, or other ones.
+    """
     store = folder / "store"
     if not store.exists():
         run = [sys.executable, "-m", "ctxfs", "--store", str(store)]
@@ -166,7 +169,7 @@ def make_store(folder: Path, sources: dict[str, Path], *, meaning: bool = True, 
         for name, source in sources.items():
             options = [option for pattern in excludes for option in ("--exclude", pattern)]
             subprocess.run([*run, "add", str(source), "--name", name, *options], check=True, stdout=subprocess.DEVNULL)
-        reindex(store)
+    reindex(store)
     return store
 
 
