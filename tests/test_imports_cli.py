@@ -131,6 +131,9 @@ def test_import_into_a_mounted_store(own_live: Live, tmp_path: Path) -> None:
     assert any(
         "claude-code" in str(path.resolve()) for path in own_live.at.glob("search/Zanzibar ferry kind:history/*")
     )
+    own_live.wait_idle()
+    found = json.loads(own_live.run("search", "--json", "what did we decide about the ferry"))
+    assert (found["answer"]["verdict"], found["hits"][0]["path"]) == ("known", file.relative_to(own_live.at).as_posix())
     assert list((own_live.store / "tree" / "memory").rglob("*.md")) == []
     os.environ["CTXFS_TOKEN"] = own_live.run("token", "issue", "agent:bob", "--allow", "history/**:r").strip()
     try:

@@ -34,6 +34,18 @@ def verdict(evidence: Evidence, *, has_hits: bool = True, is_complete: bool = Tr
     return judge(evidence, has_hits, is_complete).verdict.value
 
 
+def test_question_without_a_name_is_not_one_about_another_person() -> None:
+    """A missing author signal is unknown, so that a hit is between one by the right and one by a wrong author."""
+    turn = {"meaning": 0.55, "nearby": 0.55, "words": 3.0, "around": 3.0}
+    for measured in (turn, {name: value for name, value in turn.items() if name in ("words", "around")}):
+        right, wrong = estimate_hits(
+            columns({**measured, "author": 1.0}, {**measured, "author": 0.0}), ["dialogue"] * 2, 5.0
+        )
+        unnamed = estimate_hits(columns(measured), ["dialogue"], 5.0)[0]
+        assert wrong < unnamed < right
+        assert unnamed > (right + wrong) / 3
+
+
 def test_distant_passages_without_the_words_are_unknown_with_reasons() -> None:
     answer = judge(FAR, True, True)
     assert answer.verdict is Verdict.UNKNOWN
