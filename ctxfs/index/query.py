@@ -2,7 +2,8 @@
 
 Syntax: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `author:` (or `speaker:`), `session:`, `said:>2026-10-01`,
 `since:`, `until:`, `mode:words|meaning|hybrid|exact`, and the attributes `tag:`, `alias:`, `link:`, `confidence:>0.8`,
-`trust:`, `valid:2026-03`, `status:`, `verified:`, `state:`, `pinned:`, `frozen:`, `quarantined:`.
+`trust:`, `valid:2026-03`, `status:`, `verified:`, `state:`, `pinned:`, `frozen:`, `quarantined:`. `-session:`,
+`-tag:`, `-alias:`, `-link:` and `-trust:` leave out the files and records with the attribute.
 A dash excludes only where no word of the query looks like an option of a command (`-r`, `--all`).
 Anything that does not parse as one of these is plain words. A query of filters alone matches every file
 that passes them.
@@ -28,8 +29,8 @@ _FILTER_NAMES = (
     "kind|path|author|speaker|session|said|since|until|mode|tag|alias|link|confidence|trust|valid|status|verified"
     "|state|pinned|frozen|quarantined"
 )
-_TERM = re.compile(rf'([+-]?)"([^"]*)"|((?:{_FILTER_NAMES}):"[^"]+"|\S+)')
-_FILTER = re.compile(rf'({_FILTER_NAMES}):(?:"([^"]+)"|(\S+))', re.DOTALL)
+_TERM = re.compile(rf'([+-]?)"([^"]*)"|(-?(?:{_FILTER_NAMES}):"[^"]+"|\S+)')
+_FILTER = re.compile(rf'(-?)({_FILTER_NAMES}):(?:"([^"]+)"|(\S+))', re.DOTALL)
 # Options of commands, as people write them into questions: one or two small letters, a number, two dashes.
 _OPTION = re.compile(r"-(?:-\w.*|[^\W_]|\d[\d.,]*|[a-z]{2}|[^\W_]+=.*)", re.DOTALL)
 _CONFIDENCE = re.compile(r"(<=|>=|<|>|=)?(\d+(?:\.\d+)?|\.\d+)")
@@ -56,6 +57,7 @@ _FILTER_VALUES: Mapping[str, str] = {
     **dict.fromkeys(_FLAGS, "true or false"),
 }
 _FREE_ATTRIBUTES = ("tag", "alias", "link", "trust", "session")
+_ATTRIBUTE_NAMES = {"tag": "tags"}
 _MAX_QUOTED_CHARS = 60
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -84,6 +86,7 @@ class Query:
 
     `said` is an inclusive range of seconds since the epoch, None for no limit. A part of the period `valid` must be valid.
     `kind_folders` have no syntax: the searcher derives them from `kinds`.
+    `without_attributes` are of `-session:S` and `-tag:T`: files and records that have one of them are left out.
     `without_kinds` has no syntax: it leaves out the files of some kinds. `states` are the states of which the files are
     searched; empty stands for all but the retired ones.
     `remarks` name each filter whose value is none, and which is therefore searched as a word.
@@ -110,6 +113,7 @@ class Query:
     said: tuple[int | None, int | None] = (None, None)
     valid: Period | None = None
     without_kinds: tuple[str, ...] = ()
+    without_attributes: tuple[tuple[str, str], ...] = ()
     states: tuple[str, ...] = ()
     kind_folders: KindFolders = NO_KIND_FOLDERS
 
@@ -139,20 +143,21 @@ class Query:
     @property
     def filter_key(self) -> Hashable:
         """Return a hashable key of all filters, without the words; equal keys select the same files."""
-        chosen = self.kinds, self.without_kinds, self.paths, self.attributes, self.authors, self.states
-        return *chosen, self.kind_folders, self.confidence, self.since, self.until, self.said, self.valid
+        excluded = self.without_kinds, self.without_attributes
+        chosen = self.kinds, self.paths, self.attributes, self.authors, self.states
+        return *chosen, *excluded, self.kind_folders, self.confidence, self.since, self.until, self.said, self.valid
 
     def without_filters(self) -> "Query":
         """Return the query with the same words and without filters."""
         chosen = replace(self, kinds=(), without_kinds=(), paths=(), attributes=(), authors=(), states=STATES)
-        chosen = replace(chosen, kind_folders=NO_KIND_FOLDERS)
+        chosen = replace(chosen, kind_folders=NO_KIND_FOLDERS, without_attributes=())
         return replace(chosen, confidence=None, since=None, until=None, said=(None, None), valid=None)
 
     @property
     def has_filters(self) -> bool:
         """Return True if a filter restricts the files."""
         chosen = self.kinds or self.paths or self.attributes or self.authors or self.states
-        return bool(chosen or self.confidence or self.time_ranges or self.valid)
+        return bool(chosen or self.without_attributes or self.confidence or self.time_ranges or self.valid)
 
     @property
     def is_empty(self) -> bool:
@@ -236,6 +241,7 @@ class _Parts:
     )
     times: dict[str, int] = field(default_factory=dict)
     attributes: list[tuple[str, str]] = field(default_factory=list)
+    without_attributes: list[tuple[str, str]] = field(default_factory=list)
     confidence: tuple[float, float] | None = None
     said: tuple[int | None, int | None] = (None, None)
     valid: Period | None = None
@@ -258,12 +264,14 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
                 parts.lists[{"+": "must", "-": "not"}.get(sign, "phrase")].append(phrase)
             continue
         match = _FILTER.fullmatch(word)
-        value = (match[2] or match[3]).strip('"') if match is not None else ""
-        if match is None or not value:
+        value = (match[3] or match[4]).strip('"') if match is not None else ""
+        if match is None or not value or (match[1] and match[2] not in _FREE_ATTRIBUTES):
             _add_word(printable_text(word), parts.words, parts.lists, can_exclude=can_exclude)
-        elif not _add_filter(parts, match[1], value, now):
+        elif match[1]:
+            parts.without_attributes.append((_ATTRIBUTE_NAMES.get(match[2], match[2]), value))
+        elif not _add_filter(parts, match[2], value, now):
             parts.words.append(printable_text(word))
-            parts.remarks.append(_describe_bad_filter(match[1], value))
+            parts.remarks.append(_describe_bad_filter(match[2], value))
     lists = parts.lists
     if lists["not"]:
         excluded = ", ".join(f'"{text}"' for text in lists["not"])
@@ -282,6 +290,7 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
         until=parts.times.get("until"),
         mode=parts.mode,
         attributes=tuple(parts.attributes),
+        without_attributes=tuple(parts.without_attributes),
         confidence=parts.confidence,
         authors=tuple(lists["author"]),
         remarks=tuple(dict.fromkeys(parts.remarks)),
@@ -313,7 +322,7 @@ def _add_filter(parts: _Parts, name: str, value: str, now: datetime | None) -> b
         or (name in _FLAGS and value in ("true", "false"))
         or value in _WORD_VALUES.get(name, ())
     ):
-        parts.attributes.append(("tags" if name == "tag" else name, value))
+        parts.attributes.append((_ATTRIBUTE_NAMES.get(name, name), value))
     else:
         return False
     return True

@@ -176,6 +176,22 @@ def test_prompt_of_the_session_is_not_recalled_to_it(served: Live) -> None:
     assert "quizzaciously" not in ask(served, "claude-code", "own", "Which word was for the release? quizzaciously?")
 
 
+def test_record_of_the_prompt_does_not_hide_the_answer_of_another_session(served: Live) -> None:
+    """Nothing is as near to a prompt as its own record, which is in the history before the answer or after it."""
+    ask(served, "codex", "past", "We decided to raise the refund limit of the shop to 200000 cents.")
+    prompt = "What did we decide about the refund limit?"
+    eventually("it is found", lambda: "200000" in served.try_run("search", "--json", f"{prompt} kind:history").stdout)
+    for attempt in range(2):
+        session = f"now-{attempt}"
+        served.run("record", prompt, "--session", f"claude-code-{session}")
+        eventually("the prompt is found", lambda name=session: found(served, f"session:claude-code-{name}"))
+        assert "200000" in ask(served, "claude-code", session, prompt)
+
+
+def found(live: Live, question: str) -> bool:
+    return live.try_run("search", "--json", question).returncode == 0
+
+
 def test_without_a_daemon_there_is_no_answer(layout: Layout, tmp_path: Path) -> None:
     live = Live(tmp_path)
     assert live.store == layout.root

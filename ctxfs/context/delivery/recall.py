@@ -32,7 +32,8 @@ PREAMBLE = (
 _MIN_TOKENS = 60  # below that no piece fits beside the preamble
 _MAX_WINDOW_PIECES = 2000
 _MAX_QUERY_CHARS = 2000
-_AREAS = tuple(Path((name,)) for name in ("knowledge", "memory", "pad", "history"))
+_HISTORY = Path(("history",))
+_AREAS = (*(Path((name,)) for name in ("knowledge", "memory", "pad")), _HISTORY)
 # Of the best piece of an answer, of its other pieces, and of pieces of a weak answer. A prompt is not always a question:
 # over this project's documentation, answers to questions begin with pieces of 0.14 to 0.91, and those to "ok do it" or
 # "fix the failing test" with 0.004 and 0.012.
@@ -100,10 +101,12 @@ class Recall:
     async def _find(self, query: str, area: Path, request: RecallRequest) -> list[Piece]:
         """Return the pieces of an area that answer; none if it does not exist for the principal, or answers nothing.
 
-        Each area has a verdict of its own. Of a weak answer, only pieces count that probably help by themselves. The
-        same holds beside messages of the session, which the model has in its own context, and which answer its prompts
-        best.
+        Each area has a verdict of its own. Of a weak answer, only pieces count that probably help by themselves.
+        Messages of the session are left out: the model has them in its own context, and nothing is as near to a prompt
+        as the record of this prompt.
         """
+        if area == _HISTORY:
+            query = f'{query} -session:"{request.session}"'
         budget = request.tokens + await _title_tokens(query)
         try:
             context = await self._builder.build(Request((query,), budget, paths=(area,)))
@@ -111,10 +114,9 @@ class Recall:
             return []
         if context.answer.verdict is Verdict.UNKNOWN:
             return []
-        others = [piece for piece in context.plan.chosen if not _is_of_session(piece, request.session)]
-        if context.answer.verdict is Verdict.KNOWN and len(others) == len(context.plan.chosen):
-            return others
-        return [piece for piece in others if _probability(piece) >= _MIN_SURE_PROBABILITY]
+        if context.answer.verdict is Verdict.KNOWN:
+            return list(context.plan.chosen)
+        return [piece for piece in context.plan.chosen if _probability(piece) >= _MIN_SURE_PROBABILITY]
 
     async def end_window(self, session: str) -> None:
         """Drop the windows of a session: its client has compacted or cleared its context."""
@@ -160,11 +162,6 @@ def _probability(piece: Piece) -> float:
 def _new_pieces(pieces: Sequence[Piece], window: Window) -> list[Piece]:
     """Return the pieces that are not in the window."""
     return [piece for piece in pieces if not any(_contains(entry.piece, piece) for entry in window.held)]
-
-
-def _is_of_session(piece: Piece, session: str) -> bool:
-    parts = Path.parse(piece.path).parts if piece.path else ()
-    return parts[:1] == ("history",) and any(part in (session, f"{session}.jsonl") for part in parts)
 
 
 def _contains(old: Piece, new: Piece) -> bool:

@@ -298,6 +298,7 @@ class FullText:
         if query.with_states:
             groups.append([self._build_state_query(state) for state in query.with_states])
         excluded = [self._build_term_query("kind", kind) for kind in query.without_kinds]
+        excluded += [self._build_attribute_query(*attribute) for attribute in query.without_attributes]
         states = (state for state in query.without_states if self.document_frequency("attribute", f"state={state}"))
         excluded += [self._build_state_query(state) for state in states]
         if excluded:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,9 @@ from ctxfs.index.query import Query, strip_word
 from ctxfs.index.search.cosine_background import measure_background
 from ctxfs.index.search.date_words import match_days
 from ctxfs.index.search.question_embedding import EmbeddedQuery
-from ctxfs.index.search.results import Answer, Evidence, Hit
+from ctxfs.index.search.rank_fusion import rank_last
+from ctxfs.index.search.repetition import flag_repetitions
+from ctxfs.index.search.results import Answer, Evidence, Hit, Verdict
 from ctxfs.index.search.verdict import (
     estimate_hits,
     flag_relevant,
@@ -64,10 +66,14 @@ def judge_candidates(
     `has_failed`: an engine could not be searched.
     """
     query = embedded.hints.query
-    rows = view.rows(scored.chunks[: max(limit, _MAX_COVERED_HITS)].tolist())
+    count = max(limit, _MAX_COVERED_HITS)
+    scored, rows, repeating = _rank_repetitions_last(view, query, scored, count)
     vector = embedded.vector if view.vectors is not None and view.vectors.model == embedded.model else None
     signals = _rescale(scored.signals, view, vector)
-    best_rows = [rows[chunk] for chunk in scored.chunks[:_MAX_COVERED_HITS].tolist() if chunk in rows]
+    if repeating:
+        signals = {name: np.append(column[:-repeating], [np.nan] * repeating) for name, column in signals.items()}
+    best_chunks = scored.chunks[: min(_MAX_COVERED_HITS, len(scored) - repeating)].tolist()
+    best_rows = [rows[chunk] for chunk in best_chunks if chunk in rows]
     words = _measure_words(view, embedded, _limit_characters(best_rows))
     evidence = Evidence(
         _find_largest(signals.get("meaning")),
@@ -81,9 +87,43 @@ def judge_candidates(
     is_complete = not has_failed and (
         vector is None or (not _is_waiting(view, scored) and view.share_embedded(query, below) >= _MIN_EMBEDDED_SHARE)
     )
-    hits = _estimate_hits(scored, signals, rows, max(limit, _MAX_COVERED_HITS), words.ideal)
+    hits = _estimate_hits(scored, signals, rows, count, words.ideal)
+    others = len(scored) - repeating
+    hits = [*hits[:others], *(replace(hit, p=0.0, is_relevant=False) for hit in hits[others:])]
     best_hit = max((hit.p or 0.0 for hit in hits[:_MAX_COVERED_HITS]), default=None) if vector is not None else None
-    return judge(evidence, bool(best_rows), is_complete, best_hit), hits[:limit]
+    answer = judge(evidence, bool(best_rows), is_complete, best_hit)
+    if repeating and not best_rows and answer.verdict is Verdict.UNKNOWN:
+        answer = replace(answer, reasons=("only the same question was found",))
+    return answer, hits[:limit]
+
+
+def _rank_repetitions_last(
+    view: IndexView, query: Query, scored: Ranking, count: int
+) -> tuple[Ranking, dict[int, ChunkRow], int]:
+    """Return (the ranking with the turns that repeat the question last, the rows of its first `count`, their number).
+
+    The rows of those that were moved are among the returned ones, too.
+    """
+    rows: dict[int, ChunkRow] = {}
+    repeating = 0
+    while True:
+        first = scored.chunks[: min(count, len(scored) - repeating)].tolist()
+        new = [chunk for chunk in first if chunk not in rows]
+        rows |= view.rows(new)
+        texts = [_statement_of(rows[chunk]) if chunk in rows else "" for chunk in first]
+        flags = np.zeros(len(scored), dtype=np.bool_)
+        asks = scored.signals.get("asks", np.zeros(len(scored)))[: len(first)] > 0
+        flags[: len(first)] = flag_repetitions(texts, asks, query, view.full_text.terms)
+        moved = int(flags.sum())
+        if not moved:
+            return scored, rows, repeating
+        flags[len(scored) - repeating :] = True
+        scored, repeating = rank_last(scored, flags), repeating + moved
+
+
+def _statement_of(row: ChunkRow) -> str:
+    """Return the text of a turn without its speaker; empty for other rows."""
+    return row.text.removeprefix(f"{row.author}: ") if profile_of(row) == "dialogue" else ""
 
 
 def _estimate_hits(

@@ -30,8 +30,10 @@ def has_confidence_in(attributes: Sequence[tuple[str, str]], bounds: tuple[float
 
 
 def passes_attributes(attributes: Sequence[tuple[str, str]], query: Query) -> bool:
-    """Return True if the attributes of a file have the values, state, confidence and validity that a query requires."""
+    """Return True if the attributes of a file have the values, state, confidence and validity of a query."""
     if query.attributes and not fold_values(query.attributes) <= fold_values(attributes):
+        return False
+    if query.without_attributes and fold_values(query.without_attributes) & fold_values(attributes):
         return False
     if not has_state_of(query, attributes):
         return False

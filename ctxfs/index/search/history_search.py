@@ -95,7 +95,7 @@ def _merge(files: SearchResults, records: SearchResults, limit: int) -> SearchRe
     from ctxfs.index.search.evidence import profile_of
     from ctxfs.index.search.verdict import flag_relevant
 
-    answer = max((files.answer, records.answer), key=_merit)
+    answer = max((files, records), key=_merit).answer
     notes = tuple(dict.fromkeys((*files.notes, *records.notes)))
     if not files.hits or not records.hits:
         hits = files.hits or records.hits
@@ -115,8 +115,8 @@ def _lead(records: Answer, files: Answer) -> bool:
     return (records.p or 0.0) > (files.p or 0.0) + _MIN_LEAD
 
 
-def _merit(answer: Answer) -> tuple[int, float]:
-    return _VERDICTS.index(answer.verdict), answer.p or 0.0
+def _merit(results: SearchResults) -> tuple[int, float, bool]:
+    return _VERDICTS.index(results.answer.verdict), results.answer.p or 0.0, bool(results.hits)
 
 
 def _interleave(leaders: Sequence[Hit], followers: Sequence[Hit]) -> list[Hit]:

@@ -440,9 +440,8 @@ class Overlay:
                 continue
             if query.authors and not set(map(fold_name, query.authors)) & set(chunk.authors):
                 continue
-            if not passes_attributes(
-                file.attributes_at(chunk.row.first) if query.attributes else file.attributes, query
-            ):
+            is_by_line = query.attributes or query.without_attributes
+            if not passes_attributes(file.attributes_at(chunk.row.first) if is_by_line else file.attributes, query):
                 continue
             times = {"mtime": chunk.row.mtime_ns, "said": chunk.row.said}
             if not all(is_within(times[name], low, high) for name, low, high in query.time_ranges):

@@ -347,6 +347,16 @@ def _rank_behind(totals: Column, numbers: npt.NDArray[np.int64], noise: Flags) -
     return _reassign(totals, np.where(noise, _NOISE_FACTOR * (ranks + 1) - 0.5, ranks), numbers)
 
 
+def rank_last(ranking: Ranking, flags: Flags) -> Ranking:
+    """Return the ranking with the flagged candidates [n] behind all others."""
+    keys = np.arange(float(len(flags))) + np.where(flags, len(flags), 0)
+    scores = _reassign(ranking.scores, keys, ranking.chunks)
+    shares = {**ranking.shares, "repeats": np.where(flags, scores - ranking.scores, np.nan)}
+    order = np.argsort(keys)
+    signals, shares = ({name: column[order] for name, column in c.items()} for c in (ranking.signals, shares))
+    return Ranking(ranking.chunks[order], scores[order], signals, shares)
+
+
 def _reassign(totals: Column, keys: Column, numbers: npt.NDArray[np.int64]) -> Column:
     """Return the totals in the order of `keys`, the largest for the smallest key; ties go to the lower number."""
     reassigned = np.empty_like(totals)

@@ -23,6 +23,16 @@ def test_operators_are_parsed_apart_from_words() -> None:
     assert (query.kinds, query.paths, query.mode) == (("fact",), ("handbook",), "words")
 
 
+def test_dash_before_an_attribute_leaves_it_out() -> None:
+    query = parse_query('keys -tag:draft -session:"a b" -trust:untrusted -kind:fact', NOW)
+    assert query.without_attributes == (("tags", "draft"), ("session", "a b"), ("trust", "untrusted"))
+    assert (query.words, query.must_not, query.attributes) == (("keys",), ("kind:fact",), ())
+    assert query.filter_key != parse_query("keys -kind:fact", NOW).filter_key
+    assert query.without_filters().without_attributes == ()
+    assert parse_query("-tag:draft", NOW).has_filters
+    assert parse_query("-tag:", NOW).without_attributes == ()
+
+
 def test_times_are_ages_or_dates() -> None:
     query = parse_query("x since:7d until:2026-11-20", NOW)
     assert query.since == int(datetime(2026, 11, 14, 12, tzinfo=UTC).timestamp()) * 10**9
