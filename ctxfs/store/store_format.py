@@ -8,6 +8,7 @@ from pathlib import Path as HostPath
 
 from ctxfs import __version__
 from ctxfs.model.errors import CommandError
+from ctxfs.model.installation import upgrade_command
 from ctxfs.store.durable_file import replace_file
 
 FORMAT = 1
@@ -30,7 +31,7 @@ def check_format(root: HostPath) -> None:
     if (number := int(text)) > FORMAT:
         raise CommandError(
             f"the store '{root}' has format {number}, and ctxfs {__version__} knows {FORMAT} at most",
-            "upgrade ctxfs: pip install --upgrade ctxfs",
+            f"upgrade ctxfs: {upgrade_command()}",
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.model.errors import invalid
+from ctxfs.model.installation import install_command, is_importable
 
 _TIKTOKEN_FILES = "https://openaipublic.blob.core.windows.net/"
 _TIKTOKEN = {
@@ -45,6 +46,8 @@ class FileTokenizer:
     """Exact counts by a `tokenizer.json` that the user names."""
 
     def __init__(self, file: HostPath) -> None:
+        if not is_importable("tokenizers"):
+            raise invalid("tokenizer", f"'{file}' needs tokenizers: {install_command('meaning')}")
         import tokenizers
 
         try:

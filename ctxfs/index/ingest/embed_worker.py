@@ -23,7 +23,14 @@ from ctxfs.index.engines.embeddings import (
     UnfinishedVector,
     WaitingChunk,
 )
-from ctxfs.index.engines.vectors import drop_graph, is_graph_sound, pack_vector, read_side_car, unpack_vectors
+from ctxfs.index.engines.vectors import (
+    drop_graph,
+    has_graph_library,
+    is_graph_sound,
+    pack_vector,
+    read_side_car,
+    unpack_vectors,
+)
 from ctxfs.index.events import Event, Notify
 from ctxfs.index.extract.text_features import build_embedding_text
 from ctxfs.index.options import EmbedderSpec, IndexerOptions
@@ -264,6 +271,8 @@ class EmbedWorker:
             self._embeddings.drop_unused()
             drop_graph(self._options.folder)
             total, graph_count = used, 0
+        if not has_graph_library():
+            return
         if total < self._options.exact_below or total - graph_count < max(
             _MIN_GRAPH_VECTORS, int(_MIN_GRAPH_GROWTH * graph_count)
         ):

@@ -467,6 +467,17 @@ def test_the_graph_and_the_tail_are_searched_as_one(tmp_path: Path) -> None:
     assert cosines[0] == pytest.approx(1, abs=1e-3)
 
 
+def test_without_hnswlib_every_vector_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = unit_vectors(1000)
+    build_graph(tmp_path, 1, 16, Rows(vectors), 1000, 1)
+    monkeypatch.setattr("ctxfs.index.engines.vectors.missing_modules", lambda extra: [extra])
+    table = loaded(tmp_path)
+    assert table.load(Rows(vectors)) == 1000  # none of them comes from the graph
+    for probe in unit_vectors(5, seed=2):
+        exact = np.argsort(-(vectors @ probe))[:10] + 1
+        assert table.search(probe, 10)[0].tolist() == exact.tolist()
+
+
 def test_a_cosine_does_not_depend_on_the_vectors_beside_it() -> None:
     """A score that differed in its last bits would reveal how many hidden chunks were compared with the visible ones."""
     random = np.random.default_rng(4)

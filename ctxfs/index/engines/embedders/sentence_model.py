@@ -18,6 +18,7 @@ from ctxfs.index.engines.embedders.onnx_session import OnnxSession
 from ctxfs.index.engines.embedders.vocabulary import Token, trust_in
 from ctxfs.index.engines.model_files import weights_of
 from ctxfs.model.errors import CommandError
+from ctxfs.model.installation import require_extra
 
 _DEFAULT_MAX_TOKENS = 256
 _MAX_TOKENS = 512
@@ -41,6 +42,7 @@ class SentenceModel:
         weights, self._folder = weights_of(folder), folder
         if weights is None:
             raise CommandError(f"no embedding model in '{folder}'", "install it: ctxfs model install")
+        require_extra("meaning", "search by meaning")
         import tokenizers
 
         try:
