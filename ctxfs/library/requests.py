@@ -76,14 +76,14 @@ def make_directory(path: str) -> Request[None]:
     return _change(MakeDir(Path.parse(path)))
 
 
-def remove(path: str) -> Request[None]:
-    """Return the request that removes a file, a link or an empty directory."""
-    return _change(Remove(Path.parse(path)))
+def remove(path: str, expects: str = "") -> Request[None]:
+    """Return the request that removes a file, a link or an empty directory; `expects` is the revision of the file."""
+    return _change(Remove(Path.parse(path), expects))
 
 
-def move(path: str, to: str) -> Request[None]:
-    """Return the request that renames a path."""
-    return _change(Move(Path.parse(path), Path.parse(to)))
+def move(path: str, to: str, expects: str = "") -> Request[None]:
+    """Return the request that renames a path; `expects` is the revision of the file."""
+    return _change(Move(Path.parse(path), Path.parse(to), expects))
 
 
 def set_meta(path: str, name: str, value: str | None) -> Request[None]:

@@ -46,17 +46,19 @@ class MakeDir:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Remove a file, a link or an empty directory."""
+    """Remove a file, a link or an empty directory. `expects` is the content of the file, as in `Put`."""
 
     path: Path
+    expects: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Rename within one mount, replacing a file at `to`."""
+    """Rename within one mount, replacing a file at `to`. `expects` is the content of the renamed file, as in `Put`."""
 
     path: Path
     to: Path
+    expects: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,10 +103,10 @@ def change_to_wire(change: Change) -> list[Any]:
             return ["append", str(path), data]
         case MakeDir(path):
             return ["mkdir", str(path)]
-        case Remove(path):
-            return ["remove", str(path)]
-        case Move(path, to):
-            return ["move", str(path), str(to)]
+        case Remove(path, expects):
+            return ["remove", str(path), expects]
+        case Move(path, to, expects):
+            return ["move", str(path), str(to), expects]
         case SetMeta(path, name, value):
             return ["meta", str(path), name, value]
         case _:
@@ -127,9 +127,9 @@ def change_from_wire(value: list[Any]) -> Change:
             case "mkdir":
                 return MakeDir(path)
             case "remove":
-                return Remove(path)
+                return Remove(path, str(value[2]) if len(value) > 2 else "")
             case "move":
-                return Move(path, Path.parse(value[2]))
+                return Move(path, Path.parse(value[2]), str(value[3]) if len(value) > 3 else "")
             case "meta":
                 return SetMeta(path, value[2], value[3])
     except (IndexError, TypeError, AttributeError) as error:

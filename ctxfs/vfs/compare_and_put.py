@@ -1,9 +1,9 @@
-"""Optimistic concurrency: a Put may name the version that it replaces, and fails if the content has changed."""
+"""Optimistic concurrency: a change may name the version of the content that it is for, and fails if it is another."""
 
 import errno
 import hashlib
 
-from ctxfs.model.change import ABSENT, Change, Put
+from ctxfs.model.change import ABSENT, Change, Move, Put, Remove
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
@@ -14,9 +14,9 @@ _MIN_DIGITS = 8
 
 
 class CompareAndPut(MountWrapper):
-    """A tree whose Puts compare the expected version.
+    """A tree whose changes of contents compare the expected version.
 
-    Puts to one path are serialised here, so no other Put through this tree comes between comparison and change.
+    Changes of one path are serialised here, so no other one through this tree comes between comparison and change.
     """
 
     def __init__(self, tree: Mount) -> None:
@@ -26,10 +26,10 @@ class CompareAndPut(MountWrapper):
     async def apply(self, change: Change) -> None:
         """Implement `Mount.apply`.
 
-        Raise EEXIST if the Put expects no file, ESTALE if the content is another version, EINVAL for a malformed
+        Raise EEXIST if the change expects no file, ESTALE if the content is another version, EINVAL for a malformed
         version.
         """
-        if not isinstance(change, Put):
+        if not isinstance(change, Put | Remove | Move):
             await self._tree.apply(change)
             return
         async with self._locks.at(change.path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from ctxfs.model.change import ABSENT, Put
+from ctxfs.model.change import ABSENT, Move, Put, Remove
 from ctxfs.model.path import Path as TreePath
 from ctxfs.store.folder import Folder
 from ctxfs.vfs.compare_and_put import CompareAndPut
@@ -41,6 +41,20 @@ def test_put_replaces_the_expected_content_only(tree: CompareAndPut) -> None:
     assert refused(tree, b"three", revision(b"two")[:7]) == errno.EINVAL
     assert trio.run(tree.read, FILE) == b"two"
     trio.run(tree.apply, Put(FILE, b"free"))
+
+
+def test_a_file_is_removed_and_renamed_in_the_expected_version_only(tree: CompareAndPut) -> None:
+    trio.run(tree.apply, Put(FILE, b"one"))
+    other = TreePath.parse("notes/y.md")
+    for change in (Remove(FILE, revision(b"two")), Move(FILE, other, revision(b"two"))):
+        with pytest.raises(OSError) as caught:
+            trio.run(tree.apply, change)
+        assert caught.value.errno == errno.ESTALE
+    trio.run(tree.apply, Move(FILE, other, revision(b"one")))
+    trio.run(tree.apply, Remove(other, revision(b"one")))
+    with pytest.raises(OSError) as caught:
+        trio.run(tree.apply, Remove(other, revision(b"one")))
+    assert caught.value.errno == errno.ESTALE
 
 
 def test_one_of_many_simultaneous_puts_wins(tree: CompareAndPut) -> None:
