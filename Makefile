@@ -14,10 +14,11 @@ VERSIONS_ROUNDS ?= $(CRASH_ROUNDS)
 RACE_ROUNDS ?= 40
 TEST_WORKERS ?= 2
 FUZZ_SECONDS ?= 20
+AFS_SUITE ?=
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-long test-crash test-fuzz test-budget test-leaks test-mcp test-programs test-web test-wheel test-frameworks lint bench soak system system-test system-programs system-browser model clean
+.PHONY: help run stop test test-long test-crash test-fuzz test-budget test-leaks test-mcp test-programs test-web test-wheel test-frameworks test-afs lint bench soak system system-test system-programs system-browser model clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -103,6 +104,20 @@ build/frameworks/.ready: tests/frameworks/requirements.txt | $(VENV)/.ready
 
 test-frameworks: system $(VENV)/.ready model build/frameworks/.ready ## LangGraph, LangChain, LlamaIndex and the OpenAI Agents SDK over the tree (a minute)
 	PYTHONPATH=build/frameworks $(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/frameworks
+
+# The conformance suite of AFS is not part of this repository: AFS_SUITE is the folder of it, with src, specs and fixtures.
+build/afs/.ready: tests/afs/package.json tests/afs/package-lock.json | $(VENV)/.ready
+	@mkdir -p build/afs
+	@cp tests/afs/package.json tests/afs/package-lock.json tests/afs/.npmrc build/afs/
+	@cd build/afs && npm ci --no-fund --no-audit --loglevel=error
+	@touch $@
+
+test-afs: system $(VENV)/.ready ## The conformance suite of AFS on /rpc; AFS_SUITE=DIR is where you have it (a minute)
+	@if [ -z "$(AFS_SUITE)" ]; then echo "test-afs SKIPPED: AFS_SUITE names no suite; nothing was tested"; \
+	elif ! command -v npm >/dev/null; then echo "test-afs SKIPPED: there is no npm here; nothing was tested"; \
+	else $(MAKE) --no-print-directory build/afs/.ready && \
+	    AFS_SUITE="$(abspath $(AFS_SUITE))" $(BIN)/python -m pytest -c pyproject.toml -o addopts="-q -s --strict-markers --strict-config" tests/afs; \
+	fi
 
 # The page of `ctxfs web` in a browser: the driver of Playwright for Debian's Chromium, and axe-core for accessibility.
 build/browser/.ready: tests/web/browser/playwright.txt tests/web/browser/package.json tests/web/browser/package-lock.json | $(VENV)/.ready

@@ -26,7 +26,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_REQUEST
 from pydantic import AnyHttpUrl
 
-from ctxfs.mcp_server.http_limits import HttpLimits, Limits
+from ctxfs.http.limits import HttpLimits, Limits
 from ctxfs.mcp_server.resources import ResourceNotifications
 from ctxfs.mcp_server.server import NO_ADDITIONS, Additions, Context, TreeServer, run_trio
 from ctxfs.mcp_server.sessions import TreeSession

@@ -37,6 +37,7 @@ LONG = [
         "mcp_server/test_clients.py",
         "policy/test_rule_history.py",
         "posix/test_random.py",
+        "serve",
         "spec/test_leaks.py",
         "test_contexts_cli.py",
         "trust/test_derived_text.py",

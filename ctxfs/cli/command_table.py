@@ -76,6 +76,7 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
         "history": Entry("history", "Manage the event log and the audit"),
         "capture": Entry("capture", "Manage hooks that record clients"),
         "mcp": Entry("mcp", "Serve the tree to MCP clients"),
+        "serve": Entry("serve", "Serve the store to programs over HTTP"),
     },
     "Tools": {
         "tools": Entry("tools", "Manage tools and MCP servers"),

@@ -27,8 +27,8 @@ def web(store: str | None, port: int, principal: str, token: str, no_open: bool)
     """
     require_extra("web", "ctxfs web", EXIT_USAGE)
     from ctxfs.daemon.launch import connect_or_start
+    from ctxfs.http.access import Access
     from ctxfs.web.instance import request_address
-    from ctxfs.web.sessions import Access
 
     layout = find_store(store)
     access = Access(str(parse_principal(principal)) if principal else "", token)

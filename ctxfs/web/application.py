@@ -10,8 +10,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from ctxfs.http.daemon_sessions import AccessEnded, DaemonAway
 from ctxfs.model.errors import CommandError, not_found
-from ctxfs.web.daemon_sessions import AccessEnded, DaemonAway
 from ctxfs.web.guard import COOKIE
 from ctxfs.web.page import Page, Parts, Screen
 from ctxfs.web.sessions import BrowserSessions

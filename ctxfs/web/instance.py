@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 import trio
 
+from ctxfs.http.access import Access
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.address import listen_privately, socket_path
 from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
 from ctxfs.store.layout import Layout
-from ctxfs.web.sessions import Access
 
 _LOCK = "web.lock"
 _SOCKET = "web.socket"

@@ -9,13 +9,14 @@ import trio
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from ctxfs.http.access import Access
+from ctxfs.http.daemon_sessions import DaemonSessions
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import encode_name
 from ctxfs.model.principal import Principal, parse_principal
-from ctxfs.web.daemon_sessions import DaemonSessions
 from ctxfs.web.guard import FORM_TOKEN, Address
 from ctxfs.web.renderer import Renderer
-from ctxfs.web.sessions import Access, BrowserSession
+from ctxfs.web.sessions import BrowserSession
 from ctxfs.web.templates import Templates
 
 _MAX_FIELDS = 200

@@ -10,16 +10,17 @@ import hypercorn.config
 import hypercorn.trio
 import trio
 
+from ctxfs.http.access import Access
+from ctxfs.http.daemon_sessions import DaemonSessions
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 from ctxfs.store.layout import Layout
 from ctxfs.web.application import build_application
-from ctxfs.web.daemon_sessions import DaemonSessions
 from ctxfs.web.guard import OPEN, Address, Guard
 from ctxfs.web.instance import AddressSocket, InstanceLock
 from ctxfs.web.page import Parts
 from ctxfs.web.renderer import Renderer
 from ctxfs.web.screens import SCREENS
-from ctxfs.web.sessions import Access, BrowserSessions
+from ctxfs.web.sessions import BrowserSessions
 from ctxfs.web.templates import Templates
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ async def _serve(
         return f"{address.url}{OPEN}?secret={sessions.issue_secret(access)}"
 
     async with trio.open_nursery() as nursery:
-        daemon, renderer = DaemonSessions(layout, nursery), Renderer()
+        daemon, renderer = DaemonSessions(layout, nursery, "web"), Renderer()
         navigation = [(screen.name, screen.title) for screen in SCREENS if screen.title]
         parts = Parts(address, daemon, Templates(), renderer, navigation, trio.Semaphore(_MAX_STREAMS))
         app = Guard(build_application(parts, sessions, SCREENS), sessions, address)

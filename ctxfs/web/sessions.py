@@ -5,26 +5,15 @@ import hmac
 import secrets
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from ctxfs.http.access import Access
 
 SECRET_SECONDS = 600.0
 SESSION_SECONDS = 12 * 3600.0  # since the last request
 MAX_SECRETS = 32
 MAX_SESSIONS = 64
 _SECRET_BYTES = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """The principal that a browser acts for (empty: the store's owner), or the credential that determines it."""
-
-    principal: str = ""
-    token: str = field(default="", repr=False)
-
-    @property
-    def is_owner(self) -> bool:
-        """True for the store's owner, who may look at the tree as any principal."""
-        return not self.principal and not self.token
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from ctxfs.mcp_server.http_limits import HttpLimits, Limits, Message, Receive, Send
+from ctxfs.http.limits import HttpLimits, Limits, Message, Receive, Send
 from tests.live import Live, eventually
 from tests.mcp_server.test_clients import HELLO, PLAIN, Http, free_port, request
 

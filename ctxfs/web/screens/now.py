@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import trio
 from starlette.responses import Response, StreamingResponse
 
+from ctxfs.http.daemon_sessions import DaemonAway
 from ctxfs.index.indexer_status import format_remaining, parse_indexer_status
 from ctxfs.model.errors import CommandError
 from ctxfs.web.bars import stack
-from ctxfs.web.daemon_sessions import DaemonAway
 from ctxfs.web.page import Page, Screen
 
 _SHOWN_OPERATIONS = 100

@@ -1,4 +1,4 @@
-"""Connections of the page to the daemon, one for each principal or credential."""
+"""Connections of an HTTP server to the daemon, one for each principal or credential."""
 
 import time
 from collections import OrderedDict
@@ -6,13 +6,13 @@ from typing import Any
 
 import trio
 
+from ctxfs.http.access import Access
 from ctxfs.model.errors import CommandError
 from ctxfs.model.principal import Principal, parse_principal
 from ctxfs.rpc.async_client import AsyncClient
 from ctxfs.rpc.client import NoDaemon
 from ctxfs.rpc.wire import ANSWERED
 from ctxfs.store.layout import Layout
-from ctxfs.web.sessions import Access
 
 _VERIFIED_SECONDS = 5.0  # a revoked credential reads for this long at most
 _MAX_CONNECTIONS = 32
@@ -22,7 +22,10 @@ class DaemonAway(CommandError):
     """Raised if no daemon answers, or if it ends before it has answered."""
 
     def __init__(self) -> None:
-        super().__init__("the daemon of this store does not answer", "start it: ctxfs web, or ctxfs mount DIR")
+        super().__init__(
+            "the daemon of this store does not answer",
+            "start it: ctxfs mount DIR, or call the command of this server again",
+        )
 
 
 class AccessEnded(CommandError):
@@ -42,12 +45,14 @@ class _Connection:
 class DaemonSessions:
     """Calls of the daemon's methods on behalf of principals.
 
-    A lost connection is opened again by the next call, so that a page survives the end of a daemon.
+    A lost connection is opened again by the next call, so that the server survives the end of a daemon. `tool` names the server in
+    versions and in the audit.
     """
 
-    def __init__(self, layout: Layout, nursery: trio.Nursery) -> None:
+    def __init__(self, layout: Layout, nursery: trio.Nursery, tool: str) -> None:
         self._layout = layout
         self._nursery = nursery
+        self._tool = tool
         self._connections: OrderedDict[Access, _Connection] = OrderedDict()
         self._lock = trio.Lock()
 
@@ -105,7 +110,9 @@ class DaemonSessions:
 
     async def _join(self, access: Access, connection: _Connection) -> None:
         try:
-            joined = await connection.client.call("join", principal=access.principal, token=access.token, tool="web")
+            joined = await connection.client.call(
+                "join", principal=access.principal, token=access.token, tool=self._tool
+            )
         except BaseException as error:
             self._connections.pop(access, None)  # a connection that has not joined would act for the owner
             with trio.CancelScope(shield=True):
