@@ -108,6 +108,10 @@ def signal_columns(
     if aside.any():
         out["aside"] = aside.astype(np.float64)
     turns = candidates.turns
+    if "words" in out and "around" in out:
+        # A long turn, and the only one of its file, is its own neighbourhood: the index has no other for it.
+        is_alone = turns & np.isnan(out["around"]) & ~np.isnan(out["words"])
+        out["around"] = np.where(is_alone, out["words"], out["around"])
     for name in complete:
         if scores_by_signal.get(name):
             out[name] = fill_gaps(out[name])
