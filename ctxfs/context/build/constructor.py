@@ -361,9 +361,8 @@ def _judged_pieces(results: SearchResults) -> list[Piece]:
     shares no word with the statements of Ann that it follows from.
     """
     pieces = _pieces_of(results.hits, "search")
-    evidence = results.answer.evidence
-    names_speaker = evidence is not None and evidence.author_margin is not None
-    is_empty = results.is_unknown and (results.answer.p or 0.0) < _EMPTY_BELOW and not names_speaker
+    names_author = results.answer.evidence is not None and results.answer.evidence.names_author
+    is_empty = results.is_unknown and (results.answer.p or 0.0) < _EMPTY_BELOW and not names_author
     return [replace(piece, is_relevant=False) for piece in pieces] if is_empty else pieces
 
 

@@ -81,6 +81,7 @@ def judge_candidates(
         words.missing,
         words.missing_words,
         measure_author_margin(signals, words.ideal),
+        bool(np.any(signals.get("author", 0.0) > 0)),
         bool(query.phrases or query.must),
         2 * sum(profile_of(row) == "dialogue" for row in best_rows) > len(best_rows),
     )

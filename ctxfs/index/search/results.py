@@ -28,7 +28,8 @@ class Evidence:
     `cosine` is the largest one, None without vectors. `coverage` is the share of the IDF of the question's words that
     the best chunk contains, `missing` the share of words that no file contains, named in `missing_words`.
     `author_margin` is the excess of the best statements of the named authors over those of others, None if no author
-    is named. `is_literal`: each hit contains a required word or phrase. `is_dialogue`: the best hits are turns.
+    is named, or no other one found. `names_author`: the question names the author of a hit. `is_literal`: each hit
+    contains a required word or phrase. `is_dialogue`: the best hits are turns.
     """
 
     cosine: float | None
@@ -36,6 +37,7 @@ class Evidence:
     missing: float = 0.0
     missing_words: tuple[str, ...] = ()
     author_margin: float | None = None
+    names_author: bool = False
     is_literal: bool = False
     is_dialogue: bool = False
 

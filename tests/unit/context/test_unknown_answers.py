@@ -13,23 +13,20 @@ QUESTION = "Would Ann be considered religious?"
 
 
 @pytest.mark.parametrize(
-    ("p", "author_margin", "is_empty"),
+    ("p", "names_author", "is_empty"),
     [
-        (0.02, None, True),
-        (0.02, 0.1, False),  # Ann speaks in the files: the answer may follow from what she said
-        (0.02, -0.4, False),
-        (0.15, None, False),
+        (0.02, False, True),
+        (0.02, True, False),  # Ann speaks in the files: the answer may follow from what she said
+        (0.15, False, False),
     ],
 )
 def test_context_is_empty_if_an_answer_is_improbable_and_no_speaker_is_named(
-    p: float, author_margin: float | None, is_empty: bool
+    p: float, names_author: bool, is_empty: bool
 ) -> None:
     row = ChunkRow(
         1, "knowledge/chat.txt", 1, 1, "", "Ann: on Sundays I sing in the choir", "dialogue", 1, "Ann", "", None
     )
-    answer = Answer(
-        Verdict.UNKNOWN, p, ("no file contains religious",), Evidence(0.2, 0.1, author_margin=author_margin)
-    )
+    answer = Answer(Verdict.UNKNOWN, p, ("no file contains religious",), Evidence(0.2, 0.1, names_author=names_author))
     results = SearchResults(parse_query(QUESTION), [Hit(row, 1.0, p=0.1)], answer=answer)
     context = context_of_results(
         make_request({"query": QUESTION, "budget": 500}, 500), results, BoundTokenizer(), {}, {}
