@@ -16,11 +16,12 @@ _MIN_TERMS = 2  # a turn of one word may be the answer
 _MAX_LENGTH_RATIO = 2
 
 
-def flag_repetitions(texts: Sequence[str], asks: Flags, query: Query, analyse: Callable[[str], list[str]]) -> Flags:
-    """Return True for each text [n] that has no term beside those of the question, and asks, or has most of them.
+def flag_repetitions(
+    texts: Sequence[str], are_questions: Flags, query: Query, analyse: Callable[[str], list[str]]
+) -> Flags:
+    """Return True for each text [n] that has no term beside those of the question, and is a question, or has most of them.
 
-    `texts` are the statements of turns without their speakers, empty for hits that are no turns; `asks` [n] flags those
-    that are questions. "Tabs." has no term beside those of "tabs or spaces", and may be the answer.
+    `texts` are the statements of turns without their speakers, empty for hits that are no turns. "Tabs." has no term beside those of "tabs or spaces", and may be the answer.
     """
     flags = np.zeros(len(texts), dtype=np.bool_)
     asked = set(analyse(query.plain_text))
@@ -32,5 +33,5 @@ def flag_repetitions(texts: Sequence[str], asks: Flags, query: Query, analyse: C
         if 0 < len(text) <= max_characters:
             terms = set(analyse(text))
             has_most = len(terms & asked) >= max(_MIN_TERMS, _MIN_SHARE * len(asked))
-            flags[index] = terms <= allowed and (has_most or bool(asks[index]))
+            flags[index] = terms <= allowed and (has_most or bool(are_questions[index]))
     return flags
