@@ -19,9 +19,10 @@ _MAX_LENGTH_RATIO = 2
 def flag_repetitions(
     texts: Sequence[str], are_questions: Flags, query: Query, analyse: Callable[[str], list[str]]
 ) -> Flags:
-    """Return True for each text [n] that has no term beside those of the question, and is a question, or has most of them.
+    """Return True for each text [n] without a term beside those of the question that is a question, or has most of them.
 
-    `texts` are the statements of turns without their speakers, empty for hits that are no turns. "Tabs." has no term beside those of "tabs or spaces", and may be the answer.
+    `texts` are the statements of turns without their speakers, empty for hits that are no turns. "Tabs." has no term
+    beside those of "tabs or spaces", and may be the answer.
     """
     flags = np.zeros(len(texts), dtype=np.bool_)
     asked = set(analyse(query.plain_text))
