@@ -25,14 +25,16 @@ def flag_repetitions(
     beside those of "tabs or spaces", and may be the answer.
     """
     flags = np.zeros(len(texts), dtype=np.bool_)
+    max_characters = _MAX_LENGTH_RATIO * len(query.text)
+    short = [(index, text) for index, text in enumerate(texts) if 0 < len(text) <= max_characters]
+    if not short or query.phrases or query.must:
+        return flags
     asked = set(analyse(query.plain_text))
-    if query.phrases or query.must or len(asked) < _MIN_TERMS:
+    if len(asked) < _MIN_TERMS:
         return flags
     allowed = asked.union(analyse(query.text))  # with the names of authors, which the hints may have taken out
-    max_characters = _MAX_LENGTH_RATIO * len(query.text)
-    for index, text in enumerate(texts):
-        if 0 < len(text) <= max_characters:
-            terms = set(analyse(text))
-            has_most = len(terms & asked) >= max(_MIN_TERMS, _MIN_SHARE * len(asked))
-            flags[index] = terms <= allowed and (has_most or bool(are_questions[index]))
+    for index, text in short:
+        terms = set(analyse(text))
+        has_most = len(terms & asked) >= max(_MIN_TERMS, _MIN_SHARE * len(asked))
+        flags[index] = terms <= allowed and (has_most or bool(are_questions[index]))
     return flags
