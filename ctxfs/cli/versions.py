@@ -59,6 +59,9 @@ def _joined_session(store: str | None, reason: str = "") -> Iterator[StoreSessio
 @_session_option
 @click.option("--since", metavar="TIME", help="Earliest time: 2h, yesterday, 2026-11-20T10:00")
 @click.option("--until", metavar="TIME", help="Latest time: 2h, yesterday, 2026-11-20T10:00")
+@click.option(
+    "--at", metavar="WHEN", shell_complete=completion_values.revisions, help="List versions up to this one only"
+)
 @click.option("--stat", is_flag=True, help="Show the changed paths of each version")
 @_json_option
 @click.pass_obj
@@ -70,6 +73,7 @@ def log(
     session_name: str | None,
     since: str | None,
     until: str | None,
+    at: str | None,
     stat: bool,
     as_json: bool,
 ) -> None:
@@ -78,7 +82,7 @@ def log(
     The newest come first, through renames. A directory counts with all below it.
     """
     with _joined_session(store) as opened:
-        filters = {"principal": principal, "session": session_name, "since": since, "until": until}
+        filters = {"principal": principal, "session": session_name, "since": since, "until": until, "at": at}
         versions = opened.call("log", path=tree_path(opened, path), limit=limit, changes=stat, **filters)
     if as_json:
         print_json(versions)
@@ -122,7 +126,7 @@ def show(store: str | None, path: str, at: str) -> None:
     show_default=True,
     metavar="WHEN",
     shell_complete=completion_values.revisions,
-    help="Revision, snapshot or time of the old version",
+    help="Revision, snapshot, time, or prev",
 )
 @click.option(
     "--to",

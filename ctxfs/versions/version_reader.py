@@ -3,11 +3,13 @@
 Paths are texts from the root of the tree, with surrogateescape. Each read takes the archive's lock.
 """
 
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ctxfs.model.entry import Entry
+from ctxfs.model.errors import path_error
 from ctxfs.versions.archive_core import ArchiveAccess, ArchiveCore
 from ctxfs.versions.diff import Line, blame_lines, diff_trees
 from ctxfs.versions.history import Step, parse_moment
@@ -17,6 +19,8 @@ from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_FILE, MODE_LINK, MODE_
 from ctxfs.versions.recording.ledger import state_of
 from ctxfs.versions.recording.pathindex import ALL_COMMITS, CommitFilter, PathChange
 from ctxfs.versions.snapshot_reader import SnapshotEntry
+
+_NO_VERSION = "0001-01-01"  # a time before all versions, whose tree is empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +48,15 @@ class VersionReader:
         with self._archive.locked() as core:
             return core.history.resolve(text)
 
-    def log(self, path: str, criteria: CommitFilter, limit: int) -> list[Step]:
-        """Return the newest `limit` commits that changed a path. Raise `OSError` ENOENT for a path without history."""
+    def log(self, path: str, criteria: CommitFilter, limit: int, at: str = "") -> list[Step]:
+        """Return the newest `limit` commits that changed a path, up to the version `at` if it is given.
+
+        Raise `OSError` ENOENT for a path without history.
+        """
         with self._archive.locked() as core:
-            steps = core.history.log(path_bytes(path), criteria, limit)
-            if not steps and criteria == ALL_COMMITS:
+            before = (core.history.resolve(at).seq + 1,) if at else ()
+            steps = core.history.log(path_bytes(path), criteria, limit, *before)
+            if not steps and not at and criteria == ALL_COMMITS:
                 core.history.require(path_bytes(path))
             return steps
 
@@ -152,6 +160,19 @@ class VersionReader:
         with self._archive.locked() as core:
             step = core.history.resolve(at)
             return core.snapshot_reader.read(step.commit, path_text(core.history.name_at(path_bytes(path), step.seq)))
+
+    def change_at(self, path: str, at: str, since_ns: int = 0) -> tuple[str, str]:
+        """Return (revision before, revision) of the newest change of a path up to a version.
+
+        The revision before is a time before the first version if there is none since `since_ns`. Raise `OSError` ENOENT
+        if the path has no change until then.
+        """
+        with self._archive.locked() as core:
+            newest = core.history.resolve(at).seq
+            steps = core.history.log(path_bytes(path), CommitFilter(since_ns=since_ns), 2, newest + 1)
+            if not steps:
+                raise path_error(errno.ENOENT, path, f"no version of it up to {at}")
+            return steps[1].commit.oid if len(steps) > 1 else _NO_VERSION, steps[0].commit.oid
 
     def diff(self, path: str, old: str, new: str) -> bytes:
         """Return a unified diff of a path between two versions, attributes included."""

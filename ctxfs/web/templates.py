@@ -46,7 +46,7 @@ class Templates:
 
 def _show_controls(value: object) -> object:
     """Return a value as a part of one line, with active characters escaped; markup is the page's own."""
-    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return value if isinstance(value, Markup) else one_line(str(value))
 
 
 def _lines(text: str) -> Markup:

@@ -313,6 +313,8 @@ for path in HIDDEN:
     rpc(f"tool in {parent}", "call_tool", name="git", arguments={"command": "log", "repo": parent})
     rpc(f"show {path}", "show", path=path, at="latest")
     rpc(f"diff {path}", "diff", path=path, old="first", new="latest")
+    rpc(f"diff change {path}", "diff", path=path, old="prev", new="latest")
+    rpc(f"log until {path}", "log", path=path, at="latest")
     rpc(f"blame {path}", "blame", path=path)
     rpc(f"restore {path}", "restore", path=path, to="first", dry_run=True)
     rpc(f"undo {path}", "undo", path=path, dry_run=True)
@@ -397,6 +399,9 @@ for pattern in (WORD, "signing keys", ".", "otter-[0-9]+"):
     rpc(f"grep {pattern}", "grep", pattern=pattern)
     rpc(f"grep count {pattern}", "grep", pattern=pattern, only="count")
 rpc("log of everything", "log", path="")
+rpc("log of own memory until first", "log", path="memory/mallory", at="first")
+for at in ("first", "latest"):
+    rpc(f"change of visible memory at {at}", "diff", path="memory/shared/known.md", old="prev", new=at)
 rpc("log of memory", "log", path="memory", changes=True)
 rpc("status", "status")
 rpc("audit", "audit")
@@ -516,7 +521,7 @@ def observe(probe: Probe, caller: PrincipalClient) -> str:
     )
     text = text.replace(str(caller.live.store.parent), "STORE")
     text = re.sub(r"#[0-9a-f]{8}\b", "#TOKEN", text)
-    text = re.sub(r"\b[0-9a-f]{40}\b|\b[0-9a-f]{64}\b|mount-[0-9a-f]{8}|s-[0-9a-f]{8}", "ID", text)
+    text = re.sub(r"\b[0-9a-f]{40}\b|\b[0-9a-f]{64}\b|mount-[0-9a-f]{8}|[ds]-[0-9a-f]{8}", "ID", text)
     text = re.sub(r"\b[0-9a-f]{16}-[0-9a-f]+-[0-9a-f]+\b", "VERSION", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[T_ ]\d\d[:-]\d\d[:-]\d\d[.\d]*(Z|\+00:00)?", "TIME", text)
     return re.sub(r"\b1[0-9]{18}\b|\"seq\": \d+|\d{9,}\.\d+", "N", text)
@@ -575,8 +580,8 @@ def test_denied_file_still_exists_for_people(pair: tuple[Live, Live]) -> None:
 # another file system than memory/, an area's folder with content stays, and some responses concern the store.
 BLIND = re.compile(
     r"mount (versions?|versions from above|snapshot( stat)?) knowledge/"
-    r"|rpc (log|show|diff|blame|restore|undo|remove|label|move) knowledge/"
-    r"|rpc (diff|move) human/|mount (rmdir|rename) above.* (pad/|knowledge/handbook/chat/)|rpc move pad/|.*author:"
+    r"|rpc (log|log until|show|diff|diff change|blame|restore|undo|remove|label|move) knowledge/"
+    r"|rpc (diff|diff change|move) human/|mount (rmdir|rename) above.* (pad/|knowledge/handbook/chat/)|rpc move pad/|.*author:"
     r"|(mount|rpc) search below (path|speaker):"
     r"|(rpc|mcp|mount) (\w+|\w+ (now|past)) context/zanzibar-task.*|(mcp|mount|rpc) names context$"
     r"|rpc guess |rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens|tools|a tool|which tool)$"

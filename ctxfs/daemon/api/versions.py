@@ -36,6 +36,7 @@ from ctxfs.vfs.session import Session
 
 _MAX_LOG_ENTRIES = 1_000_000
 _MAX_LARGE_ROUNDS = 3
+_PREVIOUS = "prev"
 _COMMIT = RightsBelow(Verb(0))
 _READ = RightsBelow(Verb.LIST | Verb.READ)
 _CHANGE = RightsBelow(Verb.LIST | Verb.READ | operations.CHANGE)
@@ -48,7 +49,7 @@ ROLLBACK_EFFECTS = Effect.COMMITS_FIRST | Effect.CHANGES_WORK_TREE
 class LogParams:
     """The versions of a path, newest first, with their changes if requested.
 
-    `since` and `until` are times as a person writes them.
+    `since` and `until` are times as a person writes them. With `at` the newest is that version.
     """
 
     path: Path = ROOT
@@ -58,6 +59,7 @@ class LogParams:
     since: str = ""
     until: str = ""
     changes: bool = False
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class ShowParams:
 
 @dataclass(frozen=True, slots=True)
 class DiffParams:
-    """A path and two revisions."""
+    """A path and two revisions. The old one may be `prev`: the diff is the newest change of the path up to `new`."""
 
     old: str
     new: str
@@ -211,8 +213,9 @@ async def commit_everything(app: App) -> list[Commit]:
 async def _log(app: App, caller: Session, params: LogParams) -> list[LogEntry]:
     limit = max(1, min(params.limit, _MAX_LOG_ENTRIES))
     path, filters = _check_versioned(params.path), _filter(params)
-    filters = replace(filters, since_ns=max(filters.since_ns, await _visible_since(app, path)))
-    steps = await in_turn(app.archive.reader.log, path, filters, limit)
+    named = [params.at] if params.at else []
+    filters = replace(filters, since_ns=max(filters.since_ns, await _visible_since(app, path, *named)))
+    steps = await in_turn(app.archive.reader.log, path, filters, limit, params.at)
     versions = [Version.of(step.commit, app.scope.restricted_principal()) for step in steps]
     if not params.changes:
         return [LogEntry(version, None) for version in versions]
@@ -235,7 +238,11 @@ async def _show(app: App, caller: Session, params: ShowParams) -> bytes:
 @method("diff", DiffParams, needs=_READ, audit=_READ_EVENT, effects=Effect.COMMITS_FIRST)
 async def _diff(app: App, caller: Session, params: DiffParams) -> bytes:
     path, old, new = _check_versioned(params.path), params.old, params.new
-    await _visible_since(app, path, old, new)
+    if old == _PREVIOUS:
+        since = await _visible_since(app, path, new)
+        old, new = await in_turn(app.archive.reader.change_at, path, new, since)
+    else:
+        await _visible_since(app, path, old, new)
     await _check_withheld(app, path)
     for revision in (old, new) if app.scope.restricted_principal() else ():
         with contextlib.suppress(OSError):  # a directory, or absent in that version
@@ -285,7 +292,7 @@ async def _rollback(app: App, path: str, outcome: Outcome, diff: bytes) -> Rollb
 async def _restore(app: App, caller: Session, params: RestoreParams) -> Rollback:
     await commit_everything(app)
     path, actor = _check_versioned(params.path), actor_for(caller, params.reason)
-    if params.to == "prev":
+    if params.to == _PREVIOUS:
         await _check_all_visible(app, path)
     else:
         await _visible_since(app, path, params.to)

@@ -13,15 +13,13 @@ from ctxfs.model.path import Path, lines_of, one_line
 from ctxfs.rpc.wire import entry_from_wire
 from ctxfs.store.layout import is_versioned
 from ctxfs.threads import blocking
+from ctxfs.web.diffs import MAX_PART_CHARACTERS, MAX_SHOWN_BYTES, cut_lines, diff_rows
 from ctxfs.web.page import Page, Screen
 from ctxfs.web.rows import MAX_ROWS, cut_rows
 from ctxfs.web.tree_paths import crumbs, resolve_link
 
-MAX_SHOWN_BYTES = 2_000_000
 _MAX_DOCUMENT_CHARACTERS = 100_000  # a longer text is shown in lines, by parts
-_MAX_PART_CHARACTERS = 120_000
 _MARKDOWN = (".md", ".markdown")
-_DIFF_CLASSES = {"+": "added", "-": "removed", "@": "place"}
 _SCREEN = "file"
 
 
@@ -34,7 +32,7 @@ async def _file(page: Page) -> Response:
         return page.render(f"file_{view}.html", entry=None, **common, **await _PAST_VIEWS[view](page, path))
     if revision := page.query.get("at", ""):
         data: bytes = await page.call("show", path=str(path), at=revision)
-        return page.render("file_content.html", entry=None, **common, **await _text(page, path, data))
+        return page.render("file_content.html", entry=None, **common, **await text_values(page, path, data))
     entry = entry_from_wire(await page.call("stat", path=str(path)))
     if entry.kind == "dir":
         entries = [entry_from_wire(row) for row in await page.call("list", path=str(path))]
@@ -86,10 +84,10 @@ async def _content(page: Page, path: Path, entry: Entry) -> Mapping[str, object]
     marks = {"label": reply["label"], "note": reply["note"]}
     if reply["format"] and not (reply["reason"] and is_text_itself(reply["format"])):
         return {**_NOTHING, **marks, **_passages(page, reply)}
-    return {**await _text(page, path, reply["data"]), **marks}
+    return {**await text_values(page, path, reply["data"]), **marks}
 
 
-async def _text(page: Page, path: Path, data: bytes) -> Mapping[str, object]:
+async def text_values(page: Page, path: Path, data: bytes, *, as_lines: bool = False) -> Mapping[str, object]:
     """Return the values of a text: a document for Markdown, else lines, with the syntax of source code."""
     if len(data) > MAX_SHOWN_BYTES:
         return {**_NOTHING, "reason": _TOO_LARGE}
@@ -97,7 +95,8 @@ async def _text(page: Page, path: Path, data: bytes) -> Mapping[str, object]:
     if text is None:
         return {**_NOTHING, "reason": "it is no text"}
     is_markdown = path.name.lower().endswith(_MARKDOWN)
-    if is_markdown and page.query.get("plain") != "1" and len(text) <= _MAX_DOCUMENT_CHARACTERS:
+    as_lines = as_lines or page.query.get("plain") == "1"
+    if is_markdown and not as_lines and len(text) <= _MAX_DOCUMENT_CHARACTERS:
         base = page.url_base(_SCREEN, "path")
         document = await page.renderer.markdown(lines_of(text), path.parent.parts, base)
         if document is not None:
@@ -107,15 +106,9 @@ async def _text(page: Page, path: Path, data: bytes) -> Mapping[str, object]:
     code = await page.renderer.code(path.name, "\n".join(shown))
     if code is not None and len(code) == len(shown):
         part = cut_rows(code, rows.number)
-        if sum(map(len, part.items)) <= _MAX_PART_CHARACTERS:
+        if sum(map(len, part.items)) <= MAX_PART_CHARACTERS:
             return {**_NOTHING, "rows": part, "is_markdown": is_markdown}
-    return {**_NOTHING, "rows": replace(rows, items=_cut_lines(rows.items)), "is_markdown": is_markdown}
-
-
-def _cut_lines(lines: Sequence[str]) -> Sequence[str]:
-    """Return lines that fit into a page together: the long ones are cut."""
-    limit = _MAX_PART_CHARACTERS // max(1, len(lines))
-    return [line if len(line) <= limit else f"{line[:limit]}… {len(line)} characters" for line in lines]
+    return {**_NOTHING, "rows": replace(rows, items=cut_lines(rows.items)), "is_markdown": is_markdown}
 
 
 def _decode(data: bytes) -> str | None:
@@ -134,7 +127,7 @@ def _passages(page: Page, reply: Mapping[str, Any]) -> dict[str, object]:
         return {"reason": f"a {reply['format']} file: {reply['reason']}"}
     rows = [(row[1], line) for row in reply["passages"] for line in str(row[0]).split("\n")]
     part = cut_rows(rows, page.number("page", 1))
-    lines = _cut_lines([line for _, line in part.items])
+    lines = cut_lines([line for _, line in part.items])
     part = replace(part, items=[(number, line) for (number, _), line in zip(part.items, lines, strict=True)])
     return {"passages": part, "unit": reply["unit"], "format": reply["format"]}
 
@@ -152,7 +145,7 @@ async def _blame(page: Page, path: Path) -> dict[str, object]:
     at = page.query.get("at", "latest")
     lines = await page.call("blame", path=str(path), at=at)
     part = cut_rows(lines, page.number("page", 1))
-    texts = _cut_lines([line["text"].decode("utf-8", "replace") for line in part.items])
+    texts = cut_lines([line["text"].decode("utf-8", "replace") for line in part.items])
     rows = [{**line, "text": text} for line, text in zip(part.items, texts, strict=True)]
     return {"rows": replace(part, items=rows), "at": at}
 
@@ -163,10 +156,7 @@ async def _diff(page: Page, path: Path) -> dict[str, object]:
         newest = await page.call("log", path=str(path), limit=2)
         old = newest[1]["revision"] if len(newest) > 1 else "latest"
     data: bytes = await page.call("diff", path=str(path), old=old, new=new)
-    lines = data[:MAX_SHOWN_BYTES].decode("utf-8", "replace").split("\n")
-    part = cut_rows(lines, page.number("page", 1))
-    rows = [(_DIFF_CLASSES.get(line[:1], ""), line) for line in _cut_lines(part.items)]
-    return {"rows": replace(part, items=rows), "old": old, "new": new}
+    return {"rows": diff_rows(data, page.number("page", 1)), "old": old, "new": new}
 
 
 async def _impact(page: Page, path: Path) -> dict[str, object]:

@@ -34,6 +34,12 @@ SCREENS = [
     "file?path=memory/shared/versions.md&view=blame",
     "file?path=memory/shared/versions.md&view=diff",
     "file?path=memory/shared/versions.md&view=impact",
+    "time",
+    "time?path=memory/shared/versions.md",
+    "time/version?path=memory/shared/versions.md",
+    "time/file?path=memory/shared/versions.md&n=1",
+    "time/rollback?action=undo&path=memory/shared/versions.md",
+    "time/rollback?action=restore&to=prev&path=memory/shared/versions.md",
 ]
 
 
