@@ -67,8 +67,8 @@ def write_conversation(sample: dict[str, Any], folder: Path, form: str = "lines"
     return places
 
 
-def append_conversation(sample: dict[str, Any], log: EventLog) -> dict[str, str]:
-    """Append the sessions to an event log; return turn id → path:line below `history`."""
+def append_conversation(sample: dict[str, Any], log: EventLog, prefix: str = "session") -> dict[str, str]:
+    """Append the sessions to an event log, named as the files are; return turn id → path:line below `history`."""
     conversation, places = sample["conversation"], {}
     days = {session: day for day in log.days() for session in log.sessions(day)}
     for number in range(1, 100):
@@ -76,7 +76,7 @@ def append_conversation(sample: dict[str, Any], log: EventLog) -> dict[str, str]
         if not turns:
             continue
         said_at = datetime.strptime(conversation[f"session_{number}_date_time"], "%I:%M %p on %d %B, %Y")
-        session, records = f"{sample['sample_id']}-{number:02}", []
+        session, records = f"{prefix}-{number:02}", []
         for line, turn in enumerate(turns, 1):
             shared = f" [shares {turn['blip_caption']}]" if turn.get("blip_caption") else ""
             text = f"{' '.join(turn['text'].split())}{shared}"
@@ -126,7 +126,8 @@ def main() -> None:
             name = sample["sample_id"]
             if arguments.form == "history":
                 store = make_store(root / ("one" if arguments.one else name), {})
-                places = append_conversation(sample, EventLog(Layout(store).history))
+                log = EventLog(Layout(store).history)
+                places = append_conversation(sample, log, name if arguments.one else "session")
                 gold.append(questions_of(sample, index, places, "history", errors))
                 sources[name] = None
                 continue

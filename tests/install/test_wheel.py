@@ -120,7 +120,7 @@ class Command:
         assert "rotate every 90 days" in self.run("search", "mode:words rotate keys")
 
     def check_installer(self, name: str) -> None:
-        """Check that doctor names the installer, and commands of its for what is missing."""
+        """Check that doctor names the installer, and its commands for the missing packages."""
         report = self._doctor()
         assert report["python"]["detail"].endswith(f"installed by {name}")
         assert not report["model"]["ok"]

@@ -4,7 +4,7 @@ Messages have their time beside the text. Without it, "October" and "2023" would
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
 import numpy as np
@@ -40,6 +40,19 @@ def match_days(
             for column in columns.get(term, ()):
                 is_named[:, column] |= levels >= _level_of(term, mention)
     return is_named
+
+
+def score_days(
+    words: Sequence[str],
+    weights: Mapping[tuple[str, ...], float],
+    analyse: Callable[[str], Sequence[str]],
+    days: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Return for each day [n] the sum of the weights of the groups of terms that it is the date of."""
+    distinct, positions = np.unique(days, return_inverse=True)
+    is_named = match_days(words, list(weights), analyse, distinct.tolist())
+    scores: npt.NDArray[np.float64] = is_named.astype(np.float64) @ np.array(list(weights.values()), dtype=np.float64)
+    return scores[positions]
 
 
 def _level_of(term: str, mention: DateMention) -> int:

@@ -237,6 +237,8 @@ def _fuse_signals(
     # A chunk that is absent from all matches has none of the words; absent from a full pool, it may have some.
     complete = {name for name in ("words", "around") if name in scores_by_signal and name not in full_signals}
     signals = signal_columns(candidates, scores_by_signal, embedded.hints, complete)
+    if embedded.hints.dates and "file" in signals:
+        signals["file"] = signals["file"] + _score_days(view, embedded.hints.query, candidates)
     waiting = candidates.is_waiting.copy()
     if vector is not None and (scores_by_signal["meaning"] or embedded.candidate_vectors):
         indices, cosines = _compare_waiting(candidates, vector, embedded.candidate_vectors)
@@ -263,6 +265,15 @@ def _fuse_signals(
         candidates.is_noise,
         candidates.files,
     )
+
+
+def _score_days(view: IndexView, query: Query, candidates: Candidates) -> Column:
+    """Return the IDF of the words that name the day of each turn: a record has its time beside the text."""
+    from ctxfs.index.search.date_words import score_days
+
+    weights = {group: max(map(view.idf, group)) for group in view.full_text.question_terms(query)}
+    scores = score_days(query.words, weights, view.full_text.terms, candidates.days)
+    return scores * candidates.turns
 
 
 def _feed_back(

@@ -16,7 +16,7 @@ QUESTION = "Would Ann be considered religious?"
     ("p", "names_author", "is_empty"),
     [
         (0.02, False, True),
-        (0.02, True, False),  # Ann speaks in the files: the answer may follow from what she said
+        (0.02, True, False),  # the answer may follow from statements of Ann
         (0.15, False, False),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ctxfs.index.query import parse_query
-from ctxfs.index.search.date_words import match_days
+from ctxfs.index.search.date_words import match_days, score_days
 from ctxfs.index.search.results import Answer
 from ctxfs.model.path import ROOT
 from tests.unit.index.test_history import Store
@@ -47,6 +47,25 @@ def test_passage_without_a_day_matches_no_date() -> None:
 
 def answer_of(store: Store, question: str) -> Answer:
     return store.searcher.search(parse_query(f"mode:words {question}"), ROOT, 10).answer
+
+
+def test_days_have_the_weights_of_the_words_that_name_them() -> None:
+    days = np.array([738_000, 738_806, 738_806, 0], dtype=np.int64)  # 738806 is 2023-10-13
+    weights: dict[tuple[str, ...], float] = {("happened",): 9.0, ("october",): 4.0, ("2023",): 2.0}
+    words = "what happened in October 2023".split()
+    scores = score_days(words, weights, lambda text: text.lower().split(), days)
+    assert scores.tolist() == [0, 6, 6, 0]
+
+
+def test_record_of_the_named_date_comes_first(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for month in range(1, 13):
+        texts = [f"I went jogging beside the river again, route {step}" for step in range(6)]
+        store.append(*texts, session=f"s{month}", speaker="Nate", said_at=f"2022-{month:02}-11T10:00:00Z")
+    store.index()
+    hits = store.searcher.search(parse_query("mode:words where did Nate go jogging in April 2022?"), ROOT, 6).hits
+    store.close()
+    assert {hit.chunk.path.rpartition("/")[2] for hit in hits} == {"s4.jsonl"}
 
 
 def test_question_with_the_date_of_a_record_is_no_question_about_missing_words(tmp_path: Path) -> None:
