@@ -1,7 +1,7 @@
 """Templates of statements with a subject and a value, and pairs of them with a known relation.
 
-DEVELOPED are the templates that the rules were developed with. HELD_OUT were written before the rules and were only
-measured with: their sentences, subjects and values differ.
+DEVELOPED are the templates that the rules were developed with. FIRST_HELD_OUT were written before the rules and only
+measured with at first; later rules were developed with them. `memory_conflict_held_out.py` has a second set.
 """
 
 import random
@@ -36,11 +36,11 @@ class Template:
     lists: str = ""
 
 
-def _each(text: str) -> tuple[tuple[str, ...], ...]:
+def parse_values(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(value.strip() for value in spellings.split("=")) for spellings in text.split(","))
 
 
-_PEOPLE = _each("Ada,Bob,Carla Reyes,Dmitri,Evelyn,Farid,Grace Lin")
+_PEOPLE = parse_values("Ada,Bob,Carla Reyes,Dmitri,Evelyn,Farid,Grace Lin")
 _TEAMS = ("search team", "billing team", "support desk", "platform group")
 DEVELOPED = (
     Template("lead", "name", ("{v} leads the {s}.", "The {s} is led by {v}.", "The lead of the {s} is {v}."),
@@ -51,61 +51,61 @@ DEVELOPED = (
              ("importer", "SDK for Kotlin", "style guide"), _PEOPLE, "{v} and {w} maintain the {s}."),
     Template("retention", "number", ("The retention of the {s} is {v}.", "The {s} have a retention of {v}.",
              "{S} are kept for {v}."), ("audit logs", "chat transcripts", "nightly backups"),
-             _each("90 days=ninety days,30 days=thirty days,14 days=two weeks,1 year=one year")),
+             parse_values("90 days=ninety days,30 days=thirty days,14 days=two weeks,1 year=one year")),
     Template("deploys", "weekday", ("The {s} deploys on {v}.", "The {s} is deployed on {v}.", "{S} deploys happen on {v}."),
-             ("web shop", "mobile API", "ledger"), _each("Tuesday=Tuesdays,Friday=Fridays,Monday=Mondays,Thursday=Thursdays")),
+             ("web shop", "mobile API", "ledger"), parse_values("Tuesday=Tuesdays,Friday=Fridays,Monday=Mondays,Thursday=Thursdays")),
     Template("meeting", "weekday", ("The {s} meets on {v}.", "The {s} meeting is on {v}."),
-             ("design review", "hiring panel", "risk board"), _each("Tuesday,Friday,Wednesday,Monday")),
+             ("design review", "hiring panel", "risk board"), parse_values("Tuesday,Friday,Wednesday,Monday")),
     Template("version", "version", ("The {s} runs version {v}.", "The {s} uses version {v}.", "The {s} is on version {v}."),
-             ("cluster", "message broker", "build farm"), _each("3.2,3.4,4.0,2.19")),
+             ("cluster", "message broker", "build farm"), parse_values("3.2,3.4,4.0,2.19")),
     Template("requires", "version", ("The {s} requires Postgres {v}.", "The {s} needs Postgres {v}."),
-             ("ledger service", "reporting job"), _each("13,14,15,16")),
+             ("ledger service", "reporting job"), parse_values("13,14,15,16")),
     Template("price", "currency", ("The {s} costs {v} per month.", "The price of the {s} is {v} per month."),
-             ("basic plan", "team plan", "storage add-on"), _each("€20=20 euros,€35=35 EUR,$20=20 USD,$49=49 dollars")),
+             ("basic plan", "team plan", "storage add-on"), parse_values("€20=20 euros,€35=35 EUR,$20=20 USD,$49=49 dollars")),
     Template("budget", "currency", ("The budget of the {s} is {v}.", "The {s} has a budget of {v}."),
-             ("offsite", "pilot", "audit"), _each("$5000=5000 dollars,$8000=8k USD,€5000=5 000 EUR")),
+             ("offsite", "pilot", "audit"), parse_values("$5000=5000 dollars,$8000=8k USD,€5000=5 000 EUR")),
     Template("size", "unit", ("The upload limit of the {s} is {v}.", "The {s} accepts uploads of up to {v}."),
-             ("forum", "ticket system", "photo archive"), _each("30 MB,45 MB,2 GB=2048 MB,30 GB")),
+             ("forum", "ticket system", "photo archive"), parse_values("30 MB,45 MB,2 GB=2048 MB,30 GB")),
     Template("wait", "unit", ("The {s} times out after {v}.", "The timeout of the {s} is {v}."),
-             ("proxy", "worker", "health check"), _each("90 seconds=90 s,2 minutes=120 s,300 ms,5 minutes=300 s")),
+             ("proxy", "worker", "health check"), parse_values("90 seconds=90 s,2 minutes=120 s,300 ms,5 minutes=300 s")),
     Template("city", "name", ("The {s} is based in {v}.", "The {s} is located in {v}.", "The location of the {s} is {v}."),
-             ("data centre", "support office", "warehouse"), _each("Lyon,Graz,Porto,Turin")),
+             ("data centre", "support office", "warehouse"), parse_values("Lyon,Graz,Porto,Turin")),
     Template("uses", "name", ("The {s} stores its data in {v}.", "The database of the {s} is {v}."),
-             ("inventory", "event service"), _each("Postgres,MySQL,Cassandra,SQLite")),
+             ("inventory", "event service"), parse_values("Postgres,MySQL,Cassandra,SQLite")),
 )  # fmt: skip
 
-HELD_OUT = (
+FIRST_HELD_OUT = (
     Template("manager", "name", ("{v} manages the {s}.", "The {s} is managed by {v}.", "The manager of the {s} is {v}."),
              ("Rotterdam site", "events crew", "translation project"),
-             _each("Priya,Tomas,Ingrid Vale,Kwame,Lena"), "{v} and {w} manage the {s}."),
+             parse_values("Priya,Tomas,Ingrid Vale,Kwame,Lena"), "{v} and {w} manage the {s}."),
     Template("chairs", "name", ("{v} chairs the {s}.", "The {s} is chaired by {v}.", "The chair of the {s} is {v}."),
-             ("ethics committee", "standards forum"), _each("Priya,Tomas,Ingrid Vale,Kwame"), "{v} and {w} chair the {s}."),
+             ("ethics committee", "standards forum"), parse_values("Priya,Tomas,Ingrid Vale,Kwame"), "{v} and {w} chair the {s}."),
     Template("approver", "name", ("{v} approves {s}.", "{S} are approved by {v}."),
-             ("travel requests", "vendor contracts"), _each("Priya,Tomas,Oscar Lund"), "{v} and {w} approve {s}."),
+             ("travel requests", "vendor contracts"), parse_values("Priya,Tomas,Oscar Lund"), "{v} and {w} approve {s}."),
     Template("author", "name", ("{v} wrote the {s}.", "The {s} was written by {v}.", "The author of the {s} is {v}."),
-             ("migration guide", "sizing tool"), _each("Priya,Tomas,Oscar Lund"), "{v} and {w} wrote the {s}."),
+             ("migration guide", "sizing tool"), parse_values("Priya,Tomas,Oscar Lund"), "{v} and {w} wrote the {s}."),
     Template("expiry", "number", ("{S} expire after {v}.", "The lifetime of {s} is {v}."),
-             ("session cookies", "invitation links"), _each("7 days=seven days,21 days=three weeks,48 hours=2 days")),
+             ("session cookies", "invitation links"), parse_values("7 days=seven days,21 days=three weeks,48 hours=2 days")),
     Template("replicas", "number", ("The {s} has {v} replicas.", "The {s} runs with {v} replicas."),
-             ("catalogue index", "chat relay"), _each("3=three,5=five,7=seven")),
+             ("catalogue index", "chat relay"), parse_values("3=three,5=five,7=seven")),
     Template("standup", "weekday", ("The {s} is held on {v}.", "The {s} takes place on {v}.", "{S}: every {v}."),
-             ("retrospective", "backlog grooming", "fire drill"), _each("Monday,Thursday,Saturday")),
+             ("retrospective", "backlog grooming", "fire drill"), parse_values("Monday,Thursday,Saturday")),
     Template("release", "version", ("The current release of the {s} is {v}.", "The {s} ships with release {v}."),
-             ("firmware", "viewer"), _each("5.1,5.3,6.0.2")),
+             ("firmware", "viewer"), parse_values("5.1,5.3,6.0.2")),
     Template("runtime", "version", ("The {s} is built with Go {v}.", "The {s} is compiled with Go {v}."),
-             ("edge agent", "log shipper"), _each("1.21,1.22,1.23")),
+             ("edge agent", "log shipper"), parse_values("1.21,1.22,1.23")),
     Template("salary", "currency", ("The hourly rate of the {s} is {v}.", "The {s} charges {v} per hour."),
-             ("contractor", "notary", "interpreter"), _each("£80=80 pounds,£95=95 GBP,€80=80 euros")),
+             ("contractor", "notary", "interpreter"), parse_values("£80=80 pounds,£95=95 GBP,€80=80 euros")),
     Template("fee", "currency", ("The entry fee of the {s} is {v}.", "Entry to the {s} costs {v}."),
-             ("museum", "regatta"), _each("€12=12 euros,€15=15 EUR,$12=12 dollars")),
+             ("museum", "regatta"), parse_values("€12=12 euros,€15=15 EUR,$12=12 dollars")),
     Template("weight", "unit", ("The {s} weighs {v}.", "The weight of the {s} is {v}."),
-             ("sensor head", "spare battery"), _each("2 kg=2000 g,3 kg=3000 g,750 g")),
+             ("sensor head", "spare battery"), parse_values("2 kg=2000 g,3 kg=3000 g,750 g")),
     Template("distance", "unit", ("The {s} is {v} long.", "The length of the {s} is {v}."),
-             ("test track", "cable run"), _each("400 m,2 km=2000 m,800 m")),
+             ("test track", "cable run"), parse_values("400 m,2 km=2000 m,800 m")),
     Template("venue", "name", ("The {s} takes place in {v}.", "The venue of the {s} is {v}."),
-             ("summit", "spring fair"), _each("Oslo,Riga,Bilbao")),
+             ("summit", "spring fair"), parse_values("Oslo,Riga,Bilbao")),
     Template("editor", "name", ("The preferred editor of {s} is {v}.", "{S} prefers {v} as an editor."),
-             ("Marta", "Jonas"), _each("Emacs,Helix,Kakoune")),
+             ("Marta", "Jonas"), parse_values("Emacs,Helix,Kakoune")),
 )  # fmt: skip
 
 _SCOPES = ("in staging", "in production", "for guests", "on the replica", "during the migration")

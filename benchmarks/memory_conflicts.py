@@ -1,9 +1,9 @@
 """Contradictions by names, numbers, days, versions, prices and units, and look-alikes: precision and recall of the rules.
 
 `python -m benchmarks.memory conflicts [--count 40] [--seed 26] [--show KIND] [--write] [--model]`. The pairs are made
-from templates: of those that the rules were developed with, and of others that were held out
-(`memory_conflict_templates.py`). With `--write` the time to write a memory of 1 MB with remarks is measured, too; with
-`--model`, the repetitions in other words.
+from templates: of those that the rules were developed with at first and later, and of others that were held out
+(`memory_conflict_templates.py`, `memory_conflict_held_out.py`). With `--write` the time to write a memory of 1 MB with
+remarks is measured, too; with `--model`, the repetitions in other words.
 """
 
 import argparse
@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path as HostPath
 
-from benchmarks.memory_conflict_templates import DEVELOPED, HELD_OUT, Pair, Template, fill, make_pairs
+from benchmarks.memory_conflict_held_out import HELD_OUT, SEEN
+from benchmarks.memory_conflict_templates import DEVELOPED, FIRST_HELD_OUT, Pair, Template, fill, make_pairs
 from ctxfs.context.grounding.statement_comparison import Relation, compare
 from ctxfs.daemon.session import LocalSession
 from ctxfs.model.change import Put
@@ -119,10 +120,11 @@ def main() -> None:
     options = parser.parse_args()
     report: dict[str, object] = {
         "developed": measure(DEVELOPED, options.count, options.seed, options.show),
+        "developed later": measure([*FIRST_HELD_OUT, *SEEN], options.count, options.seed, options.show),
         "held out": measure(HELD_OUT, options.count, options.seed, ""),
     }
     if options.model:
-        report["paraphrases"] = measure_paraphrases([*DEVELOPED, *HELD_OUT], options.count, options.seed)
+        report["paraphrases"] = measure_paraphrases([*DEVELOPED, *FIRST_HELD_OUT], options.count, options.seed)
     if options.write:
         report["write"] = measure_write(1_000_000)
     print(json.dumps(report, indent=1))

@@ -121,7 +121,7 @@ class App:
         self.scope = CallerScope(self.policy, self.owners, self.archive, str(layout.deliveries))
         self.records = Records(layout, self.history, self.audit, self.archive, self.policy)
         self.imports = Imports(layout, self.history, self.records)
-        self.bundles = Bundles(layout, self.archive, self.policy)
+        self.bundles = Bundles(layout, self.archive, self.policy, lambda: self.memory_file.rules.transitions)
 
     def _open_search(self) -> None:
         supersedes = Supersedes(self.settings_file, self.archive.reader, self.policy)

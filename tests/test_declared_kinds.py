@@ -84,3 +84,17 @@ def test_kind_of_another_agent_is_neither_found_nor_named(session: LocalSession,
         alice.call("join", principal="agent:alice")
         assert found(alice, "kind:decision") == set()
         assert "no file is of this kind" in str(alice.call("search", question="kind:decision")["remarks"])
+
+
+def test_declared_kind_is_that_of_results_and_of_quotas(session: LocalSession) -> None:
+    hits = session.call("search", question="quokka", limit=50)["hits"]
+    kinds = {hit["path"]: hit["kind"] for hit in hits}
+    assert {path for path, kind in kinds.items() if kind == "decision"} == DECISIONS
+    assert kinds["memory/alice/fact/quokka.md"] == "fact"
+    assert "decision" not in kinds["pad/t/decision/quokka.md"]
+    session.call("search", question="quokka")
+    for quota, expected in (({"decision": 1}, set[str]()), ({"fact": 1}, DECISIONS)):
+        request = {"query": "quokka keys and leaves", "budget": 900, "quota": quota}
+        manifest = json.loads(session.call("context", request=request)["manifest"])
+        assert {item["path"] for item in manifest["items"]} & DECISIONS == expected
+        assert ("quota" in {item["reason"] for item in manifest["excluded"]}) == (not expected or "fact" in quota)

@@ -2,11 +2,16 @@
 
 A statement is looked up by its rarest words. A word that more than `MAX_POSTINGS` statements contain is looked up only
 together with another one. So each memory has a bounded number of candidates.
+
+The pairs come in groups that share a word, and not in the order of the memories: many thousand memories are parsed for a
+comparison again and again if only the newest stay parsed, and the members of a group are needed together.
 """
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 from ctxfs.consolidation.memories import Memory
 
@@ -15,28 +20,48 @@ MAX_CANDIDATES = 24
 _MAX_PROBES = 6
 _MAX_PAIRED_KEYS = 5
 
+# A pair as one number: the later memory, the rank of the earlier one among its candidates, and the earlier one.
+_RANK_SHIFT, _LATER_SHIFT = 32, 37
+_EARLIER_MASK = (1 << _RANK_SHIFT) - 1
+
 Key = str | tuple[str, str]
 
 
-def candidate_pairs(memories: Sequence[Memory]) -> Iterator[tuple[Memory, Memory]]:
-    """Yield pairs of different memories with similar statements, each once, in the order of the memories."""
+class CandidatePair(NamedTuple):
+    """Two memories with similar statements. Sorted by `order`, pairs are in the order of the memories."""
+
+    order: int
+    one: Memory
+    other: Memory
+
+
+def candidate_pairs(memories: Sequence[Memory]) -> Iterator[CandidatePair]:
+    """Yield pairs of different memories with similar statements, each once, grouped by their rarest shared word."""
     keys = [_keys_of(memory) for memory in memories]
     counts = Counter(key for items in keys for key in items)
     postings: dict[Key, list[int]] = defaultdict(list)
+    groups: dict[Key, array[int]] = {}
     for number, items in enumerate(keys):
-        probes = _probes(items, counts)
-        shared: Counter[int] = Counter()
-        for probe in probes:
+        shared: dict[int, Key] = {}  # the rarest shared probe; with more of them, the candidate comes first
+        frequencies: Counter[int] = Counter()
+        for probe in _probes(items, counts):
             entries = postings[probe]
-            shared.update(entries[-MAX_POSTINGS:])
+            for other in entries[-MAX_POSTINGS:]:
+                shared.setdefault(other, probe)
+                frequencies[other] += 1
             entries.append(number)
         similar = [
             (len(items & keys[other]), other)
-            for other, _ in shared.most_common(4 * MAX_CANDIDATES)
+            for other, _ in frequencies.most_common(4 * MAX_CANDIDATES)
             if 2 * len(items & keys[other]) >= min(len(items), len(keys[other]))
         ]
-        for _, other in sorted(similar, key=lambda pair: (-pair[0], pair[1]))[:MAX_CANDIDATES]:
-            yield memories[other], memories[number]
+        nearest = sorted(similar, key=lambda pair: (-pair[0], pair[1]))[:MAX_CANDIDATES]
+        for rank, (_, other) in enumerate(nearest):
+            packed = number << _LATER_SHIFT | rank << _RANK_SHIFT | other
+            groups.setdefault(shared[other], array("Q")).append(packed)
+    for group in groups.values():
+        for packed in group:
+            yield CandidatePair(packed, memories[packed & _EARLIER_MASK], memories[packed >> _LATER_SHIFT])
 
 
 def _keys_of(memory: Memory) -> frozenset[str]:

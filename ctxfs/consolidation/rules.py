@@ -42,7 +42,7 @@ class RuleRun:
         yield from self._find_superseded(active)
         yield from self._archive("expired", self._find_expired(active))
         yield from self._find_same(active)
-        pairs = list(self._compare(self._remaining(active)))
+        pairs = self._compare(self._remaining(active))
         yield from self._find_repeated(pair for pair in pairs if pair.relation is not Relation.CONTRADICTS)
         yield from self._find_contradictions(pair for pair in pairs if pair.relation is Relation.CONTRADICTS)
         yield from self._archive("unused", self._find_unused(active))
@@ -127,13 +127,15 @@ class RuleRun:
             others = [memory for memory in group if memory is not keeper and self._may_leave(memory)]
             yield from self._merge("same", keeper, [(memory, "the same text") for memory in others])
 
-    def _compare(self, memories: Sequence[Memory]) -> Iterator["_Pair"]:
-        """Yield the pairs that make the same statement, or contradict each other."""
-        for one, other in candidate_pairs(memories):
+    def _compare(self, memories: Sequence[Memory]) -> list["_Pair"]:
+        """Return the pairs that make the same statement, or contradict each other, in the order of the memories."""
+        related = list[tuple[int, _Pair]]()
+        for order, one, other in candidate_pairs(memories):
             if self._is_recent(one, other):
                 compared = _compare_memories(one, other, self.cosine)
                 if compared.relation is not Relation.UNRELATED:
-                    yield _Pair(one, other, compared.relation, compared.reason)
+                    related.append((order, _Pair(one, other, compared.relation, compared.reason)))
+        return [pair for _, pair in sorted(related, key=lambda item: item[0])]
 
     def _find_repeated(self, pairs: Iterable["_Pair"]) -> Iterator[Draft]:
         """Yield a draft for each memory that others repeat; each of those repeats the kept one itself."""

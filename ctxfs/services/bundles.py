@@ -13,12 +13,13 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as HostPath
 
 from ctxfs.bundles.header import BundleEntry, Header
 from ctxfs.bundles.signature import SIGNERS_NAME, verify
+from ctxfs.memory.states import ACTIVE, BUILT_IN_TRANSITIONS, Transition, check_states, state_of
 from ctxfs.model.errors import invalid, not_found, path_error
 from ctxfs.model.metadata import COMPUTED, PERSON_ONLY, PREFIX, SETTABLE, is_sound
 from ctxfs.model.mount import Mount
@@ -102,11 +103,19 @@ class Export:
 class Bundles:
     """The exports and staged imports of a store."""
 
-    def __init__(self, layout: Layout, archive: Archive, policy: PolicyEngine) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        archive: Archive,
+        policy: PolicyEngine,
+        transitions: Callable[[], Sequence[Transition]] = lambda: BUILT_IN_TRANSITIONS,
+    ) -> None:
+        """`transitions` are the rules on states in force: those that a writer has to obey, too."""
         self._folder = layout.run / _STAGING
         self._signers = layout.root / SIGNERS_NAME
         self._archive = archive
         self._policy = policy
+        self._transitions = transitions
         self._staged: dict[str, StagedImport] = {}
 
     async def list_files(self, tree: Mount, path: Path) -> Export:
@@ -211,10 +220,17 @@ class Bundles:
                 state = capture.capture_fd(path_bytes(str(path)), file.fileno())
             current = core.ledger.state(core.ledger.tree, _parts(path))
             if current.entry is None:
+                self._require_transition(path, xattrs, principal)
                 states[_parts(path)] = state
             elif state.entry is None or current.entry.oid != state.entry.oid:
                 raise path_error(errno.EEXIST, path, "it exists with another content: import to another path (--to)")
         return states
+
+    def _require_transition(self, path: Path, attributes: Mapping[str, bytes], principal: Principal) -> None:
+        """Raise OSError EPERM unless the rules on states let the principal give a new file its state."""
+        state = state_of(attributes)
+        if state != ACTIVE:
+            check_states(path, ACTIVE, state, self._transitions(), is_person=principal.is_person)
 
     def _admitted(
         self, attributes: Mapping[str, bytes], staged: StagedImport, principal: Principal, *, is_file: bool

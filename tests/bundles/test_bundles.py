@@ -1,5 +1,6 @@
 """Bundles: a round trip, rights, trust and signatures, and hostile bundles, over a store opened in this process."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 from ctxfs.bundles.header import HEADER_NAME, BundleEntry, Header, encode_header, parse_header
 from ctxfs.cli.main import cli
 from ctxfs.daemon.session import LocalSession
-from ctxfs.model.change import SetMeta
+from ctxfs.model.change import Put, SetMeta
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
 from ctxfs.rpc.wire import change_to_wire
@@ -410,3 +411,24 @@ def test_header_survives_its_own_encoding() -> None:
     header = Header(TreePath(("pad",)), (odd,), (BundleEntry(TreePath(("d",)), 0o755),), {"name": "n"})
     parsed = parse_header(encode_header(header))
     assert (parsed.files, parsed.directories, parsed.root) == (header.files, header.directories, header.root)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="OpenSSH is not installed")
+def test_states_of_a_signed_bundle_obey_the_rules_of_the_store(folder: Path, source: Layout, target: Layout) -> None:
+    keys = source.tree / "memory/alice/fact/keys.md"
+    for state, rule in (("archived", "people"), ("archived", "nobody"), ("frozen", "people")):
+        os.setxattr(keys, "user.ctx.state", state.encode())
+        ada = make_key(folder, f"{state}-{rule}")
+        (target.root / "allowed_signers").write_text(f"ada@example.org {ada.with_suffix('.pub').read_text()}")
+        rules = f'[[state.transition]]\nfrom = "active"\nto = ["{state}"]\nwho = "{rule}"\n'
+        with contextlib.closing(LocalSession(target)) as person:
+            person.call("apply", change=change_to_wire(Put(TreePath.parse(".ctxfs/memory.toml"), rules.encode())))
+        bundle, to = folder / f"{ada.name}.tar", f"memory/{ada.name}"
+        run(source, "export", "memory/alice", str(bundle), "--sign", str(ada))
+        is_allowed = rule == "people"
+        message = run(target, "import", "bundle", str(bundle), "--to", to, code=0 if is_allowed else 1)
+        assert is_allowed or "memory.toml" in message
+        file = target.tree / to / "fact/keys.md"
+        assert (
+            (os.getxattr(file, "user.ctx.state") == state.encode()) if is_allowed else not (target.tree / to).exists()
+        )

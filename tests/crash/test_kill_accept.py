@@ -25,7 +25,7 @@ MAX_DELAY_SECONDS = 0.08
 
 
 def ask(live: Live, method: str, **arguments: object) -> dict[str, object]:
-    client = eventually("a daemon serves the store", lambda: _connect(live))
+    client = eventually("a daemon serves the store", lambda: _connect(live), bound=60)
     try:
         answer: dict[str, object] = client.call(method, **arguments)
         return answer
@@ -72,7 +72,7 @@ def test_no_kill_leaves_half_a_proposal(own_live: Live) -> None:
         threading.Event().wait(chance.uniform(0, MAX_DELAY_SECONDS))  # the moment of the kill is random
         kill_daemon(live)
         thread.join(60)
-        eventually("a daemon answers again", lambda: live.try_run("commit").returncode == 0)
+        eventually("a daemon answers again", lambda: live.try_run("commit").returncode == 0, bound=60)
         merged = is_merged(folder)
         outcome = live.store / "tree" / "human" / "review" / name / "outcome.json"
         assert outcome.exists() == merged

@@ -4,12 +4,12 @@ import re
 from dataclasses import replace
 
 from ctxfs.context.grounding import statement_words as words
-from ctxfs.context.grounding.attribute_claims import TIME, AttributeClaim
-from ctxfs.context.grounding.statement_scan import Scan, Token, scan_values
+from ctxfs.context.grounding.attribute_claims import TIME, VERSION, AttributeClaim, value_tokens
+from ctxfs.context.grounding.statement_scan import Token
 from ctxfs.context.grounding.value_comparison import are_comparable, is_part, values_match
 
 _LIMITS = frozenset(("limit", "minimum"))
-_VERSION = re.compile(r"v?(\d+(?:\.\d+)*)")
+_VERSION = re.compile(r"(?:(?:version|release)\s)?v?(\d+(?:\.\d+)*(?:-[a-z0-9.]{1,20})?)", re.IGNORECASE)
 _ONE = re.compile(r"\b(?:one|an?)\s(?=(?:minute|hour|day|week|month|quarter|year|decade)\b)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_][\w'’+#.-]*")
 
@@ -22,7 +22,7 @@ def differing_claims(one: AttributeClaim | None, other: AttributeClaim | None) -
 
 
 def _exclude_each_other(one: AttributeClaim, other: AttributeClaim) -> bool:
-    if one.attribute == "version":
+    if one.attribute.endswith(VERSION):
         versions = _VERSION.fullmatch(one.value), _VERSION.fullmatch(other.value)
         return versions[0] is not None and versions[1] is not None and not is_part(versions[0][1], versions[1][1])
     ours, theirs = _values(one), _values(other)
@@ -30,7 +30,7 @@ def _exclude_each_other(one: AttributeClaim, other: AttributeClaim) -> bool:
         return (
             len(ours) == len(theirs) == 1
             and ours[0].kind == theirs[0].kind
-            and (one.attribute != TIME or ours[0].kind == "clock")
+            and (one.attribute != TIME or ours[0].kind in ("clock", "date"))
             and are_comparable(ours[0], theirs[0])
             and not values_match(ours[0], theirs[0])
         )
@@ -41,10 +41,7 @@ def _exclude_each_other(one: AttributeClaim, other: AttributeClaim) -> bool:
 
 
 def _values(claim: AttributeClaim) -> list[Token]:
-    text = _ONE.sub("1 ", claim.value)
-    scan = Scan(text, list(text))
-    scan_values(scan)
-    tokens = [token for token in scan.tokens if token.kind != "name"]
+    tokens = value_tokens(_ONE.sub("1 ", claim.value))
     if claim.attribute not in _LIMITS:
         return tokens
     return [replace(token, quantity=replace(token.quantity, bound="")) if token.quantity else token for token in tokens]

@@ -6,7 +6,7 @@ base unit of their dimension, so that 90 s equals 1.5 minutes and 1500 ms differ
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from fractions import Fraction
 from typing import Literal
@@ -56,6 +56,22 @@ _MASSES: dict[str, Fraction | int] = {
 }  # fmt: skip
 _PREFIXES = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _WORD_PREFIXES = {"": 0, "kilo": 1, "mega": 2, "giga": 3, "tera": 4, "peta": 5}
+_OTHER_UNITS = (
+    ("% percent", "percent"), ("°c celsius degreecelsius degreescelsius degreec degreesc", "celsius"),
+    ("°f fahrenheit degreefahrenheit degreesfahrenheit degreef degreesf", "fahrenheit"), ("° degree", "degree"),
+    ("$ usd us$ dollar usdollar usdollars", "dollar"), ("€ eur euro", "euro"), ("£ gbp sterling quid", "sterling"),
+    ("chf franc", "franc"),("¥ jpy yen", "yen"), ("₹ INR rupee", "rupee"), ("CNY RMB yuan renminbi", "yuan"),
+    ("SEK", "swedish krona"), ("NOK", "norwegian krone"), ("DKK", "danish krone"), ("PLN zł zloty", "zloty"),
+    ("CZK koruna", "koruna"), ("BRL", "real"), ("₩ KRW", "won"), ("₺ TRY lira", "lira"), ("₽ RUB rouble ruble", "rouble"),
+    ("CAD", "canadian dollar"), ("AUD", "australian dollar"), ("NZD", "new zealand dollar"), ("SGD", "singapore dollar"),
+    ("HKD", "hong kong dollar"), ("MXN peso", "peso"), ("ZAR", "rand"),
+)  # fmt: skip
+CURRENCIES = frozenset(dimension for _, dimension in _OTHER_UNITS[4:])
+# Units with two meanings: the readings beside a quantity of another dimension, with their factors.
+_READINGS: Mapping[str, Mapping[str, int]] = {
+    "m": {"length": 1, "time": 60},
+    "pound": dict.fromkeys(CURRENCIES, 1),
+}
 _SYMBOLS: dict[str, tuple[str, Fraction]] = {}  # by exact spelling
 _WORDS: dict[str, tuple[str, Fraction]] = {}  # lower case, singular
 
@@ -82,25 +98,18 @@ def _fill_units() -> None:
         _WORDS[f"{prefix}bit"] = ("data", Fraction(1000**power, 8))
         _WORDS[f"{prefix}hertz"] = ("frequency", Fraction(1000**power))
         _WORDS[f"{prefix}watt"] = ("power", Fraction(1000**power))
-    for names, dimension in (
-        ("% percent", "percent"),
-        ("°c celsius", "celsius"),
-        ("°f fahrenheit", "fahrenheit"),
-        ("° degree", "degree"),
-        ("$ usd dollar", "dollar"),
-        ("€ eur euro", "euro"),
-        ("£ gbp", "sterling"),
-        ("chf franc", "franc"),
-        ("¥ jpy yen", "yen"),
-    ):
+    for names, dimension in _OTHER_UNITS:
         for name in names.split():
-            _WORDS[name] = (dimension, Fraction(1))
+            (_SYMBOLS if name.isupper() else _WORDS)[name] = (dimension, Fraction(1))
 
 
 _fill_units()
 _SECONDS = {unit: Fraction(seconds) for unit, seconds in _TIME.items()}
-_UNIT = re.compile(r"[\s-]?(%|°\s?[CF]?|[$€£¥]|[^\W\d_]{1,12})(?![^\W\d_])")
-_MONEY_BEFORE = re.compile(r"([$€£¥]|\b(?:USD|EUR|GBP|CHF|JPY))\s?$")
+_UNIT = re.compile(
+    r"[\s-]?(%|°\s?[CF]?|degrees?\s(?:[Cc]elsius|[Ff]ahrenheit|[CF])|US\sdollars?|[$€£¥₹₩₺₽]|[^\W\d_]{1,12})(?![^\W\d_])"
+)
+_CODES = "USD|EUR|GBP|CHF|JPY|INR|CNY|RMB|SEK|NOK|DKK|PLN|CZK|BRL|KRW|TRY|RUB|CAD|AUD|NZD|SGD|HKD|MXN|ZAR"
+_MONEY_BEFORE = re.compile(rf"(\bUS\$|[$€£¥₹₩₺₽]|\b(?:{_CODES}))\s?$")
 _RATE = re.compile(
     r"\s*(?:[^\W\d_]+\s+){0,2}?(?:(?:per|an?|each|every)\s+|/\s?)(second|sec|s|minute|min|hour|h|day|d|week|month|year)\b"
 )
@@ -151,8 +160,8 @@ class Quantity:
 
     `number` is signed and as written; `value` is in the base unit of `dimension`, which is empty for an unknown unit.
     `rate` is the time that it refers to, in seconds or (negative) in months, 0 if none. `parts` are other readings of the
-    same digits: "16 181" may be two numbers. `start` and `end` are the offsets of the phrase, with unit,
-    rate and bound.
+    same digits: "16 181" may be two numbers. `unit` is set for a unit with two meanings (`m`, `pound`). `start` and `end`
+    are the offsets of the phrase, with unit, rate and bound.
     """
 
     number: Fraction
@@ -163,14 +172,27 @@ class Quantity:
     parts: tuple[Fraction, ...] = ()
     start: int = 0
     end: int = 0
+    unit: str = ""
+
+    def beside(self, other: "Quantity") -> "Quantity":
+        """Return the reading of the quantity beside another one: `400 m` are metres beside 2 km, `80 pounds` money beside €90."""
+        factor = _READINGS.get(self.unit, {}).get(other.dimension)
+        if factor is None:
+            return self
+        dimension = "sterling" if self.unit == "pound" else other.dimension
+        return replace(self, value=self.number * factor, dimension=dimension, unit="")
 
     def is_comparable(self, other: "Quantity") -> bool:
         """Return False for quantities of different dimensions."""
         dimensions = {self.dimension, other.dimension}
-        return "" in dimensions or len(dimensions) == 1 or dimensions in _SAME_DEGREES
+        return "" in dimensions or len(dimensions) == 1 or dimensions in SAME_DEGREES
 
     def compare(self, other: "Quantity") -> Match:
         """Compare the quantity of a claim with that of a source."""
+        if self.unit or other.unit:
+            one, two = self.beside(other), other.beside(self)
+            if (one, two) != (self, other):
+                return one.compare(two)
         if not self.is_comparable(other) or not self._has_value_of(other):
             return Match.DIFFERENT
         if {self.bound, other.bound} == {"at least", "at most"}:
@@ -187,7 +209,7 @@ class Quantity:
         return abs(one - two) <= tolerance or self.number in other.parts or other.number in self.parts
 
 
-_SAME_DEGREES = ({"degree", "celsius"}, {"degree", "fahrenheit"})
+SAME_DEGREES = ({"degree", "celsius"}, {"degree", "fahrenheit"})
 
 
 def find_quantities(text: str) -> Iterator[Quantity]:
@@ -232,11 +254,15 @@ def _measure(text: str, start: int, end: int, number: Fraction, parts: tuple[Fra
     before, first = text[max(0, start - _BOUND_CHARS) : start], start
     if scale := _SCALE.match(text, end):
         number, end, parts = number * _SHORT_SCALES[scale[1]], scale.end(), ()
-    dimension, factor = "", Fraction(1)
+    dimension, factor, ambiguous = "", Fraction(1), ""
     if money := _MONEY_BEFORE.search(before):
-        dimension, before, first = _WORDS[money[1].lower()][0], before[: money.start()], first - len(money[0])
-    elif (unit := _UNIT.match(text, end)) and (found := _find_unit(unit[1])):
-        (dimension, factor), end = found, unit.end()
+        dimension = (_SYMBOLS.get(money[1]) or _WORDS[money[1].lower()])[0]
+        before, first = before[: money.start()], first - len(money[0])
+    elif unit := _UNIT.match(text, end):
+        ambiguous = {"m": "m", "pound": "pound", "pounds": "pound"}.get(unit[1], "")
+        if found := _find_unit(unit[1]):
+            dimension, factor = found
+        end = unit.end() if found or ambiguous else end
     after = text[end : end + _RATE_CHARS]
     negative = _NEGATIVE_BEFORE.search(before), _NEGATIVE_AFTER.match(after)
     if any(negative):
@@ -252,6 +278,7 @@ def _measure(text: str, start: int, end: int, number: Fraction, parts: tuple[Fra
         parts,
         first - max(len(match[0]) if match else 0 for match in (negative[0], bound_before)),
         end + max(match.end() if match else 0 for match in (negative[1], rate, bound_after)),
+        ambiguous,
     )
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ctxfs.context.grounding import statement_words as words
+from ctxfs.context.grounding.attribute_claims import split_scope
 from ctxfs.context.grounding.claim_comparison import differing_claims
 from ctxfs.context.grounding.statement_scan import Token
 from ctxfs.context.grounding.statements import Statement, parse_statement
-from ctxfs.context.grounding.value_comparison import are_comparable, is_inexact, values_match
+from ctxfs.context.grounding.value_comparison import are_comparable, are_opposite_ends, is_inexact, values_match
+from ctxfs.context.grounding.wording_comparison import differing_values
 from ctxfs.model.path import printable
 
 MIN_NEAR_COSINE = 0.85
@@ -63,11 +65,13 @@ def compare(
         return StatementComparison(Relation.UNRELATED, reason)
     if first.normal == second.normal and first.normal:
         return StatementComparison(Relation.SAME, "the same text")
-    if not _share_words(first, second):
+    has_other_qualifiers = _have_other_qualifiers(first, second)
+    if not _share_words(first, second) or (has_other_qualifiers and _have_other_names(first, second)):
         return _compare_claims(first, second) or _UNRELATED
     differences = _Differences(first, second)
-    contradiction = None if _have_other_qualifiers(first, second) else _find_contradiction(differences)
-    return contradiction or _compare_claims(first, second) or _find_repetition(differences, cosine) or _UNRELATED
+    contradiction = None if has_other_qualifiers else _find_contradiction(differences)
+    contradiction = contradiction or _compare_claims(first, second) or _compare_wordings(first, second)
+    return contradiction or _find_repetition(differences, cosine) or _UNRELATED
 
 
 def _share_words(first: Statement, second: Statement) -> bool:
@@ -75,19 +79,42 @@ def _share_words(first: Statement, second: Statement) -> bool:
     return shared >= 1 and shared >= _MIN_SHARED_SHARE * min(len(first.keys), len(second.keys))
 
 
+def _have_other_names(first: Statement, second: Statement) -> bool:
+    """Return True if one of two statements has a name that the other one lacks: they do not repeat each other."""
+    return bool(first.names - second.all_keys or second.names - first.all_keys)
+
+
 def _have_other_qualifiers(first: Statement, second: Statement) -> bool:
     """Return True if two statements are limited to other times or things, or if one of them adds to another statement."""
     if first.pair and second.pair:
         return False
-    is_other_time = bool(first.is_past and second.is_past is False) or bool(second.is_past and first.is_past is False)
-    return first.qualifiers != second.qualifiers or first.is_additive or second.is_additive or is_other_time
+    is_additive = first.is_additive or second.is_additive
+    return first.qualifiers != second.qualifiers or is_additive or _have_other_time(first, second)
+
+
+def _have_other_time(first: Statement, second: Statement) -> bool:
+    return bool(first.is_past and second.is_past is False) or bool(second.is_past and first.is_past is False)
 
 
 def _compare_claims(first: Statement, second: Statement) -> StatementComparison | None:
     """Compare the claims of two statements in any wording; denials are compared by the other rules."""
-    if _have_other_qualifiers(first, second) or first.denials or second.denials:
+    one, other = first.claim, second.claim
+    if one is None or other is None or first.denials or second.denials:
         return None
-    values = differing_claims(first.claim, second.claim)
+    if first.pair and second.pair and "," in first.pair[1] + second.pair[1]:
+        return None
+    if first.is_additive or second.is_additive or (_have_other_time(first, second) and not one.is_timeless):
+        return None
+    if first.qualifiers - one.free_keys != second.qualifiers - other.free_keys:
+        return None
+    values = differing_claims(one, other)
+    return _contradiction("value", [values]) if values else None
+
+
+def _compare_wordings(first: Statement, second: Statement) -> StatementComparison | None:
+    if first.denials or second.denials or first.is_additive or second.is_additive or _have_other_time(first, second):
+        return None
+    values = differing_values(first, second)
     return _contradiction("value", [values]) if values else None
 
 
@@ -209,6 +236,8 @@ def _find_contradiction(differences: _Differences) -> StatementComparison | None
             return None
         if len(differences.shared) + differences.equal_values < _MIN_CONFLICT_KEYS and first.frame != second.frame:
             return None
+        if any(are_opposite_ends(a, b) for a, b in differences.values):
+            return None
         return _contradiction(differences.values[0][0].kind, [(a.text, b.text) for a, b in differences.values])
     if any(
         token.kind in ("quantity", "date", "version", "clock") and not token.is_aside for token in differences.extra
@@ -231,7 +260,7 @@ def _compare_pairs(differences: _Differences) -> StatementComparison | None:
     if _key_words(first.pair[0]) != _key_words(second.pair[0]):
         return None
     one, two = first.pair[1], second.pair[1]
-    if _value_text(one) == _value_text(two):
+    if _value_text(one) == _value_text(two) or split_scope(one)[1] != split_scope(two)[1]:
         return None
     if not differences.values and not differences.scopes:
         ours, theirs = ({token.key for token in tokens} for tokens in (differences.only_first, differences.only_second))
@@ -310,6 +339,8 @@ def _is_complement(tokens: Sequence[Token], statement: Statement) -> bool:
     if not statement.verb or len(tokens) > _MAX_COMPLEMENT_WORDS or len(statement.tokens) > _MAX_SHORT_TOKENS:
         return False
     if any(token.start < statement.verb_end or token.role != "value" for token in tokens):
+        return False
+    if any(token.key in words.SCOPES and token.before in words.SCOPE_PREPOSITIONS for token in tokens[1:]):
         return False
     indexes = [token.index for token in tokens]
     is_run = indexes[-1] - indexes[0] == len(indexes) - 1

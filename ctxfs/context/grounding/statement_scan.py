@@ -16,6 +16,9 @@ Role = Literal["subject", "scope", "value"]
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{2,}")
 _CLOCK = re.compile(r"(?<![\w:.])(\d{1,2})(?::(\d{2})(?::\d{2})?\s?([ap]\.?m\b)?|\s?([ap]\.?m\b))", re.IGNORECASE)
 _WEEKDAY = re.compile(r"\b(mon|tues|wednes|thurs|fri|satur|sun)days?\b", re.IGNORECASE)
+# Abbreviations are words in other positions: "Sat" and "Sun" count behind a word such as "every" only.
+_SHORT_WEEKDAY = re.compile(r"(?<=[\w:,]\s)(?:(Mon|Tue|Wed|Thu|Fri)s?|(Thur)s?)\b|(?<=(?:on|ry|ch)\s)(Sat|Sun)\b")
+_DOTTED_DATE = re.compile(r"(?<![\w.])(0?[1-9]|[12]\d|3[01])\.\s?(0?[1-9]|1[0-2])\.\s?((?:19|20)\d\d)(?![\w.]\d)")
 _VERSION = re.compile(r"(?<![\w.])v?\d+(?:\.\d+){2,}(?:[-+][\w.]+)?\b|\bv\d+(?:\.\d+)*\b")
 _IDENTIFIER = re.compile(
     r"(?<![\w/.-])(?:https?://\S+|~?/?[^\W\d]\w*(?:[./:@#_-]+\w+)*(?:\(\))?/?)|(?<![\w.])[0-9a-f]{7,40}(?![\w.])"
@@ -69,7 +72,11 @@ class Word:
 
 def scan_values(scan: Scan) -> None:
     """Take dates, clocks, weekdays, identifiers, versions and quantities out of the text, in this order."""
-    for (start, end), date in find_date_spans(scan.text):
+    dotted = [
+        (match.span(), DateMention(int(match[3]), int(match[2]), int(match[1])))
+        for match in _DOTTED_DATE.finditer(scan.text)
+    ]
+    for (start, end), date in (*find_date_spans(scan.text), *dotted):
         key = f"{date.year or ''}-{date.month}-{date.day or ''}"
         scan.tokens.append(Token("date", key, scan.text[start:end], start, date=date))
         scan.take(start, end)
@@ -100,9 +107,11 @@ def _scan_clocks(scan: Scan) -> None:
         hour = hour % 12 + 12 * (half == "p") if half else hour
         scan.tokens.append(Token("clock", f"{hour}:{minute:02}", match[0], match.start()))
         scan.take(*match.span())
-    for match in _WEEKDAY.finditer(rest):
-        scan.tokens.append(Token("clock", match[1].lower(), match[0], match.start()))
-        scan.take(*match.span())
+    for pattern in (_WEEKDAY, _SHORT_WEEKDAY):
+        for match in pattern.finditer("".join(scan.masked)):
+            name = next(group for group in match.groups() if group)
+            scan.tokens.append(Token("clock", name[:3].lower(), match[0], match.start()))
+            scan.take(*match.span())
 
 
 def _identifier_key(text: str) -> str:

@@ -50,6 +50,11 @@ _OPPOSITES = (
     "secure insecure", "stable unstable", "present absent", "open close", "lock unlock", "mutable immutable", "legal illegal",
     "necessary unnecessary", "usual unusual", "compatible incompatible", "complete incomplete", "correct incorrect wrong",
     "equal unequal", "reliable unreliable", "used unused", "like dislike hate", "agree disagree", "online offline",
+    *(f"{word} un{word}" for word in (
+        "encrypted signed paid verified limited finished tested documented authorised authorized authenticated assigned "
+        "published released resolved restricted protected confirmed approved changed attended versioned cached compressed "
+        "armed occupied covered insured licensed licenced employed healthy common"
+    ).split()),
     "sync async", "synchronous asynchronous", "case-sensitive case-insensitive", "sensitive insensitive", "public private",
 )  # fmt: skip
 # Words of which each excludes the other; neither is the denial of the other.
@@ -189,11 +194,12 @@ PLAIN_KEYS = frozenset(
     "changed added removed fixed new deprecated return returns raises yields param parameters args arguments also "
     "tags tag keywords links link references files class classifier method function event module".split()
 )
-SCOPES = frozenset(
+_SCOPE_WORDS = (
     "prod production staging stage dev development test testing qa uat local ci canary preview sandbox demo live linux windows macos "
     "mac android ios debian ubuntu fedora alpine docker kubernetes aws gcp azure desktop mobile web master primary standby secondary "
-    "replica client server reader writer read write upload download input output source target europe asia us eu admin guest".split()
+    "replica client server reader writer read write upload download input output source target europe asia us eu admin guest"
 )
+SCOPES = frozenset((*_SCOPE_WORDS.split(), *map(word_stem, _SCOPE_WORDS.split())))  # also as stems: keys of tokens
 # Words of file names and headings that name no subject.
 PLAIN_NAMES = frozenset(
     "note notes fact facts setting settings config configuration memory memories misc general readme index todo list log new old copy "

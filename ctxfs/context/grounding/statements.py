@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ctxfs.context.grounding import statement_words as words
-from ctxfs.context.grounding.attribute_claims import AttributeClaim, parse_claim
+from ctxfs.context.grounding.attribute_claims import AttributeClaim, parse_claim, parse_pair_claim
 from ctxfs.context.grounding.statement_scan import Role, Scan, Token, Word, scan_values, scan_words
 
 MAX_STATEMENT_CHARS = 600
@@ -21,6 +21,9 @@ _MARKS = re.compile(
     r"|\[\d{1,4}(?::\d{1,9}(?:-\d{1,9})?)?\]"
 )
 _PAIR = re.compile(r"([^:=\n]{1,60}?)\s*(?::|=)\s+(\S.{0,200})")
+_LEAD_IN = re.compile(
+    r"\A(?:note that|as of (?:today|now),|according to [^:,]{1,60},|for the record,)\s", re.IGNORECASE
+)
 _CONFIG = re.compile(r"([A-Za-z_][\w.-]{1,59})\s*=\s*(\S.{0,200})")
 _SCRIPT_CHANGE = re.compile(r"(?<=[\u3040-\u9fff\uac00-\ud7af])(?=[0-9])|(?<=[0-9])(?=[\u3040-\u9fff\uac00-\ud7af])")
 _ASIDE = re.compile(
@@ -52,6 +55,9 @@ _SINGLE = re.compile(
     r"\b(for|after|of|within|every|is|are|lasts?|takes?) one (?=(?:minute|hour|day|week|month|quarter|year|decade)\b)",
     re.IGNORECASE,
 )
+_HALF = re.compile(
+    r"\bhalf an? (?=(?:minute|hour|day|week|month|year|dozen|million|kilo|mile|litre|liter)\b)", re.IGNORECASE
+)
 _TENSES = frozenset("is are was were has have had".split())
 _OTHER_PREPOSITIONS = frozenset("of by to from into at as about than through".split())
 _LIMITING = words.SCOPE_PREPOSITIONS - {"of"}
@@ -72,7 +78,8 @@ class Statement:
     """A parsed statement.
 
     `normal` is its text without case and punctuation, `frame` its words around the values. `keys` are the content words
-    outside of asides ("(…)", ", because …"), `all_keys` those of all tokens. `verb` and `verb_end` are the offsets of the
+    outside of asides ("(…)", ", because …"), `all_keys` those of all tokens, `names` those of the names outside of asides,
+    except words that an opposite may stand for. `verb` and `verb_end` are the offsets of the
     main verb, 0 if no verb is known. `pair` holds key and value of a `key: value` line. `scopes` are the environments and
     versions in its context, `heading` the other words of it. `qualifiers` are the words of leading clauses and behind the
     prepositions that limit a statement. `is_additive`: it adds to another one ("too"). `is_past` is None without an auxiliary.
@@ -84,6 +91,7 @@ class Statement:
     tokens: tuple[Token, ...]
     keys: frozenset[str]
     all_keys: frozenset[str]
+    names: frozenset[str]
     denials: int
     condition_denials: int
     aside_denials: int
@@ -111,7 +119,7 @@ def parse_statement(text: str, context: str = "") -> Statement:
     """
     plain = _plain_text(text)
     pair = parse_pair(text)
-    body = _SINGLE.sub(r"\1 1 ", f"{pair[0]} is {pair[1]}" if pair else plain)
+    body = _HALF.sub("0.5 ", _SINGLE.sub(r"\1 1 ", f"{pair[0]} is {pair[1]}" if pair else plain))
     scan = Scan(body, list(body))
     scan_values(scan)
     vocabulary = scan_words(scan)
@@ -133,6 +141,7 @@ def parse_statement(text: str, context: str = "") -> Statement:
         tokens=tokens,
         keys=keys,
         all_keys=keys if keys == all_keys else all_keys,  # one set: many statements are in memory at once
+        names=frozenset(t.key for t in tokens if t.kind == "name" and not t.is_aside and not words.counterparts(t.key)),
         denials=denials[0],
         condition_denials=denials[1],
         aside_denials=denials[2],
@@ -150,7 +159,7 @@ def parse_statement(text: str, context: str = "") -> Statement:
         qualifiers=_qualifiers(tokens, 0 if _is_aside(leading, asides) else lead_end),
         is_additive=bool(_ADDITIVE.search(body)),
         is_past=_is_past(vocabulary),
-        claim=None if pair else parse_claim(_without(body, [(0, lead_end), *asides])),
+        claim=parse_pair_claim(*pair) if pair else parse_claim(_without(body, [(0, lead_end), *asides])),
     )
 
 
@@ -203,7 +212,7 @@ def parse_pair(text: str) -> tuple[str, str] | None:
     """Return key and value of a line that sets an attribute; None for prose, also behind the name of a speaker."""
     if text.lstrip().startswith("#"):
         return None
-    plain = _plain_text(text)
+    plain = _LEAD_IN.sub("", _plain_text(text))
     match = _CONFIG.fullmatch(plain) or _PAIR.fullmatch(plain)
     if match is None or "(" in match[1] or ": " in match[2] or "::" in plain:
         return None

@@ -2,11 +2,12 @@
 
 from fractions import Fraction
 
-from ctxfs.context.grounding.quantities import Match, Quantity
+from ctxfs.context.grounding.quantities import CURRENCIES, SAME_DEGREES, Match, Quantity
 from ctxfs.context.grounding.sentence_values import differing_dates
 from ctxfs.context.grounding.statement_scan import Token
 
-_CURRENCIES = frozenset(("dollar", "euro", "sterling", "franc", "yen"))
+_BEGINNINGS = frozenset(("from", "since", "after"))
+_ENDS = frozenset(("until", "till", "to", "by", "through", "before"))
 _SPANS = frozenset(("time", "calendar"))
 _MONTH_SECONDS = Fraction(2_629_746)  # a mean month
 _SPAN_SHARE = Fraction(1, 15)  # by which a month may differ from 30 days
@@ -34,10 +35,15 @@ def is_inexact(a: Token, b: Token) -> bool:
 def are_comparable(a: Token, b: Token) -> bool:
     """Return True if one value could stand in the place of the other."""
     if a.quantity is not None and b.quantity is not None:
-        dimensions = {a.quantity.dimension, b.quantity.dimension}
-        is_one = len(dimensions) == 1 or dimensions <= _CURRENCIES or dimensions <= _SPANS
+        dimensions = {a.quantity.beside(b.quantity).dimension, b.quantity.beside(a.quantity).dimension}
+        is_one = len(dimensions) == 1 or dimensions <= CURRENCIES or dimensions <= _SPANS or dimensions in SAME_DEGREES
         return is_one and a.is_label == b.is_label
     return (":" in a.key) == (":" in b.key)
+
+
+def are_opposite_ends(a: Token, b: Token) -> bool:
+    """Return True for the beginning and the end of a time or range: "open from 9:00" and "open until 18:00"."""
+    return (a.before in _BEGINNINGS and b.before in _ENDS) or (a.before in _ENDS and b.before in _BEGINNINGS)
 
 
 def is_part(one: str, other: str) -> bool:
@@ -46,6 +52,7 @@ def is_part(one: str, other: str) -> bool:
 
 
 def _quantities_match(one: Quantity, other: Quantity) -> bool:
+    one, other = one.beside(other), other.beside(one)
     if Match.DIFFERENT not in (one.compare(other), other.compare(one)):
         return True
     if {one.dimension, other.dimension} == _SPANS:

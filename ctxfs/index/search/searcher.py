@@ -18,9 +18,10 @@ from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor
 from ctxfs.index.options import EmbedderSpec, IndexedRoot
-from ctxfs.index.query import KindFolders, Query, describe_corrections
+from ctxfs.index.query import Query, describe_corrections
 from ctxfs.index.search import history_search, ranking
 from ctxfs.index.search.candidate_embedding import DEFAULT_QUESTION_SECONDS, CandidateEmbedder
+from ctxfs.index.search.declared_kinds import NO_DECLARED_KINDS, DeclaredKinds
 from ctxfs.index.search.file_status import FileStatus
 from ctxfs.index.search.history_views import select_records, selection_of
 from ctxfs.index.search.index_monitor import IndexMonitor, NoIndexMonitor
@@ -60,16 +61,15 @@ class Searcher:
         reader: Callable[[], Reader | None] = lambda: None,
         binds: Binds = lambda new, old: True,
         question_seconds: float = DEFAULT_QUESTION_SECONDS,
-        kind_folders: Callable[[Sequence[str]], KindFolders] = lambda kinds: KindFolders(),
+        declared_kinds: DeclaredKinds = NO_DECLARED_KINDS,
     ) -> None:
-        """Take the folder of the index and the spec of the embedder.
+        """Take the folder of the index, the spec of the embedder, and the kinds that the index does not derive from paths.
 
         `reader` returns the calling principal if its read permission is limited; it is called for each query.
         `binds` returns True if a file may supersede the file that its attribute names.
         `question_seconds` is the time that a query may spend on candidates that the indexer has not embedded.
-        `kind_folders` returns the folders of kinds that the index does not derive from paths; it may block.
         """
-        self._kind_folders = kind_folders
+        self._declared_kinds = declared_kinds
         self._binds = binds
         self._folder = folder
         self._reader = reader
@@ -277,9 +277,9 @@ class Searcher:
         """
         if len(query.text) > MAX_QUESTION_CHARS:
             raise invalid(f"{query.text[:40]}…", f"a question has {MAX_QUESTION_CHARS} characters at most")
-        query, below = select_records(replace(query, kind_folders=self._kind_folders(query.kinds)), below)
+        query, below = select_records(replace(query, kind_folders=self._declared_kinds.folders_of(query.kinds)), below)
         try:
-            results = self._search_loosely(query, below, limit, past, exact)
+            results = self._declared_kinds.label(self._search_loosely(query, below, limit, past, exact))
             results = replace(results, remarks=(*query.remarks, *results.remarks))
             behind = self.coverage_note()
             if behind and (results.is_complete or results.hits):

@@ -28,6 +28,29 @@ CONTRADICTIONS = [
     ("- timeout: 30 s", "**timeout**: 45 s"),
     ("timeout: 30 s", "The timeout is 45 seconds."),
     ("The bug was fixed in version 3.2.1.", "The bug was fixed in version 3.4.0."),
+    # weekdays: abbreviations, other verbs, a `key: value` line
+    ("The canteen is closed on Mon.", "The canteen is closed on Tuesday."),
+    ("The fire drill takes place on Thursday.", "Fire drill: every Saturday."),
+    ("Friday is the day of the stock count.", "The stock count runs each Sunday."),
+    # versions: of a product, with and without `v`, behind another verb
+    ("The edge agent is built with Go 1.21.", "The edge agent is compiled with Go 1.22."),
+    ("The log shipper runs on Python 3.12.", "Python 3.13 powers the log shipper."),
+    ("The viewer ships with release v5.1.", "The current release of the viewer is 5.3."),
+    # currencies: codes, symbols and names, rates as adjectives, other currencies
+    ("The hourly rate of the notary is £80.", "The notary charges 95 GBP per hour."),
+    ("The rent of the loft is EUR 700.", "The loft rents for 850 euros."),
+    ("Entry to the museum costs SEK 120.", "The entry fee of the museum is 150 SEK."),
+    ("The deposit for the van is 80 pounds.", "The van needs a deposit of €80."),
+    # units: metres beside kilometres, degrees in words, counts in words
+    ("The cable run is 400 m long.", "The length of the cable run is 2 km."),
+    ("The temperature of the store is 4 degrees Celsius.", "The temperature of the store is -18 °C."),
+    ("The hall has forty seats.", "There are 24 seats in the hall."),
+    # dates, authors in both tenses, places of events, preferences, denial by a prefix
+    ("The launch of the app is on 2 June 2027.", "The app launches on 19.05.2027."),
+    ("The guide was written by Priya.", "The author of the guide is Tomas."),
+    ("The summit takes place in Oslo.", "The venue of the summit is Riga."),
+    ("Jonas prefers Helix as an editor.", "The preferred editor of Jonas is Emacs."),
+    ("Backups of the tablet are unencrypted.", "The backups of the tablet have been encrypted."),
     ("The service listens on port 8080.", "The service listens on port 9090."),
     ("Ada leads the search team.", "Bob leads the search team."),
     ("Ada leads the search team.", "The search team is led by Bob."),
@@ -45,6 +68,8 @@ CONTRADICTIONS = [
     ("The warehouse is located in Lyon.", "The location of the warehouse is Graz."),
 ]
 REPETITIONS = [
+    ("The rent of the loft is 700 euros.", "The rent of the loft is €700."),
+    ("The polling interval of the gauge is 30 seconds.", "The polling interval of the gauge is half a minute."),
     ("Access tokens expire after 90 days.", "Note that access tokens expire after 90 days"),
     ("The gateway waits 90 s for a reply.", "The gateway waits 1.5 minutes for a reply."),
     (
@@ -96,6 +121,17 @@ LOOK_ALIKES = [
     ("The retention of the logs is 30 days.", "Logs are kept for one month."),
     ("The cluster runs version 3.", "The cluster runs version 3.2."),
     ("The plan costs 20 EUR.", "The plan costs 25 EUR for students."),
+    ("Wiki version: 7.5", "Wiki version: 8.0.1 for guests"),
+    ("The summit takes place in Oslo.", "The summit takes place in May."),
+    ("The shop is open from 9:00.", "The shop is open until 18:00."),
+    ("The cable run is 2000 m long.", "The length of the cable run is 2 km."),
+    ("The deposit for the van is 80 pounds.", "The van needs a deposit of £80."),
+    ("The hourly rate of the notary is £80.", "The notary charges 80 GBP per hour."),
+    ("The hall has forty seats.", "There are 24 lamps in the hall."),
+    ("The chat relay has 7 replicas.", "The chat relay has 5 replicas on the replica."),
+    ("The mirror is hosted in Osaka.", "The mirror is hosted in Mumbai in production."),
+    ("The ledger service requires Postgres 13.", "The ledger service runs on Postgres 14."),
+    ("Noor visits Rosa.", "Elias visits Rosa."),
     ("The upload limit of the forum is 2 GB.", "The upload limit of the forum is 2048 MB."),
     ("The upload limit of the forum is 30 MB.", "The download limit of the forum is 45 MB."),
     ("The shop deploys on Tuesday.", "In 2022, the shop deploys on Friday."),
