@@ -219,6 +219,7 @@ class App:
             self.derived_memory.sessions,
             self.memory.citations,
             self.extraction,
+            self.derived_memory.table,
         )
 
     def _attach_mounts(self) -> None:

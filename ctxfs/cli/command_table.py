@@ -47,6 +47,8 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
         "review": Entry("review", "Decide doubtful claims and proposals"),
     },
     "Memory and versions": {
+        "memories": Entry("memory_table", "List memories by agent and kind"),
+        "edit": Entry("files", "Edit a file of the tree in $EDITOR"),
         "state": Entry("states", "Show or change the state of a memory"),
         "check": Entry("citations", "Check facts against the lines they cite"),
         "cite": Entry("citations", "Cite lines of sources as evidence of a file"),

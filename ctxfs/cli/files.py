@@ -1,17 +1,24 @@
-"""The commands ls, cat and tree: the tree without a mount."""
+"""The commands ls, cat, edit and tree: the tree without a mount."""
 
+import hashlib
+import os
 import sys
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 import click
 
 from ctxfs.cli import completion_values
-from ctxfs.cli.options import json_option
+from ctxfs.cli.options import json_option, reason_option
 from ctxfs.cli.output import print_json, print_line, print_path_error, warn, write_content
+from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import StoreSession, session
-from ctxfs.model.errors import invalid
-from ctxfs.model.path import encode_name, printable
+from ctxfs.model.change import Put
+from ctxfs.model.errors import CommandError, invalid
+from ctxfs.model.line_ends import LF, convert_line_ends
+from ctxfs.model.path import Path, encode_name, printable
+from ctxfs.rpc.wire import change_to_wire
 
 _NAME, _KIND, _VERSION, _SIZE, _MTIME, _MODE, _TARGET = range(7)
 _COLOURS = {"dir": "blue", "link": "cyan"}
@@ -117,6 +124,37 @@ def _read_extracted(opened: StoreSession, path: str) -> bytes:
     if reply["note"]:
         warn(f"{path}: {reply['note']}")
     return "".join(f"{line.text}\n" for line in lines).encode("utf-8", "replace")
+
+
+@click.command()
+@click.argument("path", shell_complete=completion_values.tree_paths)
+@reason_option()
+@click.pass_obj
+def edit(store: str | None, path: str, reason: str) -> None:
+    """Edit a file of the tree in $EDITOR
+
+    The file keeps its charset and line ends. A file that has changed meanwhile is not replaced.
+    """
+    from ctxfs.index.extract.editable_text import CharsetConflict, parse_editable_text
+
+    with session(store) as opened:
+        opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli", reason=reason)
+        target = Path.parse(tree_path(opened, path))
+        data: bytes = opened.call("read", path=str(target))
+        try:
+            editable = parse_editable_text(data)
+            before = convert_line_ends(editable.text, LF)
+            edited = click.edit(before, extension=PurePosixPath(target.name).suffix or ".txt")
+            if edited is None or edited == before:
+                print_line("nothing was changed")
+                return
+            new = editable.encode(convert_line_ends(edited, editable.line_end))
+        except CharsetConflict as conflict:
+            raise CommandError(f"'{path}' cannot be edited: {conflict}", "edit it on a mount") from conflict
+        revision = hashlib.sha256(data).hexdigest()
+        for warning in opened.call("apply", change=change_to_wire(Put(target, new, expects=revision)))["warnings"]:
+            warn(warning)
+        print_line(f"{target}: saved")
 
 
 @click.command()

@@ -11,6 +11,7 @@ from ctxfs.services.consolidator import Consolidator
 from ctxfs.services.impact import Impact
 from ctxfs.services.memory_episodes import TOOL as EPISODES_TOOL
 from ctxfs.services.memory_episodes import MemoryEpisodes
+from ctxfs.services.memory_table import MemoryTable
 from ctxfs.services.session_episodes import SessionEpisodes
 from ctxfs.services.session_records import SessionRecords
 from ctxfs.services.sources import SettingsFile
@@ -39,6 +40,9 @@ class DerivedMemory:
             return [os.path.realpath(store.layout.root), *(str(mount["at"]) for mount in daemon.mountpoints())]
 
         self.use = Use(contexts.deliveries, contexts.tasks)
+        self.table = MemoryTable(
+            store.layout.tree, lambda: memory.rules.rules.kinds, memory.citations, self.use, store.scope
+        )
         self.impact = Impact(store.archive, contexts.deliveries, audit)
         self.sessions = SessionEpisodes(
             store.layout.history, store.archive, store.scope, contexts.summarise, memory_settings

@@ -24,6 +24,7 @@ class MemoryParts:
 
     def __init__(self, store: StoreParts, rules: MemoryFile, resolver: SourceResolver) -> None:
         searcher, archive = store.searcher, store.archive
+        self.rules = rules
         sources = CitedSources(store.namespace, str(store.layout.history), store.scope, searcher.extract)
         moved = MovedText(
             store.namespace, sources, searcher, archive.reader, FileMarker(store.layout.citation_key), store.scope

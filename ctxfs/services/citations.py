@@ -205,7 +205,10 @@ class Citations:
 
     async def check(self, path: Path) -> list[CheckedFile]:
         """Return the files at and below a path that have citations, in order, each judged."""
-        values = await blocking(lambda: sorted(islice(self._citing_files(path), _MAX_FILES)))
+        return await self.check_values(await blocking(lambda: sorted(islice(self._citing_files(path), _MAX_FILES))))
+
+    async def check_values(self, values: Sequence[tuple[str, bytes]]) -> list[CheckedFile]:
+        """Return files with these values of `cites`, by path, each judged. The caller has checked that it may read them."""
         effort = effort_of_many()
         checked = list[CheckedFile]()
         for start in range(0, len(values), _BATCH_FILES):

@@ -7,6 +7,7 @@ from ctxfs.mounts.search import SearchView
 from ctxfs.services.capture import Capture
 from ctxfs.services.citations import Citations
 from ctxfs.services.extraction import Extraction
+from ctxfs.services.memory_table import MemoryTable
 from ctxfs.services.session_episodes import SessionEpisodes
 from ctxfs.threads import blocking
 from ctxfs.toolbox import Toolbox
@@ -27,7 +28,9 @@ class DerivedErasure:
         episodes: SessionEpisodes,
         citations: Citations,
         extraction: Extraction,
+        table: MemoryTable,
     ) -> None:
+        self._table = table
         self._citations = citations
         self._tasks = tasks
         self._events = events
@@ -56,5 +59,6 @@ class DerivedErasure:
         self._episodes.evict()
         self._citations.forget()
         self._extraction.evict()
+        self._table.forget()
         await blocking(self._searcher.drop_memory)
         return {"deliveries": len(tasks), "records": records, "calls": calls}

@@ -8,7 +8,7 @@ that it wrote, because the number of another principal's deliveries would reveal
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,16 @@ class Use:
                 for count in use.loads_of(path, reader):
                     times[path] = max(times.get(path, ""), count.last_used)
         return times
+
+    async def last_deliveries(self, paths: Collection[str]) -> dict[str, tuple[str, str]]:
+        """Return the (time, principal) of the last delivery of each of these files that was delivered, in one pass."""
+        reader, last = _reader(), dict[str, tuple[str, str]]()
+        for _, use in await self._read_tasks():
+            for path in use.loads.keys() & paths:
+                for principal, count in use.loads[path].items():
+                    if reader in ("", principal):
+                        last[path] = max(last.get(path, ("", "")), (count.last_used, principal))
+        return last
 
     async def _read_tasks(self) -> list[tuple[str, _TaskUse]]:
         """Return the records of the tasks, within the limits of their number and size."""

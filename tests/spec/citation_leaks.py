@@ -78,6 +78,9 @@ def _checks(hidden: Mapping[str, str]) -> Iterator[tuple[str, Callable[[Any], An
         yield f"rpc check {path}", lambda caller, p=path: caller.call("check", path=p)
     for path in ("memory", "memory/shared", "memory/bob"):
         yield f"rpc groups of {path}", lambda caller, p=path: caller.call("memory_groups", path=p)
+    for path in ("memory", "memory/shared", *(p for p in (*hidden, HIDDEN_MEMORY) if p.startswith("memory/"))):
+        yield f"rpc memories {path}", lambda caller, p=path: _table(caller, p)
+        yield f"rpc words in {path}", lambda caller, p=path: _table(caller, p, pattern="zanzibar")
     for path in (FOLDER, "memory/bob"):
         yield f"rpc consolidate {path}", lambda caller, p=path: caller.call("consolidate", path=p, dry_run=True)
     for path in (*hidden, HIDDEN_MEMORY):
@@ -89,6 +92,13 @@ def _checks(hidden: Mapping[str, str]) -> Iterator[tuple[str, Callable[[Any], An
             )
     yield "rpc impact of an origin", lambda caller: caller.call("impact", origin=f"{FOLDER}/holds.md:1")
     yield "rpc impact of a session", lambda caller: caller.call("impact", session="zanzibar")
+
+
+def _table(caller: Any, path: str, **filters: str) -> object:
+    """Return the table of memories and its sums, without the times of their files."""
+    page = caller.call("memories", path=path, **filters)
+    sums = caller.call("memory_sizes", path=path, **filters)
+    return {**page, "rows": [{**row, "changed_ns": 0} for row in page["rows"]]}, [{**p, "changed_ns": 0} for p in sums]
 
 
 def _changing(path: str, text: str) -> Iterator[tuple[str, Callable[[Any], Any]]]:
