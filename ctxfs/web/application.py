@@ -29,6 +29,7 @@ _STATUS = {
     errno.ENAMETOOLONG: 400,
     errno.EBUSY: 409,
     errno.EEXIST: 409,
+    errno.ESTALE: 409,
 }
 
 

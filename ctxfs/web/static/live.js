@@ -28,6 +28,7 @@
   }
 
   function start() {
+    startTicks();
     document.querySelectorAll("[data-live]").forEach(follow);
     document.querySelectorAll("button[data-pauses]").forEach((button) => {
       button.hidden = false;
@@ -37,6 +38,17 @@
         list.dataset.paused = isPaused ? "yes" : "no";
         button.setAttribute("aria-pressed", String(isPaused));
         button.textContent = isPaused ? "Continue" : "Pause";
+      };
+    });
+  }
+
+  function startTicks() {
+    document.querySelectorAll("button[data-ticks]").forEach((button) => {
+      button.hidden = false;
+      button.onclick = () => {
+        const boxes = [...document.querySelectorAll(`#${button.dataset.ticks} input[type=checkbox]`)];
+        const wanted = !boxes.every((box) => box.checked);
+        boxes.forEach((box) => (box.checked = wanted));
       };
     });
   }

@@ -40,6 +40,13 @@ SCREENS = [
     "time/file?path=memory/shared/versions.md&n=1",
     "time/rollback?action=undo&path=memory/shared/versions.md",
     "time/rollback?action=restore&to=prev&path=memory/shared/versions.md",
+    "memory",
+    "memory?agent=mallory&trust=normal",
+    "memory?words=no-such-word",
+    "memory/map",
+    "memory/map?colour=trust",
+    "memory/edit?path=memory/shared/versions.md",
+    "memory/correct?path=memory/shared/versions.md&line=1",
 ]
 
 
