@@ -59,6 +59,7 @@ LONG = [
         "web/test_contexts.py",
         "web/test_hostile_content.py",
         "web/test_now.py",
+        "web/test_rights.py",
         "web/test_time.py",
     )
 ]

@@ -1,11 +1,13 @@
 """The command policy: permissions of principals, and the rules that grant them."""
 
+from typing import TextIO
+
 import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.groups import CommandGroup
-from ctxfs.cli.options import json_option
-from ctxfs.cli.output import print_json, print_line
+from ctxfs.cli.options import json_option, principal_option
+from ctxfs.cli.output import print_json, print_line, warn
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_FAILURE, CommandError
 from ctxfs.model.line_ends import LF, convert_line_ends, line_end_of
@@ -89,6 +91,51 @@ def list_rules(store: str | None, as_json: bool) -> None:
         print_line(rule)
     if policy_state["fault"]:
         print_line(f"{_FAULT}: {policy_state['fault']}", fg="red")
+
+
+@policy.command()
+@click.argument("paths", metavar="[PATH]...", nargs=-1, shell_complete=completion_values.tree_paths)
+@principal_option("Limit to a principal, such as agent:alice")
+@json_option()
+@click.pass_obj
+def matrix(store: str | None, paths: tuple[str, ...], principal: str | None, as_json: bool) -> None:
+    """Show the rights of principals at paths
+
+    Without PATH: at all that rules name. Letters are those of rules; … leads to paths below, + holds in parts below.
+    """
+    with opened_session(store) as opened:
+        named = [principal] if principal else []
+        table = opened.call("policy_matrix", principals=named, paths=[path.strip("/") for path in paths])
+    if as_json:
+        print_json(table)
+        return
+    for name, row in zip(table["principals"], table["rights"], strict=True):
+        print_line(name, bold=True)
+        for path, cell in zip(table["paths"], row, strict=True):
+            letters = "…" if cell["leads"] else f"{cell['letters']}{'+' if cell['partial'] else ''}"
+            if letters:
+                print_line(f"    {letters:<8}{path}")
+    if table["left_out"]:
+        warn(f"{table['left_out']} more paths of rules: name them")
+
+
+@policy.command()
+@click.argument("file", type=click.File("r", encoding="utf-8"), default="-")
+@click.pass_obj
+def validate(store: str | None, file: TextIO) -> None:
+    """Find the first mistake in a policy.toml
+
+    FILE, or the standard input, is checked and not put in force. Exit code 1 for a mistake.
+    """
+    try:
+        text = file.read()
+    except UnicodeDecodeError as error:
+        raise CommandError(f"'{file.name}' is not UTF-8: {error}", "write it in UTF-8") from error
+    with opened_session(store) as opened:
+        fault = opened.call("check_policy", text=text)
+    if fault:
+        raise CommandError(fault, "mend it, and check it again")
+    print_line("no mistake", fg="green")
 
 
 @policy.command()

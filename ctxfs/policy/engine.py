@@ -208,6 +208,18 @@ class PolicyEngine:
                 last_good is not None,
             )
 
+    def fault_of(self, text: str) -> str:
+        """Return the first mistake of a text that is to replace the last file of rules; empty without one."""
+        file = self._files[-1]
+        known_groups = {
+            name for other in self._files[:-1] if other in self._loaded for name in self._loaded[other].groups
+        }
+        try:
+            parse_policy(parse_toml(text), str(file), known_groups, alone=len(self._files) > 1)
+        except (tomllib.TOMLDecodeError, CommandError) as error:
+            return error.message if isinstance(error, CommandError) else f"'{file}': {error}"
+        return ""
+
     def _merge_files(
         self, files: Mapping[HostPath, _LoadedFile]
     ) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]], str]:

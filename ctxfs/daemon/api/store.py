@@ -1,44 +1,17 @@
-"""RPC methods on the store as a whole: principal, policy, status, mount table. Plain values in, plain values out."""
+"""RPC methods on the store as a whole: principal, status, mount table. Plain values in, plain values out."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from ctxfs.app import App
 from ctxfs.daemon.api.params import NoParams
 from ctxfs.daemon.api.registry import Check, method
-from ctxfs.model.path import ROOT, Path
-from ctxfs.model.principal import parse_principal
-from ctxfs.policy.rules import Verb
+from ctxfs.model.path import ROOT
 from ctxfs.vfs.session import Session
-
-
-@dataclass(frozen=True, slots=True)
-class DecidePolicyParams:
-    """A principal, a permission by its name, and a path."""
-
-    principal: str
-    verb: str
-    path: Path
 
 
 @method("whoami", NoParams, needs=Check.BY_METHOD)
 async def _whoami(app: App, caller: Session, params: NoParams) -> Any:
     return {"principal": str(caller.principal), "session": caller.actor.session}
-
-
-@method("policy", NoParams, needs=Check.ADMINISTRATORS)
-async def _policy(app: App, caller: Session, params: NoParams) -> Any:
-    app.policy.reload()
-    return {"rules": [str(rule) for rule in app.policy.rules], "fault": app.policy.fault}
-
-
-@method("decide_policy", DecidePolicyParams, needs=Check.ADMINISTRATORS)
-async def _decide_policy(app: App, caller: Session, params: DecidePolicyParams) -> Any:
-    """Return whether a principal has a permission at a path, with the deciding rule and all matching rules."""
-    principal, path = parse_principal(params.principal), params.path
-    verb = Verb[params.verb.upper()]
-    decision = app.policy.decide(principal, verb, path)
-    return {"allowed": decision.allowed, "why": decision.why, "matched": [str(rule) for rule in decision.matched]}
 
 
 @method("status", NoParams, needs=Check.ADMINISTRATORS)

@@ -1,7 +1,7 @@
 """The screens of the page, one module each with its `SCREENS`. The first of all is the home."""
 
 from ctxfs.web.page import Screen
-from ctxfs.web.screens import ask, contexts, files, memory, memory_actions, now, timeline
+from ctxfs.web.screens import access, ask, contexts, files, memory, memory_actions, now, timeline
 
 SCREENS: tuple[Screen, ...] = (
     *ask.SCREENS,
@@ -11,4 +11,5 @@ SCREENS: tuple[Screen, ...] = (
     *files.SCREENS,
     *timeline.SCREENS,
     *now.SCREENS,
+    *access.SCREENS,
 )

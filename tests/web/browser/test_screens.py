@@ -47,6 +47,9 @@ SCREENS = [
     "memory/map?colour=trust",
     "memory/edit?path=memory/shared/versions.md",
     "memory/correct?path=memory/shared/versions.md&line=1",
+    "access",
+    "access/explain?principal=agent:alice&path=memory/bob",
+    "access/policy",
 ]
 
 
