@@ -26,8 +26,9 @@ _LIBRARIES = ("hypercorn", "starlette")
 def serve(store: str | None, address: str, afs_root: str, afs_actions: str, afs_block: tuple[str, ...]) -> None:
     """Serve the store to programs over HTTP
 
-    The methods as JSON (/openapi.json describes them), files (/files/PATH) and the interface of AFS (/rpc), until
-    Ctrl-C. Each request needs a token (ctxfs token issue) and acts for the principal of that token.
+    The methods as JSON (/openapi.json describes them), files (/files/PATH), the interface of AFS (/rpc) and the
+    memory stores of the anthropic SDK (/v1/memory_stores), until Ctrl-C. Each request needs a token (ctxfs token
+    issue) and acts for the principal of that token.
     """
     missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:

@@ -13,6 +13,7 @@ from ctxfs.http.daemon_sessions import DaemonSessions
 from ctxfs.serve import files
 from ctxfs.serve.afs import route as afs
 from ctxfs.serve.endpoints import Failure, endpoint
+from ctxfs.serve.memory_stores import routes as memory_stores
 from ctxfs.serve.methods import call_method, error_response
 from ctxfs.serve.openapi import describe_server
 
@@ -22,7 +23,11 @@ DESCRIPTION = "/openapi.json"
 def refuse_request(path: str, status: int, reason: str) -> Response:
     """Return the response to a request that does not reach its route, in the form of the interface of its path."""
     failure = Failure(status, "EACCES" if status == 401 else "UNAVAILABLE", reason)
-    return afs.error_response(failure) if path == afs.PATH else error_response(failure)
+    if path == afs.PATH:
+        return afs.error_response(failure)
+    if path.startswith(memory_stores.PREFIX):
+        return memory_stores.error_response(failure)
+    return error_response(failure)
 
 
 def build_application(daemon: DaemonSessions, interfaces: Sequence[BaseRoute] = ()) -> Starlette:

@@ -16,6 +16,7 @@ from ctxfs.http.limits import HttpLimits, Limits
 from ctxfs.serve.afs.route import afs_route
 from ctxfs.serve.afs.settings import AfsSettings
 from ctxfs.serve.application import DESCRIPTION, build_application, refuse_request
+from ctxfs.serve.memory_stores.routes import memory_store_routes
 from ctxfs.store.layout import Layout
 
 _GRACEFUL_SECONDS = 1.0
@@ -47,7 +48,8 @@ async def _serve(
     hosts = [TcpAddress(host, port).authority for host in LOOPBACK_HOSTS] if address.is_loopback else []
     async with trio.open_nursery() as nursery:
         daemon = DaemonSessions(layout, nursery, _TOOL)
-        routes = build_application(daemon, [afs_route(daemon, settings.afs)])
+        interfaces = [afs_route(daemon, settings.afs), *memory_store_routes(daemon)]
+        routes = build_application(daemon, interfaces)
         app = Gate(routes, daemon, hosts, [DESCRIPTION], refuse_request)
         limited = with_bearer(Limits(app, needs_token=True, limits=_LIMITS))
         announce(f"http://{TcpAddress(address.host, port).authority}")
