@@ -1,12 +1,14 @@
 """Erasure with derived texts: commit the current changes, plan, erase from every version, make the result durable."""
 
+import errno
 from dataclasses import replace
 
-from ctxfs.model.errors import CommandError
+from ctxfs.model.errors import CommandError, not_found, path_error
 from ctxfs.versions.archive_core import ArchiveAccess, ArchiveCore
 from ctxfs.versions.erase import Eraser, ErasurePlan, ErasureResult
-from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.objects.commits import Actor, Commit
 from ctxfs.versions.objects.name_encoding import display_path, path_bytes, split_path
+from ctxfs.versions.objects.trees import MODE_DIR
 from ctxfs.versions.phrases import Phrases
 
 
@@ -34,6 +36,22 @@ class ErasureCommands:
         self._archive.checkpoint()
         return replace(result, copies=tuple(path for path in copies if path not in result.elsewhere))
 
+    def erase_version(self, path: str, at: str, actor: Actor) -> ErasureResult:
+        """Erase the content of a file in a version, from every version of this file. Texts derived from it stay.
+
+        Raise `OSError` ENOENT if the version has no such file, EISDIR for a directory, EBUSY for the current content.
+        """
+        with self._archive.maintenance_lock, self._archive.locked() as core:
+            self._archive.commit()
+            step = core.history.resolve(at)
+            plan = _plan_version(core, core.history.name_at(path_bytes(path), step.seq), step.commit)
+            _check_changeable(core, plan)
+            core.rollback.close()  # because swapped-out files may hold it
+            result = core.eraser.erase(plan, actor)
+            core.journal.delete_committed()
+        self._archive.checkpoint()
+        return result
+
     def phrases_of(self, path: str | None, principal: str) -> Phrases:
         """Return the phrases of the contents that `erase` would erase. Call it before the erasure."""
         with self._archive.locked() as core:
@@ -57,6 +75,23 @@ def _plan_with_derived(eraser: Eraser, path: str | None, principal: str) -> tupl
     plan = _plan_erasure(eraser, path, principal)
     phrases = eraser.phrases(plan)
     return eraser.with_derived(plan, phrases), eraser.copies(plan, phrases)
+
+
+def _plan_version(core: ArchiveCore, path: bytes, commit: Commit) -> ErasurePlan:
+    """Return the plan for the content of a file in a commit, under all names that the file had with it."""
+    name, ledger = display_path(path), core.ledger
+    entry = core.history.state(commit, split_path(path)).entry
+    if entry is None:
+        raise not_found(name)
+    if entry.mode == MODE_DIR:
+        raise path_error(errno.EISDIR, name)
+    paths = {path, *(change.path for _, change in ledger.index.versions(path) if change.oid == entry.oid)}
+    for current in paths:
+        present = ledger.state(ledger.tree, split_path(current)).entry
+        if present is not None and present.oid == entry.oid:
+            raise path_error(errno.EBUSY, name, "this is the current content: change or delete the file before")
+    contents = dict.fromkeys(paths, frozenset((entry.oid,)))
+    return ErasurePlan(contents=contents, blobs=frozenset((entry.oid,)))
 
 
 def _plan_erasure(eraser: Eraser, path: str | None, principal: str) -> ErasurePlan:

@@ -11,7 +11,7 @@ import pytest
 from anthropic.types.beta import BetaManagedAgentsMemoryStore
 
 from tests.live import Live, eventually
-from tests.serve.server import Server, serving
+from tests.serve.server import Server, issue_token, serving
 
 NEVER = {"type": "content_sha256", "content_sha256": "0" * 64}
 
@@ -308,6 +308,61 @@ class TestVersions:
         assert newest.operation == "modified"
         assert newest.created_by is not None
         assert newest.created_by.type != "api_actor"
+
+
+class TestRedaction:
+    @pytest.fixture
+    def curator(self, offline: Live) -> Iterator[anthropic.Anthropic]:
+        """Yield a client that may administer a store of its own."""
+        rule = '[[rule]]\nprincipal = "agent:curator"\npath = "**"\nverbs = "lrwxa"\n'
+        (offline.store / "policy.toml").write_text(rule)
+        with serving(offline) as server, sdk(server, issue_token(offline, "agent:curator")) as made:
+            yield made
+
+    def test_a_redacted_version_has_no_content_any_more(self, curator: anthropic.Anthropic, offline: Live) -> None:
+        stores, versions = curator.beta.memory_stores, curator.beta.memory_stores.memory_versions
+        store = stores.create(name="redacted")
+        made = stores.memories.create(store.id, path="/r.md", content="the word is xylophone")
+        stores.memories.create(store.id, path="/other.md", content="it stays")
+        for content in ("a secret mandolin", "a later text"):
+            stores.memories.update(made.id, memory_store_id=store.id, content=content)
+        before = list(versions.list(store.id, memory_id=made.id, view="full"))
+        for version in before[1:]:
+            redacted = versions.redact(version.id, memory_store_id=store.id)
+            assert (redacted.content, redacted.content_sha256, redacted.path) == (None, None, None)
+            assert redacted.redacted_at
+            assert redacted.redacted_by is not None
+            assert redacted.redacted_by.api_key_id == "agent:curator"
+        after = list(versions.list(store.id, memory_id=made.id, view="full"))
+        assert [version.id for version in after] == [version.id for version in before]
+        assert [version.operation for version in after] == ["modified", "modified", "created"]
+        assert [version.content for version in after] == ["a later text", None, None]
+        assert versions.redact(before[1].id, memory_store_id=store.id).redacted_at == after[1].redacted_at
+        log = json.loads(offline.run("log", f"memory/curator/stores/{store.id}/r.md", "--json"))
+        for version in log:
+            done = offline.try_run("show", f"memory/curator/stores/{store.id}/r.md", "--at", version["revision"])
+            assert "xylophone" not in done.stdout
+            assert "mandolin" not in done.stdout
+        assert stores.memories.retrieve(made.id, memory_store_id=store.id).content == "a later text"
+
+    def test_the_current_content_is_not_redacted(self, curator: anthropic.Anthropic) -> None:
+        stores = curator.beta.memory_stores
+        store = stores.create(name="current")
+        made = stores.memories.create(store.id, path="/now.md", content="now")
+        with pytest.raises(anthropic.ConflictError):
+            stores.memory_versions.redact(made.memory_version_id, memory_store_id=store.id)
+        stores.memories.delete(made.id, memory_store_id=store.id)
+        stores.memory_versions.redact(made.memory_version_id, memory_store_id=store.id)
+        listed = list(stores.memory_versions.list(store.id, memory_id=made.id, view="full"))
+        assert [(version.operation, version.content) for version in listed] == [("deleted", None), ("created", None)]
+
+    def test_an_agent_does_not_redact(self, client: anthropic.Anthropic, store: BetaManagedAgentsMemoryStore) -> None:
+        stores = client.beta.memory_stores
+        made = stores.memories.create(store.id, path="/x.md", content="old")
+        stores.memories.update(made.id, memory_store_id=store.id, content="new")
+        with pytest.raises(anthropic.PermissionDeniedError):
+            stores.memory_versions.redact(made.memory_version_id, memory_store_id=store.id)
+        assert stores.memory_versions.retrieve(made.memory_version_id, memory_store_id=store.id).content == "old"
 
 
 def test_errors_have_the_form_of_the_interface(server: Server) -> None:

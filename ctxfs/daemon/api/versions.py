@@ -362,6 +362,29 @@ async def _forget(app: App, caller: Session, params: ForgetParams) -> Erasure:
     )
 
 
+@method(
+    "redact_version",
+    ShowParams,
+    needs=Check.ADMINISTRATORS,
+    audit=_CHANGE_EVENT,
+    effects=Effect.COMMITS_FIRST | Effect.ERASES,
+)
+async def _redact_version(app: App, caller: Session, params: ShowParams) -> Erasure:
+    """Erase the content of a file in one version, which must not be the current one. Texts derived from it stay."""
+    await commit_everything(app)
+    path, actor = _check_versioned(params.path), actor_for(caller, "")
+    erased = await in_turn(lambda: app.archive.erasure.erase_version(path, params.at, actor))
+    return Erasure(
+        versions=erased.versions,
+        blobs=erased.blobs,
+        changes=[],
+        elsewhere=[path_text(other) for other in erased.elsewhere],
+        copies=[],
+        derived={},
+        remotes=sorted(await in_turn(app.archive.remotes.urls)),
+    )
+
+
 @method("snapshot", NameParams, needs=Check.ADMINISTRATORS, effects=Effect.COMMITS_FIRST)
 async def _snapshot(app: App, caller: Session, params: NameParams) -> Version:
     await commit_everything(app)

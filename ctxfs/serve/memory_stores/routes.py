@@ -117,6 +117,12 @@ async def _retrieve_version(tree: Tree, request: Request) -> Mapping[str, Any]:
     return await versions.response(version, full=is_full(request.query_params, "full"))
 
 
+async def _redact_version(tree: Tree, request: Request) -> Mapping[str, Any]:
+    versions = Versions(tree, await Stores(tree).find(_store_id(request)))
+    version = await versions.redact(request.path_params["version"], await tree.principal())
+    return await versions.response(version, full=True)
+
+
 _STORE = f"{PREFIX}/{{store}}"
 _MEMORY = f"{_STORE}/memories/{{memory}}"
 _OPERATIONS: Mapping[tuple[str, str], Operation] = {
@@ -133,6 +139,7 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("DELETE", _MEMORY): _delete_memory,
     ("GET", f"{_STORE}/memory_versions"): _list_versions,
     ("GET", f"{_STORE}/memory_versions/{{version}}"): _retrieve_version,
+    ("POST", f"{_STORE}/memory_versions/{{version}}/redact"): _redact_version,
 }
 
 

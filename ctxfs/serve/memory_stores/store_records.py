@@ -23,7 +23,9 @@ _ID = re.compile(r"\Amemstore_[a-z0-9_]{1,80}\Z")
 
 @dataclass(frozen=True, slots=True)
 class StoreRecord:
-    """A store. Times are ISO 8601; `moves` are those of `identities`, `redacted` the records of redacted versions."""
+    """A store. Times are ISO 8601; `moves` are those of `identities`.
+
+    `redacted` are the records of redacted versions, and of others that the log has lost by redactions."""
 
     id: str
     name: str
@@ -72,10 +74,18 @@ def parse_record(data: bytes) -> StoreRecord | None:
             metadata={str(key): str(value) for key, value in raw["metadata"].items()},
             archived_at=raw["archived_at"] and datetime.fromisoformat(raw["archived_at"]).isoformat(),
             moves={key: spans for key, spans in moves.items() if spans},
-            redacted={str(key): dict(value) for key, value in raw["redacted"].items()},
+            redacted={str(key): _check_redaction(value) for key, value in raw["redacted"].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
         return None
+
+
+def _check_redaction(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the record of a redacted version. Raise KeyError, TypeError or ValueError for one that is damaged."""
+    texts = {
+        name: str(value[name]) for name in ("memory_id", "operation", "principal", "session", "tool", "path", "at")
+    }
+    return {**texts, "time_ns": int(value["time_ns"]), "by": dict(value["by"])}
 
 
 def make_record(body: Mapping[str, Any]) -> StoreRecord:

@@ -24,6 +24,7 @@ class LoggedChange:
     tool: str
     file: str
     kind: Kind
+    size: int
 
     @property
     def time(self) -> datetime:
@@ -48,6 +49,7 @@ async def list_changes(tree: Tree, path: str, limit: int = _MAX_VERSIONS) -> lis
             tool=entry["tool"],
             file=change["path"],
             kind=change["what"],
+            size=change["size"],
         )
         for entry in entries
         for change in _content_changes(entry["changes"])

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -13,7 +13,8 @@ from ctxfs.model.errors import invalid, not_found
 from ctxfs.model.path import Path
 from ctxfs.serve.memory_stores.identities import memory_id_at, parse_version_id, version_id
 from ctxfs.serve.memory_stores.paging import time_bounds
-from ctxfs.serve.memory_stores.stores import OpenStore
+from ctxfs.serve.memory_stores.store_records import StoreRecord, now_text
+from ctxfs.serve.memory_stores.stores import OpenStore, Stores
 from ctxfs.serve.memory_stores.version_log import LoggedChange, list_changes
 
 _OPERATIONS = {"add": "created", "edit": "modified", "remove": "deleted"}
@@ -43,22 +44,65 @@ class Versions:
         earliest, latest = time_bounds(query)
         if query.get("operation", "created") not in _OPERATIONS.values():
             raise invalid("operation", "it is created, modified or deleted")
-        versions = self._versions_of(await self._changes())
+        versions = await self._all()
         return [item for item in versions if earliest <= item.change.time <= latest and _passes(item, query)]
 
     async def find(self, text: str) -> MemoryVersion:
         """Return a version by its id. Raise OSError ENOENT if there is none."""
         named = parse_version_id(text)
-        changes = await list_changes(self._tree, str(self._store.directory.join(Path.parse(named.path))))
-        moment = [change for change in changes if change.time_ns == named.time_ns]
-        if not moment:
-            raise not_found(text[:80])
-        # The other changes of the moment distinguish a renamed memory from a deleted one.
-        together = [change for change in await self._changes() if change.time_ns == named.time_ns]
-        for version in self._versions_of(together):
-            if version.id == text:
+        for version in await self._all():
+            if version.id == text and version.change.time_ns == named.time_ns:
                 return version
         raise not_found(text[:80])
+
+    async def redact(self, text: str, by: str) -> MemoryVersion:
+        """Erase the content of a version, and of the versions of its memory with the same content.
+
+        Raise OSError EBUSY for the current content of the memory, EACCES for a client that does not administer.
+        """
+        versions = await self._all()
+        version = next((item for item in versions if item.id == text), None)
+        if version is None:
+            raise not_found(text[:80])
+        if version.operation == "deleted" or self._redaction_of(version):
+            return version
+        content = await self._content_of(version)
+        same = [item for item in versions if item.memory_id == version.memory_id and item.change.size == len(content)]
+        same = [item for item in same if item.operation != "deleted" and await self._content_of(item) == content]
+        arguments = {"path": version.change.file, "at": version.change.revision}
+        await self._tree.call("redact_version", arguments)
+        redacted = {item.id: version_record(item, by) for item in same}
+        # The log loses a deletion whose only content is erased.
+        deleted = [item for item in versions if item.memory_id == version.memory_id and item.operation == "deleted"]
+        preserved = {item.id: version_record(item, "") for item in deleted}
+
+        def add_redactions(record: StoreRecord) -> StoreRecord:
+            return replace(record, redacted={**preserved, **record.redacted, **redacted})
+
+        record = await Stores(self._tree).change(self._store, add_redactions)
+        self._store = replace(self._store, record=record)
+        return version
+
+    def _redaction_of(self, version: MemoryVersion) -> Mapping[str, Any] | None:
+        record = self._store.record.redacted.get(version.id)
+        return record if record and record["at"] else None
+
+    async def _content_of(self, version: MemoryVersion) -> bytes:
+        return await self._tree.send(requests.show(version.change.file, version.change.revision))
+
+    async def _all(self) -> list[MemoryVersion]:
+        """Return all versions, newest first, with the redacted ones as they were."""
+        redacted = {key: version_of_record(key, value) for key, value in self._store.record.redacted.items()}
+        logged = [item for item in self._versions_of(await self._changes()) if item.id not in redacted]
+        versions = sorted([*redacted.values(), *logged], key=lambda item: item.change.time_ns, reverse=True)
+        # Without a redacted content the log shows the next one as that of a new file.
+        existing = set[str]()
+        for position in range(len(versions) - 1, -1, -1):
+            version = versions[position]
+            if version.operation == "created" and version.memory_id in existing:
+                versions[position] = replace(version, operation="modified")
+            (existing.discard if version.operation == "deleted" else existing.add)(version.memory_id)
+        return versions
 
     async def responses(self, versions: Iterable[MemoryVersion], *, full: bool) -> list[dict[str, Any]]:
         """Return versions as clients receive them, without those of directories."""
@@ -80,12 +124,10 @@ class Versions:
     async def response(self, version: MemoryVersion, *, full: bool) -> dict[str, Any]:
         """Return a version as clients receive it. Raise OSError EISDIR for that of a directory."""
         change, data = version.change, None
-        redaction = self._store.record.redacted.get(version.id)
+        redaction = self._redaction_of(version)
         if version.operation != "deleted" and redaction is None:
-            try:
-                data = await self._tree.send(requests.show(change.file, change.revision))
-            except FileNotFoundError:  # erased in the meantime
-                data = None
+            with suppress(FileNotFoundError):  # erased in the meantime
+                data = await self._content_of(version)
         return {
             "id": version.id,
             "type": "memory_version",
@@ -133,6 +175,32 @@ def actor_record(change: LoggedChange) -> dict[str, str]:
     if change.tool == _HTTP_TOOL:
         return {"type": "api_actor", "api_key_id": change.principal}
     return {"type": "session_actor", "session_id": change.session}
+
+
+def version_record(version: MemoryVersion, by: str) -> Mapping[str, Any]:
+    """Return the record of a version that is redacted now by a principal; without one, of a version to preserve."""
+    change = version.change
+    author = {"principal": change.principal, "session": change.session, "tool": change.tool}
+    facts = {"memory_id": version.memory_id, "operation": version.operation, "time_ns": change.time_ns, **author}
+    actor = (
+        {"type": "user_actor", "user_id": by} if by.startswith("human:") else {"type": "api_actor", "api_key_id": by}
+    )
+    return {**facts, "path": "" if by else version.path, "at": now_text() if by else "", "by": actor}
+
+
+def version_of_record(name: str, record: Mapping[str, Any]) -> MemoryVersion:
+    """Return the version of a record, without its content."""
+    change = LoggedChange(
+        revision="",
+        time_ns=int(record["time_ns"]),
+        principal=str(record["principal"]),
+        session=str(record["session"]),
+        tool=str(record["tool"]),
+        file="",
+        kind="edit",
+        size=0,
+    )
+    return MemoryVersion(name, str(record["memory_id"]), str(record["path"]), str(record["operation"]), change)
 
 
 def _passes(version: MemoryVersion, query: Mapping[str, str]) -> bool:

@@ -20,7 +20,8 @@ STORE_METHODS = frozenset(
     "context curate decide decide_policy delete_snapshot diff evaluate_response find forget forget_history glob "
     "consolidate memories memory_groups memory_sizes "
     "grep history impact import_messages import_state issue_token kept_call list log metadata mountpoints pack_history "
-    "policy promote pull push quarantine_impact read read_extracted read_labelled recall record redo remotes remove_remote restore "
+    "policy promote pull push quarantine_impact read read_extracted read_labelled recall record redact_version redo remotes "
+    "remove_remote restore "
     "restore_from reviews revoke_token search session_day session_names session_records sessions show skill skills "
     "snapshot snapshots stat status tokens tool tool_difference tool_digest tools trust_remote trusted_remotes undo "
     "unrecorded upkeep verify_context verify_history wait_call whoami write_episodes".split()
