@@ -159,7 +159,7 @@ class Consolidation:
         drafts = await blocking(self._apply_rules, base, memories, request, report)
         drafts += await blocking(self._find_profile, memories, principal, request)
         drafts += await self._find_episodes(principal, request)
-        if request.command:
+        if request.command and memories:
             drafts += await self._ask_command(request.command, memories, drafts, report)
         report.waiting = max(0, len(drafts) - MAX_PROPOSALS)
         if request.is_dry:

@@ -308,3 +308,26 @@ def test_transition_that_the_rules_refuse_is_refused(live: Live, alice: Principa
         live.run("state", path, "active")
     finally:
         os.unlink(live.store / "memory.toml")
+
+
+@pytest.mark.parametrize("name", [STATE, FROZEN, "user.ctx.quarantined"])
+def test_person_lifts_the_mark_of_a_hard_linked_file_through_any_of_its_names(live: Live, name: str) -> None:
+    folder = live.at / "memory/shared/links" / name
+    folder.mkdir(parents=True)
+    marked, lifted = (b"frozen", b"active") if name == STATE else (b"true", b"false")
+    for lifting in ("a.md", "b.md"):
+        file = folder / lifting
+        text = f"The door of {name} has two names, and {lifting} is one of them.\n"
+        names = [folder / f"{lifting}-{letter}.md" for letter in "acz"]
+        file.write_text(text)
+        for other in names:
+            os.link(file, other)
+        live.run("commit")
+        os.setxattr(names[1], name, marked)
+        live.run("commit")
+        assert {os.getxattr(path, name) for path in (file, *names)} == {marked}
+        os.setxattr(file, name, lifted)
+        live.run("commit")
+        assert {os.getxattr(path, name) for path in (file, *names)} == {lifted}
+        names[2].write_text("changed\n")
+        assert file.read_text() == "changed\n"

@@ -83,9 +83,9 @@ class Committer:
     ) -> Commit | None:
         """Commit the current state of paths (value True: with everything below); None if it equals the last version.
 
-        `marked` are those whose marks a person has set or lifted.
+        `marked` are those whose marks a person has set or lifted: of all hard links of a file, because it is one file.
         """
-        comparison = _Comparison(self._ledger, marked)
+        comparison = _Comparison(self._ledger, _with_hard_links(self._ledger, marked))
         comparison.capture.prefetch(list(paths))
         with self._ledger.work.keep_directory_open(only_looks=True):
             for path, is_whole in sorted(paths.items()):
@@ -275,6 +275,30 @@ class _Comparison:
             other = split_path(path)
             if other != parts and other not in self.states:
                 self._stat_and_compare(other)
+
+
+def _with_hard_links(ledger: Ledger, paths: Collection[bytes]) -> set[bytes]:
+    """Return paths, and the other names of the files there."""
+    names = set(paths)
+    for path in paths:
+        stat = _file_status(ledger, path)
+        if stat is not None and stat.st_nlink > 1:
+            others = ledger.index.paths_of_inode(stat.st_ino)
+            names.update(other for other in others if _is_same_file(stat, _file_status(ledger, other)))
+    return names
+
+
+def _file_status(ledger: Ledger, path: bytes) -> os.stat_result | None:
+    """Return the status of a file; None for a directory, and for a path without a file."""
+    try:
+        stat = ledger.work.stat(split_path(path))
+    except OSError:
+        return None
+    return stat if stat is not None and git_mode(stat) != MODE_DIR else None
+
+
+def _is_same_file(one: os.stat_result, other: os.stat_result | None) -> bool:
+    return other is not None and (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 
 
 def _detect_moves(removed: Mapping[Parts, State], states: Mapping[Parts, State]) -> dict[bytes, bytes]:
