@@ -14,7 +14,7 @@ _MAX_SHOWN_LINES = 40
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[ID VERDICT | accept ID… | reject ID…]")
+@click.argument("words", nargs=-1, metavar="[ID VERDICT | accept ID… | reject ID… | undo ID…]")
 @click.option("--rule", default="", metavar="RULE", help="Decide all proposals of a rule, such as same")
 @click.option("--list", "only_list", is_flag=True, help="List the waiting claims without prompts")
 @click.option("--all", "everything", is_flag=True, help="List decided claims, too")
@@ -32,6 +32,7 @@ def review(
     ctxfs review 3f9a0c accept
     ctxfs review accept 3f9a0c 77aa01
     ctxfs review accept --rule same
+    ctxfs review undo 3f9a0c
     ctxfs review 3f9a0c edit "Keys are rotated every ninety days."
     """
     with session(store) as opened:
@@ -56,6 +57,12 @@ def review(
 
 def decide_all(opened: StoreSession, words: tuple[str, ...], rule: str, claims: list[dict[str, str]]) -> None:
     """Decide the reviews that the words name: an id and its verdict, or a verdict and ids, or all of a rule."""
+    if words[:1] == ("undo",) and words[1:] and not rule:
+        for review_id in words[1:]:
+            name = _find(review_id, claims)
+            opened.call("undo_decision", id=name)
+            print_line(f"{name}: waits again")
+        return
     if words[:1] not in (("accept",), ("reject",)):
         if rule:
             raise CommandError("the verdict is missing", f"ctxfs review accept --rule {rule}", EXIT_USAGE)
@@ -80,15 +87,21 @@ def decide_all(opened: StoreSession, words: tuple[str, ...], rule: str, claims: 
         raise CommandError(f"{failures} of {len(ids)} stay undecided", "see: ctxfs review --list")
 
 
-def _decide(opened: StoreSession, review_id: str, verdict: str, claims: list[dict[str, str]]) -> None:
+def _find(review_id: str, claims: list[dict[str, str]]) -> str:
+    """Return the id of the review that begins so. Raise CommandError unless there is exactly one."""
     matching = [claim["id"] for claim in claims if claim["id"].startswith(review_id)]
     if len(matching) != 1:
         problem = "no review is called" if not matching else "more than one review begins with"
         raise CommandError(f"{problem} '{review_id}'", "see: ctxfs review --list", EXIT_USAGE)
+    return matching[0]
+
+
+def _decide(opened: StoreSession, review_id: str, verdict: str, claims: list[dict[str, str]]) -> None:
+    name = _find(review_id, claims)
     if not verdict:
         raise CommandError("the verdict is missing", f"ctxfs review {review_id} accept|reject|edit …", EXIT_USAGE)
-    opened.call("decide", id=matching[0], verdict=verdict)
-    print_line(f"{matching[0]}: {verdict.split()[0]}")
+    opened.call("decide", id=name, verdict=verdict)
+    print_line(f"{name}: {verdict.split()[0]}")
 
 
 def _prompt_for_each(opened: StoreSession, waiting: list[dict[str, str]]) -> None:

@@ -23,7 +23,7 @@ from ctxfs.consolidation.draft import Draft, render_evidence, render_why
 from ctxfs.consolidation.law import STATE, require_lawful
 from ctxfs.context.grounding.review import REVIEWS, Decision, ReviewTree
 from ctxfs.memory.states import BUILT_IN_TRANSITIONS, Transition, check_transition
-from ctxfs.model.change import Change, MakeDir, Put
+from ctxfs.model.change import Change, MakeDir, Put, Remove
 from ctxfs.model.errors import invalid, not_permitted, path_error
 from ctxfs.model.path import Path, printable
 from ctxfs.model.principal import Principal, parse_principal
@@ -32,6 +32,8 @@ from ctxfs.threads import in_turn
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Actor, Commit
 from ctxfs.versions.proposals import FileChange
+from ctxfs.versions.recording.journal import new_session_name
+from ctxfs.versions.recording.pathindex import CommitFilter
 from ctxfs.versions.rollback import Outcome
 
 log = logging.getLogger(__name__)
@@ -153,6 +155,36 @@ class ProposalDesk:
                 ) from None
             raise
         return [printable(change.path.decode("utf-8", "surrogateescape")) for change in result.changes]
+
+    async def undo(self, name: str, principal: str) -> Sequence[str]:
+        """Take a verdict back, so that the proposal waits again; return the paths that have changed.
+
+        An accepted change is rolled back. The branch is gone: ctxfs consolidate proposes the change anew. Raise OSError:
+        EACCES for a file that the principal may not write.
+        """
+        async with self._lock:
+            folder = REVIEWS / name
+            about = await self._about(folder)
+            decision = json.loads(await self._read(folder / OUTCOME) or b"{}").get("decision")
+            changed = await self._roll_back(name, about, principal) if decision == "accept" else []
+            await self._tree.apply([Remove(folder / OUTCOME), Put(folder / VERDICT, b"")], f"undo: proposal {name}")
+            return changed
+
+    async def _roll_back(self, name: str, about: Mapping[str, object], principal: str) -> list[str]:
+        """Undo the change of an accepted proposal. Raise ESTALE if one of its files has changed since."""
+        named = about.get("paths")
+        paths = [str(path) for path in named] if isinstance(named, list) else []
+        self._check_rights(paths, parse_principal(principal))
+        for path in paths:
+            last = await in_turn(self._archive.reader.last_change, path)
+            if last is None or (last.subject, last.actor.principal) != (about.get("title"), about.get("by")):
+                raise path_error(errno.ESTALE, path, "it has changed since; ctxfs undo takes that back first")
+        actor = Actor(principal, new_session_name("u"), TOOL, f"undo: proposal {name}")
+        changed = list[str]()
+        for path in paths:
+            outcome, _ = await in_turn(self._archive.rollbacks.undo, path, actor, CommitFilter())
+            changed += [printable(change.path.decode("utf-8", "surrogateescape")) for change in outcome.changes]
+        return changed
 
     async def withdraw(self, scopes: Container[str], by: str, current: Container[str]) -> list[str]:
         """Withdraw the open proposals of a principal in these scopes, except for `current` ones; return the ids.

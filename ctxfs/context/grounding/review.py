@@ -11,6 +11,7 @@ human/review/<id>/claim.md      the claim
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import json
 import re
@@ -20,9 +21,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import quote
 
+import trio
+
 from ctxfs.context.build.manifest import Manifest
 from ctxfs.context.grounding.evaluator import claim_id
-from ctxfs.model.change import Change, MakeDir, Put, SetMeta
+from ctxfs.model.change import Change, MakeDir, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import invalid, not_permitted
 from ctxfs.model.metadata import PREFIX
@@ -63,6 +66,10 @@ class Decider(Protocol):
 
     async def decide(self, name: str, decision: Decision, principal: str) -> Sequence[str]:
         """Carry out a verdict, and store it with the review; return the paths that have changed. Raise OSError."""
+        ...
+
+    async def undo(self, name: str, principal: str) -> Sequence[str]:
+        """Take a verdict back, so that the review waits again; return the paths that have changed. Raise OSError."""
         ...
 
 
@@ -116,6 +123,7 @@ class Curator:
         self._tree = book
         self._deciders = deciders or {}
         self._citer = citer
+        self._lock = trio.Lock()  # of two verdicts at once, the second is refused
 
     async def curate(
         self,
@@ -145,7 +153,7 @@ class Curator:
 
     async def _write_fact(self, text: str, confidence: float, source: _Lines, task: str, facts: Path = FACTS) -> str:
         """Write a fact with its source unless it exists; return its path."""
-        path = facts / f"{_slug(text)}-{claim_id(text)}.md"
+        path = _fact_path(facts, text)
         if await self._exists(path):
             return str(path)
         lines = f"{source.first}-{source.last}"
@@ -185,8 +193,14 @@ class Curator:
         suggested: Decision = (
             "reject" if claim.conflicts or claim.doubt or claim.verdict == "contradicted" else "accept"
         )
-        about = {"task": task, "why": _doubt_reason(claim), "suggested": suggested, "support": round(claim.support, 3)}
+        about: dict[str, object] = {
+            "task": task,
+            "why": _doubt_reason(claim),
+            "suggested": suggested,
+            "support": round(claim.support, 3),
+        }
         about |= {"source": source.span, "sha256": source.sha256, "revision": source.revision}
+        about["conflicts"] = [conflict.record() for conflict in claim.conflicts]
         evidence = Put(folder / "evidence.md", _render_evidence(task, claim).encode("utf-8", "replace"))
         changes = _new_review(folder, claim.claim.text, about, evidence)
         await self._tree.apply(changes, f"doubt about context/{task}")
@@ -232,6 +246,10 @@ class Curator:
 
         Raise EINVAL for an invalid verdict, EPERM for agents and for a decided review, and the errors of the decider.
         """
+        async with self._lock:
+            return await self._decide(name, verdict, principal)
+
+    async def _decide(self, name: str, verdict: bytes, principal: str) -> Sequence[str]:
         decision, text = parse_verdict(verdict)
         folder = REVIEWS / name
         if not principal.startswith("human:"):
@@ -242,12 +260,14 @@ class Curator:
         if (decider := self._deciders.get(str(about.get("kind")))) is not None:
             return await decider.decide(name, decision, principal)
         claim = await self._read_claim(folder)
-        fact_path = ""
+        fact_path = made = ""
         if decision != "reject" and "kind" not in about:
             wording = text if decision == "edit" else claim
+            is_known = await self._exists(_fact_path(FACTS, wording))
             fact_path = await self._write_fact(
                 wording, 1.0, _lines_of_record(about) or _Lines(f"human/review/{name}", 1, 1), str(about["task"])
             )
+            made = "" if is_known else hashlib.sha256(await self._tree.read(Path.parse(fact_path))).hexdigest()
         outcome = {
             "decision": decision,
             "by": principal,
@@ -255,6 +275,7 @@ class Curator:
             "suggested": about["suggested"],
             "override": (decision == "reject") != (about["suggested"] == "reject"),
             "kept": fact_path,
+            "made": made,
         }
         written = f"{decision} {text}".strip() + "\n"
         await self._tree.apply(
@@ -262,6 +283,34 @@ class Curator:
             f"{decision}: review {name}",
         )
         return [fact_path] if fact_path else []
+
+    async def undo(self, name: str, principal: str) -> Sequence[str]:
+        """Take a verdict back, so that the review waits again; return the paths that have changed.
+
+        A fact that the verdict has made is removed, unless it has changed since. Raise EPERM for agents, and for a
+        permission that was used; ENOENT for a review that is not decided.
+        """
+        folder = REVIEWS / name
+        if not principal.startswith("human:"):
+            raise not_permitted(folder / "verdict", "only people decide")
+        async with self._lock:
+            outcome = json.loads(await self._tree.read(folder / _OUTCOME_NAME))
+            about = json.loads(await self._tree.read(folder / _ABOUT_NAME))
+            if (decider := self._deciders.get(str(about.get("kind")))) is not None:
+                return await decider.undo(name, principal)
+            if outcome.get("used"):
+                raise not_permitted(folder / "verdict", "the permission was used")
+            changes: list[Change] = [Remove(folder / _OUTCOME_NAME), Put(folder / "verdict", b"")]
+            fact = str(outcome.get("kept", ""))
+            is_unchanged = bool(fact) and await self._digest(Path.parse(fact)) == outcome.get("made")
+            if is_unchanged:
+                changes.insert(0, Remove(Path.parse(fact)))
+            await self._tree.apply(changes, f"undo: review {name}")
+            return [fact] if is_unchanged else []
+
+    async def _digest(self, path: Path) -> str:
+        """Return the sha256 of a file; empty if it is not there."""
+        return hashlib.sha256(await self._tree.read(path)).hexdigest() if await self._exists(path) else ""
 
     async def reviews(self) -> list[Review]:
         """Return all reviews, the waiting ones first."""
@@ -373,6 +422,10 @@ def _link(path: str) -> str:
     """Return a Markdown link to a path of the tree; blanks and other special characters are percent-encoded."""
     label = re.sub(r"([\\\[\]])", r"\\\1", one_line(path))
     return f"[{label}](/{quote(encode_name(path), safe='/')})"
+
+
+def _fact_path(facts: Path, text: str) -> Path:
+    return facts / f"{_slug(text)}-{claim_id(text)}.md"
 
 
 def _slug(text: str) -> str:

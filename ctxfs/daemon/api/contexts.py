@@ -12,6 +12,7 @@ from ctxfs.context.delivery.tasks import RESPONSE
 from ctxfs.context.grounding.evaluator import decode_response, render_evaluation
 from ctxfs.daemon.api.params import NoParams
 from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, method
+from ctxfs.daemon.api.versions import commit_everything
 from ctxfs.model.errors import invalid, not_permitted, path_error
 from ctxfs.model.path import Path
 from ctxfs.policy.rules import Verb
@@ -53,6 +54,13 @@ class DecideParams:
 
     id: str
     verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewParams:
+    """The id of a review."""
+
+    id: str
 
 
 @method(
@@ -159,4 +167,19 @@ async def _decide(app: App, caller: Session, params: DecideParams) -> Any:
     if len(Path.parse(name).parts) != 1:
         raise not_permitted(name, "this is not the id of a review")
     paths = await app.memory.curator.decide(name, params.verdict.encode("utf-8", "replace"), caller.actor.principal)
+    return {"changes": [{"path": path} for path in paths]}
+
+
+@method(
+    "undo_decision",
+    ReviewParams,
+    needs=Check.ADMINISTRATORS,
+    effects=Effect.COMMITS_FIRST | Effect.CHANGES_WORK_TREE,
+)
+async def _undo_decision(app: App, caller: Session, params: ReviewParams) -> Any:
+    """Take a verdict back, so that the review waits again; return the paths that have changed."""
+    if len(Path.parse(params.id).parts) != 1:
+        raise not_permitted(params.id, "this is not the id of a review")
+    await commit_everything(app)
+    paths = await app.memory.curator.undo(params.id, caller.actor.principal)
     return {"changes": [{"path": path} for path in paths]}

@@ -53,6 +53,19 @@
     });
   }
 
+  // A key presses the button with that key: in the card that has the focus, else the first one of the page.
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, textarea, select")) return;
+    if (!/^[a-z]$/.test(event.key)) return;
+    const card = document.activeElement.closest(".card");
+    const button = (card || document).querySelector(`button[data-key="${event.key}"]`);
+    if (!button) return;
+    event.preventDefault();
+    const text = event.key === "e" && button.form.querySelector("[data-edits]");
+    if (text) text.focus();
+    else button.click();
+  });
+
   document.addEventListener("DOMContentLoaded", start);
   document.addEventListener("htmx:afterSettle", start);
 })();

@@ -10,6 +10,7 @@ from tests.web.browser.conftest import AXE, Reader
 from tests.web.hostile import write_hostile_files
 from tests.web.site import Site, running
 from tests.web.test_contexts import make_task
+from tests.web.test_review import open_claim
 
 QUESTION = "how+are+signing+keys+rotated"
 SCREENS = [
@@ -40,6 +41,8 @@ SCREENS = [
     "time/file?path=memory/shared/versions.md&n=1",
     "time/rollback?action=undo&path=memory/shared/versions.md",
     "time/rollback?action=restore&to=prev&path=memory/shared/versions.md",
+    "review",
+    "review?all=1",
     "memory",
     "memory?agent=mallory&trust=normal",
     "memory?words=no-such-word",
@@ -58,6 +61,9 @@ def _files(live: Live) -> None:
     write_hostile_files(live)
     for name, budget in (("seen", 700), ("other", 300)):
         make_task(live, name, budget)
+    for name in ("seen1", "seen2"):
+        open_claim(live, name)
+    live.run("review", "reject", "seen2")
     file = live.at / "memory" / "shared" / "versions.md"
     file.parent.mkdir(exist_ok=True)
     for text in ("One valve.\n", "One valve.\nTwo pumps.\n"):
