@@ -1,9 +1,9 @@
 """Test that files that an agent may not see have no effect on anything that it can see.
 
-Two stores are alike but for files that the agent may not read. Every request of it, on the mount, over the socket and
-through MCP, must get the same response from both: existence, names, sizes, counts, scores, snippets, versions, errors.
-Different responses are leaks. A planted leak shows that each probe detects one: for a caller that may see the files the
-responses do differ.
+Two stores are alike but for files that the agent may not read. Every request of it, on the mount, over the socket,
+through MCP and by the page of a browser, must get the same response from both: existence, names, sizes, counts, scores,
+snippets, versions, errors. Different responses are leaks. A planted leak shows that each probe detects one: for a caller
+that may see the files the responses do differ.
 
 By default one role sends a third of the requests; with CTXFS_LEAK_ROLES=all all roles send all of them (`make
 test-leaks`, more than 2,000 trials).
@@ -23,6 +23,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from ctxfs.model.path import Path as TreePath
 from ctxfs.rpc.client import Client
 from ctxfs.rpc.wire import change_to_wire
 from tests.live import Live, mcp_call
-from tests.spec import citation_leaks
+from tests.spec import citation_leaks, page_leaks
+from tests.web.site import Visitor
 
 pytestmark = pytest.mark.fuse
 
@@ -169,6 +171,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
         client.close()
     yield made[0], made[1]
     for live in made:
+        page_leaks.close(live)
         live.close()
 
 
@@ -224,6 +227,11 @@ class PrincipalClient:
 
     def call(self, method: str, /, **arguments: object) -> Any:
         return self.client.call(method, **arguments)
+
+    @cached_property
+    def page(self) -> Visitor:
+        """The principal's session of the page."""
+        return page_leaks.visitor_of(self.live, self.proof)
 
     def change(self, change: Any) -> Any:
         return self.client.call("apply", change=change_to_wire(change))
@@ -432,6 +440,7 @@ rpc("remotes", "remotes")
 rpc("mountpoints", "mountpoints")
 PROBES["context task"] = lambda caller: _task(caller)
 PROBES.update(citation_leaks.probes(HIDDEN))
+PROBES.update(page_leaks.probes(HIDDEN, (*QUESTIONS, *HISTORY_QUESTIONS), WORD))
 
 
 def _guessed(caller: PrincipalClient, text: str) -> Any:
@@ -585,7 +594,9 @@ BLIND = re.compile(
     r"|(mount|rpc) search below (path|speaker):"
     r"|(rpc|mcp|mount) (\w+|\w+ (now|past)) context/zanzibar-task.*|(mcp|mount|rpc) names context$"
     r"|rpc guess |rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens|tools|a tool|which tool)$"
-    r"|rpc tool in (human/|knowledge/handbook/chat$)"
+    r"|rpc tool in (human/|knowledge/handbook/chat$)|rpc change of visible memory at "
+    r"|page (versions|blame|diff|then|time|time above|version|slider|undo|restore) knowledge/"
+    r"|page (access/policy|file|origin)$|page explain |page impact human/"
 )
 CHANGES = ("unlink", "rmdir", "rename", "remove", "move", "truncate", "write", "restore", "undo", "label", "chmod")
 
