@@ -26,6 +26,10 @@ _SCREENS = (
     "file?path=memory/note.md&view=versions",
     "file?path=memory/note.md&view=blame",
     "now",
+    "time",
+    "time/version?path=memory/note.md",
+    "time/file?path=memory/note.md",
+    "access",
 )
 
 
