@@ -134,7 +134,10 @@ class RuleRun:
             if self._is_recent(one, other):
                 compared = _compare_memories(one, other, self.cosine)
                 if compared.relation is not Relation.UNRELATED:
-                    related.append((order, _Pair(one, other, compared.relation, compared.reason)))
+                    # Here, while both are parsed: later, many thousand pairs would be parsed again.
+                    is_conflict = compared.relation is Relation.CONTRADICTS
+                    wider = frozenset(_wider_paths(one, other)) if is_conflict else frozenset[str]()
+                    related.append((order, _Pair(one, other, compared.relation, compared.reason, wider)))
         return [pair for _, pair in sorted(related, key=lambda item: item[0])]
 
     def _find_repeated(self, pairs: Iterable["_Pair"]) -> Iterator[Draft]:
@@ -173,7 +176,7 @@ class RuleRun:
                 keeper, loser, points = loser, keeper, ("a person has fixed it",)
             if keeper.path in self.leaving or not self._may_leave(loser):
                 continue
-            if len(loser.statements) > 1 and not _is_contained(loser, keeper):
+            if loser.path in pair.wider:
                 self.remarks.append((loser.path, f"it contradicts '{keeper.path}', and holds other statements"))
                 continue
             reason = f"{pair.reason}; '{keeper.path}' is kept: {', '.join(points) or 'in doubt'}"
@@ -211,10 +214,13 @@ class RuleRun:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
+    """Two memories; `wider` are the paths of those that hold statements about something else, of a contradiction."""
+
     one: Memory
     other: Memory
     relation: Relation
     reason: str
+    wider: frozenset[str]
 
 
 _VERBS = {
@@ -255,6 +261,13 @@ def _compare_memories(one: Memory, other: Memory, cosine: Cosine | None) -> Stat
 def _is_near(one: frozenset[str], other: frozenset[str]) -> bool:
     """Return True if two statements share so many words that their vectors may decide."""
     return 3 * len(one & other) >= 2 * max(len(one), len(other))
+
+
+def _wider_paths(one: Memory, other: Memory) -> Iterator[str]:
+    """Yield the paths of two memories of which one holds statements that it does not share with the other."""
+    for memory, partner in ((one, other), (other, one)):
+        if len(memory.statements) > 1 and not _is_contained(memory, partner):
+            yield memory.path
 
 
 def _is_contained(loser: Memory, keeper: Memory) -> bool:
