@@ -38,6 +38,7 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
         "grep": Entry("grep", "Print lines that match a regular expression"),
         "skills": Entry("skills", "List skills, or print one"),
         "reindex": Entry("stores", "Bring the index up to date"),
+        "gold": Entry("evaluation", "Add an answer for ctxfs eval"),
         "eval": Entry("evaluation:evaluate", "Measure search against known answers"),
     },
     "Contexts": {

@@ -1,4 +1,4 @@
-"""The command eval: measure search and contexts by questions with known answers."""
+"""The commands eval and gold: measure search and contexts by questions with known answers."""
 
 import json
 import time
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ctxfs.cli import completion_values
 from ctxfs.cli.options import below_option, json_option
 from ctxfs.cli.output import print_json, print_line, warn
 from ctxfs.cli.progress import counted
@@ -24,11 +25,12 @@ from ctxfs.context.retrieval_metrics import (
 from ctxfs.daemon.session import LocalSession, StoreSession, session
 from ctxfs.model.errors import EXIT_UNHEALTHY, EXIT_USAGE, CommandError
 
+_GOLD = "human/gold.jsonl"
 BUDGETS = (500, 1000, 2000, 4000)
 
 
 @click.command(name="eval")
-@click.argument("gold", type=click.Path(exists=True, dir_okay=False, path_type=HostPath))
+@click.argument("gold", required=False, type=click.Path(exists=True, dir_okay=False, path_type=HostPath))
 @below_option("Directory for questions without one")
 @click.option(
     "--budget",
@@ -47,7 +49,7 @@ BUDGETS = (500, 1000, 2000, 4000)
 @click.pass_obj
 def evaluate(
     store: str | None,
-    gold: HostPath,
+    gold: HostPath | None,
     below: str,
     budgets: tuple[int, ...],
     tokenizer: str,
@@ -58,7 +60,7 @@ def evaluate(
 ) -> None:
     """Measure search against known answers
 
-    GOLD has a question and its answers a line, as JSON:
+    Without GOLD, human/gold.jsonl of the tree (ctxfs gold) is measured. GOLD has a question and its answers a line, as JSON:
 
     \b
     {"question": "how often?", "relevant": ["knowledge/handbook/keys.md:5-7"]}
@@ -69,9 +71,12 @@ def evaluate(
     """
     if save and baseline is None:
         raise CommandError("--save needs a place", "name the file: --baseline FILE --save", EXIT_USAGE)
-    questions = parse_gold(gold.read_text(encoding="utf-8"))
+    text = gold.read_text(encoding="utf-8") if gold is not None else None
     before = _read_baseline(baseline) if baseline is not None and not save else {}
     with session(store) as opened:
+        if text is None:
+            text = opened.call("read", path=_GOLD).decode("utf-8", "replace")
+        questions = parse_gold(text)
         outcomes, notes = measure(opened, questions, budgets or BUDGETS, tokenizer, below)
     for note in notes:
         warn(note)
@@ -87,6 +92,30 @@ def evaluate(
         warn(f"worse than {baseline}: {line}")
     if worse:
         raise click.exceptions.Exit(EXIT_UNHEALTHY)
+
+
+@click.command()
+@click.argument("question")
+@click.argument(
+    "relevant", metavar="PATH[:LINES]…", nargs=-1, required=True, shell_complete=completion_values.tree_paths
+)
+@json_option()
+@click.pass_obj
+def gold(store: str | None, question: str, relevant: tuple[str, ...], as_json: bool) -> None:
+    """Add an answer for ctxfs eval
+
+    The passages are added to human/gold.jsonl of the tree, which ctxfs eval measures without GOLD.
+
+    \b
+    ctxfs gold "how often do keys change?" knowledge/handbook/keys.md:5-7
+    """
+    with session(store) as opened:
+        opened.call("join", tool="cli")
+        result = opened.call("add_gold", question=question, relevant=list(relevant))
+    if as_json:
+        print_json(result)
+    else:
+        print_line(f"{result['path']}: {result['questions']} questions")
 
 
 def measure(

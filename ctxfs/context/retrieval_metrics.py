@@ -72,6 +72,23 @@ def parse_gold(text: str) -> list[Gold]:
     return questions
 
 
+def add_gold(text: str, question: str, relevant: Sequence[str]) -> str:
+    """Return JSON lines of gold with passages that answer a question, at its line if it has one. EINVAL for malformed ones."""
+    line = json.dumps({"question": question, "relevant": list(relevant)}, ensure_ascii=False)
+    if not question or not parse_gold(line):
+        raise invalid("question", "a question and its passages are needed")
+    lines = [line for line in text.split("\n") if line.strip()]
+    for number, present in enumerate(lines):
+        record = json.loads(present) if parse_gold(present) else {}
+        if record["question"] == question and not record.get("below"):
+            record["relevant"] = list(dict.fromkeys([*record["relevant"], *relevant]))
+            lines[number] = json.dumps(record, ensure_ascii=False)
+            break
+    else:
+        lines.append(line)
+    return "".join(f"{line}\n" for line in lines)
+
+
 def _parse_record(record: Any) -> Gold:
     if not isinstance(record, dict) or not isinstance(record.get("question"), str):
         raise ValueError("'question' is missing")

@@ -1,19 +1,23 @@
 """RPC methods on searches: by words and meaning, by attributes, by pattern, by name. Plain values in, plain values out."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
 from ctxfs.app import App
+from ctxfs.context.retrieval_metrics import add_gold, parse_gold, parse_line_range
 from ctxfs.daemon.api.labels import labels_of
 from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, method
 from ctxfs.daemon.api.results import GlobPaths, GrepLines, SearchResult
 from ctxfs.index.search.grep import Matcher
 from ctxfs.index.search.snippets import question_words
+from ctxfs.model.change import ABSENT, Put
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.mounts.search import hit_record
 from ctxfs.vfs.session import Session
 
+GOLD = Path(("human", "gold.jsonl"))
 _MAX_FOUND_PATHS = 100_000
 _MAX_LINES = 1_000_000
 _MAX_GLOB_PATHS = 1_000_000
@@ -28,6 +32,14 @@ class SearchParams:
     below: Path = ROOT
     limit: int | None = None
     labels: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GoldParams:
+    """A question, and the passages that answer it: `path`, `path:12` or `path:3-9`."""
+
+    question: str
+    relevant: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,25 @@ async def _search(app: App, caller: Session, params: SearchParams) -> SearchResu
         labels={printable(path): label for path, label in labels.items()},
         terms=terms,
     )
+
+
+@method("add_gold", GoldParams, needs=Check.BY_METHOD, effects=Effect.CHANGES_FILES)
+async def _add_gold(app: App, caller: Session, params: GoldParams) -> object:
+    """Record passages that answer a question, for ctxfs eval; return the number of questions of the file.
+
+    The file belongs to people: the tree decides on the rights. ESTALE if another writer was faster.
+    """
+    question = " ".join(params.question.split())
+    for text in params.relevant:
+        await caller.tree.stat(Path.parse(parse_line_range(text).path))
+    try:
+        before = await caller.tree.read(GOLD)
+    except FileNotFoundError:
+        before = None
+    after = add_gold((before or b"").decode("utf-8", "replace"), question, params.relevant)
+    expects = ABSENT if before is None else hashlib.sha256(before).hexdigest()
+    await caller.tree.apply(Put(GOLD, after.encode("utf-8", "replace"), expects=expects))
+    return {"path": str(GOLD), "questions": len(parse_gold(after))}
 
 
 @method(

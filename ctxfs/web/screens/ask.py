@@ -16,6 +16,7 @@ from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
 from ctxfs.rpc.wire import change_to_wire
 from ctxfs.web.bars import Segment, colour, stack
+from ctxfs.web.form_paths import decode_path, encode_path
 from ctxfs.web.page import Page, Screen
 from ctxfs.web.rows import MAX_ROWS
 from ctxfs.web.tree_paths import path_of
@@ -50,6 +51,7 @@ class FileHits:
 
     path: str
     label: str
+    form_path: str
     passages: list[Passage] = field(default_factory=list)
 
 
@@ -93,6 +95,14 @@ async def _make_context(page: Page) -> Response:
     return page.redirect("contexts/one", task=task.name)
 
 
+async def _mark_right(page: Page) -> Response:
+    """Record that a passage answers the question, for ctxfs eval."""
+    question = page.form.get("q", "")
+    relevant = f"{decode_path(page.form.get('path', ''))}:{page.form.get('lines', '')}"
+    result = await page.call("add_gold", question=question[:_MAX_QUESTION_CHARACTERS], relevant=[relevant])
+    return page.render("ask_gold.html", question=question, relevant=relevant, result=result)
+
+
 def _without(question: str, operator: str) -> str:
     start = question.index(operator)
     return " ".join((question[:start] + question[start + len(operator) :]).split())
@@ -103,7 +113,7 @@ def _group(answer: Mapping[str, Any], start: int, end: int) -> list[FileHits]:
     files: dict[str, FileHits] = {}
     for rank, hit in enumerate(answer["hits"][start:end], start + 1):
         path = path_of(hit)
-        file = files.setdefault(path, FileHits(path, answer["labels"].get(hit["path"], "")))
+        file = files.setdefault(path, FileHits(path, answer["labels"].get(hit["path"], ""), encode_path(path)))
         file.passages.append(
             Passage(rank, hit, cut_snippet(hit, answer["terms"], _SNIPPET_LINES, _SNIPPET_CHARACTERS), _shares(hit))
         )
@@ -118,4 +128,8 @@ def _shares(hit: Mapping[str, Any]) -> Sequence[Segment]:
     )
 
 
-SCREENS = (Screen("ask", _ask, "Ask"), Screen("contexts/new", _make_context, method="POST"))
+SCREENS = (
+    Screen("ask", _ask, "Ask"),
+    Screen("contexts/new", _make_context, method="POST"),
+    Screen("ask/right", _mark_right, method="POST"),
+)
