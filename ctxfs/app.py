@@ -220,6 +220,7 @@ class App:
             self.memory.citations,
             self.extraction,
             self.derived_memory.table,
+            self.layout.root,
         )
 
     def _attach_mounts(self) -> None:

@@ -1,5 +1,7 @@
 """Erasure of texts that were derived from erased content, outside of the work tree."""
 
+from pathlib import Path as HostPath
+
 from ctxfs.context.delivery.tasks import Tasks
 from ctxfs.eventlog.log import EventLog
 from ctxfs.index.search.searcher import Searcher
@@ -9,13 +11,17 @@ from ctxfs.services.citations import Citations
 from ctxfs.services.extraction import Extraction
 from ctxfs.services.memory_table import MemoryTable
 from ctxfs.services.session_episodes import SessionEpisodes
+from ctxfs.store.migration import drop_snapshots
 from ctxfs.threads import blocking
 from ctxfs.toolbox import Toolbox
 from ctxfs.versions.phrases import Phrases
 
 
 class DerivedErasure:
-    """Erases deliveries, event records and results of calls. The archive erases versions, the indexer purges the index."""
+    """Erases deliveries, event records, results of calls, and snapshots of earlier formats.
+
+    The archive erases versions, the indexer purges the index.
+    """
 
     def __init__(
         self,
@@ -29,8 +35,10 @@ class DerivedErasure:
         citations: Citations,
         extraction: Extraction,
         table: MemoryTable,
+        store: HostPath,
     ) -> None:
         self._table = table
+        self._store = store
         self._citations = citations
         self._tasks = tasks
         self._events = events
@@ -44,6 +52,7 @@ class DerivedErasure:
     async def erase_session(self, session: str, by: str) -> int:
         """Erase the records of a session, which search no longer finds; return their number. OSError ENOENT without any."""
         count = await blocking(self._events.erase_session, session, by)
+        await blocking(drop_snapshots, self._store)
         self._search_view.evict()
         self._citations.forget()
         await blocking(self._searcher.drop_memory)
@@ -55,6 +64,7 @@ class DerivedErasure:
         tasks = await self._tasks.drop_matching(phrases.is_in)
         records = await blocking(self._events.erase_matching, phrases.is_in, by)
         calls = await blocking(self._tools.calls.store.erase_matching, phrases.is_in)
+        await blocking(drop_snapshots, self._store)
         self._search_view.evict()
         self._episodes.evict()
         self._citations.forget()

@@ -5,8 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path as HostPath
 
-from ctxfs.model.errors import EXIT_NO_STORE, CommandError
+from ctxfs.model.errors import EXIT_BUSY, EXIT_NO_STORE, CommandError
 from ctxfs.model.path import Path
+from ctxfs.store import store_format
 from ctxfs.store.registry import (
     APPROVALS_NAME,
     CONFIG_NAME,
@@ -15,7 +16,6 @@ from ctxfs.store.registry import (
     confirm_store,
     is_inside_tree,
 )
-from ctxfs.store.store_format import check_format, write_format
 
 STORE_NAME = ".ctxfs"
 AREAS = ("memory", "pad", "context", "search", "human")
@@ -142,7 +142,8 @@ class Layout:
 def create_store(root: HostPath) -> Layout:
     """Create a store at `root`, or complete an existing one; never overwrites a file."""
     layout = Layout(root.absolute())
-    check_format(layout.root)
+    if layout.config.exists():
+        _check_format(layout)
     if root.exists() and not root.is_dir():
         raise CommandError(f"'{root}' exists and is not a folder", "choose another place with --store DIR")
     if root.is_dir() and not layout.config.exists() and any(root.iterdir()):
@@ -162,12 +163,13 @@ def create_store(root: HostPath) -> Layout:
         for private in (layout.root, layout.run, layout.journal, layout.deliveries):
             private.chmod(0o700)
         _probe_xattrs(layout.tree)
-        if not layout.config.exists():
+        is_new = not layout.config.exists()
+        if is_new:
             from ctxfs.store.config import default_text  # here, because commands on a store need no settings
 
             layout.config.write_text(default_text(), encoding="utf-8")
             layout.config.chmod(0o644)
-        write_format(layout.root)
+        store_format.write_format(layout.root, is_new=is_new)
     except OSError as error:
         raise CommandError(
             f"cannot make a store at '{root}': {error.strerror}", "check the folder's permissions and free space"
@@ -233,10 +235,29 @@ def find_store(named: str | None) -> Layout:
     if not (root / CONFIG_NAME).is_file():
         raise CommandError(f"no store at '{root}'", f"make one: ctxfs --store {root} init", EXIT_NO_STORE)
     check_location(root)
-    check_format(root)
+    _check_format(Layout(root))
     if named or os.environ.get("CTXFS_STORE") or root == default_root():
         confirm_store(root)
     return Layout(root)
+
+
+def _check_format(layout: Layout) -> None:
+    """Migrate a store of an older format, and raise CommandError for a newer one.
+
+    A store that an older daemon serves is left to the next holder of its lock.
+    """
+    if store_format.check_format(layout.root) == store_format.FORMAT:
+        return
+    from ctxfs.store.lock import StoreLock
+
+    lock = StoreLock(layout.run)
+    try:
+        lock.acquire()
+    except CommandError as error:
+        if error.code != EXIT_BUSY:
+            raise
+    finally:
+        lock.release()
 
 
 def is_versioned(path: Path) -> bool:

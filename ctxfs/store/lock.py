@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import EXIT_BUSY, CommandError
+from ctxfs.store import store_format
 
 _POLL_SECONDS = 0.01
 
@@ -20,7 +21,10 @@ class StoreLock:
         self._fd = -1
 
     def acquire(self) -> None:
-        """Take the lock, or raise CommandError with the pid of its holder."""
+        """Take the lock, and migrate a store of an older format.
+
+        Raise CommandError, with the pid of the holder if another process has it.
+        """
         fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,6 +40,17 @@ class StoreLock:
         os.pwrite(fd, text, 0)  # before the truncation, so that a reader never finds it empty
         os.ftruncate(fd, len(text))
         self._fd = fd
+        if store_format.read_format(self._file.parent.parent) < store_format.FORMAT:
+            self._migrate()
+
+    def _migrate(self) -> None:
+        from ctxfs.store.migration import migrate  # here, because it is rarely needed
+
+        try:
+            migrate(self._file.parent.parent)
+        except CommandError:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Release the lock."""

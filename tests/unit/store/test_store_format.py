@@ -39,5 +39,6 @@ def test_store_of_a_newer_format_is_refused_and_unchanged(store: Path) -> None:
 @pytest.mark.parametrize("text", ["", "one", "-1", "\x00", "²"])
 def test_damaged_number_is_an_error(store: Path, text: str) -> None:
     (store / FORMAT_NAME).write_text(text)
-    with pytest.raises(CommandError, match="no number of a format"):
-        find_store(str(store))
+    for use in (lambda: find_store(str(store)), lambda: create_store(store)):
+        with pytest.raises(CommandError, match="no number of a format"):
+            use()
