@@ -32,7 +32,8 @@ METHODS_OF_THE_DAEMON = frozenset(
 )
 CHECKED_BY_METHOD = frozenset(
     "ping join synced watch mounted content_of stat list read read_extracted read_labelled apply metadata search find grep glob "
-    "add_gold context evaluate_response verify_context curate recall record import_messages import_state history whoami skills skill tools tool "
+    "add_gold context evaluate_response verify_context curate recall record "
+    "import_messages import_state history whoami skills skill tools tool "
     "session_day session_names session_records sessions unrecorded call_tool begin_call wait_call call_state cancel_call "
     "calls consolidate memories memory_groups memory_sizes kept_call check cite cite_source correct promote "
     "bundle_add bundle_begin bundle_commit bundle_drop bundle_files".split()
