@@ -45,7 +45,7 @@ def probes(hidden: Iterable[str], questions: Iterable[str], word: str) -> Mappin
         "memory of another": ("memory", {"agent": "bob"}),
         "memory with words": ("memory", {"words": word}),
         "time of areas": ("time", {"path": "memory"}),
-        "time of own": ("time", {"path": "memory/mallory"}),
+        "time of own": ("time", {"path": "memory/mallory/own.md"}),
         "origin": ("time/rollback", {"action": "origin", "source": word}),
         "snapshot": ("time/version", {"at": "first", "path": "memory/shared/known.md"}),
     }
