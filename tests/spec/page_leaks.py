@@ -12,6 +12,8 @@ _SITES: dict[Path, Site] = {}
 _VIEWS = ("content", "metadata", "versions", "blame", "diff", "impact")
 _OF_THE_STORE = ("now", "access", "access/policy", "contexts", "memory", "memory/map", "time", "file")
 _FORM_TOKEN = re.compile(r'name="form_token" value="[^"]*"')
+# The author of a request is that of its newest version, which is there when the change is committed.
+_AUTHOR = re.compile(r"<td>(?:(?:agent|human):\w+)?</td>(?=<td class=\"num\">)")
 _SHORT_REVISION = re.compile(r"\b[0-9a-f]{8}\b")
 
 
@@ -57,6 +59,8 @@ def _probe(screen: str, query: dict[str, str]) -> Callable[[Any], str]:
         visitor = caller.page
         answer = visitor.get(screen, **query)
         text = _FORM_TOKEN.sub("FORM", answer.text.replace(visitor.prefix, "PAGE"))
+        if screen == "contexts":
+            text = _AUTHOR.sub("<td>AUTHOR</td>", text)
         return f"{answer.status}\n{_SHORT_REVISION.sub('ID', text)}"
 
     return act
