@@ -25,6 +25,7 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
     },
     "Look": {
         "status": Entry("status", "Show mounts, index, versions and faults"),
+        "top": Entry("top", "Show agents, sources and waiting work, live"),
         "doctor": Entry("doctor", "Check all that ctxfs needs"),
         "ls": Entry("files", "List a directory of the tree"),
         "cat": Entry("files", "Print files of the tree"),

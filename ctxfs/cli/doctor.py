@@ -10,8 +10,8 @@ import click
 
 from ctxfs.cli.options import json_option
 from ctxfs.cli.output import count_noun, print_json, print_line
-from ctxfs.cli.status import index_fault
 from ctxfs.daemon.session import session
+from ctxfs.index.indexer_status import index_fault
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
 from ctxfs.model.installation import find_installer, install_command, missing_modules
 from ctxfs.store.layout import find_store

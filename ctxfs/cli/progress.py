@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -17,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 from ctxfs.cli.output import count_noun
 from ctxfs.index.indexer_status import IndexerState, parse_indexer_status
@@ -48,6 +50,21 @@ def counted(items: Sequence[Item], task: str) -> Iterator[Item]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield from progress.track(items, description=task)
+
+
+@contextlib.contextmanager
+def live_screen() -> Iterator[Callable[[Sequence[tuple[str, str]]], None]]:
+    """Yield a function that shows (text, style) lines on the whole terminal, cut to its size, in place of the last ones."""
+    with Live(console=Console(), screen=True, auto_refresh=False) as live:
+
+        def show(lines: Sequence[tuple[str, str]]) -> None:
+            size = live.console.size
+            text = Text(no_wrap=True, overflow="ellipsis")
+            for line, style in lines[: size.height - 1]:
+                text.append(f"{line[: size.width]}\n", style or None)
+            live.update(text, refresh=True)
+
+        yield show
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from ctxfs import __version__
 from ctxfs.cli.options import json_option
 from ctxfs.cli.output import count_noun, print_json, print_line
 from ctxfs.daemon.session import session
-from ctxfs.index.indexer_status import format_remaining, parse_indexer_status
+from ctxfs.index.indexer_status import format_remaining, index_fault
 from ctxfs.mcp_client.server_status import CONNECTING, READY, server_status_from_wire
 from ctxfs.model.errors import EXIT_UNHEALTHY
 from ctxfs.store.layout import find_store
@@ -47,13 +47,6 @@ def status(store: str | None, as_json: bool, wait: str | None, timeout: float) -
         _print_status(report)
     if index_fault(report["index"]):
         sys.exit(EXIT_UNHEALTHY)
-
-
-def index_fault(index: dict[str, Any]) -> str:
-    """Return the reason why the index does not follow the files; empty if it does, or soon will."""
-    text = str(index.get("state", ""))
-    status = parse_indexer_status(text)
-    return text if status is not None and status.has_failed else str(index["damaged"])
 
 
 def _print_status(report: dict[str, Any]) -> None:

@@ -1,9 +1,11 @@
 """The commands log, show, diff, blame, restore, undo, redo, snapshot, commit, forget and gc: versions."""
 
 import contextlib
+import json
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from ctxfs.cli.output import count_noun, print_json, print_line, warn, write_byt
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
-from ctxfs.model.path import lines_of
+from ctxfs.model.path import lines_of, printable
 from ctxfs.store.layout import find_store
 
 _json_option = json_option()
@@ -35,6 +37,7 @@ _at_option = click.option(
 )
 _MAX_COPIES_SHOWN = 20
 _SHORT_REVISION_CHARS = 8
+_WATCH_SECONDS = 0.5
 
 
 def _spinner(task: str) -> contextlib.AbstractContextManager[None]:
@@ -63,6 +66,7 @@ def _joined_session(store: str | None, reason: str = "") -> Iterator[StoreSessio
     "--at", metavar="WHEN", shell_complete=completion_values.revisions, help="List versions up to this one only"
 )
 @click.option("--stat", is_flag=True, help="Show the changed paths of each version")
+@click.option("--watch", is_flag=True, help="Print new versions as they are made, the newest last")
 @_json_option
 @click.pass_obj
 def log(
@@ -75,24 +79,52 @@ def log(
     until: str | None,
     at: str | None,
     stat: bool,
+    watch: bool,
     as_json: bool,
 ) -> None:
     """List the versions of a path
 
     The newest come first, through renames. A directory counts with all below it.
+    With --watch, the newest ones are last; --json prints one object a line. Ctrl-C ends it.
     """
+    filters = {"principal": principal, "session": session_name, "since": since, "until": until, "at": at}
     with _joined_session(store) as opened:
-        filters = {"principal": principal, "session": session_name, "since": since, "until": until, "at": at}
-        versions = opened.call("log", path=tree_path(opened, path), limit=limit, changes=stat, **filters)
+        chosen = {"path": tree_path(opened, path), "limit": limit, "changes": stat, **filters}
+        versions = opened.call("log", **chosen)
+        if watch:
+            with contextlib.suppress(KeyboardInterrupt):
+                for version in _follow_versions(opened, chosen, versions):
+                    if as_json:
+                        click.echo(printable(json.dumps(version, ensure_ascii=False)))
+                    else:
+                        _print_listed(version)
+            return
     if as_json:
         print_json(versions)
     else:
         for version in versions:
-            _print_version(version)
-            for change in version.get("changes", ()):
-                print_line(f"    {change['what']:<7}{change['path']}")
+            _print_listed(version)
     if not versions:
         raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
+
+
+def _follow_versions(
+    opened: StoreSession, chosen: Mapping[str, Any], versions: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the versions, the oldest first, and new ones as they are made; of very many at once, the newest ones."""
+    seen: set[str] = set()
+    while True:
+        yield from (version for version in reversed(versions) if version["revision"] not in seen)
+        sys.stdout.flush()
+        seen = {version["revision"] for version in versions}
+        time.sleep(_WATCH_SECONDS)
+        versions = opened.call("log", **chosen)
+
+
+def _print_listed(version: dict[str, Any]) -> None:
+    _print_version(version)
+    for change in version.get("changes", ()):
+        print_line(f"    {change['what']:<7}{change['path']}")
 
 
 def _print_version(version: dict[str, Any]) -> None:

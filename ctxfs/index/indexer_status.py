@@ -1,7 +1,9 @@
 """The status of the indexer: a state and a reason in the process, one string in the response of `status`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class IndexerState(StrEnum):
@@ -85,3 +87,10 @@ def parse_indexer_status(text: str) -> IndexerStatus | None:
         return IndexerStatus(IndexerState(state), reason)
     except ValueError:
         return None
+
+
+def index_fault(index: Mapping[str, Any]) -> str:
+    """Return the reason why the index of a status report does not follow the files; empty if it does, or soon will."""
+    text = str(index.get("state", ""))
+    status = parse_indexer_status(text)
+    return text if status is not None and status.has_failed else str(index["damaged"])

@@ -4,7 +4,7 @@ import http.client
 import json
 import subprocess
 
-from ctxfs.web.screens.now import waiting_work
+from ctxfs.services.waiting_work import waiting_work
 from tests.live import BOUND, Live, eventually, mcp_call
 from tests.web.hostile import NAMES, check_inert, write_hostile_files
 from tests.web.site import Site, Visitor

@@ -1,14 +1,14 @@
 """The screen *Now*: sources and their coverage, waiting work with its commands, agents of the last hour, the audit live."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Mapping
 
 import trio
 from starlette.responses import Response, StreamingResponse
 
 from ctxfs.http.daemon_sessions import DaemonAway
-from ctxfs.index.indexer_status import format_remaining, parse_indexer_status
+from ctxfs.index.indexer_status import format_remaining, index_fault
 from ctxfs.model.errors import CommandError
+from ctxfs.services.waiting_work import waiting_work
 from ctxfs.web.bars import stack
 from ctxfs.web.page import Page, Screen
 
@@ -17,13 +17,6 @@ _SHOWN_WAITING = 20
 _WAIT_SECONDS = 20.0
 _RETRY_SECONDS = 1.0
 _OUTCOMES = {"refused": "EACCES"}
-
-
-class Waiting(NamedTuple):
-    """Work that waits for a person, and the command for it."""
-
-    text: str
-    command: str
 
 
 async def _now(page: Page) -> Response:
@@ -37,7 +30,7 @@ async def _now(page: Page) -> Response:
         "now.html",
         report=report,
         index=index,
-        fault=_index_fault(index),
+        fault=index_fault(index),
         embedded=embedded,
         remaining=format_remaining(index["waiting_for_meaning"], index.get("chunks_per_second", 0.0)),
         words_bar=stack([("searchable files", index["searchable"], "part0")], max(1, index["files"])),
@@ -54,42 +47,6 @@ def _filters(page: Page) -> Mapping[str, str]:
     outcome = page.query.get("outcome", "")
     filters = {name: page.query.get(name, "") for name in ("principal", "op")}
     return filters | {"outcome": _OUTCOMES.get(outcome, outcome)}
-
-
-def _index_fault(index: Mapping[str, Any]) -> str:
-    text = str(index.get("state", ""))
-    status = parse_indexer_status(text)
-    return text if status is not None and status.has_failed else str(index["damaged"])
-
-
-def waiting_work(report: Mapping[str, Any]) -> Sequence[Waiting]:
-    """Return the work that the status of a store names, with the command for each."""
-    rows = []
-    if fault := _index_fault(report["index"]):
-        rows.append(Waiting(f"the index: {fault}", "ctxfs doctor"))
-    if count := report["citations"]["broken"]:
-        rows.append(Waiting(f"the cited sources of {count} files no longer hold", "ctxfs check"))
-    for name, command in (("policy", "ctxfs policy edit"), ("memory", "ctxfs doctor")):
-        if fault := report[name]["fault"]:
-            rows.append(Waiting(f"{name}.toml: {fault}", command))
-    if reason := report["versions"].get("unrecorded"):
-        rows.append(Waiting(f"the newest changes have no version yet: {reason}", "ctxfs doctor"))
-    if report["versions"]["state"] not in ("ok", "closed"):
-        rows.append(Waiting(f"versions: {report['versions']['state']}", "ctxfs doctor"))
-    rows += [
-        Waiting(f"{source['at']}: {source['state']}", "ctxfs status")
-        for source in report["sources"]
-        if source["state"] != "ok"
-    ]
-    rows += [
-        Waiting(f"{mount['at']}: {mount['fault']}", "ctxfs doctor") for mount in report["mounts"] if mount["fault"]
-    ]
-    rows += [
-        Waiting(f"a secret? {path}, {'; '.join(lines[:3])}", "ctxfs doctor")
-        for path, lines in report["secrets"].items()
-    ]
-    rows += [Waiting(f"{path}: {remark}", "ctxfs doctor") for path, remark in report["memory"]["remarks"].items()]
-    return [*rows, *(Waiting(str(text), "ctxfs doctor") for text in report["found"])]
 
 
 async def _live(page: Page) -> Response:
