@@ -11,16 +11,16 @@ from tests.web.site import Site, Visitor
 
 
 def test_page_shows_coverage_principals_and_operations(owner: Visitor, live: Live) -> None:
-    mcp_call(live, "ctx_read", {"path": "knowledge/handbook/rotation.md"}, principal="agent:alice")
-    mcp_call(live, "ctx_read", {"path": "knowledge/handbook/deploy.md"}, principal="agent:alice")
-    page = eventually("the agent is there", lambda: "agent:alice" in (a := owner.get("now")).main_text() and a)
+    mcp_call(live, "ctx_read", {"path": "knowledge/handbook/rotation.md"}, principal="agent:counted")
+    mcp_call(live, "ctx_read", {"path": "knowledge/handbook/deploy.md"}, principal="agent:counted")
+    page = eventually("the agent is there", lambda: "agent:counted" in (a := owner.get("now")).main_text() and a)
     text = page.main_text()
     assert "knowledge/handbook" in text
     assert "words:" in text
     assert "rotation.md" in text
-    cells = next(e.text for e in page.elements("tr") if "agent:alice" in e.text)
-    assert cells.startswith("agent:alice2"), "two reads"
-    assert owner.get("now", principal="agent:alice").main_text().count("agent:alice") > 1
+    cells = next(e.text for e in page.elements("tr") if "agent:counted" in e.text)
+    assert cells.startswith("agent:counted2"), "two reads"
+    assert owner.get("now", principal="agent:counted").main_text().count("agent:counted") > 1
     refused = owner.get("now", outcome="refused")
     assert all("EACCES" in e.text for e in refused.elements("li") if e.attributes.get("class") == "refused")
 
