@@ -47,7 +47,7 @@ def probes(hidden: Iterable[str], questions: Iterable[str], word: str) -> Mappin
         "memory of another": ("memory", {"agent": "bob"}),
         "memory with words": ("memory", {"words": word}),
         "time of areas": ("time", {"path": "memory"}),
-        "time of own": ("time", {"path": "memory/mallory/own.md"}),
+        "time of a visible memory": ("time", {"path": "memory/shared/citing/holds.md"}),
         "origin": ("time/rollback", {"action": "origin", "source": word}),
         "snapshot": ("time/version", {"at": "first", "path": "memory/shared/known.md"}),
     }
