@@ -57,6 +57,7 @@ class Page:
         self.streams = parts.streams
         self.form: Mapping[str, str] = request.scope["form"]
         self.is_fragment = "hx-request" in request.headers and "hx-boosted" not in request.headers
+        self.last_event_id = request.headers.get("last-event-id", "")  # of an event stream that the browser opens again
         self.query: Mapping[str, str] = {}
         self.principal: Principal | None = None
         self._request = request

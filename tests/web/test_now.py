@@ -3,6 +3,8 @@
 import http.client
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qs, urlsplit
 
 from ctxfs.services.waiting_work import waiting_work
 from tests.live import BOUND, Live, eventually, mcp_call
@@ -25,11 +27,48 @@ def test_page_shows_coverage_principals_and_operations(owner: Visitor, live: Liv
     assert all("EACCES" in e.text for e in refused.elements("li") if e.attributes.get("class") == "refused")
 
 
-def stream(visitor: Visitor, **query: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+def stream(
+    visitor: Visitor, more: Mapping[str, str] | None = None, **query: str
+) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
     connection = http.client.HTTPConnection("127.0.0.1", visitor.port, timeout=BOUND)
     headers = {"Host": visitor.host, "Cookie": f"ctxfs={visitor.cookie}", "Sec-Fetch-Site": "same-origin"}
-    connection.request("GET", visitor.path("now/live", **query), headers=headers)
+    connection.request("GET", visitor.path("now/live", **query), headers=headers | dict(more or {}))
     return connection, connection.getresponse()
+
+
+def test_stream_begins_after_the_list_of_the_page_or_the_last_event(owner: Visitor, live: Live) -> None:
+    """What happens between the page and its stream, or while that is away, is shown once."""
+    page = owner.get("now")
+    address = next(e.attributes["data-live"] for e in page.elements("ol") if "data-live" in e.attributes)
+    after = parse_qs(urlsplit(address).query)["after"][0]
+    live.run("record", "between the page and its stream", "--session", "between")
+    (live.at / "pad" / "between.txt").write_text("x")
+    connection, response = stream(owner, after=after)
+    lines = read_until(response, "between.txt")
+    connection.close()
+    last = identifiers(lines)[-1]
+    (live.at / "pad" / "later.txt").write_text("x")
+    connection, response = stream(owner, {"Last-Event-ID": str(last)}, after=after)
+    lines = read_until(response, "later.txt")
+    connection.close()
+    assert min(identifiers(lines), default=last + 1) > last
+    for wrong in ("-1", "x", "9" * 30):
+        connection, response = stream(owner, after=wrong)
+        assert response.status == 200
+        connection.close()
+
+
+def identifiers(lines: Sequence[str]) -> list[int]:
+    return [int(line.removeprefix("id: ")) for line in lines if line.startswith("id: ")]
+
+
+def read_until(response: http.client.HTTPResponse, word: str) -> list[str]:
+    """Return the lines of an event stream up to the end of the operations that were sent together with one of a word."""
+    lines: list[str] = []
+    while not (any(word in line for line in lines) and lines[-1] == "\n" and identifiers(lines[-4:])):
+        lines.append(response.readline().decode())
+        assert lines[-1], "the stream has ended"
+    return lines
 
 
 def test_operations_of_hostile_names_are_one_inert_row_each(owner: Visitor, live: Live) -> None:

@@ -16,6 +16,7 @@ _SHOWN_OPERATIONS = 100
 _SHOWN_WAITING = 20
 _WAIT_SECONDS = 20.0
 _RETRY_SECONDS = 1.0
+_MAX_DIGITS = 19
 _OUTCOMES = {"refused": "EACCES"}
 
 
@@ -40,6 +41,7 @@ async def _now(page: Page) -> Response:
         review_count=len(reviews),
         activity=activity,
         operations=newest["records"][::-1],
+        last=newest["last"],
     )
 
 
@@ -55,7 +57,20 @@ async def _live(page: Page) -> Response:
     first = await page.call("follow_audit", limit=1, **filters)  # refuses agents before the stream begins
     if not page.streams.value:
         raise CommandError("too many windows follow the audit already", "close one of them")
-    return StreamingResponse(_events(page, filters, int(first["last"])), media_type="text/event-stream")
+    return StreamingResponse(
+        _events(page, filters, _start_after(page, int(first["last"]))), media_type="text/event-stream"
+    )
+
+
+def _start_after(page: Page, newest: int) -> int:
+    """Return the number of the record that the stream begins after, so that none is lost or shown twice.
+
+    That is the last one that the browser had before it connected again, else the last one in the list of the page.
+    """
+    for text in (page.last_event_id, page.query.get("after", "")):
+        if text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS:
+            return min(int(text), newest)
+    return newest
 
 
 async def _events(page: Page, filters: Mapping[str, str], last: int) -> AsyncIterator[str]:
@@ -76,9 +91,10 @@ async def _events(page: Page, filters: Mapping[str, str], last: int) -> AsyncIte
             if is_away:
                 yield "event: back\ndata: .\n\n"
             is_away, last = False, int(answer["last"])
-            for operation in answer["records"]:
-                row = page.fragment("now_operation.html", operation=operation)
-                yield f"event: row\ndata: {' '.join(row.split())}\n\n"
+            rows = [page.fragment("now_operation.html", operation=operation) for operation in answer["records"]]
+            for number, row in enumerate(rows, 1):
+                identifier = f"id: {last}\n" if number == len(rows) else ""
+                yield f"event: row\n{identifier}data: {' '.join(row.split())}\n\n"
             if not answer["records"]:
                 yield ": idle\n\n"
 
