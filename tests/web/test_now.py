@@ -37,7 +37,7 @@ def stream(
 
 
 def test_stream_begins_after_the_list_of_the_page_or_the_last_event(owner: Visitor, live: Live) -> None:
-    """What happens between the page and its stream, or while that is away, is shown once."""
+    """An operation between the page and its stream, or while that is away, is shown once."""
     page = owner.get("now")
     address = next(e.attributes["data-live"] for e in page.elements("ol") if "data-live" in e.attributes)
     after = parse_qs(urlsplit(address).query)["after"][0]
@@ -79,7 +79,7 @@ def test_operations_of_hostile_names_are_one_inert_row_each(owner: Visitor, live
     lines: list[str] = []
     while sum("mallory" in line for line in lines) < len(NAMES):
         line = response.readline().decode()
-        assert line == "\n" or line.startswith(("event: row", "data: <li", ":")), line
+        assert line == "\n" or line.startswith(("event: row", "id: ", "data: <li", ":")), line
         lines.append(line)
     connection.close()
     text = "".join(lines)
