@@ -272,8 +272,12 @@ class Invalidator:
                 self._displaced.add(node)
             else:
                 self._compare(node, stat)
-        if is_other:
-            self._notifier.invalidate_entry(parent.number, name)  # it may be a negative dentry
+        if node is None and is_other and self._notifier.can_expire:
+            # The kernel may have a negative dentry. By the time of the notice, a process may have looked up the new name
+            # and made it its working directory, which an invalidation would detach.
+            self._notifier.expire_entry(parent.number, name)
+        elif is_other:
+            self._notifier.invalidate_entry(parent.number, name)
         return is_other
 
     def _follow_moves(self) -> None:

@@ -104,5 +104,5 @@ def test_mount_of_an_agent_neither_shows_nor_takes_a_repository(live: Live) -> N
     (theirs / "made").mkdir()
     assert code_of(lambda: os.mkdir(theirs / "made" / ".git"))
     assert code_of(lambda: os.rename(theirs / "note.md", theirs / "made" / ".git"))
-    (live.at.parent / "mnt-alice" / "pad" / "work").mkdir()
+    (live.at / "pad" / "work").mkdir()
     subprocess.run(["git", "init", "-q", str(live.at.parent / "mnt-alice" / "pad" / "work")], check=True)
