@@ -7,7 +7,6 @@ user who created it.
 
 import hashlib
 import logging
-import signal
 import socket
 import time
 from collections import OrderedDict
@@ -15,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import Any
 
-import hypercorn.config
-import hypercorn.trio
 import trio
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
@@ -26,6 +23,8 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_REQUEST
 from pydantic import AnyHttpUrl
 
+from ctxfs.http.address import LOOPBACK_HOSTS
+from ctxfs.http.hypercorn_server import ServerSettings, serve_until_signal
 from ctxfs.http.limits import HttpLimits, Limits
 from ctxfs.mcp_server.resources import ResourceNotifications
 from ctxfs.mcp_server.server import NO_ADDITIONS, Additions, Context, TreeServer, run_trio
@@ -40,7 +39,7 @@ _MAX_BODY_BYTES = 64 * 1024 * 1024
 _MAX_SESSIONS = 1000
 _MAX_CREDENTIALS = 256
 _VERIFIED_SECONDS = 1.0  # validity of a verified credential until it is verified again
-_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+_SERVER = ServerSettings(umask=0o177, names_server=True)
 _OWNER_KEY = ""
 
 
@@ -205,16 +204,11 @@ async def serve(
                 token_verifier=sessions if needs_token else None,
             )
         )
-        config = hypercorn.config.Config()
-        config.bind = [address.bind]
-        config.umask = 0o177
-        config.accesslog = config.errorlog = None
-        config.h11_max_incomplete_size = 64 * 1024
         if address.socket:
             _remove_stale_socket(HostPath(address.socket))
         try:
             limited = Limits(app, needs_token=needs_token)
-            await hypercorn.trio.serve(limited, config, shutdown_trigger=_wait_for_signal)  # type: ignore[arg-type]  # ASGI by another name
+            await serve_until_signal(limited, address.bind, _SERVER)
         finally:
             with trio.CancelScope(shield=True):
                 await sessions.close()
@@ -252,7 +246,7 @@ def _auth_settings(address: Address) -> AuthSettings:
 
 def _transport_security(address: Address) -> TransportSecuritySettings | None:
     """Return the DNS rebinding protection: a page in a browser must not reach the server by a name of its own."""
-    if address.socket or address.host in _LOOPBACK_HOSTS:
+    if address.socket or address.host in LOOPBACK_HOSTS:
         hosts = [f"{name}:*" for name in ("127.0.0.1", "localhost", "[::1]")] + (["*"] if address.socket else [])
     else:
         hosts = [address.bind]
@@ -260,9 +254,3 @@ def _transport_security(address: Address) -> TransportSecuritySettings | None:
     return TransportSecuritySettings(
         enable_dns_rebinding_protection=not address.socket, allowed_hosts=hosts, allowed_origins=origins
     )
-
-
-async def _wait_for_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            return

@@ -40,7 +40,7 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "mcp": ("mcp_server", "ctxfs/mcp_client"),
     "pydantic": ("mcp_server", "ctxfs/exec/function_program.py"),
     "referencing": "ctxfs/exec/schema.py",
-    "hypercorn": ("mcp_server/http.py", "ctxfs/serve/server.py", "ctxfs/web/server.py"),
+    "hypercorn": "ctxfs/http/hypercorn_server.py",
     "starlette": ("ctxfs/http", "ctxfs/serve", "ctxfs/web"),
     "jinja2": "ctxfs/web/templates.py",
     "pygments": "ctxfs/web/rendering.py",

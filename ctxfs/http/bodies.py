@@ -9,7 +9,7 @@ import binascii
 import errno
 import json
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from starlette.requests import Request
@@ -35,16 +35,11 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     if announced.isascii() and announced.isdecimal() and int(announced[:19]) > limit:
         raise TooLarge(limit)
     body = bytearray()
-    async for part in _parts_of(request):
+    async for part in request.stream():
         body += part
         if len(body) > limit:
             raise TooLarge(limit)
     return bytes(body)
-
-
-async def _parts_of(request: Request) -> AsyncGenerator[bytes, None]:
-    async for part in request.stream():
-        yield part
 
 
 async def read_object(request: Request, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:

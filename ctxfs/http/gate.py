@@ -4,20 +4,15 @@ A token comes as `Authorization: Bearer` or, from clients that have only that, a
 page of another site has no authority here.
 """
 
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from typing import Any
+from collections.abc import Callable, Collection
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from ctxfs.http.access import Access
+from ctxfs.http.asgi import Application, Receive, Scope, Send, with_headers
 from ctxfs.http.daemon_sessions import AccessEnded, DaemonAway, DaemonSessions
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Refuse = Callable[[str, int, str], Response]
 
 _SCHEME = "bearer "
@@ -50,7 +45,7 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        send = _with_headers(send)
+        send = with_headers(send, _HEADERS)
         headers = Headers(scope=scope)
         # DNS rebinding: a name of another site that leads to this machine.
         if self._hosts and headers.get("host") not in self._hosts:
@@ -99,14 +94,3 @@ def with_bearer(app: Application) -> Application:
         await app(scope, receive, send)
 
     return serve
-
-
-def _with_headers(send: Send) -> Send:
-    async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers[name] = value
-        await send(message)
-
-    return send_with_headers

@@ -7,16 +7,12 @@ import hashlib
 import re
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import trio
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
+from ctxfs.http.asgi import Application, Message, Receive, Scope, Send
 
 SESSION_HEADER = b"mcp-session-id"
 _TOKEN = re.compile(rb"bearer (ctx_[0-9a-f]{8}_[A-Za-z0-9_-]{43})", re.IGNORECASE)
@@ -72,7 +68,7 @@ class Limits:
         self._tokens: dict[str, _TokenUse] = {}
         self._accepted: OrderedDict[str, None] = OrderedDict()  # digests of credentials that the server has accepted
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
@@ -92,7 +88,7 @@ class Limits:
             if not self._addresses[address]:
                 del self._addresses[address]
 
-    async def _serve_admitted(self, scope: Message, receive: Receive, send: Send, address: str) -> None:
+    async def _serve_admitted(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
         if not self._needs_token:
             await self._serve_timed(scope, receive, send)
             return
@@ -121,7 +117,7 @@ class Limits:
                 self._tokens.pop(digest, None)
 
     async def _serve_counted(
-        self, scope: Message, receive: Receive, send: Send, address: str, digest: str, use: _TokenUse
+        self, scope: Scope, receive: Receive, send: Send, address: str, digest: str, use: _TokenUse
     ) -> None:
         """Serve a request, and learn from its response if the credential is valid and which session opens or ends."""
         session = _header(scope["headers"], SESSION_HEADER).decode("latin-1")
@@ -163,7 +159,7 @@ class Limits:
         if session and (status == 404 or (method == "DELETE" and status < 400)):
             use.sessions.pop(session, None)
 
-    async def _evict_sessions(self, scope: Message, use: _TokenUse) -> bool:
+    async def _evict_sessions(self, scope: Scope, use: _TokenUse) -> bool:
         """End the sessions of a credential that exceed the idle time, and the longest idle one if the limit is reached.
 
         Return False if every permitted session has a request in progress.
@@ -178,7 +174,7 @@ class Limits:
             await self._end_session(scope, session)
         return len(use.sessions) < limit.sessions_of_token
 
-    async def _end_session(self, scope: Message, session: str) -> None:
+    async def _end_session(self, scope: Scope, session: str) -> None:
         headers = [(name, value) for name, value in scope["headers"] if name in (b"authorization", b"host", b"origin")]
         ending = {**scope, "method": "DELETE", "headers": [*headers, (SESSION_HEADER, session.encode("latin-1"))]}
 
@@ -190,7 +186,7 @@ class Limits:
 
         await self._app(ending, receive_empty, discard)
 
-    async def _serve_timed(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _serve_timed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request whose body must arrive within the limit."""
         end = trio.current_time() + self._limits.body_seconds
         is_whole = has_answered = is_late = False

@@ -1,17 +1,15 @@
 """The process of `ctxfs serve`: a socket, Hypercorn on trio, limits and the gate."""
 
-import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import hypercorn.config
-import hypercorn.trio
 import trio
 
 from ctxfs.http.address import LOOPBACK_HOSTS, TcpAddress, listen_on
 from ctxfs.http.daemon_sessions import DaemonSessions
 from ctxfs.http.gate import Gate, with_bearer
+from ctxfs.http.hypercorn_server import ServerSettings, serve_until_signal
 from ctxfs.http.limits import HttpLimits, Limits
 from ctxfs.serve.afs.route import afs_route
 from ctxfs.serve.afs.settings import AfsSettings
@@ -19,9 +17,7 @@ from ctxfs.serve.application import DESCRIPTION, build_application, refuse_reque
 from ctxfs.serve.memory_stores.routes import memory_store_routes
 from ctxfs.store.layout import Layout
 
-_GRACEFUL_SECONDS = 1.0
-_KEEP_ALIVE_SECONDS = 30.0
-_MAX_INCOMPLETE_BYTES = 64 * 1024
+_SERVER = ServerSettings(keep_alive_seconds=30.0, shutdown_seconds=1.0)
 _TOOL = "http"
 # A body is in memory while it is read: at most 64 × 16 MiB for an address, and only of clients with a valid token.
 _LIMITS = HttpLimits(requests_of_address=64, requests_of_token=64)
@@ -54,25 +50,8 @@ async def _serve(
         limited = with_bearer(Limits(app, needs_token=True, limits=_LIMITS))
         announce(f"http://{TcpAddress(address.host, port).authority}")
         try:
-            await hypercorn.trio.serve(limited, _config(listener), shutdown_trigger=_wait_for_signal)  # type: ignore[arg-type]  # ASGI by another name
+            await serve_until_signal(limited, f"fd://{listener.fileno()}", _SERVER)
         finally:
             with trio.CancelScope(shield=True):
                 await daemon.close()
             nursery.cancel_scope.cancel()
-
-
-def _config(listener: socket.socket) -> hypercorn.config.Config:
-    config = hypercorn.config.Config()
-    config.bind = [f"fd://{listener.fileno()}"]
-    config.accesslog = config.errorlog = None
-    config.h11_max_incomplete_size = _MAX_INCOMPLETE_BYTES
-    config.keep_alive_timeout = _KEEP_ALIVE_SECONDS
-    config.graceful_timeout = config.shutdown_timeout = _GRACEFUL_SECONDS
-    config.include_server_header = False
-    return config
-
-
-async def _wait_for_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            return

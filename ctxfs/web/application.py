@@ -11,6 +11,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ctxfs.http.daemon_sessions import AccessEnded, DaemonAway
+from ctxfs.http.errors import status_of
 from ctxfs.model.errors import CommandError, not_found
 from ctxfs.web.guard import COOKIE
 from ctxfs.web.page import Page, Parts, Screen
@@ -19,18 +20,6 @@ from ctxfs.web.sessions import BrowserSessions
 log = logging.getLogger(__name__)
 
 _LEAVE = "leave"
-_STATUS = {
-    errno.ENOENT: 404,
-    errno.ENOTDIR: 404,
-    errno.EACCES: 403,
-    errno.EPERM: 403,
-    errno.EROFS: 403,
-    errno.EINVAL: 400,
-    errno.ENAMETOOLONG: 400,
-    errno.EBUSY: 409,
-    errno.EEXIST: 409,
-    errno.ESTALE: 409,
-}
 
 
 def build_application(parts: Parts, sessions: BrowserSessions, screens: Sequence[Screen]) -> Starlette:
@@ -84,6 +73,6 @@ def _error_page(page: Page, error: Exception) -> Response:
         values = {"where": "", "cause": error.message, "remedy": error.remedy}
     else:
         assert isinstance(error, OSError)
-        status = _STATUS.get(error.errno or 0, 500)
+        status = status_of(error)
         values = {"where": str(error.filename or ""), "cause": error.strerror or str(error), "remedy": ""}
     return page.render("error.html", status, is_away=isinstance(error, DaemonAway), **values)

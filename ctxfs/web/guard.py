@@ -4,21 +4,16 @@ Everything behind it may assume a browser session. The path of all pages begins 
 path of the cookie: a browser sends cookies to every port of a host, and so never sends this one to another server here.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, Response
 
+from ctxfs.http.asgi import Application, Receive, Scope, Send, with_headers
 from ctxfs.web.sessions import BrowserSession, BrowserSessions, is_form_token
-
-Scope = MutableMapping[str, object]
-Message = MutableMapping[str, object]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "ctxfs"
 FORM_TOKEN = "form_token"  # noqa: S105 - the name of the field
@@ -84,7 +79,7 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        send = _with_headers(send)
+        send = with_headers(send, HEADERS)
         try:
             response = await self._admit(scope, receive)
         except Refusal as refusal:
@@ -196,17 +191,6 @@ async def _read_body(receive: Receive) -> bytes:
             raise Refusal(413, f"a form has at most {MAX_BODY_BYTES} bytes")
         if not message.get("more_body"):
             return bytes(body)
-
-
-def _with_headers(send: Send) -> Send:
-    async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers[name] = value
-        await send(message)
-
-    return send_with_headers
 
 
 def _plain_page(text: str, status: int = 200, head: str = "") -> Response:

@@ -2,16 +2,14 @@
 
 import logging
 import secrets
-import signal
 import socket
 from collections.abc import Callable
 
-import hypercorn.config
-import hypercorn.trio
 import trio
 
 from ctxfs.http.access import Access
 from ctxfs.http.daemon_sessions import DaemonSessions
+from ctxfs.http.hypercorn_server import ServerSettings, serve_until_signal
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 from ctxfs.store.layout import Layout
 from ctxfs.web.application import build_application
@@ -27,10 +25,9 @@ log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 _BACKLOG = 128
-_GRACEFUL_SECONDS = 1.0
 _PREFIX_BYTES = 12
 _MAX_STREAMS = 16
-_MAX_INCOMPLETE_BYTES = 16 * 1024
+_SERVER = ServerSettings(max_incomplete_bytes=16 * 1024, shutdown_seconds=1.0)
 
 
 def serve_web(layout: Layout, port: int, access: Access, announce: Callable[[str], None]) -> bool:
@@ -79,23 +76,11 @@ async def _serve(
         parts = Parts(address, daemon, Templates(), renderer, navigation, trio.Semaphore(_MAX_STREAMS))
         app = Guard(build_application(parts, sessions, SCREENS), sessions, address)
         nursery.start_soon(AddressSocket(layout, issue).serve)
-        config = hypercorn.config.Config()
-        config.bind = [f"fd://{listener.fileno()}"]
-        config.accesslog = config.errorlog = None
-        config.h11_max_incomplete_size = _MAX_INCOMPLETE_BYTES
-        config.graceful_timeout = config.shutdown_timeout = _GRACEFUL_SECONDS
-        config.include_server_header = False
         announce(issue(access))
         try:
-            await hypercorn.trio.serve(app, config, shutdown_trigger=_wait_for_signal)  # type: ignore[arg-type]  # ASGI by another name
+            await serve_until_signal(app, f"fd://{listener.fileno()}", _SERVER)
         finally:
             with trio.CancelScope(shield=True):
                 await renderer.close()
                 await daemon.close()
             nursery.cancel_scope.cancel()
-
-
-async def _wait_for_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            return
