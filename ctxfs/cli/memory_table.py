@@ -9,7 +9,7 @@ from ctxfs.cli.options import json_option, limit_option
 from ctxfs.cli.output import print_json, print_line, warn
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import StoreSession, session
-from ctxfs.memory.citations import State
+from ctxfs.memory.citations import HOLDS
 from ctxfs.memory.table import TRUST_LEVELS
 from ctxfs.model.errors import EXIT_NOTHING_FOUND
 from ctxfs.model.metadata import STATES
@@ -17,7 +17,6 @@ from ctxfs.model.path import one_line
 
 _PART_ROWS = 200
 _MAX_TEXT_CHARACTERS = 100
-_HOLDS = (*(state.value for state in State), "broken", "none")
 
 
 @click.command()
@@ -29,7 +28,7 @@ _HOLDS = (*(state.value for state in State), "broken", "none")
     "--trust", default="", metavar="TRUST", type=click.Choice(("", *TRUST_LEVELS)), help="Trust, such as untrusted"
 )
 @click.option(
-    "--holds", default="", metavar="STATE", type=click.Choice(("", *_HOLDS)), help="Cited lines: holds, broken, none …"
+    "--holds", default="", metavar="STATE", type=click.Choice(("", *HOLDS)), help="Cited lines: holds, broken, none …"
 )
 @click.option("--words", "pattern", default="", metavar="WORDS", help="Words in path, source or text")
 @click.option("--sizes", is_flag=True, help="Sum tokens by agent, kind and folder")

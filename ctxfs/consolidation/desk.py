@@ -14,7 +14,6 @@ import json
 import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 import trio
@@ -22,6 +21,7 @@ import trio
 from ctxfs.consolidation.draft import Draft, render_evidence, render_why
 from ctxfs.consolidation.law import STATE, require_lawful
 from ctxfs.context.grounding.review import REVIEWS, Decision, ReviewTree
+from ctxfs.context.grounding.review_outcome import outcome_record
 from ctxfs.memory.states import BUILT_IN_TRANSITIONS, Transition, check_transition
 from ctxfs.model.change import Change, MakeDir, Put, Remove
 from ctxfs.model.errors import invalid, not_permitted, path_error
@@ -126,7 +126,7 @@ class ProposalDesk:
             raise not_permitted(folder / VERDICT, "this is decided; ctxfs undo takes it back")
         about = await self._about(folder)
         suggested = str(about.get("suggested", "accept"))
-        outcome = _outcome(decision, principal, suggested)
+        outcome = outcome_record(decision, principal, suggested)
         proposals = self._archive.proposals
         if decision == "reject":
             await in_turn(proposals.drop, name)
@@ -222,7 +222,7 @@ class ProposalDesk:
     async def _withdraw(self, name: str, why: str) -> None:
         await in_turn(self._archive.proposals.drop, name)
         if await self._read(REVIEWS / name / ABOUT) is not None:
-            outcome = {**_outcome("withdraw", "ctxfs", "withdraw"), "why": why}
+            outcome = {**outcome_record("withdraw", "ctxfs", "withdraw"), "why": why}
             await self._tree.apply([Put(REVIEWS / name / OUTCOME, _dump(outcome))], f"withdraw: proposal {name}")
 
     def _check_rights(self, paths: Sequence[str], principal: Principal) -> None:
@@ -280,17 +280,6 @@ def _new_files(folder: Path, draft: Draft, diff: bytes, actor: Actor, scope: str
         Put(folder / ABOUT, _dump(about)),
         Put(folder / VERDICT, b""),
     ]
-
-
-def _outcome(decision: str, principal: str, suggested: str) -> dict[str, object]:
-    return {
-        "decision": decision,
-        "by": principal,
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "suggested": suggested,
-        "override": decision != "withdraw" and (decision == "reject") != (suggested == "reject"),
-        "kept": "",
-    }
 
 
 def _dump(value: Mapping[str, object]) -> bytes:

@@ -61,6 +61,11 @@ class State(StrEnum):
         return self in (State.CHANGED, State.GONE)
 
 
+# The values by which a table of files is filtered: a state, both broken states, or no citations.
+BROKEN, NO_CITATIONS = "broken", "none"
+HOLDS = (*(state.value for state in State), BROKEN, NO_CITATIONS)
+
+
 _SEVERITIES = list(State)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.index.extract.text_decoding import read_text
-from ctxfs.memory.citations import State
+from ctxfs.memory.citations import BROKEN, NO_CITATIONS, State
 from ctxfs.memory.kinds import kind_of
 from ctxfs.memory.table import FolderSum, MemoryFilter, MemoryRow, count_values, row_of, sum_folders
 from ctxfs.model.path import Path, encode_name, printable
@@ -25,8 +25,6 @@ from ctxfs.store import rooted_fs
 from ctxfs.threads import blocking
 
 MAX_ROWS = 200
-NO_CITATIONS, BROKEN = "none", "broken"
-HOLDS = (*(state.value for state in State), BROKEN, NO_CITATIONS)
 _AREA = "memory"
 _MAX_FILES = 50_000
 _HEAD_BYTES = 16_384
@@ -75,7 +73,7 @@ class MemoryTable:
         self._cached_kinds: Container[str] = ()
 
     async def rows(self, below: Path, wanted: MemoryFilter, holds: str, offset: int, limit: int) -> MemoryPage:
-        """Return `limit` rows from `offset`, of the memories at and below a path. `holds` is one of HOLDS, or empty."""
+        """Return `limit` rows from `offset`, of the memories at and below a path. `holds` is one of `citations.HOLDS`, or empty."""
         visible, is_complete = await blocking(self._visible, below)
         matching = await blocking(self._match, visible, wanted)
         states = dict[str, str]()
@@ -183,7 +181,7 @@ class MemoryTable:
 
 
 def _has_state(state: str, wanted: str) -> bool:
-    return state == wanted or (wanted == BROKEN and state in (State.CHANGED.value, State.GONE.value))
+    return state == wanted or (wanted == BROKEN and state != NO_CITATIONS and State(state).is_broken)
 
 
 def _record(row: MemoryRow, holds: str, delivery: tuple[str, str]) -> dict[str, Any]:

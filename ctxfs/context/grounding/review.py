@@ -25,6 +25,7 @@ import trio
 
 from ctxfs.context.build.manifest import Manifest
 from ctxfs.context.grounding.evaluator import claim_id
+from ctxfs.context.grounding.review_outcome import is_override, outcome_record
 from ctxfs.model.change import Change, MakeDir, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import invalid, not_permitted
@@ -268,15 +269,7 @@ class Curator:
                 wording, 1.0, _lines_of_record(about) or _Lines(f"human/review/{name}", 1, 1), str(about["task"])
             )
             made = "" if is_known else hashlib.sha256(await self._tree.read(Path.parse(fact_path))).hexdigest()
-        outcome = {
-            "decision": decision,
-            "by": principal,
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "suggested": about["suggested"],
-            "override": (decision == "reject") != (about["suggested"] == "reject"),
-            "kept": fact_path,
-            "made": made,
-        }
+        outcome = {**outcome_record(decision, principal, str(about["suggested"]), fact_path), "made": made}
         written = f"{decision} {text}".strip() + "\n"
         await self._tree.apply(
             [Put(folder / "verdict", written.encode()), Put(folder / _OUTCOME_NAME, _dump_json(outcome))],
@@ -351,7 +344,7 @@ class Curator:
         """Return the counts of waiting and decided reviews, and the share decided against the suggestion."""
         reviews = await self.reviews()
         decided = [review for review in reviews if review.decision]
-        overridden = sum((review.decision == "reject") != (review.suggested == "reject") for review in decided)
+        overridden = sum(is_override(review.decision, review.suggested) for review in decided)
         rate = round(overridden / len(decided), 3) if decided else None
         return {"waiting": len(reviews) - len(decided), "decided": len(decided), "override_rate": rate}
 

@@ -5,11 +5,12 @@ from typing import Any
 
 from ctxfs.app import App
 from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, method
+from ctxfs.memory.citations import HOLDS
 from ctxfs.memory.table import TRUST_LEVELS, MemoryFilter
 from ctxfs.model.errors import invalid
 from ctxfs.model.metadata import STATES
 from ctxfs.model.path import Path
-from ctxfs.services.memory_table import HOLDS, MAX_ROWS
+from ctxfs.services.memory_table import MAX_ROWS
 from ctxfs.vfs.session import Session
 
 _AREA = Path(("memory",))

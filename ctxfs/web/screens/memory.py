@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ctxfs.memory.citations import State
+from ctxfs.memory.citations import HOLDS
 from ctxfs.memory.table import TRUST_LEVELS
 from ctxfs.model.metadata import STATES
 from ctxfs.web.form_paths import encode_path, field_name
@@ -19,7 +19,6 @@ _ROWS = 100
 _MAX_TILES = 200
 _EXCERPT_CHARACTERS = 240
 _FILTERS = ("agent", "kind", "state", "trust", "holds", "words", "path")
-_HOLDS = (*(state.value for state in State), "broken", "none")
 _DAY_SECONDS = 86400.0
 _AGES = ((1, "changed today"), (7, "this week"), (30, "this month"), (365, "this year"), (0, "older"))
 _TRUSTS = (
@@ -78,7 +77,7 @@ def _choices(counts: Mapping[str, Mapping[str, int]]) -> Sequence[tuple[str, str
         ("kind", "Kind", counted("kind", list(counts["kind"]))),
         ("state", "State", counted("state", STATES)),
         ("trust", "Trust", counted("trust", TRUST_LEVELS)),
-        ("holds", "Source holds", [(value, value) for value in _HOLDS]),
+        ("holds", "Source holds", [(value, value) for value in HOLDS]),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from ctxfs.context.grounding.review_outcome import is_override
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path
 from ctxfs.web.differing_tokens import Piece, mark_values
@@ -43,7 +44,7 @@ async def _review(page: Page) -> Response:
     is_all = page.query.get("all", "") == "1"
     rows = cut_rows([item for item in reviews if bool(item["decision"]) == is_all], page.number("page", 1), _CARDS)
     decided = [item for item in reviews if item["decision"] and item["decision"] != "withdraw"]
-    overridden = sum((item["decision"] == "reject") != (item["suggested"] == "reject") for item in decided)
+    overridden = sum(is_override(item["decision"], item["suggested"]) for item in decided)
     done = next((item for item in decided if item["id"] == page.query.get("done", "")), None)
     return page.render(
         "review.html",
