@@ -3,18 +3,24 @@
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ctxfs.context.retrieval_metrics import Outcome, summarise
+from ctxfs.daemon.launch import connect_or_start
+from ctxfs.rpc.client import Client, NoDaemon
+from ctxfs.store.layout import Layout
+
+_NOTES = 200
 
 
 @dataclass
@@ -78,6 +84,39 @@ def bench(folder: Path | None = None) -> Iterator[Bench]:
         )
         if folder is None:
             shutil.rmtree(setup.folder, ignore_errors=True)
+
+
+@contextmanager
+def served_notes() -> Iterator[Bench]:
+    """Yield a store of notes, indexed by words, with a daemon that ends afterwards."""
+    with tempfile.TemporaryDirectory(prefix="ctxfs-bench-") as folder:
+        setup = Bench(Path(folder))
+        _make_notes(setup.corpus)
+        setup.ctxfs("init")
+        setup.ctxfs("add", str(setup.corpus), "--name", "notes")
+        connect_or_start(Layout(setup.store), linger=True).close()
+        try:
+            setup.ctxfs("status", "--wait")
+            yield setup
+        finally:
+            _stop_daemon(setup)
+
+
+def _make_notes(folder: Path) -> None:
+    """Write Markdown files of a few lines, one of which answers the question."""
+    folder.mkdir()
+    for number in range(_NOTES):
+        (folder / f"{number}.md").write_text(f"# Note {number}\n\nThe canteen of house {number} opens at noon.\n")
+    (folder / "keys.md").write_text("# Keys\n\nRotate the signing keys every ninety days with keyctl.\n")
+
+
+def _stop_daemon(bench: Bench) -> None:
+    """End the daemon and wait until it has left the store."""
+    os.kill(int((bench.store / "run" / "lock").read_text()), signal.SIGTERM)
+    with suppress(NoDaemon):
+        while True:
+            Client(bench.store / "run").close()
+            time.sleep(0.05)
 
 
 def timed(command: list[str], *, cwd: Path | None = None, exit_codes: Sequence[int] = (0,)) -> float:

@@ -13,17 +13,12 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Bench
-from benchmarks.library import make_corpus, stop_daemon
-from ctxfs.daemon.launch import connect_or_start
+from benchmarks.harness import served_notes
 from ctxfs.rpc.client import Client
-from ctxfs.store.layout import Layout
 
 _QUESTION = "how are the signing keys rotated?"
 _FILE = "pad/bench/x.md"
@@ -91,16 +86,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=500)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="ctxfs-bench-") as folder:
-        bench = Bench(Path(folder))
-        make_corpus(bench.corpus)
-        bench.ctxfs("init")
-        bench.ctxfs("add", str(bench.corpus), "--name", "notes")
-        connect_or_start(Layout(bench.store), linger=True).close()
+    with served_notes() as bench:
         command = [sys.executable, "-m", "ctxfs", "--store", str(bench.store), "serve", "--http", "127.0.0.1:0"]
         server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
-            bench.ctxfs("status", "--wait")
             assert server.stderr is not None
             match = re.search(r":(\d+);", server.stderr.readline())
             assert match is not None
@@ -111,7 +100,6 @@ def main() -> None:
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait()
-            stop_daemon(bench)
 
 
 if __name__ == "__main__":

@@ -7,38 +7,22 @@ least of a few runs.
 """
 
 import argparse
-import contextlib
-import os
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import ctxfs
-from benchmarks.harness import Bench, interleaved, timed
-from ctxfs.daemon.launch import connect_or_start
+from benchmarks.harness import Bench, interleaved, served_notes, timed
 from ctxfs.model.change import Put
 from ctxfs.model.path import Path as TreePath
-from ctxfs.rpc.client import Client, NoDaemon
+from ctxfs.rpc.client import Client
 from ctxfs.rpc.wire import change_to_wire
-from ctxfs.store.layout import Layout
 
-_FILES = 200
 _STARTS = 15
 _QUESTION = "how are the signing keys rotated?"
 _FILE = "pad/bench/x.md"
 _OTHER_FILE = "pad/bench/y.md"  # of another session, so that the writers do not take turns on one file
-
-
-def make_corpus(folder: Path) -> None:
-    """Write Markdown files of a few lines, one of which answers the question."""
-    folder.mkdir()
-    for number in range(_FILES):
-        (folder / f"{number}.md").write_text(f"# Note {number}\n\nThe canteen of house {number} opens at noon.\n")
-    (folder / "keys.md").write_text("# Keys\n\nRotate the signing keys every ninety days with keyctl.\n")
 
 
 def seconds_of(call: Callable[[], object]) -> float:
@@ -51,15 +35,6 @@ def seconds_of(call: Callable[[], object]) -> float:
 def start_time(*command: str) -> float:
     """Return the least seconds that a command takes, of a few runs."""
     return min(timed(list(command)) for _ in range(_STARTS))
-
-
-def stop_daemon(bench: Bench) -> None:
-    """End the daemon and wait until it has left the store."""
-    os.kill(int((bench.store / "run" / "lock").read_text()), signal.SIGTERM)
-    with contextlib.suppress(NoDaemon):
-        while True:
-            Client(bench.store / "run").close()
-            time.sleep(0.05)
 
 
 def measure_calls(bench: Bench, rounds: int) -> None:
@@ -106,18 +81,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=300)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="ctxfs-bench-") as folder:
-        bench = Bench(Path(folder))
-        make_corpus(bench.corpus)
-        bench.ctxfs("init")
-        bench.ctxfs("add", str(bench.corpus), "--name", "notes")
-        connect_or_start(Layout(bench.store), linger=True).close()
-        try:
-            bench.ctxfs("status", "--wait")
-            measure_calls(bench, options.rounds)
-            measure_starts(bench)
-        finally:
-            stop_daemon(bench)
+    with served_notes() as bench:
+        measure_calls(bench, options.rounds)
+        measure_starts(bench)
 
 
 if __name__ == "__main__":
