@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -61,14 +62,18 @@ def _look(opened: StoreSession) -> dict[str, Any]:
 
 
 def _watch(opened: StoreSession, interval: float) -> None:
+    """Show operations as they happen, and look at all else every `interval` seconds: that costs the daemon more."""
     from ctxfs.cli.progress import live_screen
 
     with contextlib.suppress(KeyboardInterrupt), live_screen() as show:
         while True:
-            report = _look(opened)
+            report, until = _look(opened), time.monotonic() + interval
             show(list(_lines(report)))
-            # Ends with the first new operation, so that this is on the screen at once.
-            opened.call("follow_audit", after=report["operations"]["last"], wait=interval)
+            while (wait := until - time.monotonic()) > 0:
+                more = opened.call("follow_audit", after=report["operations"]["last"], wait=wait)
+                records = [*report["operations"]["records"], *more["records"]][-_MAX_OPERATIONS:]
+                report["operations"] = {"records": records, "last": more["last"]}
+                show(list(_lines(report)))
 
 
 def _lines(report: Report) -> Iterator[Line]:
