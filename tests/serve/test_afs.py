@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.live import Live
+from tests.live import Live, eventually
 from tests.serve.server import Answer, Server, issue_token, serving
 
 BINARY = bytes(range(256))
@@ -112,6 +112,9 @@ def test_entries_have_metadata_and_pages(rooted: Client) -> None:
     assert rooted.call("list", path="/list/0.md") == {"data": [], "total": 0}
     for options in ({"limit": -1}, {"limit": "2"}, {"offset": 1.5}, {"maxDepth": True}):
         assert rooted.fail("list", path="/list", options=options)["code"] == 5
+    eventually(
+        "it has a version", lambda: "author" in rooted.call("stat", path="/list/0.md")["data"]["meta"]["attributes"]
+    )
     entry = rooted.call("stat", path="/list/0.md")["data"]
     assert entry["meta"]["kind"] == "file"
     assert entry["meta"]["attributes"]["author"] == "agent:alice"
