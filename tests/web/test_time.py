@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from ctxfs.web.lanes import MAX_LANES, lay_lanes
-from tests.live import Live, mcp_call
+from tests.live import Live, eventually, mcp_call
 from tests.web.hostile import NAMES, SCRIPT, check_inert, write_hostile_files
 from tests.web.site import Answer, Site, Visitor
 
@@ -158,7 +158,7 @@ def test_time_of_hostile_files_is_inert(owner: Visitor, live: Live) -> None:
         preview = owner.get("time/rollback", action="undo", path=path)
         check_inert(preview)
         assert confirm(owner, preview).status == 303
-        assert name not in [entry.name for entry in folder.iterdir()]
+        eventually("the mount has followed", lambda name=name: name not in [entry.name for entry in folder.iterdir()])
 
 
 def test_unknown_actions_are_refused(owner: Visitor) -> None:
