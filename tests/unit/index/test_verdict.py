@@ -87,6 +87,24 @@ def test_first_turns_of_a_dialogue_are_relevant_however_improbable_each_is() -> 
     assert flag_relevant(probabilities, ["prose"] * 201).count(True) == 1
 
 
+def test_a_context_ends_sooner_among_many_equal_hits_than_among_the_first() -> None:
+    probabilities = [0.5] + [0.01] * 60
+    relevant = flag_relevant(probabilities, ["prose"] * 61)
+    assert all(relevant[:8])
+    assert not any(relevant[30:])
+    # The end does not depend on the limit of the search.
+    assert flag_relevant(probabilities[:12], ["prose"] * 12) == relevant[:12]
+    assert flag_relevant([0.01] * 3000 + [0.5], ["prose"] * 3001)[-1]
+
+
+def test_code_behind_prose_is_measured_as_prose() -> None:
+    probabilities = [0.5] * 8 + [0.005] * 4
+    behind_code = flag_relevant(probabilities, ["code"] * 12)
+    behind_prose = flag_relevant(probabilities, ["prose"] * 8 + ["code"] * 4)
+    assert all(behind_code)
+    assert not any(behind_prose[8:])
+
+
 def test_question_about_a_dialogue_is_refused_less_readily() -> None:
     doubtful = Evidence(cosine=0.3, coverage=0.3, missing=0.0)
     assert verdict(doubtful) == "unknown"
