@@ -34,6 +34,7 @@ from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.services.bundles import Bundles
 from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.capture import Capture
+from ctxfs.services.doctor import Doctor
 from ctxfs.services.erasure import DerivedErasure
 from ctxfs.services.extraction import Extraction
 from ctxfs.services.importing import Imports
@@ -199,6 +200,7 @@ class App:
             self.memory.kind_remarks,
             self.collector,
         )
+        self.doctor = Doctor(self.layout)
 
     def _open_contexts(self) -> None:
         self.contexts = ContextParts(

@@ -19,6 +19,7 @@ _SHELL_VARIABLES = ("PWD", "OLDPWD", "SHLVL")  # that a shell exports by itself
 LAST_WORDS_SECONDS = 0.2  # for output just before the end; a child of the program may hold the pipe open
 _GRACE_SECONDS = 2.0
 _REAPED_SECONDS = 10.0
+_MAX_ERROR_BYTES = 100_000
 
 
 async def start_group(
@@ -98,3 +99,27 @@ async def end_group(process: trio.Process) -> None:
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             await stream.aclose()
+
+
+async def run_program(command: Sequence[str], data: bytes, max_output_bytes: int) -> tuple[int, bytes, bytes]:
+    """Run a program with `data` on stdin; return its exit code, its stdout and its stderr, each up to its size limit.
+
+    A program that writes more to stdout is ended. Raise OSError if it cannot be started.
+    """
+    out, err = bytearray(), bytearray()
+    with Lifeline() as lifeline:
+        process = await start_group(command, lifeline)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(feed, process, data)
+                ended = trio.Event()
+                nursery.start_soon(collect, process.stderr, err, _MAX_ERROR_BYTES, ended)
+                if await collect_within(process.stdout, out, max_output_bytes):
+                    await process.wait()
+                    with trio.move_on_after(LAST_WORDS_SECONDS):
+                        await ended.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await end_group(process)
+    return process.returncode or 0, bytes(out), bytes(err)

@@ -13,14 +13,12 @@ from typing import Any
 import trio
 
 from ctxfs.context.build.piece import Piece
-from ctxfs.lifeline import Lifeline
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import printable
-from ctxfs.process_group import LAST_WORDS_SECONDS, collect, collect_within, end_group, feed, start_group
+from ctxfs.process_group import run_program
 
 _TIMEOUT_SECONDS = 120.0
 _MAX_OUTPUT_BYTES = 4_000_000
-_MAX_ERROR_BYTES = 100_000
 
 
 async def run_command(command: str, question: object) -> str:
@@ -35,7 +33,7 @@ async def run_command(command: str, question: object) -> str:
     data = json.dumps(question, ensure_ascii=False).encode("utf-8", "replace")
     try:
         with trio.fail_after(_TIMEOUT_SECONDS):
-            code, out, err = await _run(words, data)
+            code, out, err = await run_program(words, data, _MAX_OUTPUT_BYTES)
     except trio.TooSlowError as error:
         raise CommandError(f"'{words[0]}' did not answer within {_TIMEOUT_SECONDS:.0f} s", "") from error
     except (OSError, subprocess.SubprocessError, IndexError) as error:
@@ -46,27 +44,6 @@ async def run_command(command: str, question: object) -> str:
         last = (err.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
         raise CommandError(f"'{words[0]}' failed with {code}: {last[:300]}", "")
     return out.decode("utf-8", "replace")
-
-
-async def _run(words: Sequence[str], data: bytes) -> tuple[int, bytes, bytes]:
-    """Return a command's exit code, its stdout and its stderr, each up to its size limit."""
-    out, err = bytearray(), bytearray()
-    with Lifeline() as lifeline:
-        process = await start_group(words, lifeline)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(feed, process, data)
-                ended = trio.Event()
-                nursery.start_soon(collect, process.stderr, err, _MAX_ERROR_BYTES, ended)
-                if await collect_within(process.stdout, out, _MAX_OUTPUT_BYTES):
-                    await process.wait()
-                    with trio.move_on_after(LAST_WORDS_SECONDS):
-                        await ended.wait()
-                nursery.cancel_scope.cancel()
-        finally:
-            with trio.CancelScope(shield=True):
-                await end_group(process)
-    return process.returncode or 0, bytes(out), bytes(err)
 
 
 class CommandSummariser:

@@ -67,7 +67,7 @@ def _endpoint(parts: Parts, screen: Screen) -> Callable[[Request], Awaitable[Res
 
 
 def _error_page(page: Page, error: Exception) -> Response:
-    """Return the page for an error: its object, the cause and the remedy."""
+    """Return the page for an error: its object, the cause and the remedy; for a part of a screen, only these."""
     if isinstance(error, CommandError):
         status = 503 if isinstance(error, DaemonAway) else 401 if isinstance(error, AccessEnded) else 400
         values = {"where": "", "cause": error.message, "remedy": error.remedy}
@@ -75,4 +75,5 @@ def _error_page(page: Page, error: Exception) -> Response:
         assert isinstance(error, OSError)
         status = status_of(error)
         values = {"where": str(error.filename or ""), "cause": error.strerror or str(error), "remedy": ""}
-    return page.render("error.html", status, is_away=isinstance(error, DaemonAway), **values)
+    template = "error_part.html" if page.is_fragment else "error.html"
+    return page.render(template, status, is_away=isinstance(error, DaemonAway), **values)

@@ -27,6 +27,38 @@ def test_page_shows_coverage_principals_and_operations(owner: Visitor, live: Liv
     assert all("EACCES" in e.text for e in refused.elements("li") if e.attributes.get("class") == "refused")
 
 
+def test_failed_checks_come_with_their_commands_after_the_page(owner: Visitor, live: Live) -> None:
+    """The first response does not wait for the checks; a browser loads them, and without scripts a link does."""
+    page = owner.get("now")
+    part = next(e.attributes["hx-get"] for e in page.elements("div") if e.attributes.get("id") == "doctor")
+    assert part in [e.attributes["href"] for e in page.elements("a")]
+    loaded = owner.send("GET", part, {"HX-Request": "true"})
+    assert loaded.status == 200
+    assert "<html" not in loaded.text
+    checks = json.loads(live.try_run("doctor", "--json").stdout)
+    failed = [check for check in checks if not check["ok"]]
+    for check in failed:
+        assert check["remedy"] in "".join(e.text for e in loaded.elements("code"))
+    assert failed or f"All {len(checks)} checks" in loaded.text
+    whole = owner.get("now/doctor")
+    assert len(whole.elements("h1")) == 1
+    assert whole.elements("time")[0].text == loaded.elements("time")[0].text, "within five minutes, the same report"
+
+
+def test_new_checks_find_a_fault_and_name_its_command(owner: Visitor, live: Live) -> None:
+    folder = live.corpus.parent / "goes-away"
+    folder.mkdir()
+    live.run("add", str(folder), "--name", "goes-away")
+    try:
+        folder.rmdir()
+        found = owner.get("now/doctor", again=1)
+        assert "goes-away" in found.main_text()
+        assert any("ctxfs remove goes-away" in e.text for e in found.elements("code"))
+    finally:
+        live.run("remove", "goes-away")
+    assert "ctxfs remove goes-away" not in owner.get("now/doctor", again=1).main_text()
+
+
 def stream(
     visitor: Visitor, more: Mapping[str, str] | None = None, **query: str
 ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
@@ -93,6 +125,9 @@ def test_operations_of_hostile_names_are_one_inert_row_each(owner: Visitor, live
 def test_an_agent_gets_neither_the_page_nor_the_stream(site: Site, live: Live) -> None:
     agent = site.visitor("--as", "agent:alice")
     assert agent.get("now").status == 403
+    for viewer in (agent.get("now/doctor"), site.visitor().get("now/doctor", **{"as": "agent:alice"})):
+        assert viewer.status == 403
+    assert "<html" not in agent.get("now/doctor", {"HX-Request": "true"}).text
     connection, response = stream(agent)
     assert response.status == 403
     connection.close()

@@ -45,6 +45,13 @@ async def _now(page: Page) -> Response:
     )
 
 
+async def _doctor(page: Page) -> Response:
+    """Show the failed checks of `ctxfs doctor`: as a part of the screen, which is loaded after it, or on a page of their own."""
+    age = {"max_age": 0.0} if page.query.get("again", "") == "1" else {}
+    report = await page.call("doctor", **age)
+    return page.render("now_doctor_part.html" if page.is_fragment else "now_doctor.html", report=report)
+
+
 def _filters(page: Page) -> Mapping[str, str]:
     outcome = page.query.get("outcome", "")
     filters = {name: page.query.get(name, "") for name in ("principal", "op")}
@@ -99,4 +106,4 @@ async def _events(page: Page, filters: Mapping[str, str], last: int) -> AsyncIte
                 yield ": idle\n\n"
 
 
-SCREENS = (Screen("now", _now, "Now"), Screen("now/live", _live))
+SCREENS = (Screen("now", _now, "Now"), Screen("now/doctor", _doctor), Screen("now/live", _live))

@@ -17,7 +17,7 @@ from ctxfs.model.path import Path
 STORE_METHODS = frozenset(
     "activity add_gold add_remote apply approve_tool audit begin_call blame bundle_add bundle_begin bundle_commit bundle_drop "
     "follow_audit bundle_files call_state call_tool calls cancel_call check cite cite_source commit content_of correct "
-    "context curate decide decide_policy delete_snapshot diff evaluate_response find forget forget_history glob "
+    "context curate decide decide_policy delete_snapshot diff doctor evaluate_response find forget forget_history glob "
     "consolidate memories memory_groups memory_sizes "
     "grep history impact import_messages import_state issue_token kept_call list log metadata mountpoints pack_history "
     "check_policy policy policy_matrix "

@@ -41,6 +41,7 @@ SCREENS = [
     "time/file?path=memory/shared/versions.md&n=1",
     "time/rollback?action=undo&path=memory/shared/versions.md",
     "time/rollback?action=restore&to=prev&path=memory/shared/versions.md",
+    "now/doctor",
     "review",
     "review?all=1",
     "memory",
@@ -119,6 +120,15 @@ def test_operations_appear_as_they_happen_and_can_be_paused(reader: Reader, live
     page.get_by_role("button", name="Pause").click()
     (live.at / "pad" / "not-seen.txt").write_text("x")
     reader.visit("now").wait_for_selector("#operations li:has-text('not-seen.txt')")  # in the list of a fresh page
+
+
+def test_failed_checks_arrive_after_the_page(reader: Reader) -> None:
+    page = reader.visit("now")
+    page.wait_for_selector("#doctor time")
+    page.get_by_role("link", name="check again").click()
+    page.wait_for_selector("#doctor.htmx-request", state="hidden")
+    page.wait_for_selector("#doctor time")
+    assert page.url.endswith("/now")
 
 
 def test_live_audit_says_that_the_daemon_is_away_and_back(chromium: Any, own_live: Live) -> None:
