@@ -4,11 +4,14 @@ The library begins with `ctxfs.open(store, principal="agent:x")`, or `ctxfs.open
 that commands start fast.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as in `typing`, whose import takes milliseconds
 if TYPE_CHECKING:
+    from typing import Any
+
     from ctxfs.library import AsyncStore as AsyncStore
     from ctxfs.library import Store as Store
     from ctxfs.library import open_async as open_async

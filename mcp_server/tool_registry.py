@@ -29,7 +29,7 @@ from ctxfs.exec.schema import Schema
 from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import one_line, printable
-from ctxfs.rpc.wire import WireError
+from ctxfs.rpc.frames import WireError
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     ),
     "git": "ctxfs/versions/objects/git.py",
     "gitdb": "ctxfs/versions/objects/git.py",
-    "msgpack": "ctxfs/rpc/wire.py",
+    "msgpack": "ctxfs/rpc/frames.py",
     "inotify_simple": "ctxfs/daemon/watch.py",
     "rich": "ctxfs/cli/progress.py",
     "click": "ctxfs/cli",

@@ -1,14 +1,20 @@
 """The table of commands: their modules and summaries, so that neither help nor completion imports a command."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as in `typing`, whose import takes milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
-class Entry(NamedTuple):
+class Entry:
     """A command: its module in `ctxfs.cli`, with `:function` where that has another name, and the summary of its help."""
 
-    module: str
-    summary: str
+    __slots__ = ("module", "summary")
+
+    def __init__(self, module: str, summary: str) -> None:
+        self.module = module
+        self.summary = summary
 
 
 GROUPS: Mapping[str, Mapping[str, Entry]] = {

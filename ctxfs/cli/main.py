@@ -10,19 +10,13 @@ import click
 from ctxfs import __version__
 from ctxfs.cli.command_table import COMMANDS, GROUPS, HIDDEN
 from ctxfs.cli.groups import CommandGroup, suggestion
+from ctxfs.cli.help_page import DESCRIPTION, EPILOG, STORE_HELP, VERSION_HELP
 from ctxfs.cli.options import add_store_option
 from ctxfs.cli.output import fail
 from ctxfs.model.errors import CommandError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-_EPILOG = """\b
-ctxfs help COMMAND [SUBCOMMAND] describes one command.
-Exit codes: 0 done · 1 failed · 2 wrong usage · 3 nothing found · 4 no store
-            5 in use · 6 unhealthy or below a limit · 7 not known yet
-The store is --store, $CTXFS_STORE, a .ctxfs folder here or above that you
-have confirmed (ctxfs trust), or ~/.local/share/ctxfs/store."""
 
 
 class _Commands(CommandGroup):
@@ -57,15 +51,12 @@ class _Commands(CommandGroup):
         return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
-@click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--store", metavar="DIR", help="Store folder [default: $CTXFS_STORE or as below]")
-@click.version_option(__version__, "-V", "--version", message="ctxfs %(version)s", help="Print the version")
+@click.group(cls=_Commands, epilog=EPILOG, help=DESCRIPTION, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--store", metavar="DIR", help=STORE_HELP)
+@click.version_option(__version__, "-V", "--version", message="ctxfs %(version)s", help=VERSION_HELP)
 @click.pass_context
 def cli(ctx: click.Context, store: str | None) -> None:
-    """Manage a file system of context
-
-    Memory, tools and knowledge are one tree of files.
-    """
+    """Hold the store for the command."""
     ctx.obj = store
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False

@@ -1,21 +1,26 @@
-"""Output of commands: colours and bars on a terminal, plain text or JSON in a pipe."""
+"""Output of commands: colours on a terminal, plain text or JSON in a pipe.
+
+This module imports few others, so that commands start fast.
+"""
+
+from __future__ import annotations
 
 import errno
-import json
 import os
-import shlex
 import sys
-from typing import Any, NoReturn
 
-import click
-
+from ctxfs.cli.terminal import echo
 from ctxfs.model.errors import EXIT_FAILURE, CommandError
-from ctxfs.model.path import lines_of, one_line, printable
+from ctxfs.model.escapes import lines_of, one_line, printable
+
+TYPE_CHECKING = False  # as in `typing`, whose import takes milliseconds
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 
 def print_line(text: str = "", **style: Any) -> None:
     """Print a line on stdout, with styles on a terminal only. Control characters are escaped."""
-    click.secho(one_line(text), **style)
+    echo(one_line(text), **style)
 
 
 def count_noun(count: int, noun: str) -> str:
@@ -25,18 +30,20 @@ def count_noun(count: int, noun: str) -> str:
 
 def print_lines(text: str, **style: Any) -> None:
     """Print lines on stdout, with the styles and escapes of `print_line`."""
-    click.secho(lines_of(text), **style)
+    echo(lines_of(text), **style)
 
 
 def warn(text: str) -> None:
     """Print a line on stderr."""
-    click.secho(f"ctxfs: {one_line(text)}", err=True, fg="yellow")
+    echo(f"ctxfs: {one_line(text)}", err=True, fg="yellow")
 
 
 def print_json(value: object) -> None:
     """Print one JSON document."""
+    import json
+
     text = json.dumps(value, indent=2, ensure_ascii=False, default=lambda data: data.decode("utf-8", "replace"))
-    click.echo(printable(text))
+    echo(printable(text))
 
 
 def write_bytes(data: bytes) -> None:
@@ -61,6 +68,8 @@ def find_remedy(error: OSError) -> str:
     path = _path_of(error)
     if error.errno is None or error.strerror != os.strerror(error.errno) or not path or path.startswith("/"):
         return ""
+    import shlex
+
     quoted, parent = shlex.quote(one_line(path)), shlex.quote(one_line(path.rpartition("/")[0]))
     return {
         errno.ENOENT: f"see the names there: ctxfs ls {parent}" if parent != "''" else "see the names: ctxfs ls",
@@ -78,17 +87,17 @@ def _path_of(error: OSError) -> str:
 def print_path_error(error: OSError) -> None:
     """Print an error at a path, with its remedy, on standard error."""
     where = f"{one_line(path)}: " if (path := _path_of(error)) else ""
-    click.secho(f"ctxfs: {where}{one_line(error.strerror or str(error))}", err=True, fg="red")
+    echo(f"ctxfs: {where}{one_line(error.strerror or str(error))}", err=True, fg="red")
     if remedy := find_remedy(error):
-        click.secho(f"  → {remedy}", err=True)
+        echo(f"  → {remedy}", err=True)
 
 
 def fail(error: Exception) -> NoReturn:
     """Print the error and its remedy, and exit with its code."""
     if isinstance(error, CommandError):
-        click.secho(f"ctxfs: {lines_of(error.message)}", err=True, fg="red")
+        echo(f"ctxfs: {lines_of(error.message)}", err=True, fg="red")
         if error.remedy:
-            click.secho(f"  → {lines_of(error.remedy)}", err=True)
+            echo(f"  → {lines_of(error.remedy)}", err=True)
         sys.exit(error.code)
     if isinstance(error, OSError):
         print_path_error(error)

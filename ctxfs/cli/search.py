@@ -5,14 +5,14 @@ from typing import Any, BinaryIO
 
 import click
 
-from ctxfs.cli.hit_output import FORMATS, host_path, paged, print_plain, show_hit
+from ctxfs.cli.hit_output import FORMATS
 from ctxfs.cli.options import aliased_option, below_option, json_option, limit_option
 from ctxfs.cli.output import print_json, print_line, warn, write_bytes
+from ctxfs.cli.pager import paged
+from ctxfs.cli.search_output import DEFAULT_HITS, MAX_HITS, print_hits, print_notes, report_outcome
 from ctxfs.daemon.session import session
-from ctxfs.index.search.strong_hits import count_strong
-from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
+from ctxfs.model.errors import EXIT_USAGE, CommandError
 
-_WEAK_LINE = "── weak: these may not answer ──"
 _GROUPS = ("kind", "author", "dir")
 _tokenizer_option = click.option(
     "--tokenizer",
@@ -35,7 +35,7 @@ def read_question(words: tuple[str, ...]) -> str:
 @click.command()
 @click.argument("words", nargs=-1, required=True)
 @below_option()
-@limit_option("hits", default=10, maximum=200)
+@limit_option("hits", default=DEFAULT_HITS, maximum=MAX_HITS)
 @click.option("--explain", is_flag=True, help="Show each signal and its part of the score")
 @click.option("--group-by", type=click.Choice(_GROUPS), help="Group the hits; the group of the best hit comes first")
 @aliased_option(
@@ -74,69 +74,11 @@ def search(
     with session(store) as opened:
         answer = opened.call("search", question=question, below=below, limit=limit)
         sources = opened.call("status")["sources"] if real_paths else []
-    paths, terms = [host_path(hit["path"], sources) for hit in answer["hits"]], answer["terms"]
-    for note in (*answer["notes"], *answer["remarks"]):
-        warn(note)
-    is_unknown = answer["answer"]["verdict"] == "unknown"
-    groups = _group_hits(answer["hits"], group_by)
-    as_json = as_json or form == "json"
-    if as_json:
-        print_json({**answer, "groups": groups} if group_by else answer)
-    elif weak or not is_unknown:
-        if files_only or form != "text":
-            print_plain(answer["hits"], paths, terms, "path" if files_only else form)
-        else:
-            with paged(not no_pager and bool(answer["hits"])):
-                _show_groups(answer, groups, paths, terms, has_names=bool(group_by), explain=explain)
-    if is_unknown or not answer["hits"]:
-        if not as_json:
-            warn(_explain_nothing(answer))
-        sys.exit(EXIT_NOTHING_FOUND if answer["complete"] else EXIT_NOT_KNOWN)
-
-
-def _show_groups(
-    answer: dict[str, Any],
-    groups: dict[str, list[int]],
-    paths: list[str],
-    terms: list[str],
-    *,
-    has_names: bool,
-    explain: bool,
-) -> None:
-    # A group shows its hits in order, so that the line is drawn in a plain list only.
-    strong = len(answer["hits"]) if has_names else count_strong(answer)
-    for name, ranks in groups.items():
-        if has_names:
-            print_line(f"{name or '(none)'}  {len(ranks)}", bold=True)
-        for rank in ranks:
-            if rank == strong + 1:
-                print_line(_WEAK_LINE, dim=True)
-            show_hit(rank, answer["hits"][rank - 1], paths[rank - 1], terms)
-            if explain:
-                _explain_hit(answer["hits"][rank - 1])
-
-
-def _explain_nothing(answer: dict[str, Any]) -> str:
-    if not answer["complete"]:
-        return "not known: not everything could be looked at"
-    if not answer["hits"]:
-        return "nothing found"
-    return f"unknown: nothing here seems to answer this (p {answer['answer']['p']:.2f}) → --weak shows the nearest hits"
-
-
-def _group_hits(hits: list[dict[str, Any]], by: str | None) -> dict[str, list[int]]:
-    """Return the ranks of the hits by group, in order; one group without a name if `by` is None."""
-    groups: dict[str, list[int]] = {}
-    for rank, hit in enumerate(hits, 1):
-        name = "" if by is None else hit["path"].rpartition("/")[0] if by == "dir" else hit[by]
-        groups.setdefault(name, []).append(rank)
-    return groups
-
-
-def _explain_hit(hit: dict[str, Any]) -> None:
-    for name, share in sorted(hit["shares"].items(), key=lambda item: -abs(item[1])):
-        measured = hit["signals"].get(name)
-        print_line(f"     {share:+7.2f}  {name} {'not found' if measured is None else f'{measured:.3g}'}")
+    form = "json" if as_json or form == "json" else "path" if files_only else form
+    print_notes(answer)
+    with paged(form == "text" and not no_pager and bool(answer["hits"])):
+        print_hits(answer, sources, form=form, group_by=group_by, explain=explain, weak=weak)
+    sys.exit(report_outcome(answer, form))
 
 
 @click.command()

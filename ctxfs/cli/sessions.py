@@ -10,9 +10,10 @@ import click
 
 from ctxfs.cli import completion_values
 from ctxfs.cli.groups import suggestion
-from ctxfs.cli.hit_output import paged, show_hit
+from ctxfs.cli.hit_output import show_hit
 from ctxfs.cli.options import json_option, limit_option, principal_option
 from ctxfs.cli.output import print_json, print_line, warn, write_bytes
+from ctxfs.cli.pager import paged
 from ctxfs.cli.search import read_question
 from ctxfs.cli.session_output import show_day_message, show_overview, show_turn
 from ctxfs.daemon.session import StoreSession

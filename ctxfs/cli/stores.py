@@ -11,8 +11,9 @@ from ctxfs.cli.output import count_noun, print_line, warn
 from ctxfs.cli.progress import follow_index
 from ctxfs.daemon.session import LocalSession, connect
 from ctxfs.model.errors import EXIT_NO_STORE, CommandError
-from ctxfs.store.layout import STORE_NAME, choose_root, create_store, find_store
-from ctxfs.store.registry import CONFIG_NAME, check_location, confirm_store, programs_of
+from ctxfs.store.layout import choose_root, create_store, find_store
+from ctxfs.store.location import CONFIG_NAME, STORE_NAME, check_location
+from ctxfs.store.registry import confirm_store, programs_of
 
 
 @click.command()

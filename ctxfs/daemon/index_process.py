@@ -1,4 +1,4 @@
-"""The indexer process: it reads orders from stdin and writes events to stdout, as frames of `rpc.wire`."""
+"""The indexer process: it reads orders from stdin and writes events to stdout, as frames of `rpc.frames`."""
 
 import fcntl
 import os
@@ -13,7 +13,7 @@ from ctxfs.daemon.index_orders import options_from_wire, roots_from_wire
 from ctxfs.index.events import Event
 from ctxfs.index.ingest.indexer import Indexer, lower_priority
 from ctxfs.lifeline import hold_lifeline
-from ctxfs.rpc.wire import FrameReader, pack_frame
+from ctxfs.rpc.frames import FrameReader, pack_frame
 
 _LOCK_SECONDS = 10.0
 _POLL_SECONDS = 0.02

@@ -14,7 +14,7 @@ from ctxfs.daemon.worker_process import worker
 from ctxfs.index.engines.corruption import mark_damaged
 from ctxfs.index.indexer_status import IndexerState, IndexerStatus, render_indexer_status
 from ctxfs.index.options import IndexedRoot
-from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
+from ctxfs.rpc.frames import FrameReader, WireError, pack_frame
 from ctxfs.supervise import Backoff, Restarts, supervise
 from ctxfs.threads import blocking
 

@@ -18,7 +18,7 @@ from ctxfs.exec.definition import Tool
 from ctxfs.exec.outcome import Outcome, Progress
 from ctxfs.mcp_client.server_status import ServerStatus, down
 from ctxfs.model.errors import path_error
-from ctxfs.rpc.wire import FrameReader, error_from_wire, pack_frame
+from ctxfs.rpc.frames import FrameReader, error_from_wire, pack_frame
 from ctxfs.supervise import Backoff, Restarts, supervise
 from ctxfs.threads import blocking
 

@@ -9,7 +9,7 @@ from ctxfs.fuse.passthrough import Passthrough
 from ctxfs.fuse.read_audit import ReadAudit
 from ctxfs.model.principal import Principal
 from ctxfs.model.tables import Table
-from ctxfs.rpc.wire import ANSWERED
+from ctxfs.rpc.frames import ANSWERED
 from ctxfs.versions.recording.journal import JournalWriter
 
 # request → the operation that the audit records for its refusal

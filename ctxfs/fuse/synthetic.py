@@ -24,7 +24,7 @@ from ctxfs.model.errors import not_permitted, path_error, read_only
 from ctxfs.model.metadata import COMPUTED, PREFIX
 from ctxfs.model.path import Path, check_name
 from ctxfs.policy import operations
-from ctxfs.rpc.wire import ANSWERED
+from ctxfs.rpc.frames import ANSWERED
 from ctxfs.vfs.handles import check_size
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from ctxfs.model.errors import CommandError
 from ctxfs.model.principal import Principal, parse_principal
 from ctxfs.rpc.async_client import AsyncClient
 from ctxfs.rpc.client import NoDaemon
-from ctxfs.rpc.wire import ANSWERED
+from ctxfs.rpc.frames import ANSWERED
 from ctxfs.store.layout import Layout
 
 _VERIFIED_SECONDS = 5.0  # a revoked credential reads for this long at most

@@ -1,6 +1,6 @@
 """The MCP host process, which runs all connections apart from the daemon, since the SDK and busy servers use much CPU.
 
-Requests arrive on stdin, responses and pushes leave on stdout, as frames of `rpc.wire`. Requests: `servers` (the
+Requests arrive on stdin, responses and pushes leave on stdout, as frames of `rpc.frames`. Requests: `servers` (the
 configured ones), `call`, `prompt`, `fetch`, `cancel` (a request), `answer` (of a person). Pushes: `state` (of a
 server), `progress` (of a request), `ask` (a person).
 """
@@ -21,7 +21,7 @@ from mcp.shared.exceptions import MCPDeprecationWarning
 from ctxfs.lifeline import hold_lifeline
 from ctxfs.mcp_client.connection import Connection
 from ctxfs.model.errors import path_error
-from ctxfs.rpc.wire import FrameReader, error_to_wire, pack_frame
+from ctxfs.rpc.frames import FrameReader, error_to_wire, pack_frame
 from ctxfs.store.settings import ServerSource
 
 log = logging.getLogger(__name__)

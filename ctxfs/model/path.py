@@ -1,10 +1,13 @@
 """Paths in the tree. They are checked on input, and every Path is valid."""
 
 import errno
-import re
 from dataclasses import dataclass
 
 from ctxfs.model.errors import invalid, path_error
+from ctxfs.model.escapes import lines_of as lines_of
+from ctxfs.model.escapes import one_line as one_line
+from ctxfs.model.escapes import printable as printable
+from ctxfs.model.escapes import printable_text as printable_text
 
 NAME_MAX_BYTES = 255
 
@@ -28,47 +31,6 @@ def check_name(name: str) -> str:
 def encode_name(name: str) -> bytes:
     """Return the bytes of a name as the host file system stores them."""
     return name.encode("utf-8", "surrogateescape")
-
-
-def printable(text: str) -> str:
-    """Return `text` without lone surrogates, for JSON and terminals; not reversible."""
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-# Characters that end a line, move a cursor, change the writing direction or hide a text: C0, C1, line and paragraph
-# separators, bidi controls, interlinear marks, tags.
-_ACTIVE_CHARACTERS = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
-)
-_NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r"}
-
-
-def one_line(text: str) -> str:
-    """Return untrusted text (a name, a heading, a message) as a part of one line, with active characters escaped.
-
-    Characters that could end the line or hide in it appear as `\\n`, `\\x1b`, `\\u202e` in a terminal, an audit line or
-    a heading. Tabs stay. Not reversible.
-    """
-    return text if text.isascii() and text.isprintable() else _ACTIVE_CHARACTERS.sub(_escape, printable_text(text))
-
-
-def lines_of(text: str) -> str:
-    """Return text of several lines for a terminal, with each line escaped as in `one_line`."""
-    return "\n".join(map(one_line, text.split("\n")))
-
-
-def printable_text(text: str) -> str:
-    """Return `text` with bytes that are not UTF-8 replaced by U+FFFD."""
-    try:
-        return printable(text)
-    except UnicodeEncodeError:  # a lone surrogate
-        return text.encode("utf-8", "replace").decode()
-
-
-def _escape(match: re.Match[str]) -> str:
-    character = match[0]
-    code = ord(character)
-    return _NAMED_ESCAPES.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -3,27 +3,35 @@
 A socket path is limited to 107 bytes; longer paths go through a descriptor of the folder.
 """
 
+from __future__ import annotations
+
 import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path as HostPath
+
+TYPE_CHECKING = False  # as in `typing`, whose import takes milliseconds
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path as HostPath
 
 _MAX_PATH_BYTES = 100
 
 
-@contextmanager
-def socket_path(run: HostPath, name: str = "socket") -> Iterator[str]:
-    """Yield a path of `<store>/run/<name>` that fits into a socket address; valid while the context lasts."""
-    path = str(run / name)
-    if len(os.fsencode(path)) <= _MAX_PATH_BYTES:
-        yield path
-        return
-    folder = os.open(run, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{name}"
-    finally:
-        os.close(folder)
+class socket_path:  # noqa: N801 - a context manager, without the import of contextlib
+    """A context with a path of `<store>/run/<name>` that fits into a socket address; valid while the context lasts."""
+
+    def __init__(self, run: str | os.PathLike[str], name: str = "socket") -> None:
+        self._run, self._name = run, name
+        self._folder = -1
+
+    def __enter__(self) -> str:
+        path = os.path.join(self._run, self._name)
+        if len(os.fsencode(path)) <= _MAX_PATH_BYTES:
+            return path
+        self._folder = os.open(self._run, os.O_PATH | os.O_DIRECTORY)
+        return f"/proc/self/fd/{self._folder}/{self._name}"
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder >= 0:
+            os.close(self._folder)
 
 
 def listen_privately(run: HostPath, name: str, backlog: int) -> socket.socket:
@@ -31,6 +39,8 @@ def listen_privately(run: HostPath, name: str, backlog: int) -> socket.socket:
 
     It replaces a socket file that an earlier process left there.
     """
+    import socket
+
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     (run / name).unlink(missing_ok=True)
     with socket_path(run, name) as path:

@@ -15,7 +15,8 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.rpc.address import socket_path
 from ctxfs.rpc.client import NoDaemon
-from ctxfs.rpc.wire import CANCEL, FrameReader, change_to_wire, entry_from_wire, error_from_wire, pack_frame
+from ctxfs.rpc.frames import CANCEL, FrameReader, error_from_wire, pack_frame
+from ctxfs.rpc.wire import change_to_wire, entry_from_wire
 
 log = logging.getLogger(__name__)
 

@@ -1,23 +1,27 @@
 """The blocking client of the socket, for commands. It imports few modules, so that commands start fast."""
 
+from __future__ import annotations
+
+import _socket as socket  # the part in C: `socket` also imports enumerations and selectors
 import itertools
-import select
-import socket
+import os
 import struct
 import time
-from pathlib import Path as HostPath
-from typing import Any
 
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.address import socket_path
-from ctxfs.rpc.wire import FrameReader, error_from_wire, pack_frame
+from ctxfs.rpc.frames import FrameReader, error_from_wire, pack_frame
+
+TYPE_CHECKING = False  # as in `typing`, whose import takes milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class NoDaemon(CommandError):
     """Raised if no daemon serves a store."""
 
-    def __init__(self, run: HostPath) -> None:
-        super().__init__(f"no ctxfs daemon serves '{run.parent}'", "start one: ctxfs mount DIR")
+    def __init__(self, run: str | os.PathLike[str]) -> None:
+        super().__init__(f"no ctxfs daemon serves '{os.path.dirname(run)}'", "start one: ctxfs mount DIR")
 
 
 class DaemonGone(CommandError):
@@ -27,7 +31,7 @@ class DaemonGone(CommandError):
 class Client:
     """A blocking client, for one thread and one request at a time."""
 
-    def __init__(self, run: HostPath, timeout: float | None = None) -> None:
+    def __init__(self, run: str | os.PathLike[str], timeout: float | None = None) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._numbers = itertools.count(1)
         self._reader = FrameReader()
@@ -38,7 +42,7 @@ class Client:
             self._socket.close()
             raise
 
-    def _connect(self, run: HostPath, timeout: float | None) -> None:
+    def _connect(self, run: str | os.PathLike[str], timeout: float | None) -> None:
         """Connect, and wait for space in the daemon's backlog.
 
         The time limit is set on the socket itself: with `settimeout`, connect would fail at once on a full backlog.
@@ -57,7 +61,7 @@ class Client:
             ) from error
         self._socket.settimeout(timeout)
 
-    def _confirm(self, run: HostPath) -> None:
+    def _confirm(self, run: str | os.PathLike[str]) -> None:
         """Wait for a first response. Raise NoDaemon if the connection ends before it.
 
         The kernel accepts connections until the process has closed its descriptors, so also for a killed daemon.
@@ -86,6 +90,8 @@ class Client:
 
     def wait_for_pushes(self, timeout: float | None) -> list[tuple[str, Any]]:
         """Return the (topic, value) of the next pushes, at least one; none after `timeout` seconds. Raise DaemonGone."""
+        import select
+
         deadline = None if timeout is None else time.monotonic() + timeout
         data = b""
         while True:

@@ -12,7 +12,7 @@ import trio
 
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.address import listen_privately
-from ctxfs.rpc.wire import CANCEL, FrameReader, WireError, error_to_wire, pack_frame
+from ctxfs.rpc.frames import CANCEL, FrameReader, WireError, error_to_wire, pack_frame
 
 log = logging.getLogger(__name__)
 

@@ -1,86 +1,11 @@
-"""Frames and values on the wire. This is the only module that uses msgpack.
+"""Changes and entries of the tree as plain values, for the frames of the socket."""
 
-A frame is a big-endian u32 length and a msgpack array:
-
-- a request [number, method, {arguments}],
-- a response [number, null, value] or [number, {error}, null],
-- a push [0, topic, value],
-- a cancellation [0, "cancel", number] from a client, for a request that it no longer waits for.
-
-Texts may contain surrogateescape bytes.
-"""
-
-import struct
-from collections.abc import Iterator
 from typing import Any, assert_never
-
-import msgpack
 
 from ctxfs.model.change import Append, Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry
-from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
-
-CANCEL = "cancel"
-MAX_FRAME_BYTES = 256 * 1024 * 1024
-_LENGTH = struct.Struct(">I")
-
-
-class WireError(Exception):
-    """Raised if the peer violates the protocol."""
-
-
-def pack_frame(message: object) -> bytes:
-    """Return one frame, ready to send. Raise WireError if it is too long."""
-    body = msgpack.packb(message, unicode_errors="surrogateescape")
-    if len(body) > MAX_FRAME_BYTES:
-        raise WireError(f"a message of {len(body)} bytes is over the limit of {MAX_FRAME_BYTES}")
-    return bytes(_LENGTH.pack(len(body)) + body)
-
-
-class FrameReader:
-    """A parser that splits a stream of bytes into messages."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes | bytearray) -> Iterator[Any]:
-        """Yield the messages that `data` completes. Raise WireError for a malformed frame."""
-        self._buffer += data
-        while len(self._buffer) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer)
-            if length > MAX_FRAME_BYTES:
-                raise WireError(f"a frame of {length} bytes is over the limit of {MAX_FRAME_BYTES}")
-            end = _LENGTH.size + length
-            if len(self._buffer) < end:
-                return
-            body = bytes(self._buffer[_LENGTH.size : end])
-            del self._buffer[:end]
-            try:
-                yield msgpack.unpackb(body, unicode_errors="surrogateescape", strict_map_key=False)
-            except (ValueError, TypeError, RecursionError) as error:  # TypeError: an unhashable key
-                raise WireError(f"not msgpack: {error}") from error
-
-
-def error_to_wire(error: Exception) -> dict[str, Any]:
-    """Return an exception as plain values."""
-    if isinstance(error, OSError):
-        return {"errno": error.errno or 5, "message": error.strerror or str(error), "path": error.filename or ""}
-    if isinstance(error, CommandError):
-        return {"message": error.message, "remedy": error.remedy, "code": error.code}
-    return {"errno": 5, "message": f"internal error: {error}", "path": ""}
-
-
-ANSWERED = "the daemon's answer"  # the note of errors that were received over the socket
-
-
-def error_from_wire(value: dict[str, Any]) -> Exception:
-    """Return the exception that `error_to_wire` packed."""
-    if "errno" in value:
-        error = OSError(value["errno"], value["message"], value["path"])
-        error.add_note(ANSWERED)
-        return error
-    return CommandError(value["message"], value["remedy"], value["code"])
+from ctxfs.rpc.frames import WireError
 
 
 def entry_to_wire(entry: Entry) -> list[Any]:

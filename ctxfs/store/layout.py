@@ -1,23 +1,15 @@
 """The layout of a store on disk, and its discovery and creation."""
 
-import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import EXIT_BUSY, EXIT_NO_STORE, CommandError
 from ctxfs.model.path import Path
-from ctxfs.store import store_format
-from ctxfs.store.registry import (
-    APPROVALS_NAME,
-    CONFIG_NAME,
-    check_confirmed,
-    check_location,
-    confirm_store,
-    is_inside_tree,
-)
+from ctxfs.store import location, store_format
+from ctxfs.store.location import CONFIG_NAME, check_location
+from ctxfs.store.registry import APPROVALS_NAME, check_confirmed, confirm_store
 
-STORE_NAME = ".ctxfs"
 AREAS = ("memory", "pad", "context", "search", "human")
 _VIEWS = frozenset((".versions", ".search"))
 
@@ -190,40 +182,21 @@ def _probe_xattrs(folder: HostPath) -> None:
 
 
 def default_root() -> HostPath:
-    """Return the default store of a user: $XDG_DATA_HOME/ctxfs/store."""
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return HostPath(data) / "ctxfs" / "store"
+    """Return the default store of a user."""
+    return HostPath(location.default_root())
 
 
 def choose_root(named: str | None) -> HostPath:
     """Return the store's root: `named`, $CTXFS_STORE, a `.ctxfs` folder here or above, or the user's default.
 
-    A `.ctxfs` in a mounted tree or in a store is content, and is skipped. Raise CommandError for a discovered folder
-    that the caller has not confirmed in its present state.
+    Raise CommandError for a discovered folder that the caller has not confirmed in its present state.
     """
-    chosen = named or os.environ.get("CTXFS_STORE")
-    if chosen:
-        return HostPath(os.path.abspath(os.path.expanduser(chosen)))
-    here = _working_directory()
-    for folder in (here, *here.parents) if here else ():
-        # A mounted tree has a `.ctxfs` of its own at its root, but only a store has the settings file.
-        root = folder / STORE_NAME
-        if os.path.lexists(root / CONFIG_NAME) and not is_inside_tree(root):
-            check_location(root)
-            check_confirmed(root)
-            return root
-    return default_root()
-
-
-def _working_directory() -> HostPath | None:
-    """Return the working directory; None if the kernel has no path for it, as in a recently changed mount."""
-    try:
-        return HostPath.cwd()
-    except OSError:
-        named = os.environ.get("PWD", "")
-        with contextlib.suppress(OSError):
-            return HostPath(named) if named and os.path.samefile(named, ".") else None
-    return None
+    if root := location.named_root(named):
+        return HostPath(root)
+    if root := location.discover_root():
+        check_location(root)
+        check_confirmed(HostPath(root))
+    return HostPath(root or location.default_root())
 
 
 def find_store(named: str | None) -> Layout:

@@ -17,54 +17,15 @@ from typing import Any
 from ctxfs.model.errors import CommandError
 from ctxfs.model.toml import parse_toml
 from ctxfs.store.durable_file import replace_file
+from ctxfs.store.location import CONFIG_NAME
 
-CONFIG_NAME = "ctxfs.toml"
 APPROVALS_NAME = "tools.json"
 _ID_NAME = "id"
 _PROGRAM_SECTIONS = ("context", "endpoint", "index", "mount", "tools")
 _PROGRAM_SETTINGS = ("summariser", "judge", "url", "model", "allow_other", "allow_users", "walls", "fetch_hosts")
-_FOREIGN_WRITE = stat.S_IWGRP | stat.S_IWOTH
 MAX_RECORD_BYTES = 65_536
 MAX_SMALL_BYTES = 10_000_000
 MAX_RECORDS_KEPT = 1000
-
-
-def check_location(root: HostPath) -> None:
-    """Raise CommandError for a store that another user may have created or changed, or in a tree that agents write."""
-    try:
-        folder, config = os.stat(root), os.lstat(root / CONFIG_NAME)
-    except OSError as error:
-        raise CommandError(f"cannot read the store '{root}': {error.strerror}", "check its permissions") from error
-    if not stat.S_ISREG(config.st_mode):
-        raise CommandError(f"'{root / CONFIG_NAME}' is no regular file", "put the settings themselves there")
-    for path, file_stat in ((root, folder), (root / CONFIG_NAME, config)):
-        if file_stat.st_uid != os.geteuid():
-            remedy = f"run ctxfs as its owner: sudo -u '#{file_stat.st_uid}' ctxfs …"
-            raise CommandError(f"'{path}' belongs to user {file_stat.st_uid}, and its settings start programs", remedy)
-    is_private = not folder.st_mode & (stat.S_IXGRP | stat.S_IXOTH)
-    for path, file_stat in ((root, folder), (root / CONFIG_NAME, config)):
-        if file_stat.st_mode & _FOREIGN_WRITE and not (is_private and path != root):
-            raise CommandError(f"'{path}' can be written by other users", f"look at it, then: chmod go-w '{path}'")
-    if is_inside_tree(root):
-        raise CommandError(f"the store '{root}' lies in a tree that agents write", "move it out, or use another one")
-
-
-def is_inside_tree(root: HostPath) -> bool:
-    """Return True for a folder in a mounted tree, or below the folder of another store."""
-    real = HostPath(os.path.realpath(root))
-    if any((parent / CONFIG_NAME).is_file() and (parent / "tree").is_dir() for parent in real.parents):
-        return True
-    try:
-        device = os.stat(real).st_dev
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-            mounts = [line.partition(" - ") for line in table]
-    except OSError:
-        return False
-    device_number = f"{os.major(device)}:{os.minor(device)}"
-    return any(
-        left.split(" ", 3)[2] == device_number and right.split(" ", 1)[0].startswith("fuse.ctxfs")
-        for left, _, right in mounts
-    )
 
 
 def confirm_store(root: HostPath) -> None:

@@ -2,15 +2,19 @@
 
 It is raised by a change after which an older ctxfs would misread the tree, the journal, the versions, the event log or the
 settings. Indexes have numbers of their own, because they are rebuilt. Stores without the file have format 1.
-`migration` has the steps from older formats.
+`migration` has the steps from older formats. This module imports few others, so that commands start fast.
 """
 
-from pathlib import Path as HostPath
+from __future__ import annotations
+
+import os
 
 from ctxfs import __version__
 from ctxfs.model.errors import CommandError
-from ctxfs.model.installation import upgrade_command
-from ctxfs.store.durable_file import replace_file
+
+TYPE_CHECKING = False  # as in `typing`, whose import takes milliseconds
+if TYPE_CHECKING:
+    from pathlib import Path as HostPath
 
 FORMAT = 1
 FORMAT_NAME = "format"
@@ -20,6 +24,8 @@ _MAX_BYTES = 32
 def check_format(root: HostPath) -> int:
     """Return the format of a store. Raise CommandError for a newer format, or for one that is not readable."""
     if (number := read_format(root)) > FORMAT:
+        from ctxfs.model.installation import upgrade_command
+
         raise CommandError(
             f"the store '{root}' has format {number}, and ctxfs {__version__} knows {FORMAT} at most",
             f"upgrade ctxfs: {upgrade_command()}",
@@ -27,9 +33,9 @@ def check_format(root: HostPath) -> int:
     return number
 
 
-def read_format(root: HostPath) -> int:
+def read_format(root: str | os.PathLike[str]) -> int:
     """Return the format of a store, 1 without a number. Raise CommandError if it is not readable."""
-    file = root / FORMAT_NAME
+    file = os.path.join(root, FORMAT_NAME)
     try:
         with open(file, "rb") as stream:
             text = stream.read(_MAX_BYTES)
@@ -50,4 +56,6 @@ def write_format(root: HostPath, *, is_new: bool) -> None:
 
 def set_format(root: HostPath, number: int) -> None:
     """Write the number of a store's format, durably."""
+    from ctxfs.store.durable_file import replace_file
+
     replace_file(root / FORMAT_NAME, f"{number}\n".encode())

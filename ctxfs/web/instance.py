@@ -16,7 +16,7 @@ import trio
 from ctxfs.http.access import Access
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.address import listen_privately, socket_path
-from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
+from ctxfs.rpc.frames import FrameReader, WireError, pack_frame
 from ctxfs.store.layout import Layout
 
 _LOCK = "web.lock"

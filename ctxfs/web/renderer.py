@@ -14,7 +14,7 @@ import trio
 from markupsafe import Markup
 
 from ctxfs.lifeline import TiedProcess
-from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
+from ctxfs.rpc.frames import FrameReader, WireError, pack_frame
 from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)

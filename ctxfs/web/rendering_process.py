@@ -1,4 +1,4 @@
-"""Worker process of a `Renderer`: requests on stdin, HTML on stdout, as frames of `rpc.wire`.
+"""Worker process of a `Renderer`: requests on stdin, HTML on stdout, as frames of `rpc.frames`.
 
 A request is ["code", name, text] or ["markdown", text, base, address of files]. The response is its HTML. The process
 ends when a request takes too much time or memory.
@@ -9,7 +9,7 @@ import resource
 import signal
 from contextlib import suppress
 
-from ctxfs.rpc.wire import FrameReader, pack_frame
+from ctxfs.rpc.frames import FrameReader, pack_frame
 from ctxfs.web.rendering import render_code, render_markdown
 
 CPU_SECONDS = 1.0

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ctxfs.index.search.snippets import find_matches
+from ctxfs.index.search.word_matches import find_matches
 from ctxfs.model.path import lines_of, one_line
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")

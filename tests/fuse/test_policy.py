@@ -18,7 +18,7 @@ import trio
 
 from ctxfs.fuse.mount_process import MountProcess
 from ctxfs.rpc.client import Client
-from ctxfs.rpc.wire import pack_frame
+from ctxfs.rpc.frames import pack_frame
 from tests.live import Live, code_of, eventually, make_corpus
 
 pytestmark = pytest.mark.fuse

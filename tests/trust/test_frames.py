@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
-from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
+from ctxfs.rpc.frames import FrameReader, WireError, pack_frame
 from tests.live import Live, eventually
 
 FUZZ_SECONDS = float(os.environ.get("CTXFS_FUZZ_SECONDS", "2"))

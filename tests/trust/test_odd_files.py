@@ -13,7 +13,8 @@ import pytest
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.extract.file_reader import to_file_stat
 from ctxfs.model.host_numbers import MAX_INT64, MIN_INT64, file_numbers
-from ctxfs.rpc.wire import entry_from_wire, entry_to_wire, pack_frame
+from ctxfs.rpc.frames import pack_frame
+from ctxfs.rpc.wire import entry_from_wire, entry_to_wire
 from ctxfs.store.folder import Folder
 from ctxfs.versions.objects.name_encoding import MAX_PATH_NAMES
 from ctxfs.versions.recording.capture import Capture

@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
+from ctxfs.rpc.frames import pack_frame
 from ctxfs.rpc.server import Peer, Server
-from ctxfs.rpc.wire import pack_frame
 
 
 def test_push_to_peer_that_has_just_left_is_dropped() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.formats import UnreadableFile, format_of, is_slow
 from ctxfs.lifeline import TiedProcess
-from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
+from ctxfs.rpc.frames import FrameReader, WireError, pack_frame
 
 _PIPE_BYTES = 1 << 20
 _MEGABYTE = 1 << 20

@@ -1,4 +1,4 @@
-"""Worker process of an `Extractor`: requests on stdin, chunks on stdout, as frames of `rpc.wire`.
+"""Worker process of an `Extractor`: requests on stdin, chunks on stdout, as frames of `rpc.frames`.
 
 A request is [name, content, processor seconds]. A response is ["chunks", rows, processor seconds used] or
 ["unreadable", reason, processor seconds used]. The process opens no files except those that libraries are loaded from.
@@ -15,7 +15,7 @@ from typing import Any
 
 from ctxfs.index.extract.extractor import pack_chunks
 from ctxfs.index.extract.formats import UnreadableFile, extract_chunks, format_of, is_slow
-from ctxfs.rpc.wire import FrameReader, pack_frame
+from ctxfs.rpc.frames import FrameReader, pack_frame
 
 MAX_MEMORY_BYTES = 1 << 30
 MAX_SLOW_MEMORY_BYTES = 2 << 30

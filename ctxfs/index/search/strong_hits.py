@@ -1,7 +1,11 @@
 """The line between hits that answer a question and those that may not. Pure."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as in `typing`, whose import takes milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 
 def count_strong(answer: Mapping[str, Any]) -> int:

@@ -12,18 +12,8 @@ from ctxfs.model.entry import Entry
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 from ctxfs.rpc.async_client import AsyncClient
-from ctxfs.rpc.wire import (
-    MAX_FRAME_BYTES,
-    FrameReader,
-    WireError,
-    change_from_wire,
-    change_to_wire,
-    entry_from_wire,
-    entry_to_wire,
-    error_from_wire,
-    error_to_wire,
-    pack_frame,
-)
+from ctxfs.rpc.frames import MAX_FRAME_BYTES, FrameReader, WireError, error_from_wire, error_to_wire, pack_frame
+from ctxfs.rpc.wire import change_from_wire, change_to_wire, entry_from_wire, entry_to_wire
 
 
 @given(
