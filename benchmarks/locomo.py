@@ -17,6 +17,7 @@ import json
 import re
 import tempfile
 import textwrap
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,15 +93,20 @@ def questions_of(
     sample: dict[str, Any], index: int, places: dict[str, str], source: str, errors: dict[str, Any]
 ) -> list[Gold]:
     """Return questions of categories 1 to 4 with existing cited turns, as published or with corrected citations."""
-    questions = []
+    return [gold for _, gold in numbered_questions_of(sample, index, places, source, errors)]
+
+
+def numbered_questions_of(
+    sample: dict[str, Any], index: int, places: dict[str, str], source: str, errors: dict[str, Any]
+) -> Iterator[tuple[int, Gold]]:
+    """Yield the questions of `questions_of` with their positions in the list `qa` of the conversation."""
     for number, question in enumerate(sample["qa"]):
         cited = [f"D{a}:{b}" for text in question["evidence"] for a, b in _CITATION.findall(text)]
         corrected = errors.get(f"locomo_{index}_qa{number}", {}).get("correct_evidence") or ()
         evidence = [turn for turn in corrected if turn in places] or [turn for turn in cited if turn in places]
         if question["category"] in CATEGORIES and evidence:
             relevant = tuple(parse_line_range(f"{source}/{places[turn]}") for turn in dict.fromkeys(evidence))
-            questions.append(Gold(question["question"], relevant, CATEGORIES[question["category"]], source))
-    return questions
+            yield number, Gold(question["question"], relevant, CATEGORIES[question["category"]], source)
 
 
 def main() -> None:
