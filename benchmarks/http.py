@@ -2,12 +2,13 @@
 
 `python -m benchmarks.http [--rounds N]`
 
-One connection stays open. The calls of a row take turns in one run; medians and the 95th percentile are printed.
+One connection stays open. The calls take turns in a random order; medians and the 95th percentile are printed.
 """
 
 import argparse
 import http.client
 import json
+import random
 import re
 import signal
 import statistics
@@ -48,10 +49,16 @@ class Connection:
 
 
 def measure(rounds: int, calls: Mapping[str, Callable[[], object]]) -> Mapping[str, tuple[float, float]]:
-    """Return the median and the 95th percentile of each call in milliseconds; the calls take turns."""
+    """Return the median and the 95th percentile of each call in milliseconds.
+
+    The calls take turns. Each round has another order, because a call after a search, or after a call that the
+    server takes no part in, waits longer.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls.items())
     for number in range(_WARM_UP_ROUNDS + rounds):
-        for name, call in calls.items():
+        random.shuffle(order)
+        for name, call in order:
             start = time.perf_counter()
             call()
             if number >= _WARM_UP_ROUNDS:
