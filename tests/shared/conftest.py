@@ -1,0 +1,49 @@
+"""A PostgreSQL server a worker, and the engines that the contract runs over."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ctxfs.shared.engines import open_log
+from ctxfs.shared.log import SharedLog
+from tests.shared.engines import PASSWORD, Postgres, running_postgres
+
+Opener = Callable[..., SharedLog]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["folder", "postgres"])
+def engine_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an engine."""
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.url()
+    (tmp_path / "engine").mkdir()
+    return f"file://{tmp_path}/engine"
+
+
+@pytest.fixture
+def store_name() -> str:
+    """Return a name that no other test uses in the engine."""
+    return f"s{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def opened(engine_url: str, store_name: str) -> Iterator[Opener]:
+    """Return a function that opens the log of one store, as often as wanted."""
+    logs: list[SharedLog] = []
+
+    def open_again(store: str = store_name, *, create: bool = True) -> SharedLog:
+        logs.append(open_log(engine_url, store, PASSWORD, create=create))
+        return logs[-1]
+
+    yield open_again
+    for log in logs:
+        log.close()

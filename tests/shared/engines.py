@@ -1,0 +1,131 @@
+"""Engines of shared logs for tests: a PostgreSQL server of our own, and a proxy that stops forwarding."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PASSWORD = secrets.token_hex(8)
+_NOBODY = 65534
+
+
+def find_binaries() -> Path | None:
+    """Return the folder with `initdb`, as Debian or another distribution installs it."""
+    program = shutil.which("initdb")
+    if program is not None:
+        return Path(program).resolve().parent
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return folders[-1].parent if folders else None
+
+
+class Postgres:
+    """A server with its data in a temporary folder, on a socket there and on a port of this machine."""
+
+    def __init__(self, folder: Path, binaries: Path) -> None:
+        self.folder = folder
+        self._binaries = binaries
+        self._data = folder / "data"
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+
+    def _run(self, program: str, *arguments: str) -> None:
+        words = [str(self._binaries / program), *arguments]
+        if os.getuid() == 0:  # PostgreSQL refuses to run as root
+            words = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", *words]
+        done = subprocess.run(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.folder, timeout=60
+        )
+        assert done.returncode == 0, done.stdout
+
+    def begin(self) -> None:
+        """Make the data folder and start."""
+        if os.getuid() == 0:
+            os.chown(self.folder, _NOBODY, _NOBODY)
+        password = self.folder / "password"
+        password.write_text(PASSWORD)
+        password.chmod(0o644)
+        self._run("initdb", "-D", str(self._data), "-U", "ctxfs", f"--pwfile={password}", "--auth=trust", "--no-sync")
+        (self._data / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.write(
+                f"listen_addresses='127.0.0.1'\nport={self.port}\nunix_socket_directories='{self.folder}'\n"
+                "fsync=off\nshared_buffers=32MB\nmax_connections=60\n"
+            )
+        self.start()
+
+    def start(self) -> None:
+        self._run("pg_ctl", "-D", str(self._data), "-l", str(self.folder / "log"), "-w", "start")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
+
+    def url(self, port: int | None = None, database: str = "postgres") -> str:
+        """Return the URL of a TCP connection, without the password."""
+        return f"postgresql://ctxfs@127.0.0.1:{port or self.port}/{database}"
+
+
+@contextlib.contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """Yield a server, and stop and remove it. Skip the test if PostgreSQL or psycopg is missing."""
+    pytest.importorskip("psycopg")
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="ctxfs-pg-"))
+    server = Postgres(folder, binaries)
+    try:
+        server.begin()
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Proxy:
+    """A TCP proxy. While it is `cut` it forwards nothing and closes nothing, as a dead switch."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                engine = socket.create_connection(("127.0.0.1", self._target))
+                self._sockets += [client, engine]
+                for source, target in ((client, engine), (engine, client)):
+                    threading.Thread(target=self._forward, args=(source, target), daemon=True).start()
+
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self._flowing.wait()
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        self._flowing.clear()
+
+    def heal(self) -> None:
+        self._flowing.set()
+
+    def close(self) -> None:
+        self._flowing.set()
+        for each in (self._server, *self._sockets):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
