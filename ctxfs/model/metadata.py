@@ -97,6 +97,7 @@ SETTABLE: dict[str, tuple[Callable[[str], bool], str]] = {
     "pinned": (_is_truth, "true or false"),
     "supersedes": (_is_line, "one line: a path or a revision"),
     "covers": (_is_paths, "paths, one a line"),
+    "conflict_of": (_is_line, "one line: a path"),
     "trust": (_is_trust, "untrusted, normal or trusted"),
     "state": (_is_state, ", ".join(STATES)),
     "frozen": (_is_truth, "true or false"),

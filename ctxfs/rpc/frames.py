@@ -1,4 +1,4 @@
-"""Frames on the wire.. It imports few modules, so that commands start fast.
+"""Frames on the wire, in msgpack. This module imports few others, so that commands start fast.
 
 A frame is a big-endian u32 length and a msgpack array:
 

@@ -93,6 +93,8 @@ def _refusal_of(piece: Piece, status: FileStatus | None, rules: FilterCriteria) 
             return "expired", ""
         if status.deprecated:
             return "deprecated", ""
+        if status.conflict_of:
+            return "conflict", status.conflict_of
         if status.untrusted and rules.should_drop_untrusted:
             return "untrusted", ""
         if status.superseded_by:

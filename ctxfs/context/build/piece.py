@@ -14,6 +14,7 @@ Reason = Literal[
     "duplicate",
     "recalled",
     "superseded",
+    "conflict",
     "expired",
     "deprecated",
     "stale",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-_STATUS_ATTRIBUTES = ("quarantined", "expires_at", "trust", "status", "source", "cites", "valid_until")
+_STATUS_ATTRIBUTES = ("quarantined", "expires_at", "trust", "status", "source", "cites", "valid_until", "conflict_of")
 _DEPRECATED = "deprecated"
 _LINES = re.compile(r"(?::\d+(?:-\d*)?|#L\d+(?:-L?\d+)?)$")  # of a path
 
@@ -20,6 +20,7 @@ class FileStatus:
     `untrusted`: the content came from a tool, a server or another machine, and no person has vouched for it.
     `source`: the origin of the content, as the file or its front matter states it, without lines.
     `deprecated`: the front matter of the file states that it is no longer current.
+    `conflict_of`: the path whose content of another machine this is; a merge has kept both.
     `cites`: the lines that the file rests on; `valid_until`: the end of its validity in the world. Both as attributes.
     """
 
@@ -31,6 +32,7 @@ class FileStatus:
     deprecated: bool = False
     source: str = ""
     cites: str = ""
+    conflict_of: str = ""
     valid_until: str = ""
 
 
@@ -49,6 +51,7 @@ def status_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", cl
         is_deprecated,
         _LINES.sub("", values.get("source", "")),
         values.get("cites", ""),
+        values.get("conflict_of", ""),
         values.get("valid_until", ""),
     )
 

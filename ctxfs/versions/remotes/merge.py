@@ -3,21 +3,28 @@
 One-sided changes are taken. Texts changed on both sides are merged by lines if that is clean; otherwise both are kept.
 """
 
+import logging
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as HostPath
 
+from ctxfs.model.metadata import PREFIX, is_sound
 from ctxfs.versions.objects.commits import Commit, decode_commit
 from ctxfs.versions.objects.git import Repository
-from ctxfs.versions.objects.name_encoding import split_path
+from ctxfs.versions.objects.large_objects import pointer_text
+from ctxfs.versions.objects.name_encoding import display_path, split_path
 from ctxfs.versions.objects.sidecar import SideCar
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts, TreeEntry
 from ctxfs.versions.recording.ledger import ABSENT, Ledger, State
+from ctxfs.versions.remotes.appended_lines import split_appended
 from ctxfs.versions.remotes.attribute_filter import filter_attributes, merge_value
 
+log = logging.getLogger(__name__)
+
 _MAX_TEXT_BYTES = 4_000_000
+_MAX_APPENDED_BYTES = 64_000_000  # of a text to which lines were only appended
 _MAX_SUFFIX_BYTES = 16
 
 
@@ -40,11 +47,15 @@ class Merger:
         self._ledger = ledger
         self._repo = ledger.repo
 
-    def merge(self, theirs: Commit, remote: str, *, is_trusted: bool) -> Merge:
-        """Return the merge of the local head with a commit of the remote."""
+    def merge(self, theirs: Commit, remote: str, *, is_trusted: bool, base: str | None = None) -> Merge:
+        """Return the merge of the local head with a commit of the remote.
+
+        `base` is the newest common commit (empty: none), if the caller has it.
+        """
         ledger = self._ledger
         assert ledger.head is not None
-        base = find_merge_base(self._repo, ledger.head.oid, theirs.oid)
+        if base is None:
+            base = find_merge_base(self._repo, ledger.head.oid, theirs.oid)
         if base == ledger.head.oid and is_trusted and not self._changes_frozen(theirs):
             return Merge(theirs.tree, (), is_forward=True)
         base_tree = decode_commit(base, self._repo.read(base)).tree if base else EMPTY_TREE
@@ -62,12 +73,13 @@ class Merger:
             if not is_trusted and other != old:
                 other = self._filter_state(mine, other, remote)
             if not is_bound:
-                merged = self._merge_state(old, mine, other)
+                merged = self._merge_state(old, mine, other, parts[-1])
             elif other.entry is None or other.entry == mine.entry:
                 merged = mine
             if merged is None:
                 conflicts[parts] = None
-                states[self._conflict_path(parts, theirs, other)] = other
+                labelled = self._label_conflict(parts, other)
+                states[self._conflict_path(parts, theirs, (other, labelled))] = labelled
             elif merged != mine:
                 states[parts] = merged
         tree = ledger.edit_tree(ledger.tree, dict(sorted(states.items())))
@@ -96,7 +108,7 @@ class Merger:
         """Return True if the other side has lifted a frozen state of the common history. A person did so there."""
         return mine == old and other.entry is not None and not self._ledger.is_frozen(other)
 
-    def _merge_state(self, old: State, mine: State, other: State) -> State | None:
+    def _merge_state(self, old: State, mine: State, other: State, name: bytes) -> State | None:
         """Return the merged state of a path; None if the contents of both sides must be kept."""
         if _is_equal(mine, other) or _is_equal(old, other):
             return mine
@@ -121,8 +133,8 @@ class Merger:
             return State(other.entry, side)
         if old.entry == other.entry:
             return State(mine.entry, side)
-        merged = self._merge_lines(old, mine, other)
-        return State(merged, side) if merged is not None else None
+        merged = self._merge_texts(old, mine, other, name)
+        return self._store_text(merged, mine.entry.mode, side) if merged is not None else None
 
     def _merge_sidecars(self, old: State, mine: State, other: State) -> str:
         """Merge attribute by attribute. If both sides changed one, the local value stays; theirs is in the history."""
@@ -137,37 +149,73 @@ class Merger:
         large = ours.large if mine.entry != old.entry else theirs.large
         return self._ledger.write_sidecar(SideCar(merged, mode, large))
 
-    def _merge_lines(self, old: State, mine: State, other: State) -> TreeEntry | None:
-        """Merge the lines of both texts with `git merge-file`; None if they conflict or are not mergeable text."""
+    def _merge_texts(self, old: State, mine: State, other: State, name: bytes) -> bytes | None:
+        """Return the merged text; None if the lines conflict or a side is not mergeable text."""
         entries = [state.entry for state in (mine, old, other)]
-        if any(entry is None or entry.mode not in (MODE_FILE, MODE_PROGRAM) for entry in entries):
+        if any(entry is not None and entry.mode not in (MODE_FILE, MODE_PROGRAM) for entry in entries):
             return None
-        if any(self._ledger.read_sidecar(state.side).large for state in (mine, old, other)):
+        ledger = self._ledger
+        states = [state for state in (mine, old, other) if state.entry is not None]
+        if any(ledger.size(state) > _MAX_APPENDED_BYTES for state in states):
             return None
-        texts = [self._ledger.read_content(state) for state in (mine, old, other)]
-        if any(b"\0" in text or len(text) > _MAX_TEXT_BYTES for text in texts):
+        try:
+            base = ledger.read_content(old) if old.entry is not None else None
+            my_text, their_text = ledger.read_content(mine), ledger.read_content(other)
+        except OSError as error:
+            log.warning("the contents of '%s' are not merged: %s", display_path(name), error.strerror)
+            return None
+        if any(b"\0" in text for text in (my_text, base or b"", their_text)):
+            return None
+        appended = split_appended(base, my_text, their_text, name)
+        if appended is not None:
+            lines = self._merge_lines(appended.mine, appended.base, appended.theirs)
+            return lines + appended.tail if lines is not None else None
+        return None if base is None else self._merge_lines(my_text, base, their_text)
+
+    def _merge_lines(self, mine: bytes, base: bytes, theirs: bytes) -> bytes | None:
+        """Merge the lines of both texts, with `git merge-file` if both have changed; None if they conflict."""
+        if mine in (base, theirs):
+            return theirs
+        if theirs == base:
+            return mine
+        if any(len(text) > _MAX_TEXT_BYTES for text in (mine, base, theirs)):
             return None
         with tempfile.TemporaryDirectory(prefix="ctxfs-merge-") as folder:
             files = [os.path.join(folder, name) for name in ("mine", "base", "theirs")]
-            for file, text in zip(files, texts, strict=True):
+            for file, text in zip(files, (mine, base, theirs), strict=True):
                 HostPath(file).write_bytes(text)
             try:
-                lines = self._repo.run("merge-file", "-p", "-q", *files)
+                return self._repo.run("merge-file", "-p", "-q", *files)
             except OSError:
                 return None  # the number of conflicts is the exit code
-        assert mine.entry is not None
-        return TreeEntry(mine.entry.mode, self._repo.write("blob", lines))
 
-    def _conflict_path(self, parts: Parts, theirs: Commit, other: State) -> Parts:
+    def _store_text(self, text: bytes, mode: int, side: str) -> State:
+        """Store a merged text, beside git if it is large, and return the state of its file."""
+        ledger = self._ledger
+        large = ledger.large.add_bytes(text) if len(text) >= ledger.large_from else None
+        oid = self._repo.write("blob", pointer_text(large) if large else text)
+        return State(TreeEntry(mode, oid), ledger.write_sidecar(replace(ledger.read_sidecar(side), large=large)))
+
+    def _label_conflict(self, parts: Parts, other: State) -> State:
+        """Return the state with an attribute that names the path that the content is of."""
+        path = b"/".join(parts)
+        if other.entry is None or other.entry.mode in (MODE_DIR, MODE_LINK) or not is_sound("conflict_of", path):
+            return other
+        side = self._ledger.read_sidecar(other.side)
+        labelled = replace(side, xattrs={**side.xattrs, f"{PREFIX}conflict_of": path})
+        return State(other.entry, self._ledger.write_sidecar(labelled))
+
+    def _conflict_path(self, parts: Parts, theirs: Commit, contents: tuple[State, State]) -> Parts:
         """Return the path for the other side's content: `name.conflict-<principal>-<revision>.suffix`.
 
         A number is appended to the revision if that is another file. Older stores have the suffix in the middle: a copy
-        of such a name is used again.
+        of such a name is used again. `contents` is the content to be stored, without and with its label.
         """
+        other = contents[0]
         principal = re.sub(r"[^A-Za-z0-9._-]", "-", theirs.actor.principal)
         mark = f".conflict-{principal}-{theirs.oid[:8]}".encode()
         old_path = (*parts[:-1], parts[-1][: 255 - len(mark)] + mark)
-        if self._ledger.state(self._ledger.tree, old_path) == other:
+        if self._ledger.state(self._ledger.tree, old_path) in contents:
             return old_path
         stem, suffix = os.path.splitext(parts[-1])
         if _is_tree(other) or len(suffix) > _MAX_SUFFIX_BYTES:
@@ -176,7 +224,7 @@ class Merger:
         while True:
             ending = mark + (f"-{number}".encode() if number > 1 else b"") + suffix
             path = (*parts[:-1], stem[: 255 - len(ending)] + ending)
-            if self._ledger.state(self._ledger.tree, path) in (ABSENT, other):
+            if self._ledger.state(self._ledger.tree, path) in (ABSENT, *contents):
                 return path
             number += 1
 

@@ -31,6 +31,7 @@ _REASONS: Mapping[str, str] = {
     "duplicate": "the same text as another passage",
     "recalled": "the reader had it before",
     "superseded": "superseded by a newer memory",
+    "conflict": "the other side of a conflict",
     "expired": "no longer valid",
     "deprecated": "deprecated",
     "stale": "its cited source has changed",

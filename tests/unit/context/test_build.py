@@ -94,16 +94,18 @@ def test_withdrawn_file_is_excluded_with_the_reason() -> None:
         "old.md": FileStatus(expires_ns=50),
         "later.md": FileStatus(expires_ns=150),
         "first.md": FileStatus(superseded_by="second.md"),
+        "x.conflict-a-12345678.md": FileStatus(conflict_of="x.md"),
     }
     pieces = [piece(path, path, mtime_ns=20, score=1.0) for path in (*statuses, "stale.md", "poor.md", "good.md")]
-    pieces[4] = piece("stale.md", "stale", mtime_ns=5, score=1.0)
-    pieces[5] = piece("poor.md", "poor", mtime_ns=20, score=-1.0)
+    pieces[5] = piece("stale.md", "stale", mtime_ns=5, score=1.0)
+    pieces[6] = piece("poor.md", "poor", mtime_ns=20, score=-1.0)
     kept, out = filter_candidates([], pieces, FilterCriteria(100, since_ns=10, min_score=0.0, statuses=statuses))
     assert [item.path for item in kept] == ["later.md", "good.md"]
     assert {item.piece.path: (item.reason, item.other) for item in out} == {
         "bad.md": ("quarantined", ""),
         "old.md": ("expired", ""),
         "first.md": ("superseded", "second.md"),
+        "x.conflict-a-12345678.md": ("conflict", "x.md"),
         "stale.md": ("stale", ""),
         "poor.md": ("low-score", ""),
     }
