@@ -49,11 +49,7 @@ class RemoteCommands:
             with self._archive.locked() as core:
                 self._archive.commit()
                 plan = core.remotes.prepare_push(name, replace=replace)
-            try:
-                core.remotes.push(plan)
-            finally:
-                with self._archive.lock:
-                    core.remotes.finish_push(plan)
+            core.remotes.push(plan)
         return plan.head
 
     def pull(self, name: str, actor: Actor) -> tuple[PullResult, list[PathChange]]:

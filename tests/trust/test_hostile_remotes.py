@@ -90,6 +90,9 @@ class Hub:
         commit = f"tree {root}\nauthor a <a@a> 1 +0000\ncommitter a <a@a> 1 +0000\n\nlarge\n"
         self.point("refs/ctxfs/large", self.put("commit", commit.encode()))
 
+    def offer_content(self, name: str, oid: str) -> None:
+        self.point(f"refs/ctxfs/content/{name}", oid)
+
 
 @pytest.fixture
 def hub(past: Past, tmp_path: Path) -> Hub:
@@ -265,6 +268,15 @@ def test_large_contents_match_their_names_and_digests(past: Past, hub: Hub, tmp_
     hub.offer_large({name.encode(): b"other" * 20_000})
     with pytest.raises(OSError, match="arrived damaged"):
         past.archive.remotes.pull("hub", ALICE)
+    hub.offer_content(name, hub.blob(b"other" * 20_000))
+    with pytest.raises(OSError, match="arrived damaged"):
+        past.archive.remotes.pull("hub", ALICE)
+    hub.offer_content(name, hub.head)
+    with pytest.raises(OSError, match="another length"):
+        past.archive.remotes.pull("hub", ALICE)
+    (hub.folder / "refs/ctxfs/content" / name).unlink()
+    hub.offer_content("e" * 64, hub.blob(b"nobody names this"))
+    hub.offer_content("no-digest", hub.blob(b"x"))
     hub.offer_large({name.encode(): data, b"..%2Fx": b"x", b"e" * 64: b"nobody names this"})
     past.archive.remotes.pull("hub", ALICE)
     assert (past.tree / "memory/a/big.bin").read_bytes() == data

@@ -246,6 +246,80 @@ def test_erased_content_does_not_return_with_a_pull(pair: tuple[Past, Past]) -> 
     check_sound(one)
 
 
+def blob_of(store: Path | str, path: Path) -> str:
+    """Return the id that git gives to a file's content, without writing it."""
+    return subprocess.run(
+        ["git", "-C", str(store), "hash-object", "--no-filters", str(path)], capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_large_content_travels_once_in_both_directions(pair: tuple[Past, Past]) -> None:
+    one, two = pair
+    one.write("memory/a/big.bin", os.urandom(LARGE))
+    one.archive.commit()
+    share(one, two)
+    assert (two.tree / "memory/a/big.bin").read_bytes() == (one.tree / "memory/a/big.bin").read_bytes()
+    blob = blob_of(one.layout.repo, one.tree / "memory/a/big.bin")
+    for store in pair:
+        store.archive.core.ledger.repo.close_readers()
+        store.git("prune", "--expire=now")
+        store.git("gc", "-q", "--prune=now")
+        assert not store.archive.core.ledger.repo.has(blob), "git has no second copy of it"
+    one.version("memory/a/small.md", "one")
+    one.archive.remotes.push("hub")
+    two.archive.remotes.pull("hub", BOB)
+    assert (two.tree / "memory/a/small.md").read_text() == "one"
+    for store in pair:
+        assert not store.archive.core.ledger.repo.has(blob), "it was neither packed nor fetched again"
+    two.write("memory/a/second.bin", os.urandom(LARGE + 1), BOB)
+    two.archive.commit()
+    two.archive.remotes.push("hub")
+    one.archive.remotes.pull("hub", ALICE)
+    assert (one.tree / "memory/a/second.bin").read_bytes() == (two.tree / "memory/a/second.bin").read_bytes()
+    for store in pair:
+        check_sound(store)
+
+
+def test_forgotten_large_content_leaves_the_remote_with_a_replacing_push(pair: tuple[Past, Past]) -> None:
+    one, two = pair
+    one.write("memory/a/big.bin", SECRET * LARGE)
+    one.archive.commit()
+    one.write("memory/a/kept.bin", os.urandom(LARGE))
+    one.archive.commit()
+    share(one, two)
+    assert len(contents_at_hub(one)) == 2
+    one.archive.erasure.erase("memory/a/big.bin", "", ALICE)
+    one.archive.remotes.push("hub", replace=True)
+    assert contents_at_hub(one) == set(one.archive.core.ledger.large.names())
+
+
+def test_push_removes_the_contents_of_older_stores_under_one_ref(pair: tuple[Past, Past]) -> None:
+    one, two = pair
+    one.write("memory/a/big.bin", os.urandom(LARGE))
+    one.archive.commit()
+    one.archive.remotes.push("hub")
+    hub, (name,) = one.archive.remotes.urls()["hub"], contents_at_hub(one)
+    git = ["git", "-C", hub, "-c", "user.name=t", "-c", "user.email=t@t"]
+    ref = f"refs/ctxfs/content/{name}"
+    blob = subprocess.run([*git, "rev-parse", ref], capture_output=True, text=True, check=True).stdout.strip()
+    line = f"100644 blob {blob}\t{name}\n"
+    tree = subprocess.run([*git, "mktree"], input=line, capture_output=True, text=True, check=True).stdout.strip()
+    commit = subprocess.run([*git, "commit-tree", "-m", "x", tree], capture_output=True, text=True).stdout.strip()
+    subprocess.run([*git, "update-ref", "-d", ref], check=True)
+    subprocess.run([*git, "update-ref", "refs/ctxfs/large", commit], check=True)
+    two.archive.remotes.pull("hub", BOB)
+    assert (two.tree / "memory/a/big.bin").read_bytes() == (one.tree / "memory/a/big.bin").read_bytes()
+    one.archive.remotes.push("hub")
+    refs = subprocess.run([*git, "for-each-ref", "--format=%(refname)", "refs/ctxfs/"], capture_output=True, text=True)
+    assert refs.stdout.split() == [ref]
+
+
+def contents_at_hub(store: Past) -> set[str]:
+    """Return the sha256 of each large content that the remote "hub" of a store has."""
+    command = ["git", "-C", store.archive.remotes.urls()["hub"], "for-each-ref", "--format=%(refname:lstrip=3)"]
+    return set(subprocess.run([*command, "refs/ctxfs/content"], capture_output=True, text=True).stdout.split())
+
+
 def test_push_over_missing_remote_versions_is_refused(pair: tuple[Past, Past]) -> None:
     one, two = pair
     one.version("memory/a/x.md", "one")

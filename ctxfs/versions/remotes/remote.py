@@ -1,11 +1,11 @@
 """Remotes: copies of the history elsewhere, for backup and for sharing one memory between machines.
 
-Any repository that git can push to is suitable. Large contents travel as blobs under a ref of their own. Diverged
+Any repository that git can push to is suitable. Large contents travel once, as blobs under refs of their own. Diverged
 histories are merged (see `merge`), and the work tree follows. A merge never waits for a person.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ctxfs.model.errors import CommandError
@@ -13,20 +13,29 @@ from ctxfs.store.atomic_replace import UnchangedReason
 from ctxfs.versions.erase import ERASED_IDS_FILE
 from ctxfs.versions.history import is_snapshot_name
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit
-from ctxfs.versions.objects.git import BRANCH, Repository, check_url, is_local
+from ctxfs.versions.objects.git import BRANCH, Repository, check_url, is_local, is_oid
 from ctxfs.versions.objects.git_config import Remote, read_remotes, write_remotes
 from ctxfs.versions.objects.git_process import build_service_command
 from ctxfs.versions.objects.name_encoding import display_path, split_path
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, TreeEntry
 from ctxfs.versions.recording.ledger import Ledger, State
 from ctxfs.versions.remotes.fetch_validation import FetchedHistory
-from ctxfs.versions.remotes.large_transfer import LARGE_REF, pack_large, unpack_large
+from ctxfs.versions.remotes.large_transfer import (
+    CONTENT_PREFIX,
+    MAX_CONTENTS,
+    OLD_REF,
+    blobs_in_commit,
+    content_of,
+    store_blobs,
+    write_blobs,
+)
 from ctxfs.versions.remotes.merge import Merge, Merger, find_merge_base
 from ctxfs.versions.rollback import ApplyResult, Rollback
 
 _REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_ROUNDS = 20  # of merging again, with changes that were written meanwhile
 _MAX_OPEN_ROUNDS = 2  # of waiting for writers of open files
+_BATCH_CONTENTS = 200  # in one command of git
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +52,16 @@ class PullResult:
 
 @dataclass(frozen=True, slots=True)
 class PushPlan:
-    """A prepared push: remote, newest commit, refspecs, and the commit with the large contents (empty: none)."""
+    """A prepared push: remote, newest commit, refspecs, and the sha256 of each large content.
+
+    With `replaces`, versions and contents that only the remote has are dropped there.
+    """
 
     name: str
     head: str
     refspecs: tuple[str, ...]
-    large: str
+    contents: tuple[str, ...]
+    replaces: bool
 
 
 class Remotes:
@@ -94,22 +107,31 @@ class Remotes:
         self._drop_refs(name)
 
     def prepare_push(self, name: str, *, replace: bool = False) -> PushPlan:
-        """Prepare a push, to be ended with `finish_push`. With `replace`, versions that only the remote has are dropped."""
+        """Prepare a push of all versions: see `PushPlan`."""
         self._require_remote(name)
         head = self._ledger.head
         assert head is not None
         force = "+" if replace else ""
-        refspecs = [f"{force}{BRANCH}:{BRANCH}", f"{force}refs/tags/*:refs/tags/*"]
-        large = pack_large(self._ledger)
-        if large:
-            refspecs.append(f"+{LARGE_REF}:{LARGE_REF}")
-        return PushPlan(name, head.oid, tuple(refspecs), large)
+        refspecs = (f"{force}{BRANCH}:{BRANCH}", f"{force}refs/tags/*:refs/tags/*")
+        return PushPlan(name, head.oid, refspecs, tuple(sorted(self._ledger.large.names())), replace)
 
     def push(self, plan: PushPlan) -> None:
-        """Push without the lock, since it reads objects that stay. Raise CommandError with the cause of a failure."""
+        """Push without the lock, since it reads objects that stay. Raise CommandError with the cause of a failure.
+
+        Contents are sent before the versions that name them.
+        """
         try:
-            options = self._sandbox_options(plan.name, "--receive-pack", "receive-pack")
-            self._repo.run_remote("push", "--quiet", "--no-follow-tags", *options, "--", plan.name, *plan.refspecs)
+            present = self._list_contents(plan.name)
+            missing = [name for name in plan.contents if name not in present]
+            for batch in _batches(missing):
+                blobs = write_blobs(self._ledger, batch)
+                self._run_push(plan.name, [f"{oid}:{CONTENT_PREFIX}{name}" for name, oid in blobs.items()])
+            self._run_push(plan.name, plan.refspecs)
+            unused = [f":{OLD_REF}"] if "" in present else []
+            if plan.replaces:
+                unused += [f":{CONTENT_PREFIX}{name}" for name in sorted(present.keys() - {"", *plan.contents})]
+            for batch in _batches(unused):
+                self._run_push(plan.name, batch)
         except OSError as error:
             message = error.strerror or ""
             if "non-fast-forward" in message or "fetch first" in message:
@@ -123,28 +145,44 @@ class Remotes:
                 ) from error
             raise CommandError(f"cannot push to '{plan.name}': {message}", "check its place: ctxfs remote") from error
 
-    def finish_push(self, plan: PushPlan) -> None:
-        """Delete the ref that was created only for the push."""
-        if plan.large:
-            self._repo.delete_ref(LARGE_REF, plan.large)
+    def _run_push(self, name: str, refspecs: Sequence[str]) -> None:
+        if refspecs:
+            options = self._sandbox_options(name, "--receive-pack", "receive-pack")
+            self._repo.run_remote("push", "--quiet", "--no-follow-tags", *options, "--", name, *refspecs)
+
+    def _list_contents(self, name: str) -> dict[str, str]:
+        """Return sha256 → id of the blob of the contents that a remote has; under "" the commit of `OLD_REF`."""
+        options = self._sandbox_options(name, "--upload-pack", "upload-pack")
+        out = self._repo.run_remote("ls-remote", "--quiet", *options, "--", name, f"{CONTENT_PREFIX}*", OLD_REF)
+        contents = {}
+        for line in out.decode("ascii", "replace").splitlines()[: MAX_CONTENTS + 1]:
+            oid, _, ref = line.partition("\t")
+            if is_oid(oid) and (ref == OLD_REF or content_of(ref)):
+                contents[content_of(ref)] = oid
+        if len(contents) > MAX_CONTENTS:
+            raise CommandError(f"'{name}' has more than {MAX_CONTENTS} large contents", "use another repository")
+        return contents
 
     def fetch(self, name: str) -> None:
         """Fetch the remote's refs and objects, beside the store's own. This needs no lock."""
         self._require_remote(name)
         prefix = _fetched_prefix(name)
-        refspecs = [
-            f"+{BRANCH}:refs/remotes/{name}/main",
-            f"+refs/tags/*:{prefix}tags/*",
-            f"+{LARGE_REF}*:{prefix}large*",
-        ]
         try:
-            sandbox = self._sandbox_options(name, "--upload-pack", "upload-pack")
-            options = ("--quiet", "--no-tags", "--no-auto-gc", "--no-recurse-submodules", "--no-write-fetch-head")
-            self._repo.run_remote("fetch", *options, *sandbox, "--", name, *refspecs)
+            self._run_fetch(name, [f"+{BRANCH}:refs/remotes/{name}/main", f"+refs/tags/*:{prefix}tags/*"])
+            contents = self._list_contents(name)
+            wanted = contents.keys() - set(self._ledger.large.names()) - {""}
+            refspecs = [f"+{CONTENT_PREFIX}{sha256}:{prefix}content/{sha256}" for sha256 in sorted(wanted)]
+            for batch in _batches([*refspecs, *([f"+{OLD_REF}:{prefix}large"] if "" in contents else [])]):
+                self._run_fetch(name, batch)
         except OSError as error:
             raise CommandError(
                 f"cannot pull from '{name}': {error.strerror}", "check its place: ctxfs remote"
             ) from error
+
+    def _run_fetch(self, name: str, refspecs: Sequence[str]) -> None:
+        sandbox = self._sandbox_options(name, "--upload-pack", "upload-pack")
+        options = ("--quiet", "--no-tags", "--no-auto-gc", "--no-recurse-submodules", "--no-write-fetch-head")
+        self._repo.run_remote("fetch", *options, *sandbox, "--", name, *refspecs)
 
     def drop_fetched_refs(self, name: str) -> None:
         """Delete the refs of a fetch that is not merged."""
@@ -271,9 +309,11 @@ class Remotes:
         assert ledger.head is not None
         history = FetchedHistory(self._repo, ledger.trees, name, is_trusted=is_trusted)
         new_commits = history.check(oid, ledger.head.oid)
-        large = self._repo.read_ref(f"{_fetched_prefix(name)}large")
-        if large is not None:
-            unpack_large(ledger, large, {item.sha256: item.size for item in history.large})
+        prefix = _fetched_prefix(name)
+        blobs = self._repo.list_refs(f"{prefix}content/")
+        if (old := self._repo.read_ref(f"{prefix}large")) is not None:
+            blobs = {**blobs_in_commit(ledger, old), **blobs}
+        store_blobs(ledger, blobs, {item.sha256: item.size for item in history.large})
         present = set(ledger.large.names())
         tree = decode_commit(oid, self._repo.read(oid)).tree
         for change in ledger.compare_trees(ledger.tree, tree):
@@ -314,6 +354,10 @@ class Remotes:
     def _require_remote(self, name: str) -> None:
         if name not in self.urls():
             raise CommandError(f"no remote is called '{name}'", "ctxfs remote add NAME PLACE")
+
+
+def _batches(items: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (items[start : start + _BATCH_CONTENTS] for start in range(0, len(items), _BATCH_CONTENTS))
 
 
 def _fetched_prefix(name: str) -> str:
