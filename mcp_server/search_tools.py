@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcp.types import TextContent
+from mcp.types import CallToolResult, TextContent
 
 from ctxfs.eventlog.record_marks import RECORD_LABEL, is_record_path
+from ctxfs.mcp_server.apps import CONTEXT_VIEW, has_apps
 from ctxfs.mcp_server.search_answers import DEFAULT_HITS, format_answer
 from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.mcp_server.tool_registry import ADDS, READS, Answer, Call, Entry, text
@@ -69,7 +70,7 @@ async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
     if handle and not _HANDLE.fullmatch(handle):
         raise invalid("handle", "a handle is made of small letters, digits, '.', '_' and '-'")
     if task is None:
-        return await _deliver(call.tree, handle, mode)
+        return await _deliver(call, handle, mode)
     request = {**arguments.get("options", {}), "query": task}
     if "budget" in arguments:
         request["budget"] = arguments["budget"]
@@ -83,12 +84,13 @@ async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
         is_new = False
     except PermissionError:
         context = await call.tree.call("context", request=request)
-        return [text(context["text"]), text(f"[{context['tokens']} tokens; no handle: you may not write to context/]")]
+        note = f"[{context['tokens']} tokens; no handle: you may not write to context/]"
+        return _answer(call, [text(context["text"]), text(note)], context["manifest"])
     data = tomlkit.dumps(request).encode("utf-8", "replace")
     if is_new or await _was_made_by_call(call.tree, handle):
         data = mark_request(handle, data)
     await apply(call.tree, Put(directory / "request.toml", data))
-    return await _deliver(call.tree, handle, mode)
+    return await _deliver(call, handle, mode)
 
 
 async def _was_made_by_call(tree: TreeSession, handle: str) -> bool:
@@ -100,29 +102,49 @@ async def _was_made_by_call(tree: TreeSession, handle: str) -> bool:
         return False
 
 
-async def _deliver(tree: TreeSession, handle: str, mode: str) -> Sequence[TextContent]:
+async def _deliver(call: Call, handle: str, mode: str) -> Answer:
     """Return a context by its handle: the whole text, its delta, its next stream part, or its manifest."""
-    from ctxfs.context.build.render import NAMES
-
-    directory = Path(("context", handle))
+    tree, directory = call.tree, Path(("context", handle))
     if mode == "delta":
-        return [text((await read(tree, directory / "delta.md")).decode("utf-8", "replace") or "[nothing has changed]")]
-    if mode == "next":
-        return [text((await read(tree, directory / "stream")).decode("utf-8", "replace") or "[the end]")]
+        part = (await read(tree, directory / "delta.md")).decode("utf-8", "replace") or "[nothing has changed]"
+    elif mode == "next":
+        part = (await read(tree, directory / "stream")).decode("utf-8", "replace") or "[the end]"
+    else:
+        manifest = await _read_manifest(tree, directory)
+        parts = [text(manifest)] if mode == "manifest" else await _read_context(tree, handle, json.loads(manifest))
+        return _answer(call, parts, manifest, handle)
+    if not has_apps(call.context):
+        return [text(part)]
+    return _answer(call, [text(part)], await _read_manifest(tree, directory), handle)
+
+
+def _answer(call: Call, content: Sequence[TextContent], manifest: str, handle: str = "") -> Answer:
+    """Return the content, with the data of the view for clients that show it."""
+    if not has_apps(call.context):
+        return content
+    from ctxfs.mcp_server.context_view import describe_context
+
+    return CallToolResult(content=[*content], structured_content=describe_context(json.loads(manifest), handle))
+
+
+async def _read_manifest(tree: TreeSession, directory: Path) -> str:
     try:
-        manifest = (await read(tree, directory / "manifest.json")).decode("utf-8", "replace")
+        return (await read(tree, directory / "manifest.json")).decode("utf-8", "replace")
     except FileNotFoundError as error:
         reason = (await read(tree, directory / "error.txt")).decode("utf-8", "replace").strip()
         raise invalid(directory, reason) from error
-    if mode == "manifest":
-        return [text(manifest)]
-    document = json.loads(manifest)
-    content = await read(tree, directory / NAMES[document["request"].get("format", "markdown")])
-    excluded = len(document["excluded"])
-    context = document["context"]
-    answer = document.get("answer", {})
+
+
+async def _read_context(tree: TreeSession, handle: str, manifest: Mapping[str, Any]) -> Sequence[TextContent]:
+    """Return the text of a context, and a line about it."""
+    from ctxfs.context.build.render import NAMES
+
+    content = await read(tree, Path(("context", handle, NAMES[manifest["request"].get("format", "markdown")])))
+    context = manifest["context"]
+    answer = manifest.get("answer", {})
     verdict = f"answer: {answer['verdict']}; " if answer else ""
-    summary = f"{verdict}{context['tokens']} tokens of {context['budget']}; {len(document['items'])} pieces, {excluded} left out"
+    counts = f"{len(manifest['items'])} pieces, {len(manifest['excluded'])} left out"
+    summary = f"{verdict}{context['tokens']} tokens of {context['budget']}; {counts}"
     hint = (
         f"to have an answer checked against it, write it to context/{handle}/response.md and read evaluation.json there"
     )
@@ -177,5 +199,6 @@ def tools() -> Sequence[Entry]:
                     "description": "keys of request.toml: paths, kinds, pins, quota, as_of, fresh, format, compress, untrusted …",
                 },
             },
+            view=CONTEXT_VIEW,
         ),
     )

@@ -44,6 +44,7 @@ from mcp.types import (
 
 from ctxfs import __version__
 from ctxfs.mcp_server import (
+    apps,
     exec_tools,
     history_tools,
     memory_changes,
@@ -138,6 +139,7 @@ class TreeServer:
             on_completion=self._complete,
         )
         server.extensions[skills.EXTENSION] = dict(skills.SETTINGS)
+        server.extensions[apps.EXTENSION] = {}
         server.add_request_handler("skills/list", PaginatedRequestParams, self._with_session(skills.list_skills))
         server.add_request_handler("skills/get", skills.AddressParams, self._with_session(skills.get_skill))
         server.add_request_handler(
@@ -157,7 +159,7 @@ class TreeServer:
         return handle
 
     async def _list_tools(self, context: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=self._tools.tools)
+        return ListToolsResult(tools=self._tools.tools(apps.has_apps(context)))
 
     async def _call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         tree, _ = await self._sessions.session_for(context)
@@ -165,7 +167,9 @@ class TreeServer:
 
     async def _list_resources(self, context: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
         tree, _ = await self._sessions.session_for(context)
-        return await resources.list_resources(tree, params.cursor if params else None, self._additions.resources)
+        views = [apps.view_resource()] if apps.has_apps(context) else []
+        more = [*views, *self._additions.resources]
+        return await resources.list_resources(tree, params.cursor if params else None, more)
 
     async def _list_templates(
         self, context: Context, params: PaginatedRequestParams | None
@@ -174,7 +178,7 @@ class TreeServer:
 
     async def _read_resource(self, context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
         uri = str(params.uri)
-        if (addition := self._additions.read(uri)) is not None:
+        if (addition := apps.read_view(uri) or self._additions.read(uri)) is not None:
             return ReadResourceResult(contents=[addition])
         tree, _ = await self._sessions.session_for(context)
         return await resources.read_resource(tree, uri)

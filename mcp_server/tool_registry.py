@@ -83,6 +83,7 @@ class Entry:
     properties: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None  # replaces `properties` and `required`
+    view: str = ""  # the address of the document that shows its results, for clients with the extension
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -100,15 +101,15 @@ class ToolTable:
         self._entries = {entry.name: entry for entry in entries}
         self._schemas = {entry.name: Schema(entry.input_schema) for entry in entries}
 
-    @property
-    def tools(self) -> list[Tool]:
-        """The tools as `tools/list` sends them."""
+    def tools(self, has_apps: bool = False) -> list[Tool]:
+        """Return the tools as `tools/list` sends them; their views only to clients that show them."""
         return [
             Tool(
                 name=entry.name,
                 description=entry.description,
                 input_schema=entry.input_schema,
                 annotations=entry.annotations,
+                _meta={"ui": {"resourceUri": entry.view}} if has_apps and entry.view else None,
             )
             for entry in self._entries.values()
         ]

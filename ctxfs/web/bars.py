@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from ctxfs.context.build.breakdown import COLOURS
+
 WIDTH = 1000.0
-COLOURS = 8  # classes part0 … part7 of the style sheet
 
 
 class Segment(NamedTuple):

@@ -75,6 +75,7 @@ def test_wheel_has_one_top_level_package_with_every_module(wheel: Path) -> None:
     assert {
         f"ctxfs/builtin_tools/{path.parent.name}/tool.toml" for path in (ROOT / "tools").glob("*/tool.toml")
     } <= names
+    assert {f"ctxfs/mcp_server/views/{path.name}" for path in (ROOT / "mcp_server" / "views").iterdir()} <= names
     assert {f"{name}.data/data/share/man/man1/{page}.1" for page in ("ctxfs", "ctxfs-mount", "ctxfs-search")} <= names
 
 

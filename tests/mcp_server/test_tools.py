@@ -50,7 +50,7 @@ def revision(text: str) -> str:
 
 
 def test_the_tools_have_their_order_and_fit_into_their_tokens() -> None:
-    tools = ToolTable(own_tools()).tools
+    tools = ToolTable(own_tools()).tools()
     names = (
         "ctx_list ctx_read ctx_write ctx_edit ctx_search ctx_move ctx_delete ctx_exec ctx_context ctx_history ctx_record "
         "ctx_promote ctx_correct memory"

@@ -121,6 +121,7 @@ ALLOWED = {
     "ctxfs/versions/recording/maintenance.py": STORE,
     "ctxfs/versions/recording/worktree.py": DESCRIPTOR,
     "ctxfs/web/instance.py": STORE,
+    "mcp_server/apps.py": PACKAGE,
     "mounts/tools.py": PACKAGE,
 }
 _METHODS = frozenset(("read_text", "read_bytes"))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.web.screens.contexts import budget_bar, mark_lines, sources_of
+from ctxfs.context.build.breakdown import sources_of
+from ctxfs.web.screens.contexts import budget_bar, mark_lines
 from tests.live import Live, eventually
 from tests.web.hostile import SCRIPT, check_inert, write_hostile_files
 from tests.web.site import Site, Visitor

@@ -141,8 +141,8 @@ def _piece_record(piece: Piece) -> dict[str, object]:
     }
 
 
-def _decode_path(item: Mapping[str, Any]) -> str:
-    """Return the path, including bytes that are not UTF-8."""
+def item_path(item: Mapping[str, Any]) -> str:
+    """Return the path of an item, including bytes that are not UTF-8."""
     return os.fsdecode(bytes.fromhex(item["raw"])) if "raw" in item else str(item["path"])
 
 
@@ -172,7 +172,7 @@ def parse_manifest(data: bytes) -> Manifest:
             int(body["context"]["tokens"]),
             tuple(map(str, body["notes"])),
             tuple(map(_parse_item, body["items"])),
-            {_decode_path(item): str(item["revision"]) for item in body["items"]},
+            {item_path(item): str(item["revision"]) for item in body["items"]},
             tuple(str(item["digest"]) for item in body["items"]),
             body,
         )
@@ -182,7 +182,7 @@ def parse_manifest(data: bytes) -> Manifest:
 
 def _parse_item(item: Mapping[str, Any]) -> Piece:
     return Piece(
-        _decode_path(item),
+        item_path(item),
         int(item["first"]),
         int(item["last"]),
         str(item.get("text", "")),

@@ -3,57 +3,28 @@
 import json
 import re
 import tomllib
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import Response
 
+from ctxfs.context.build.breakdown import FRAMING, Source, break_down, describe_reason, sources_of
 from ctxfs.context.build.manifest import parse_manifest
 from ctxfs.context.build.rebuild import compare
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 from ctxfs.rpc.wire import entry_from_wire
-from ctxfs.web.bars import Segment, colour, stack
+from ctxfs.web.bars import Segment, stack
 from ctxfs.web.page import Page, Screen
 from ctxfs.web.rows import cut_rows
 from ctxfs.web.tree_paths import path_of
 
 _ROWS = 50  # each row reads a request
 _MAX_BUDGET = 10_000_000
-_FRAMING = "headers and citations"
-_SUMMARY = "summary of what did not fit"
-_REASONS: Mapping[str, str] = {
-    "budget": "no room in the budget",
-    "quota": "over the quota of its kind",
-    "origin": "already there by another passage",
-    "duplicate": "the same text as another passage",
-    "recalled": "the reader had it before",
-    "superseded": "superseded by a newer memory",
-    "conflict": "the other side of a conflict",
-    "expired": "no longer valid",
-    "deprecated": "deprecated",
-    "stale": "its cited source has changed",
-    "low-score": "seems not to answer",
-    "quarantined": "in quarantine",
-    "untrusted": "untrusted",
-    "source-changed": "changed while the context was built",
-}
 _SOURCE = re.compile(r"## \[(\d{1,6})\] ")
 _FENCE = re.compile(r"`{3,}")
 _VIEWS = (("pieces", "Pieces"), ("excluded", "Left out"), ("conflicts", "Conflicts"), ("text", "Text"))
-
-
-@dataclass(slots=True)
-class Source:
-    """A source of a context: its pieces and its part of the budget."""
-
-    path: str
-    number: int
-    css: str
-    tokens: int = 0
-    pieces: list[Mapping[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,30 +118,15 @@ async def _read_fault(page: Page, task: str, error: OSError) -> str:
 
 def _describe(manifest: Mapping[str, Any]) -> dict[str, object]:
     """Return the values of the head: sources, the bar, the reasons of the excluded passages."""
-    sources = sources_of(manifest["items"])
-    context = manifest["context"]
-    framing = max(0, context["tokens"] - sum(source.tokens for source in sources))
-    reasons = Counter(item["reason"] for item in manifest["excluded"])
+    parts, context = break_down(manifest), manifest["context"]
     return {
         "manifest": manifest,
-        "sources": sources,
-        "framing": framing,
-        "free": max(0, context["budget"] - context["tokens"]),
-        "bar_parts": budget_bar(sources, framing, max(context["budget"], context["tokens"])),
-        "reasons": [(count, name, _REASONS.get(name, name)) for name, count in reasons.most_common()],
+        "sources": parts.sources,
+        "framing": parts.framing,
+        "free": parts.free,
+        "bar_parts": budget_bar(parts.sources, parts.framing, max(context["budget"], context["tokens"])),
+        "reasons": parts.reasons,
     }
-
-
-def sources_of(items: Sequence[Mapping[str, Any]]) -> list[Source]:
-    """Return the sources of the items of a manifest, in the order of their best pieces."""
-    sources: dict[str, Source] = {}
-    for item in items:
-        path = path_of(item)
-        number = len(sources)
-        source = sources.setdefault(path, Source(path or _SUMMARY, number + 1, colour(number)))
-        source.tokens += item["tokens"]
-        source.pieces.append(item)
-    return list(sources.values())
 
 
 def budget_bar(sources: Sequence[Source], framing: int, whole: int) -> Sequence[Segment]:
@@ -178,7 +134,7 @@ def budget_bar(sources: Sequence[Source], framing: int, whole: int) -> Sequence[
     parts: list[tuple[str, float, str]] = [
         (f"{source.path}: {source.tokens} tokens", source.tokens, source.css) for source in sources
     ]
-    return stack([*parts, (f"{_FRAMING}: {framing} tokens", framing, "hatched")], whole)
+    return stack([*parts, (f"{FRAMING}: {framing} tokens", framing, "hatched")], whole)
 
 
 def _view(page: Page, view: str, manifest: Mapping[str, Any], text: str) -> dict[str, object]:
@@ -186,7 +142,7 @@ def _view(page: Page, view: str, manifest: Mapping[str, Any], text: str) -> dict
     if view == "excluded":
         only = page.query.get("reason", "")
         excluded = [item for item in manifest["excluded"] if only in ("", item["reason"])]
-        rows = [(item, path_of(item), _REASONS.get(item["reason"], item["reason"])) for item in excluded]
+        rows = [(item, path_of(item), describe_reason(item["reason"])) for item in excluded]
         return {"rows": cut_rows(rows, number), "only": only}
     if view == "conflicts":
         return {"rows": cut_rows(manifest.get("conflicts", []), number)}
