@@ -1,72 +1,171 @@
-"""Configuration files of MCP clients: the entry of this server, its location, and its installation and removal."""
+"""Configuration files of MCP clients: the entry of this server, its location, and its installation and removal.
 
-import copy
-import json
+The locations and forms are those of the clients' documentation, on Linux and macOS.
+"""
+
+import os
 import shutil
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as HostPath
-from typing import Any, Literal
+from typing import Any
 
-import tomlkit
-import tomlkit.exceptions
-
+from ctxfs.mcp_server.config_text import (
+    ConfigTextError,
+    Form,
+    find_table,
+    put_entry,
+    read_document,
+    remove_entry,
+    show_entry,
+)
 from ctxfs.model.errors import CommandError
-from ctxfs.model.line_ends import convert_line_ends, line_end_of
 from ctxfs.store.foreign_settings import ForeignSettings, read_settings, replace_settings
 
-Form = Literal["json", "toml"]
 _BACKUP_SUFFIX = ".before-ctxfs"
-_MARK = "\ufeff"  # of bytes in UTF-8
+_IS_MAC = sys.platform == "darwin"
+_GOOSE_SECONDS = 300
+EntryForm = Callable[[str, str, list[str]], dict[str, Any]]
+
+
+def _plain_entry(name: str, program: str, arguments: list[str]) -> dict[str, Any]:
+    del name
+    return {"command": program, "args": arguments}
+
+
+def _typed_entry(name: str, program: str, arguments: list[str]) -> dict[str, Any]:
+    return {"type": "stdio", **_plain_entry(name, program, arguments)}
+
+
+def _opencode_entry(name: str, program: str, arguments: list[str]) -> dict[str, Any]:
+    del name
+    return {"type": "local", "command": [program, *arguments]}
+
+
+def _goose_entry(name: str, program: str, arguments: list[str]) -> dict[str, Any]:
+    texts = {"type": "stdio", "name": name, "description": "The tree of ctxfs", "cmd": program}
+    return {"enabled": True, **texts, "args": arguments, "timeout": _GOOSE_SECONDS}
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An MCP client and its configuration file.
+    """An MCP client and its configuration files.
 
-    `project` is relative to a project folder, `user` to the home folder. `table` is the key that contains the servers.
-    `typed` entries carry their transport as `type`.
+    `project` files are relative to a project folder; without them the client has only those of the user. `user` files
+    begin with `~/`, `config:` (the folder for settings of the platform), `xdg:` ($XDG_CONFIG_HOME or ~/.config) or `$`
+    and the name of a variable. `table` is the key of the table with the servers. A client with `nested` has had another
+    table, `nested` in `table`, since a later version.
     """
 
     name: str
-    project: str
-    user: str
+    project: tuple[str, ...]
+    user: tuple[str, ...]
     table: str
     form: Form = "json"
-    typed: bool = False
+    entry: EntryForm = _plain_entry
+    nested: str = ""
+
+    def files(self, folder: HostPath | None) -> list[HostPath]:
+        """Return the files that the client may read, of a project folder or of the user (None), the usual one first."""
+        if folder is not None and self.project:
+            return [folder / name for name in self.project]
+        return [file for name in self.user if (file := _user_file(name)) is not None]
 
     def file(self, folder: HostPath | None) -> HostPath:
-        """Return the configuration file of a project folder, or of the user (None)."""
-        return folder / self.project if folder is not None else HostPath.home() / self.user
+        """Return the first file that exists, else the usual one."""
+        files = self.files(folder)
+        return next((file for file in files if file.exists()), files[0])
+
+    def table_of(self, document: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the path of the table with the servers in a document."""
+        entries = document.get(self.table)
+        nested = entries.get(self.nested) if self.nested and isinstance(entries, dict) else None
+        is_table = isinstance(nested, dict) and all(isinstance(value, dict) for value in nested.values())
+        return (self.table, self.nested) if is_table else (self.table,)
 
 
-_VSCODE = "Library/Application Support/Code/User" if sys.platform == "darwin" else ".config/Code/User"
+def _user_file(name: str) -> HostPath | None:
+    """Return a file of the user; None for a variable that is not set."""
+    if name.startswith("$"):
+        return HostPath(value) if (value := os.environ.get(name[1:])) else None
+    if name.startswith("~/"):
+        return home_folder() / name[2:]
+    kind, _, rest = name.partition(":")
+    if kind == "config" and _IS_MAC:
+        return home_folder() / "Library" / "Application Support" / rest
+    configured = os.environ.get("XDG_CONFIG_HOME", "")
+    is_usable = configured.startswith("/") and not (kind == "xdg" and _IS_MAC)
+    return (HostPath(configured) if is_usable else home_folder() / ".config") / rest
+
+
+def home_folder() -> HostPath:
+    """Return the home folder. Raise CommandError if there is none."""
+    try:
+        return HostPath.home()
+    except RuntimeError as error:
+        raise CommandError("this user has no home folder", "set HOME to a folder of yours") from error
+
+
+_CLINE = "globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"
 CLIENTS = {
     client.name: client
     for client in (
-        Client("claude-code", ".mcp.json", ".claude.json", "mcpServers", typed=True),
-        Client("cursor", ".cursor/mcp.json", ".cursor/mcp.json", "mcpServers"),
-        Client("vscode", ".vscode/mcp.json", f"{_VSCODE}/mcp.json", "servers", typed=True),
-        Client("codex", ".codex/config.toml", ".codex/config.toml", "mcp_servers", form="toml"),
-        Client("gemini", ".gemini/settings.json", ".gemini/settings.json", "mcpServers"),
+        Client("claude-code", (".mcp.json",), ("~/.claude.json",), "mcpServers", entry=_typed_entry),
+        Client("claude-desktop", (), ("config:Claude/claude_desktop_config.json",), "mcpServers"),
+        Client("cursor", (".cursor/mcp.json",), ("~/.cursor/mcp.json",), "mcpServers"),
+        Client("vscode", (".vscode/mcp.json",), ("config:Code/User/mcp.json",), "servers", "jsonc", _typed_entry),
+        Client("codex", (".codex/config.toml",), ("~/.codex/config.toml",), "mcp_servers", "toml"),
+        Client("gemini", (".gemini/settings.json",), ("~/.gemini/settings.json",), "mcpServers", "jsonc"),
+        Client("windsurf", (), ("~/.codeium/windsurf/mcp_config.json",), "mcpServers"),
+        Client("zed", (".zed/settings.json",), ("xdg:zed/settings.json",), "context_servers", "jsonc"),
+        Client(
+            "cline",
+            (),
+            (
+                "$CLINE_MCP_SETTINGS_PATH",
+                "~/.cline/data/settings/cline_mcp_settings.json",
+                f"config:Code/User/{_CLINE}",
+            ),
+            "mcpServers",
+        ),
+        Client(
+            "opencode",
+            ("opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc"),
+            ("xdg:opencode/opencode.json", "xdg:opencode/opencode.jsonc"),
+            "mcp",
+            "jsonc",
+            _opencode_entry,
+            nested="servers",
+        ),
+        Client("goose", (), ("xdg:goose/config.yaml",), "extensions", "yaml", _goose_entry),
     )
 }
 
 
-def entry_of(client: Client, store: HostPath, principal: str) -> dict[str, Any]:
+def entry_of(client: Client, store: HostPath, principal: str, name: str = "ctxfs") -> dict[str, Any]:
     """Return the server entry: program and arguments, with absolute paths, because a client starts it in any folder."""
     program = shutil.which("ctxfs") or ""
     command = [program] if program else [sys.executable, "-m", "ctxfs"]
     arguments = [*command[1:], "--store", str(store), "mcp", *(("--as", principal) if principal else ())]
-    return {**({"type": "stdio"} if client.typed else {}), "command": command[0], "args": arguments}
+    return client.entry(name, command[0], arguments)
 
 
 def shown(client: Client, name: str, entry: Mapping[str, Any]) -> str:
     """Return the entry as text in the format of the client's file."""
-    if client.form == "toml":
-        return tomlkit.dumps({client.table: {name: dict(entry)}})
-    return json.dumps({client.table: {name: entry}}, indent=2, ensure_ascii=False) + "\n"
+    return show_entry(client.form, (client.table,), name, entry)
+
+
+def find_file(client: Client, folder: HostPath | None, name: str) -> HostPath:
+    """Return the file of a client that has the entry, else the one that a new entry belongs in."""
+    for file in client.files(folder):
+        try:
+            document = read_document(client.form, read_settings(file).text or "")
+            if name in (find_table(document, client.table_of(document)) or {}):
+                return file
+        except (CommandError, ConfigTextError):
+            continue
+    return client.file(folder)
 
 
 def install(client: Client, file: HostPath, name: str, entry: Mapping[str, Any]) -> bool:
@@ -74,77 +173,80 @@ def install(client: Client, file: HostPath, name: str, entry: Mapping[str, Any])
 
     Raises CommandError if the file cannot be read, parsed or written.
     """
-    settings = _read_settings(client, file, name, entry)
-    document = _parse_document(client, file, name, entry, settings.text or "")
-    table = document.setdefault(client.table, {} if client.form == "json" else tomlkit.table())
-    if not isinstance(table, MutableMapping):
-        raise _parse_error(client, file, name, entry, f"'{client.table}' is not a table")
-    if _unwrap_toml(table.get(name)) == dict(entry):
-        return False
-    table[name] = dict(entry)
-    _write_document(client, file, settings, document)
+    try:
+        settings = read_settings(file)
+        text = settings.text or ""
+        document = read_document(client.form, text)
+        table = client.table_of(document)
+        former = (find_table(document, table) or {}).get(name)
+        if isinstance(former, dict) and {**former, **entry} == former:
+            return False
+        after = put_entry(client.form, text, table, name, entry)
+    except (ConfigTextError, CommandError) as error:
+        raise _parse_error(client, file, error, f"add this to it yourself:\n{shown(client, name, entry)}") from error
+    _replace(file, settings, after)
     return True
 
 
 def uninstall(client: Client, file: HostPath, name: str) -> bool:
-    """Remove the entry; return False if it is absent. An emptied file stays."""
+    """Remove the entry; return False if it is absent. An emptied file stays.
+
+    A file that has not changed since the installation is as it was before it. Otherwise a table that the installation
+    added goes with its last entry.
+    """
     if not file.exists():
         return False
-    settings = _read_settings(client, file, name, {})
-    document = _parse_document(client, file, name, {}, settings.text or "")
-    table = document.get(client.table)
-    if not isinstance(table, MutableMapping) or name not in table:
-        return False
-    del table[name]
-    if not table:
-        del document[client.table]
-    _write_document(client, file, settings, document)
+    try:
+        settings = read_settings(file)
+        text = settings.text or ""
+        document = read_document(client.form, text)
+        table = client.table_of(document)
+        entry = (find_table(document, table) or {}).get(name)
+        if not isinstance(entry, dict):
+            return False
+        after = _without_entry(client, settings, table, name, entry)
+    except (ConfigTextError, CommandError) as error:
+        raise _parse_error(client, file, error, f"take '{name}' out of it yourself") from error
+    _replace(file, settings, after)
     return True
 
 
-def _read_settings(client: Client, file: HostPath, name: str, entry: Mapping[str, Any]) -> ForeignSettings:
+def _without_entry(
+    client: Client, settings: ForeignSettings, table: tuple[str, ...], name: str, entry: Mapping[str, Any]
+) -> str:
+    text = settings.text or ""
+    before = _read_backup(settings)
     try:
-        return read_settings(file)
-    except CommandError as error:
-        raise _parse_error(client, file, name, entry, f"{error.message} → {error.remedy}") from error
+        document = read_document(client.form, before)
+        has_table = find_table(document, table) is not None
+        if put_entry(client.form, before, table, name, entry) == text and before:
+            return before
+    except ConfigTextError:  # the copy was edited
+        has_table = True
+    return remove_entry(client.form, text, table, name, has_table=has_table)
 
 
-def _parse_document(
-    client: Client, file: HostPath, name: str, entry: Mapping[str, Any], text: str
-) -> MutableMapping[str, Any]:
-    text = text.removeprefix(_MARK)
+def _read_backup(settings: ForeignSettings) -> str:
+    """Return the text of the copy from before the first installation; empty if there was no file."""
     try:
-        document = tomlkit.parse(text) if client.form == "toml" else json.loads(text or "{}")
-    except (ValueError, tomlkit.exceptions.TOMLKitError) as error:
-        raise _parse_error(client, file, name, entry, str(error)) from error
-    if not isinstance(document, MutableMapping):
-        raise _parse_error(client, file, name, entry, "it is not a table")
-    return document
+        return read_settings(_backup_of(settings)).text or ""
+    except CommandError:
+        return ""
 
 
-def _parse_error(client: Client, file: HostPath, name: str, entry: Mapping[str, Any], reason: str) -> CommandError:
-    """Return an error that leaves the file alone: some clients allow comments, which a parsed rewrite would lose."""
-    return CommandError(
-        f"'{file}' cannot be read as {client.form.upper()} ({reason}); nothing was changed",
-        f"add this to it yourself:\n{shown(client, name, entry)}" if entry else f"take '{name}' out of it yourself",
-    )
+def _backup_of(settings: ForeignSettings) -> HostPath:
+    return settings.path.with_name(settings.path.name + _BACKUP_SUFFIX)
 
 
-def _unwrap_toml(value: Any) -> Any:
-    return value.unwrap() if hasattr(value, "unwrap") else copy.copy(value)
+def _parse_error(client: Client, file: HostPath, error: Exception, remedy: str) -> CommandError:
+    """Return an error that leaves the file alone."""
+    reason = f"{error.message} → {error.remedy}" if isinstance(error, CommandError) else str(error)
+    return CommandError(f"'{file}' cannot be read as {client.form.upper()} ({reason}); nothing was changed", remedy)
 
 
-def _write_document(
-    client: Client, file: HostPath, settings: ForeignSettings, document: MutableMapping[str, Any]
-) -> None:
+def _replace(file: HostPath, settings: ForeignSettings, text: str) -> None:
     """Replace the file atomically; before the first change, copy it to a backup beside it."""
-    text = (
-        tomlkit.dumps(document) if client.form == "toml" else json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    )
-    before = settings.text or ""
-    mark = _MARK if before.startswith(_MARK) else ""
-    text = mark + convert_line_ends(text, line_end_of(before))
-    backup = settings.path.with_name(settings.path.name + _BACKUP_SUFFIX)
+    backup = _backup_of(settings)
     try:
         if settings.exists and not backup.exists():
             shutil.copy2(settings.path, backup)

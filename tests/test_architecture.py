@@ -50,7 +50,7 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "langchain_core": "ctxfs/integrations/langchain_retriever.py",
     "llama_index": "ctxfs/integrations/llama_index_reader.py",
     "jsonschema": "ctxfs/exec/schema.py",
-    "yaml": "ctxfs/index/extract/front_matter.py",
+    "yaml": ("ctxfs/index/extract/front_matter.py", "mcp_server/yaml_text.py"),
     "markdown_it": ("ctxfs/index/extract/markdown.py", "ctxfs/web/rendering.py"),
 }
 

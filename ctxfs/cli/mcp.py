@@ -47,7 +47,9 @@ def mcp(context: click.Context, principal: str, token: str, address: str) -> Non
     serve_http(layout, address, principal)
 
 
-_CLIENTS = ("claude-code", "cursor", "vscode", "codex", "gemini")
+_CLIENTS = (  # those of `client_config`, which takes longer to import than the help may take
+    "claude-code", "claude-desktop", "cursor", "vscode", "codex", "gemini", "windsurf", "zed", "cline", "opencode", "goose",
+)  # fmt: skip
 _SCOPE_OPTIONS = (
     click.argument("client", type=click.Choice(_CLIENTS)),
     click.option("--user", is_flag=True, help="Use your own configuration, not that of the project in this folder"),
@@ -70,15 +72,16 @@ def install(context: click.Context, client: str, user: bool, name: str, principa
     """Set up an MCP client for this store
 
     Prints the configuration for CLIENT. With --write it goes into the configuration file of CLIENT. The rest of that
-    file stays, its former content is saved as FILE.before-ctxfs, and a second run changes nothing.
+    file stays, its former content is saved as FILE.before-ctxfs, and a second run changes nothing. Claude Desktop,
+    Windsurf, Cline and Goose have no configuration of a project: theirs is yours.
     """
-    from ctxfs.mcp_server.client_config import CLIENTS, entry_of, shown
+    from ctxfs.mcp_server.client_config import CLIENTS, entry_of, find_file, shown
     from ctxfs.mcp_server.client_config import install as write_entry
 
     layout, configuration = find_store(context.obj), CLIENTS[client]
     client_principal = str(parse_principal(principal or f"agent:{client}"))
-    entry = entry_of(configuration, layout.root.resolve(), client_principal)
-    file = configuration.file(None if user else Path.cwd())
+    entry = entry_of(configuration, layout.root.resolve(), client_principal, name)
+    file = find_file(configuration, None if user else Path.cwd(), name)
     if not write:
         warn(f"for {file}, which --write would change:")
         print_lines(shown(configuration, name, entry).rstrip())
@@ -94,11 +97,11 @@ def uninstall(client: str, user: bool, name: str) -> None:
 
     Takes the entry of `install --write` out of CLIENT's configuration.
     """
-    from ctxfs.mcp_server.client_config import CLIENTS
+    from ctxfs.mcp_server.client_config import CLIENTS, find_file
     from ctxfs.mcp_server.client_config import uninstall as remove_entry
 
     configuration = CLIENTS[client]
-    file = configuration.file(None if user else Path.cwd())
+    file = find_file(configuration, None if user else Path.cwd(), name)
     if not remove_entry(configuration, file, name):
         raise CommandError(f"'{file}' names no server '{name}'", "was it installed for --user?", EXIT_NOTHING_FOUND)
     print_line(f"{file}: taken out; start the client again")

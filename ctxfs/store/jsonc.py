@@ -160,6 +160,13 @@ def insert_item(text: str, node: Node, value: Any, name: str = "") -> str:
     return apply_edits(text, [added] if comma >= 0 else [Edit(end, end, ","), added])
 
 
+def replace_value(text: str, node: Node, value: Any) -> str:
+    """Return a text with another value in the place of a node."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    body = json.dumps(value, indent=indent_unit(text) if "\n" in text else None, ensure_ascii=False)
+    return apply_edits(text, [Edit(node.start, node.end, body.replace("\n", newline + _indent_at(text, node.start)))])
+
+
 def remove_item(text: str, node: Node, index: int) -> str:
     """Return a text without one item of an array or object, its comma, and the line break before it."""
     start, end = node.item_start(index), node.items[index].end

@@ -2,11 +2,13 @@
 
 import json
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from ctxfs.mcp_server.client_config import CLIENTS
 from tests.live import Live
 
 JSON = (
@@ -26,6 +28,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Live:
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
     return live
 
@@ -77,16 +80,75 @@ def test_user_wide_entry_goes_below_home_and_new_files_are_created(project: Live
     assert not Path(".mcp.json").exists()
 
 
-def test_file_with_comments_of_a_person_is_not_changed(project: Live) -> None:
+def test_comments_of_a_person_stay_where_the_client_permits_them(project: Live) -> None:
     file = Path(".vscode/mcp.json")
     file.parent.mkdir()
     file.write_text('{\n  // mine\n  "servers": {}\n}\n')
-    done = project.try_run("mcp", "install", "vscode", "--write")
+    project.run("mcp", "install", "vscode", "--write")
+    assert file.read_text().startswith('{\n  // mine\n  "servers": {\n    "ctxfs": {')
+    project.run("mcp", "uninstall", "vscode")
+    assert file.read_text() == '{\n  // mine\n  "servers": {}\n}\n'
+
+
+def test_file_that_the_client_cannot_read_is_not_changed(project: Live) -> None:
+    file = Path(".mcp.json")
+    file.write_text('{\n  // mine\n  "mcpServers": {}\n}\n')
+    done = project.try_run("mcp", "install", "claude-code", "--write")
     assert done.returncode == 1
     assert "nothing was changed" in done.stderr
-    assert '"servers"' in done.stderr
+    assert '"mcpServers"' in done.stderr
     assert "// mine" in file.read_text()
-    assert not Path(".vscode/mcp.json.before-ctxfs").exists()
+    assert not Path(".mcp.json.before-ctxfs").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the folders of Linux")
+@pytest.mark.parametrize(
+    ("client", "place"),
+    [
+        ("claude-desktop", ".config/Claude/claude_desktop_config.json"),
+        ("windsurf", ".codeium/windsurf/mcp_config.json"),
+        ("zed", ".config/zed/settings.json"),
+        ("cline", ".cline/data/settings/cline_mcp_settings.json"),
+        ("opencode", ".config/opencode/opencode.json"),
+        ("goose", ".config/goose/config.yaml"),
+        ("vscode", ".config/Code/User/mcp.json"),
+    ],
+)
+def test_settings_of_the_user_are_where_the_client_reads_them(
+    client: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("XDG_CONFIG_HOME", "CLINE_MCP_SETTINGS_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    assert CLIENTS[client].file(None) == tmp_path / place
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "x"))
+    moved = place.replace(".config", "x", 1) if place.startswith(".config") else place
+    assert CLIENTS[client].file(None) == tmp_path / moved
+
+
+def test_settings_that_exist_are_taken_before_the_usual_file(project: Live, tmp_path: Path) -> None:
+    Path("opencode.jsonc").write_text("{\n  // mine\n}\n")
+    project.run("mcp", "install", "opencode", "--write")
+    assert not Path("opencode.json").exists()
+    assert "// mine" in Path("opencode.jsonc").read_text()
+    Path("opencode.json").write_text("{}")
+    assert "already" in project.run("mcp", "install", "opencode", "--write")
+    project.run("mcp", "uninstall", "opencode")
+    assert Path("opencode.jsonc").read_text() == "{\n  // mine\n}\n"
+    assert Path("opencode.json").read_text() == "{}"
+
+
+def test_client_without_settings_of_a_project_gets_those_of_the_user(project: Live, tmp_path: Path) -> None:
+    (tmp_path / "dotfiles").mkdir()
+    (tmp_path / "dotfiles" / "goose.yaml").write_text("GOOSE_MODE: auto # mine\n")
+    (tmp_path / "home" / ".config" / "goose").mkdir(parents=True)
+    file = tmp_path / "home" / ".config" / "goose" / "config.yaml"
+    file.symlink_to(tmp_path / "dotfiles" / "goose.yaml")
+    project.run("mcp", "install", "goose", "--write")
+    assert file.is_symlink()
+    assert file.read_text().startswith("GOOSE_MODE: auto # mine\nextensions:\n  ctxfs:\n    enabled: true\n")
+    project.run("mcp", "uninstall", "goose")
+    assert file.read_text() == "GOOSE_MODE: auto # mine\n"
 
 
 def test_installed_entry_starts_a_server(project: Live) -> None:

@@ -1,6 +1,6 @@
 """Front matter: the table of fields at the head of a text, in YAML between lines of `---` or in TOML between `+++`.
 
-The only module that imports PyYAML. A malformed table is read line by line, so that its sound fields remain.
+A malformed table is read line by line, so that its sound fields remain.
 """
 
 import re
