@@ -1,6 +1,7 @@
 """The commands status and version: the state of a store."""
 
 import sys
+from datetime import datetime
 from typing import Any
 
 import click
@@ -62,6 +63,8 @@ def _print_status(report: dict[str, Any]) -> None:
         )
     _print_index(index)
     _print_versions(report["versions"])
+    for name, state in report["remotes"].items():
+        _print_remote(name, state)
     _print_rules(report)
     _print_capture(report["capture"])
     if report["review"]["waiting"]:
@@ -94,6 +97,15 @@ def _print_versions(versions: dict[str, Any]) -> None:
         print_line(f"           {count} without versions: {reason}")
     for path, reason in versions.get("unversioned", {}).items():
         print_line(f"unversioned {path}: {reason}", fg="yellow")
+
+
+def _print_remote(name: str, state: dict[str, Any]) -> None:
+    """Print when a remote with `auto` was last reached, and why it is not reached now."""
+    at = f"{datetime.fromtimestamp(state['at']):%Y-%m-%d %H:%M:%S}" if state["at"] else "never"
+    if state["fault"]:
+        print_line(f"remote     {name}: not reached since {at}: {state['fault']}", fg="yellow")
+    else:
+        print_line(f"remote     {name}: has every version, as of {at}")
 
 
 def _describe_broken(citations: dict[str, Any]) -> str:

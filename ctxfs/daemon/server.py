@@ -37,6 +37,7 @@ from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.policy_service import PolicyService
 from ctxfs.daemon.registration import register_server, register_source, unregister_server
+from ctxfs.daemon.remote_sync import RemoteSync
 from ctxfs.daemon.secret_scanner import SecretScanner
 from ctxfs.daemon.umask import limit_umask
 from ctxfs.daemon.watch import Changes, Watcher, group_by_directory, split_changes
@@ -81,6 +82,7 @@ class Daemon:
         self._nursery: trio.Nursery | None = None
         self._watchers: set[Peer] = set()
         self._callers: dict[Peer, Session] = {}
+        self._own_session: Session | None = None
         self._had_mounts = False
         self._is_following = False
 
@@ -119,6 +121,7 @@ class Daemon:
                 nursery.start_soon(self._app.derived_memory.consolidation.run_periodically)
                 nursery.start_soon(self._app.tools.calls.serve)
                 nursery.start_soon(self._servers.run)
+                nursery.start_soon(RemoteSync(self._app, self._call_for_owner).run)
                 nursery.start_soon(PolicyService(self._app, _DAEMON_ACTOR, self._push_policy).run)
                 nursery.start_soon(self._flush_audit)
                 nursery.start_soon(self._app.capture.run)
@@ -128,7 +131,7 @@ class Daemon:
                 nursery.start_soon(self._stop_when_unused)
         finally:
             (self._layout.run / "socket").unlink(missing_ok=True)
-            for caller in self._callers.values():
+            for caller in (*self._callers.values(), *([self._own_session] if self._own_session else [])):
                 caller.close()
             self._app.grep_pool.close()
             self._app.archive.close()
@@ -169,6 +172,16 @@ class Daemon:
             return response
 
         return handle
+
+    async def _call_for_owner(self, name: str, args: Mapping[str, Any]) -> Any:
+        """Call a method of the store for its owner, with the same effects as for a client."""
+        if self._own_session is None:
+            self._own_session = self._app.session(self._app.principal, tool="daemon")
+        method = METHODS[name]
+        response = await run_method(self._app, self._own_session, method, args, self._catch_up)
+        if Effect.CHANGES_WORK_TREE in method.effects:
+            await self._push_rollback(response)
+        return response
 
     async def _catch_up(self) -> None:
         """Commit all earlier writes, so that methods on versions include them."""

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from ctxfs import __version__
 from ctxfs.context.grounding.review import Curator
@@ -90,6 +90,8 @@ class DaemonState:
 
     def __init__(self) -> None:
         self.progress: dict[str, object] = {}
+        # Of each remote with `auto`: the fault, and when it was last reached, in seconds since 1970 (None: never).
+        self.remotes: dict[str, dict[str, Any]] = {}
         self._mounts: MountListing = _NoDaemon()
         self._secrets: SecretFindings = _NoDaemon()
 
@@ -181,6 +183,7 @@ class Status:
             "found": [folder.text for folder in await blocking(list_stray_files, self._layout.root)],
             "secrets": dict(sorted(self._daemon.secrets().items())),
             "versions": await blocking(self._versions),
+            "remotes": dict(self._daemon.remotes),
             "review": await self._curator.status(),
             "citations": await self._citations.summary(),
             "capture": {"waiting": captured.waiting, "dropped": captured.dropped},

@@ -20,6 +20,7 @@ from ctxfs.store.settings import (
     MemorySettings,
     MountProvider,
     MountSettings,
+    RemoteSettings,
     SearchSettings,
     ServerSource,
     Settings,
@@ -81,6 +82,11 @@ def default_text() -> str:
         '# kind = "sqlite"',
         '# options = { file = "/home/me/orders.db" }',
         "",
+        "# Remotes that the daemon keeps up (`ctxfs remote add` adds them): it pushes new versions, and pulls now and then.",
+        "# [remote.hub]",
+        "# auto = true",
+        "# seconds = 60                      # between pulls",
+        "",
         "# Who may do what where, beside the defaults (docs/policy.md). A denial wins, then the most specific.",
         "# [groups]",
         '# writers = ["agent:alice", "agent:bob"]',
@@ -104,7 +110,7 @@ def read_settings(config: HostPath) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CommandError(f"'{config}' is not valid TOML: {error}", "mend that line") from error
     unknown = (
-        set(data) - set(_SECTIONS) - {"source", "server", "provider", "rule", "groups"}
+        set(data) - set(_SECTIONS) - {"source", "server", "provider", "remote", "rule", "groups"}
     )  # `ctxfs.policy` reads the last two
     if unknown:
         raise CommandError(f"'{config}' has an unknown section '{min(unknown)}'", f"known: {', '.join(_SECTIONS)}")
@@ -123,7 +129,8 @@ def read_settings(config: HostPath) -> Settings:
     names = [*names, *(server.name for server in servers), *(provider.name for provider in providers)]
     if len(names) != len(set(names)):
         raise CommandError(f"'{config}' names a provider like another, or like a source or server", "rename it")
-    return Settings(**sections, sources=sources, servers=servers, providers=providers)
+    remotes = _read_remotes(config, data.get("remote", {}))
+    return Settings(**sections, sources=sources, servers=servers, providers=providers, remotes=remotes)
 
 
 def _read_section(config: HostPath, section: str, kind: type[Any], values: object) -> Any:
@@ -219,6 +226,21 @@ def _read_provider(config: HostPath, entry: dict[str, Any]) -> MountProvider:
     if not isinstance(options, dict) or not all(isinstance(value, str | int | float) for value in options.values()):
         raise fault("options is a table of texts, numbers and truth values")
     return MountProvider(check_source_name(entry.get("name", "")), kind, tuple(sorted(options.items())))
+
+
+def _read_remotes(config: HostPath, tables: object) -> tuple[RemoteSettings, ...]:
+    if not isinstance(tables, dict) or not all(isinstance(values, dict) for values in tables.values()):
+        raise CommandError(f"'{config}': write [remote.NAME], with the name of a remote", "see: ctxfs remote")
+    defaults = {item.name: item.default for item in dataclasses.fields(RemoteSettings) if item.name != "name"}
+    remotes = []
+    for name, values in tables.items():
+        if unknown := set(values) - set(defaults):
+            known = ", ".join(defaults)
+            raise CommandError(f"'{config}': [remote.{name}] has no setting '{min(unknown)}'", f"known: {known}")
+        for key, value in values.items():
+            _check_value(config, f"remote.{name}.{key}", defaults[key], value)
+        remotes.append(RemoteSettings(name, **values))
+    return tuple(remotes)
 
 
 def check_server_name(name: str) -> str:

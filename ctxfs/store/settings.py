@@ -181,6 +181,16 @@ class MountProvider:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteSettings:
+    """A remote, which `ctxfs remote add` has added. With `auto` the daemon pushes to it and pulls from it."""
+
+    name: str
+    auto: bool = False
+    seconds: int = 60
+    """The time between pulls; new versions are pushed at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of ctxfs.toml."""
 
@@ -196,3 +206,4 @@ class Settings:
     sources: tuple[Source, ...] = ()
     servers: tuple[ServerSource, ...] = ()
     providers: tuple[MountProvider, ...] = ()
+    remotes: tuple[RemoteSettings, ...] = ()

@@ -64,6 +64,10 @@ class PushPlan:
     replaces: bool
 
 
+class RemoteIsAhead(CommandError):
+    """The refusal of a push to a remote with versions that are not here."""
+
+
 class Remotes:
     """The remotes of one repository. Used under the archive's lock, except for `push` and `fetch`."""
 
@@ -135,7 +139,7 @@ class Remotes:
         except OSError as error:
             message = error.strerror or ""
             if "non-fast-forward" in message or "fetch first" in message:
-                raise CommandError(
+                raise RemoteIsAhead(
                     f"'{plan.name}' has versions that are not here", f"ctxfs remote pull {plan.name}, then push"
                 ) from error
             if "hidden ref" in message:
