@@ -47,7 +47,7 @@ class RemoteSync:
                 if not restarts.ends:
                     log.warning("the remote '%s' is not kept up: %s", remote.name, error)
                 pause = restarts.record_end()
-                pushed = self._app.archive.newest  # the next attempt is after the pause, whatever is written
+                pushed = self._app.archive.newest  # a new version does not shorten the pause
                 self._report(remote.name, str(error))
             except Exception as error:  # no fault of an exchange ends the daemon
                 log.exception("the remote '%s' is not kept up", remote.name)

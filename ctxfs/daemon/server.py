@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -82,7 +82,6 @@ class Daemon:
         self._nursery: trio.Nursery | None = None
         self._watchers: set[Peer] = set()
         self._callers: dict[Peer, Session] = {}
-        self._own_session: Session | None = None
         self._had_mounts = False
         self._is_following = False
 
@@ -110,33 +109,40 @@ class Daemon:
                 fd_socket = FdSocket(self._layout.run, self._mountpoints.receive)
                 nursery.start_soon(fd_socket.serve, fd_socket.listen())
                 nursery.start_soon(self._server.serve, listener)
-                nursery.start_soon(self._mountpoints.restore)
-                nursery.start_soon(self._watcher.run)
-                nursery.start_soon(self._follow_sources)
-                nursery.start_soon(self._versions.run)
-                nursery.start_soon(self._app.contexts.tasks.curate_forever)
-                nursery.start_soon(self._app.contexts.expiry.run)
-                nursery.start_soon(self._app.memory.pad_expiry.run)
-                nursery.start_soon(self._app.derived_memory.episodes.run)
-                nursery.start_soon(self._app.derived_memory.consolidation.run_periodically)
-                nursery.start_soon(self._app.tools.calls.serve)
-                nursery.start_soon(self._servers.run)
-                nursery.start_soon(RemoteSync(self._app, self._call_for_owner).run)
-                nursery.start_soon(PolicyService(self._app, _DAEMON_ACTOR, self._push_policy).run)
-                nursery.start_soon(self._flush_audit)
-                nursery.start_soon(self._app.capture.run)
-                nursery.start_soon(self._pack_history)
-                nursery.start_soon(self._secrets.run)
-                nursery.start_soon(self._stop_on_signal)
-                nursery.start_soon(self._stop_when_unused)
+                for task in self._tasks():
+                    nursery.start_soon(task)
         finally:
             (self._layout.run / "socket").unlink(missing_ok=True)
-            for caller in (*self._callers.values(), *([self._own_session] if self._own_session else [])):
+            for caller in self._callers.values():
                 caller.close()
             self._app.grep_pool.close()
             self._app.archive.close()
             self._app.spool.close()  # the next daemon, or the next reader of the audit, collects it
             lock.release()
+
+    def _tasks(self) -> Sequence[Callable[[], Awaitable[object]]]:
+        """Return the background work, which runs until the daemon ends."""
+        return (
+            self._mountpoints.restore,
+            self._watcher.run,
+            self._follow_sources,
+            self._versions.run,
+            self._app.contexts.tasks.curate_forever,
+            self._app.contexts.expiry.run,
+            self._app.memory.pad_expiry.run,
+            self._app.derived_memory.episodes.run,
+            self._app.derived_memory.consolidation.run_periodically,
+            self._app.tools.calls.serve,
+            self._servers.run,
+            self._sync_remotes,
+            PolicyService(self._app, _DAEMON_ACTOR, self._push_policy).run,
+            self._flush_audit,
+            self._app.capture.run,
+            self._pack_history,
+            self._secrets.run,
+            self._stop_on_signal,
+            self._stop_when_unused,
+        )
 
     # requests
 
@@ -173,15 +179,18 @@ class Daemon:
 
         return handle
 
-    async def _call_for_owner(self, name: str, args: Mapping[str, Any]) -> Any:
-        """Call a method of the store for its owner, with the same effects as for a client."""
-        if self._own_session is None:
-            self._own_session = self._app.session(self._app.principal, tool="daemon")
-        method = METHODS[name]
-        response = await run_method(self._app, self._own_session, method, args, self._catch_up)
-        if Effect.CHANGES_WORK_TREE in method.effects:
-            await self._push_rollback(response)
-        return response
+    async def _sync_remotes(self) -> None:
+        """Keep remotes up for the store's owner, with the same effects as the methods have for a client."""
+        with contextlib.closing(self._app.session(self._app.principal, tool="daemon")) as caller:
+
+            async def call(name: str, args: Mapping[str, Any]) -> Any:
+                method = METHODS[name]
+                response = await run_method(self._app, caller, method, args, self._catch_up)
+                if Effect.CHANGES_WORK_TREE in method.effects:
+                    await self._push_rollback(response)
+                return response
+
+            await RemoteSync(self._app, call).run()
 
     async def _catch_up(self) -> None:
         """Commit all earlier writes, so that methods on versions include them."""
