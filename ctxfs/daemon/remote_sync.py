@@ -8,15 +8,13 @@ from typing import Any
 import trio
 
 from ctxfs.app import App
+from ctxfs.daemon.api.methods import METHODS, run_method
 from ctxfs.model.errors import CommandError
 from ctxfs.store.settings import RemoteSettings
 from ctxfs.supervise import Backoff, Restarts
 from ctxfs.versions.remotes.remote import RemoteIsAhead
 
 log = logging.getLogger(__name__)
-
-# Calls a method of the daemon for the store's owner, with its name and arguments.
-CallMethod = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 
 _LOOK_SECONDS = 1.0  # between looks for new versions, which gathers those of a second into one push
 _BACKOFF = Backoff(first_seconds=5.0, max_seconds=600.0)
@@ -26,9 +24,17 @@ _MAX_ROUNDS = 5  # of pull and push, while others push at the same time
 class RemoteSync:
     """One task for each remote with `auto`. An unreachable remote is tried again after growing pauses."""
 
-    def __init__(self, app: App, call: CallMethod) -> None:
+    def __init__(
+        self,
+        app: App,
+        catch_up: Callable[[], Awaitable[None]],
+        push_rollback: Callable[[Mapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        """`catch_up` commits earlier writes, `push_rollback` invalidates the kernel's caches after a pull."""
         self._app = app
-        self._call = call
+        self._catch_up = catch_up
+        self._push_rollback = push_rollback
+        self._session = app.session(app.principal, tool="daemon")
 
     async def run(self) -> None:
         """Keep the remotes up until cancelled."""
@@ -70,11 +76,14 @@ class RemoteSync:
         """Push, after a pull if the remote has other versions; return the newest version."""
         for _ in range(_MAX_ROUNDS):
             try:
-                pushed: str = await self._call("push", {"name": name})
+                pushed: str = await self._call("push", name=name)
                 return pushed
             except RemoteIsAhead:
-                await self._call("pull", {"name": name, "reason": "auto"})
+                await self._push_rollback(await self._call("pull", name=name, reason="auto"))
         raise CommandError(f"others push to '{name}' all the time", "it is tried again")
+
+    async def _call(self, method: str, **args: object) -> Any:
+        return await run_method(self._app, self._session, METHODS[method], args, self._catch_up)
 
     def _report(self, name: str, fault: str) -> None:
         """Set the state for `ctxfs status`: the fault, and the time of the last success."""

@@ -134,7 +134,7 @@ class Daemon:
             self._app.derived_memory.consolidation.run_periodically,
             self._app.tools.calls.serve,
             self._servers.run,
-            self._sync_remotes,
+            RemoteSync(self._app, self._catch_up, self._push_rollback).run,
             PolicyService(self._app, _DAEMON_ACTOR, self._push_policy).run,
             self._flush_audit,
             self._app.capture.run,
@@ -178,19 +178,6 @@ class Daemon:
             return response
 
         return handle
-
-    async def _sync_remotes(self) -> None:
-        """Keep remotes up for the store's owner, with the same effects as the methods have for a client."""
-        with contextlib.closing(self._app.session(self._app.principal, tool="daemon")) as caller:
-
-            async def call(name: str, args: Mapping[str, Any]) -> Any:
-                method = METHODS[name]
-                response = await run_method(self._app, caller, method, args, self._catch_up)
-                if Effect.CHANGES_WORK_TREE in method.effects:
-                    await self._push_rollback(response)
-                return response
-
-            await RemoteSync(self._app, call).run()
 
     async def _catch_up(self) -> None:
         """Commit all earlier writes, so that methods on versions include them."""
