@@ -260,18 +260,25 @@ def diff(store: str | None, old: str, new: str, as_json: bool) -> None:
 @context.command()
 @_manifest_argument
 @click.argument("path", shell_complete=completion_values.tree_paths)
+@click.option("--budgets", is_flag=True, help="Add the budget at which a passage comes in")
 @_json_option
 @click.pass_obj
-def why(store: str | None, manifest: str, path: str, as_json: bool) -> None:
+def why(store: str | None, manifest: str, path: str, budgets: bool, as_json: bool) -> None:
     """Explain why a path is in a context, or not
 
-    Exit code 3 if PATH was no candidate of the context of MANIFEST.
+    With --budgets, larger budgets are tried, up to 32 times that of the context. Exit code 3 if PATH was no candidate of
+    the context of MANIFEST.
     """
     from ctxfs.context.build.manifest import parse_manifest
     from ctxfs.context.build.rebuild import explain_path
 
     with session(store) as opened:
-        entries = explain_path(parse_manifest(_read_manifest(opened, manifest)), path)
+        parsed = parse_manifest(_read_manifest(opened, manifest))
+        entries = explain_path(parsed, path)
+        steps = opened.call("context_budgets", request=parsed.request.record()) if budgets and entries else []
+    needed = {tuple(item.values()): step["budget"] for step in reversed(steps) for item in step["items"]}
+    for entry in entries if budgets else ():
+        entry["comes_in_at"] = needed.get((entry["path"], entry["first"], entry["last"]))
     if as_json:
         print_json(entries)
     for entry in () if as_json else entries:
@@ -282,7 +289,8 @@ def why(store: str | None, manifest: str, path: str, as_json: bool) -> None:
                 print_line(f"    {share:+7.2f}  {name} {entry['signals'].get(name, 'not found')}")
         else:
             other = f" (of {entry['for']})" if entry.get("for") else ""
-            print_line(f"- {passage}  {entry['reason']}{other}, score {entry['score']:.2f}", fg="red")
+            at = f", comes in at {entry['comes_in_at']} tokens" if entry.get("comes_in_at") else ""
+            print_line(f"- {passage}  {entry['reason']}{other}, score {entry['score']:.2f}{at}", fg="red")
     if not entries:
         if not as_json:
             warn("it was no candidate: search did not find it for this question")

@@ -1,5 +1,6 @@
 """Test the screen of contexts: their budgets, pieces and reasons, tries with other budgets, and faults."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -74,6 +75,48 @@ def test_reasons_filter_the_passages_that_were_left_out(owner: Visitor, task: st
     assert "only:" in only.main_text()
 
 
+def test_passages_that_were_left_out_have_the_budget_at_which_they_come_in(owner: Visitor, live: Live) -> None:
+    make_task(live, "web-small", 60, "how do we rotate keys, deploy and roll back")
+    plain = owner.get("contexts/one", task="web-small", view="excluded")
+    assert "Comes in at" not in plain.main_text()
+    page = owner.send(
+        "GET", next(e.attributes["href"] for e in plain.elements("a") if "budgets=1" in e.attributes["href"])
+    )
+    needed = {e.text for e in page.elements("td") if e.attributes.get("class") == "num" and e.text.isdigit()}
+    assert needed, page.main_text()
+    budget = max(needed, key=int)
+    row = next(e.text for e in page.elements("tr") if budget in e.text)
+    passage = row.partition(":")[0]
+    larger = owner.get("contexts/one", task="web-small", budget=budget)
+    assert passage in larger.main_text()
+    manifest = live.store.parent / "small.json"
+    manifest.write_text(
+        live.run("context", "build", "--manifest", "--budget", "60", "how do we rotate keys, deploy and roll back")
+    )
+    entries = json.loads(live.run("context", "why", str(manifest), "knowledge", "--budgets", "--json"))
+    assert any(entry["comes_in_at"] for entry in entries)
+    assert "comes in at" in live.run("context", "why", str(manifest), "knowledge", "--budgets")
+
+
+def test_list_marks_a_context_that_has_changed_since_its_response(owner: Visitor, live: Live) -> None:
+    source = live.at / "memory" / "shared" / "stale-web.md"
+    source.parent.mkdir(exist_ok=True)
+    source.write_text("The ocelot valve closes at noon.\n")
+    folder = make_task(live, "web-stale", 300, "when does the ocelot valve close")
+    eventually("the source is in", lambda: "stale-web.md" in owner.get("contexts/one", task="web-stale").main_text())
+    assert "current" in owner.get("contexts/state", task="web-stale").text
+    (folder / "response.md").write_text("The ocelot valve closes at noon.\n")
+    eventually("it is answered", lambda: (folder / "response.context.json").exists())
+    assert "current" in owner.get("contexts/state", task="web-stale").text
+    source.write_text("The ocelot valve closes at midnight.\n")
+    eventually(
+        "it is stale", lambda: "changed since its response" in owner.get("contexts/state", task="web-stale").text
+    )
+    assert (
+        "no response to this context" in owner.get("contexts/one", task="web-rotation", view="evaluation").main_text()
+    )
+
+
 def test_two_contexts_are_compared(owner: Visitor, live: Live, task: str) -> None:
     make_task(live, "web-deploy", 700, "how do we roll back a deployment")
     page = owner.get("contexts/compare", old=task, new="web-deploy").main_text()
@@ -95,7 +138,10 @@ def test_a_context_that_cannot_be_built_has_its_reason(owner: Visitor, live: Liv
 def test_contexts_of_hostile_files_are_inert(owner: Visitor, live: Live) -> None:
     write_hostile_files(live)
     make_task(live, "web-hostile", 3000, "numbat")
-    for view in ("pieces", "excluded", "conflicts", "text"):
+    (live.at / "context" / "web-hostile" / "response.md").write_text(
+        f"The numbat {SCRIPT} \u202e eats 12 <b>ants</b>.\n"
+    )
+    for view in ("pieces", "excluded", "conflicts", "text", "evaluation"):
         check_inert(owner.get("contexts/one", task="web-hostile", view=view, q=f"numbat {SCRIPT}"))
     check_inert(owner.get("contexts/state", task="web-hostile"), scripts=0)
     (live.at / "context" / "web-hostile" / "request.toml").write_text(

@@ -1,10 +1,12 @@
 """Test the screen of reviews: claims with marked tokens, proposals as diffs, verdicts, and those that come second."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from ctxfs.web.differing_tokens import mark_values
-from tests.live import Live
+import pytest
+
+from ctxfs.web.differing_tokens import conflicts_of, differing_values, mark_values
+from tests.live import Live, eventually
 from tests.web.hostile import IMAGE, SCRIPT, check_inert
 from tests.web.site import Answer, Site, Visitor
 
@@ -13,7 +15,7 @@ def open_claim(live: Live, name: str, claim: str = "Tokens expire after 90 days.
     """Write a review of a claim, as the evaluator does, and return its id."""
     folder = live.store / "tree/human/review" / name
     folder.mkdir(parents=True, exist_ok=True)
-    conflict = {"kind": "number", "claimed": "90 days", "known": "30 days", "at": "knowledge/handbook/rotation.md:7"}
+    conflict = {"kind": "number", "claim": "90 days", "source": "30 days", "at": "knowledge/handbook/rotation.md:7"}
     record = {
         "task": "t",
         "why": "number: '90 days'",
@@ -105,7 +107,7 @@ def test_hostile_claims_are_inert(owner: Visitor, live: Live) -> None:
         why=IMAGE,
         task="t",
         source=SCRIPT,
-        conflicts=[SCRIPT, {"claimed": "<"}],
+        conflicts=[SCRIPT, {"claim": "<"}],
     )
     open_claim(live, "c5", "x", conflicts="none", source=["x"])
     page = owner.get("review")
@@ -115,6 +117,63 @@ def test_hostile_claims_are_inert(owner: Visitor, live: Live) -> None:
         decide(owner, name, "reject")
     check_inert(owner.get("review", all="1"))
     check_inert(owner.get("review", done="c4"))
+
+
+def test_reviews_without_recorded_values_mark_those_of_their_reason_or_their_numbers(
+    owner: Visitor, live: Live
+) -> None:
+    """Reviews of earlier versions have the values in their reason only, or nowhere."""
+    open_claim(live, "old1", why="number: '90 days' against '30 days' at knowledge/x.md:1", conflicts=[])
+    open_claim(live, "old2", why="support 0.50", conflicts=None)
+    marks = [e.text for e in owner.get("review").elements("mark")]
+    assert marks == ["90 days", "30 days", "90", "30"]
+    for name in ("old1", "old2"):
+        decide(owner, name, "reject")
+
+
+def test_a_doubted_response_is_marked_as_its_evaluator_recorded_it(owner: Visitor, live: Live) -> None:
+    """The evaluator writes the keys that the page reads."""
+    folder = live.at / "context" / "web-marked"
+    folder.mkdir()
+    (folder / "request.toml").write_text('query = "how are signing keys rotated"\nbudget = 700\n')
+    (folder / "response.md").write_text("Rotate the signing keys every 12 days with keyctl.\n")
+    page = eventually("the claim waits", lambda: "every 12 days" in (a := owner.get("review")).main_text() and a, 60)
+    card = next(e for e in page.elements("h2") if "12 days" in e.text)
+    assert any("12" in e.text for e in page.elements("mark")), card.text
+    evaluated = owner.get("contexts/one", task="web-marked", view="evaluation")
+    row = next(e.text for e in evaluated.elements("tr") if "12 days" in e.text)
+    assert "contradicted" in row or "unsupported" in row
+    marks = [e.text for e in evaluated.elements("mark")]
+    assert any("12" in mark for mark in marks)
+    assert any("ninety" in mark for mark in marks), "the value of the source is marked, too"
+
+
+@pytest.mark.parametrize(
+    ("conflicts", "why", "expected"),
+    [
+        ([{"claim": "90 days", "source": "30 days"}], "", (["90 days"], ["30 days"])),
+        (
+            [],
+            "number: '90 days' against '30 days' at a.md:1; date: '1' against '2' at b",
+            (["90 days", "1"], ["30 days", "2"]),
+        ),
+        ([], "", (["90"], ["30"])),
+        ("none", "support 0.5", (["90"], ["30"])),
+    ],
+)
+def test_differing_values_of_old_and_new_records(
+    conflicts: object, why: str, expected: tuple[Sequence[str], Sequence[str]]
+) -> None:
+    assert differing_values(conflicts_of(conflicts), "after 90 days of 7", "after 30 days of 7", why) == expected
+
+
+def test_a_number_that_only_one_side_has_is_no_difference() -> None:
+    assert differing_values((), "after 90 days", "after some days") == ((), ())
+    assert differing_values((), "same 3.5 % here", "same 3.5 % there") == ((), ())
+
+
+def test_a_value_within_a_longer_one_is_not_marked() -> None:
+    assert mark_values("9 of 90 days", ["9"]) == [("9", True), (" of 90 days", False)]
 
 
 def test_values_are_marked_without_overlap() -> None:

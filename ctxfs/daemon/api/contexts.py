@@ -1,13 +1,14 @@
 """RPC methods on contexts: build, verify, evaluate, curate, review. Plain values in, plain values out."""
 
 import errno
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ctxfs.app import App
 from ctxfs.context.build.manifest import parse_manifest
 from ctxfs.context.build.rebuild import changed_since, rebuild
-from ctxfs.context.build.request import make_request
+from ctxfs.context.build.request import MAX_BUDGET, make_request
 from ctxfs.context.delivery.tasks import RESPONSE
 from ctxfs.context.grounding.evaluator import decode_response, render_evaluation
 from ctxfs.daemon.api.params import NoParams
@@ -17,6 +18,9 @@ from ctxfs.model.errors import invalid, not_permitted, path_error
 from ctxfs.model.path import Path
 from ctxfs.policy.rules import Verb
 from ctxfs.vfs.session import Session
+
+_BUDGET_FACTORS = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+_ROOM_REASONS = ("budget", "quota", "origin")  # of exclusions that a larger budget lifts
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,36 @@ async def _context(app: App, caller: Session, params: ContextParams) -> Any:
         "pieces": len(context.plan.chosen),
         "answer": context.answer.as_record(),
     }
+
+
+@method(
+    "context_budgets",
+    ContextParams,
+    needs=Check.BY_METHOD,
+    audit=AuditEvent("context", "request", is_query=True),
+    effects=Effect.READS_INDEX | Effect.CANCELLABLE,
+)
+async def _context_budgets(app: App, caller: Session, params: ContextParams) -> Any:
+    """Return [{budget, items}]: the passages that come in at larger budgets, each at the smallest one that was built.
+
+    `items` are {path, first, last} as in manifest.json. The budgets are multiples of that of the request, up to the first
+    one that leaves nothing out for want of room.
+    """
+    request = make_request(params.request, app.settings.context.budget)
+    budgets = dict.fromkeys(min(MAX_BUDGET, round(request.budget * factor)) for factor in _BUDGET_FACTORS)
+    known, steps = set[tuple[str, int, int]](), list[dict[str, object]]()
+    for budget in (request.budget, *budgets):
+        built = await app.contexts.builder.build(replace(request, budget=budget), caller.actor.principal)
+        body = json.loads(built.manifest)
+        spans = {(item["path"], item["first"], item["last"]) for item in body["items"]}
+        new = sorted(spans - known)
+        if budget != request.budget and new:
+            items = [{"path": path, "first": first, "last": last} for path, first, last in new]
+            steps.append({"budget": budget, "items": items})
+        known |= spans
+        if not any(item["reason"] in _ROOM_REASONS for item in body["excluded"]):
+            break
+    return steps
 
 
 @method("verify_context", VerifyParams, needs=Check.BY_METHOD, audit=AuditEvent("context"), effects=Effect.READS_INDEX)

@@ -18,13 +18,21 @@ from ctxfs.rpc.wire import entry_from_wire
 from ctxfs.web.bars import Segment, stack
 from ctxfs.web.page import Page, Screen
 from ctxfs.web.rows import cut_rows
+from ctxfs.web.screens.evaluation import evaluation_view
 from ctxfs.web.tree_paths import path_of
 
 _ROWS = 50  # each row reads a request
 _MAX_BUDGET = 10_000_000
 _SOURCE = re.compile(r"## \[(\d{1,6})\] ")
 _FENCE = re.compile(r"`{3,}")
-_VIEWS = (("pieces", "Pieces"), ("excluded", "Left out"), ("conflicts", "Conflicts"), ("text", "Text"))
+_VIEWS = (
+    ("pieces", "Pieces"),
+    ("excluded", "Left out"),
+    ("conflicts", "Conflicts"),
+    ("text", "Text"),
+    ("evaluation", "Evaluation"),
+)
+_ANSWERED = "response.context.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +76,22 @@ async def _state(page: Page) -> Response:
     except OSError as error:
         manifest, fault = None, await _read_fault(page, task, error)
     return page.render(
-        "context_state.html", manifest=manifest, fault=fault, notes=manifest["notes"] if manifest else []
+        "context_state.html",
+        manifest=manifest,
+        fault=fault,
+        notes=manifest["notes"] if manifest else [],
+        stale=sum("stale" in item for item in manifest["items"]) if manifest else 0,
+        is_answer_stale=manifest is not None and await _is_answer_stale(page, task, manifest),
     )
+
+
+async def _is_answer_stale(page: Page, task: str, manifest: Mapping[str, Any]) -> bool:
+    """Return True if the context of a task has changed since its response was written."""
+    try:
+        data: bytes = await page.call("read", path=str(Path(("context", task, _ANSWERED))))
+        return bool(json.loads(data)["manifest"]["context"]["sha256"] != manifest["context"]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 async def _context(page: Page) -> Response:
@@ -93,7 +115,8 @@ async def _context(page: Page) -> Response:
         manifest, text = json.loads(built["manifest"]), built["text"]
     if "verify" in page.query:
         values["verified"] = await page.call("verify_context", manifest=json.dumps(manifest).encode())
-    return page.render("context.html", **values | _describe(manifest) | _view(page, view, manifest, text))
+    shown = await evaluation_view(page, task) if view == "evaluation" else await _view(page, view, manifest, text)
+    return page.render("context.html", **values | _describe(manifest) | shown)
 
 
 def _task_of(page: Page) -> str:
@@ -137,19 +160,30 @@ def budget_bar(sources: Sequence[Source], framing: int, whole: int) -> Sequence[
     return stack([*parts, (f"{FRAMING}: {framing} tokens", framing, "hatched")], whole)
 
 
-def _view(page: Page, view: str, manifest: Mapping[str, Any], text: str) -> dict[str, object]:
+async def _view(page: Page, view: str, manifest: Mapping[str, Any], text: str) -> dict[str, object]:
     number = page.number("page", 1)
     if view == "excluded":
         only = page.query.get("reason", "")
         excluded = [item for item in manifest["excluded"] if only in ("", item["reason"])]
-        rows = [(item, path_of(item), describe_reason(item["reason"])) for item in excluded]
-        return {"rows": cut_rows(rows, number), "only": only}
+        needed = await _needed_budgets(page, manifest) if "budgets" in page.query else {}
+        rows = [(item, path_of(item), describe_reason(item["reason"]), needed.get(_span_of(item))) for item in excluded]
+        return {"rows": cut_rows(rows, number), "only": only, "has_budgets": "budgets" in page.query}
     if view == "conflicts":
         return {"rows": cut_rows(manifest.get("conflicts", []), number)}
     if view == "text":
         return {"rows": cut_rows(mark_lines(text), number)}
     pieces = [(source, item) for source in sources_of(manifest["items"]) for item in source.pieces]
     return {"rows": cut_rows(pieces, number)}
+
+
+def _span_of(item: Mapping[str, Any]) -> tuple[str, int, int]:
+    return item["path"], item["first"], item["last"]
+
+
+async def _needed_budgets(page: Page, manifest: Mapping[str, Any]) -> Mapping[tuple[str, int, int], int]:
+    """Return the smallest tried budget at which each passage comes in."""
+    steps = await page.call("context_budgets", request=manifest["request"])
+    return {_span_of(item): step["budget"] for step in reversed(steps) for item in step["items"]}
 
 
 def mark_lines(text: str) -> Sequence[tuple[str, str]]:

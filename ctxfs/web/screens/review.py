@@ -11,7 +11,7 @@ from starlette.responses import Response
 from ctxfs.context.grounding.review_outcome import is_override
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path
-from ctxfs.web.differing_tokens import Piece, mark_values
+from ctxfs.web.differing_tokens import Piece, conflicts_of, differing_values, mark_values
 from ctxfs.web.diffs import diff_rows
 from ctxfs.web.page import Page, Screen
 from ctxfs.web.rows import Rows, cut_rows
@@ -60,10 +60,11 @@ async def _review(page: Page) -> Response:
 
 async def _card(page: Page, item: Mapping[str, Any]) -> Card:
     about = await _read_json(page, item["id"], "about.json")
-    conflicts = about.get("conflicts", [])
-    conflicts = [entry for entry in conflicts if isinstance(entry, dict)] if isinstance(conflicts, list) else []
-    claimed = [str(entry.get("claimed", "")) for entry in conflicts]
-    known = [str(entry.get("known", "")) for entry in conflicts]
+    text = "" if item["kind"] == _PROPOSAL else await _read_text(page, item["id"], "evidence.md")
+    quoted = [line[2:] for line in text.splitlines() if line[:2] == "> "][:_MAX_EVIDENCE]
+    claimed, known = differing_values(
+        conflicts_of(about.get("conflicts")), item["claim"], "\n".join(quoted), item["why"]
+    )
     card = Card(
         item["id"],
         item["kind"],
@@ -81,10 +82,7 @@ async def _card(page: Page, item: Mapping[str, Any]) -> Card:
         lines = (await _read_text(page, item["id"], "evidence.jsonl")).splitlines()[:_MAX_EVIDENCE]
         card.evidence = [_passage(line) for line in lines]
     else:
-        quoted = (
-            line[2:] for line in (await _read_text(page, item["id"], "evidence.md")).splitlines() if line[:2] == "> "
-        )
-        card.evidence = [("", mark_values(line, known)) for line in list(quoted)[:_MAX_EVIDENCE]]
+        card.evidence = [("", mark_values(line, known)) for line in quoted]
     return card
 
 

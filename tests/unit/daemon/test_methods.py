@@ -17,7 +17,7 @@ from ctxfs.model.path import Path
 STORE_METHODS = frozenset(
     "activity add_gold add_remote apply approve_tool audit begin_call blame bundle_add bundle_begin bundle_commit bundle_drop "
     "follow_audit bundle_files call_state call_tool calls cancel_call check cite cite_source commit content_of correct "
-    "context curate decide decide_policy delete_snapshot diff doctor evaluate_response find forget forget_history glob "
+    "context context_budgets curate decide decide_policy delete_snapshot diff doctor evaluate_response find forget forget_history glob "
     "consolidate memories memory_groups memory_sizes "
     "grep history impact import_messages import_state issue_token kept_call list log metadata mountpoints pack_history "
     "check_policy policy policy_matrix "
@@ -32,7 +32,7 @@ METHODS_OF_THE_DAEMON = frozenset(
 )
 CHECKED_BY_METHOD = frozenset(
     "ping join synced watch mounted content_of stat list read read_extracted read_labelled apply metadata search find grep glob "
-    "add_gold context evaluate_response verify_context curate recall record "
+    "add_gold context context_budgets evaluate_response verify_context curate recall record "
     "import_messages import_state history whoami skills skill tools tool "
     "session_day session_names session_records sessions unrecorded call_tool begin_call wait_call call_state cancel_call "
     "calls consolidate memories memory_groups memory_sizes kept_call check cite cite_source correct promote "

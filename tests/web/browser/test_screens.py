@@ -23,6 +23,8 @@ SCREENS = [
     "contexts/one?task=seen",
     "contexts/one?task=seen&view=text",
     "contexts/one?task=seen&view=excluded&budget=60",
+    "contexts/one?task=seen&view=excluded&budget=60&budgets=1",
+    "contexts/one?task=seen&view=evaluation",
     "contexts/compare?old=seen&new=other",
     "file",
     "file?path=knowledge/handbook",
@@ -62,6 +64,7 @@ def _files(live: Live) -> None:
     write_hostile_files(live)
     for name, budget in (("seen", 700), ("other", 300)):
         make_task(live, name, budget)
+    (live.at / "context" / "seen" / "response.md").write_text("Rotate the signing keys every 12 days with keyctl.\n")
     for name in ("seen1", "seen2"):
         open_claim(live, name)
     live.run("review", "reject", "seen2")
