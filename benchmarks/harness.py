@@ -151,21 +151,27 @@ def memory_mb(pid: int) -> dict[str, float]:
     return out
 
 
+def _command_of(pid: int) -> list[str]:
+    """Return the command line of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return []
+
+
 def processes_of(store: Path) -> dict[str, int]:
     """Return the lasting processes of a store's daemon by role: {daemon, indexer, mount}; readers of files come and go."""
     daemon = int((store / "run" / "lock").read_text())
     pids = {"daemon": daemon}
-    children = [
-        int(c) for thread in Path(f"/proc/{daemon}/task").glob("*/children") for c in thread.read_text().split()
-    ]
-    for child in children:
-        try:
-            words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
-        except OSError:
-            continue  # it has ended
-        for module, role in (("ctxfs.daemon.index_process", "indexer"), ("ctxfs.fuse.", "mount")):
-            if any(word.startswith(module) for word in words):
-                pids[role] = child
+    own_words = _command_of(daemon)
+    for thread in Path(f"/proc/{daemon}/task").glob("*/children"):
+        for child in map(int, thread.read_text().split()):
+            words = _command_of(child)
+            if words == own_words:  # the first mount process is a fork of the daemon
+                pids["mount"] = child
+            for module, role in (("ctxfs.daemon.index_process", "indexer"), ("ctxfs.fuse.", "mount")):
+                if any(word.startswith(module) for word in words):
+                    pids[role] = child
     return pids
 
 
