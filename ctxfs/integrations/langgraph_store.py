@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, unquote
 
 import anyio.to_thread
 from langgraph.store.base import (
@@ -24,6 +23,7 @@ from langgraph.store.base import (
     SearchOp,
 )
 
+from ctxfs.integrations.tree_files import decode_name, encode_name, files_below
 from ctxfs.library.store import Store
 from ctxfs.model.errors import invalid
 
@@ -73,10 +73,10 @@ class ContextStore(BaseStore):  # type: ignore[misc]  # not installed where type
         raise invalid("op", f"this operation is not known: {type(op).__name__}")
 
     def _directory(self, namespace: Sequence[str]) -> str:
-        return "/".join((self._root, *(_encode(part) for part in namespace)))
+        return "/".join((self._root, *(encode_name(part) for part in namespace)))
 
     def _path(self, namespace: Sequence[str], key: str) -> str:
-        return f"{self._directory(namespace)}/{_encode(key)}{_SUFFIX}"
+        return f"{self._directory(namespace)}/{encode_name(key)}{_SUFFIX}"
 
     def _put(self, op: PutOp) -> None:
         path = self._path(op.namespace, op.key)
@@ -99,7 +99,7 @@ class ContextStore(BaseStore):  # type: ignore[misc]  # not installed where type
             record = json.loads(self._store.read(path))
             return Item(
                 value=dict(record["value"]),
-                key=_decode(path.rpartition("/")[2].removesuffix(_SUFFIX)),
+                key=decode_name(path.rpartition("/")[2].removesuffix(_SUFFIX)),
                 namespace=self._namespace_of(path),
                 created_at=datetime.fromisoformat(record["created_at"]),
                 updated_at=datetime.fromisoformat(record["updated_at"]),
@@ -108,11 +108,15 @@ class ContextStore(BaseStore):  # type: ignore[misc]  # not installed where type
             return None
 
     def _namespace_of(self, path: str) -> tuple[str, ...]:
-        return tuple(_decode(part) for part in path[len(self._root) + 1 :].split("/")[:-1])
+        return tuple(decode_name(part) for part in path[len(self._root) + 1 :].split("/")[:-1])
 
     def _search(self, op: SearchOp) -> Iterator[SearchItem]:
         directory = self._directory(op.namespace_prefix)
-        scores = self._ranked(op.query, directory) if op.query else dict.fromkeys(self._files(directory))
+        scores = (
+            self._ranked(op.query, directory)
+            if op.query
+            else dict.fromkeys(files_below(self._store, directory, _SUFFIX))
+        )
         items = [(item, score) for path, score in scores.items() if (item := self._read_item(path))]
         if not op.query:
             items.sort(key=lambda found: found[0].updated_at, reverse=True)
@@ -130,38 +134,14 @@ class ContextStore(BaseStore):  # type: ignore[misc]  # not installed where type
                 scores.setdefault(hit.path, hit.score if hit.probability is None else hit.probability)
         return scores
 
-    def _files(self, directory: str) -> Iterator[str]:
-        pending = [directory]
-        while pending:
-            path = pending.pop()
-            try:
-                entries = self._store.list(path)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            for entry in entries:
-                if entry.is_dir:
-                    pending.append(f"{path}/{entry.name}")
-                elif entry.name.endswith(_SUFFIX):
-                    yield f"{path}/{entry.name}"
-
     def _list_namespaces(self, op: ListNamespacesOp) -> list[tuple[str, ...]]:
-        existing = {self._namespace_of(path) for path in self._files(self._root)}
+        existing = {self._namespace_of(path) for path in files_below(self._store, self._root, _SUFFIX)}
         matching = {
             namespace[: op.max_depth]
             for namespace in existing
             if all(_fits(condition, namespace) for condition in op.match_conditions or ())
         }
         return sorted(matching)[op.offset : op.offset + op.limit]
-
-
-def _encode(name: str) -> str:
-    """Return a name of a file for any text; a leading dot is encoded, because such files are hidden."""
-    encoded = quote(name, safe=" !#$&'()+,;=@[]{}~", encoding="utf-8", errors="surrogateescape")
-    return "%2E" + encoded[1:] if encoded.startswith(".") else encoded or "%"
-
-
-def _decode(name: str) -> str:
-    return "" if name == "%" else unquote(name, errors="surrogateescape")
 
 
 def _fits(condition: MatchCondition, namespace: tuple[str, ...]) -> bool:
