@@ -21,12 +21,10 @@ LEASE_WAIT_SECONDS = 30.0  # for the turns of others
 
 
 class EntryKind(StrEnum):
-    """The reason for an entry: versions, the beginning or end of a node's membership, or a snapshot of all objects."""
+    """The reason for an entry: versions, or the first versions of a node."""
 
     VERSIONS = "versions"
     JOIN = "join"
-    LEAVE = "leave"
-    SNAPSHOT = "snapshot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,9 @@ class Head:
 
     number: int
     commit: str
+
+
+EMPTY = Head(0, "")
 
 
 @dataclass(frozen=True, slots=True)

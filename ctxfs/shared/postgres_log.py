@@ -177,7 +177,8 @@ class PostgresLog:
         with self._session.answering() as connection:
             if self._has_content(connection, sha256):
                 return
-            connection.execute("begin")
+            if not self._is_leasing:
+                connection.execute("begin")
         # A statement a piece, each with its own deadline, in one transaction.
         statement = "insert into ctxfs_contents values (%s, %s, %s, %s) on conflict do nothing"
         try:
@@ -186,8 +187,9 @@ class PostgresLog:
                 with self._session.answering() as connection:
                     connection.execute(statement, (self._store, sha256, piece, data))
                 piece += 1
-            with self._session.answering() as connection:
-                connection.execute("commit")
+            if not self._is_leasing:
+                with self._session.answering() as connection:
+                    connection.execute("commit")
         except BaseException:
             self._session.close()  # rolls back
             raise

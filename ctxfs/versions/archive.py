@@ -35,6 +35,7 @@ from ctxfs.versions.recording.ledger import ABSENT
 from ctxfs.versions.recording.recover import CheckpointFile
 from ctxfs.versions.recording.unversioned import read_saved_reasons
 from ctxfs.versions.remote_commands import RemoteCommands
+from ctxfs.versions.remotes.shared_heads import SharedHeads
 from ctxfs.versions.rollback_commands import RollbackCommands
 from ctxfs.versions.snapshot_commands import SnapshotCommands
 from ctxfs.versions.tree_files import TreeFiles
@@ -91,6 +92,7 @@ class Archive:
         self.snapshots = SnapshotCommands(self)
         self.erasure = ErasureCommands(self)
         self.remotes = RemoteCommands(self)
+        self.shared = SharedHeads(self)
 
     def open(self) -> list[Commit]:
         """Open the archive: recover, and commit the changes since it was last open. Idempotent.

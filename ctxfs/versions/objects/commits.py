@@ -123,9 +123,9 @@ def describe_paths(verb: str, paths: Sequence[bytes]) -> str:
     return f"{verb} {len(paths)} paths: {shown}{' …' if len(paths) > _MAX_SHOWN_PATHS else ''}"
 
 
-def now_ns(after: int) -> int:
-    """Return the current time, but at least `after` + 1: the order of times is the order of commits."""
-    return min(max(time.time_ns(), after + 1), MAX_TIME_NS)
+def now_ns(after: int, offset_ns: int = 0) -> int:
+    """Return the current time and an offset, but at least `after` + 1: the order of times is the order of commits."""
+    return min(max(time.time_ns() + offset_ns, after + 1), MAX_TIME_NS)
 
 
 def _parse_moves(message: str) -> list[tuple[bytes, bytes]]:

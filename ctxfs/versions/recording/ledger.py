@@ -77,6 +77,7 @@ class Ledger:
         self.head: Commit | None = None
         self.seq = 0
         self.tags: dict[str, str] = {}
+        self.clock_offset_ns = 0  # added to this machine's time, to get that of a shared store
         self._sides: dict[str, SideCar] = {}
         self._directories: dict[tuple[str, Parts], Listing | None] = {}
 
@@ -292,7 +293,7 @@ class Ledger:
         """
         if parents is None:
             parents = (self.head.oid,) if self.head else ()
-        time_ns = now_ns(self.head.time_ns if self.head else 0)
+        time_ns = self._time_after(self.head)
         anchor = self._anchors.text(self.store_id) if self._anchors else ""
         draft = Commit("", tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes, anchor)
         oid = self.repo.write("commit", encode_commit(draft))
@@ -310,11 +311,38 @@ class Ledger:
         rows = [row for row in self.compare_trees(self.tree, tree) if row.path in differing]
         return self.advance(tree, actor, "merge", subject, parents=(self.head.oid, theirs.oid), changes=rows)
 
-    def fast_forward(self, theirs: Commit) -> None:
-        """Fast-forward the branch to `theirs`, which descends from the head."""
+    def write_merge(self, tree: str, theirs: Commit, actor: Actor, subject: str) -> str:
+        """Write a commit of the head and `theirs` with this tree, and return its id. Nothing else changes."""
+        assert self.head is not None
+        time_ns = self._time_after(self.head, theirs)
+        draft = Commit("", tree, (self.head.oid, theirs.oid), time_ns, actor, "merge", subject)
+        return self.repo.write("commit", encode_commit(draft))
+
+    def _time_after(self, *commits: Commit | None) -> int:
+        """Return the current time, or one after these commits if it is later."""
+        after = max((commit.time_ns for commit in commits if commit), default=0)
+        return now_ns(after, self.clock_offset_ns)
+
+    def fast_forward(self, theirs: Commit, new_commits: Sequence[str]) -> None:
+        """Fast-forward the branch to `theirs`, which descends from the head; `new_commits` are between, oldest first."""
         self.repo.update_ref(BRANCH, theirs.oid, self.head.oid if self.head else None)
         self.head = theirs
-        self.update_index()
+        try:
+            self._index_line(theirs, new_commits)
+        except Exception:
+            # Derived data: the next start adds the missing commits.
+            log.exception("cannot add the commits up to %s to the path index", theirs.oid)
+
+    def _index_line(self, head: Commit, new_commits: Sequence[str]) -> None:
+        commits = {oid: head if oid == head.oid else self.read_commit(oid) for oid in new_commits}
+        mainline, oid = set[str](), head.oid
+        while oid in commits:
+            mainline.add(oid)
+            oid = next(iter(commits[oid].parents), "")
+        with self.index.transaction():
+            for oid, commit in commits.items():
+                if self.index.by_oid(oid) is None:
+                    self.seq = self.index.add(commit, self.compare_with_parents(commit), mainline=oid in mainline)
 
     def index_commits(self, oids: Iterable[str]) -> None:
         """Add commits of another line to the path index, oldest first."""

@@ -50,7 +50,9 @@ _BATCH_OBJECTS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class _Object:
+class ObjectInfo:
+    """The kind (`blob`, `tree` or `commit`) and the bytes of an object."""
+
     kind: str
     size: int
 
@@ -66,7 +68,9 @@ class _BlobPaths:
 class FetchedHistory:
     """The commits of a remote that the store does not have yet. Used under the archive's lock."""
 
-    def __init__(self, repo: Repository, trees: Trees, name: str, *, is_trusted: bool) -> None:
+    def __init__(self, repo: Repository, trees: Trees, name: str, *, is_trusted: bool, now_ns: int = 0) -> None:
+        """`now_ns` is the time by a clock that is more reliable than that of this machine."""
+        self._now_ns = now_ns or time.time_ns()
         self._repo = repo
         self._trees = trees
         self._name = name
@@ -79,7 +83,14 @@ class FetchedHistory:
         Raise CommandError for a history that must be refused.
         """
         new_commits = self._repo.run("rev-list", "--topo-order", "--reverse", theirs, "--not", ours).decode().split()
-        objects = self._list_objects(theirs, ours)
+        self.check_objects(new_commits, self._list_objects(theirs, ours))
+        return new_commits
+
+    def check_objects(self, new_commits: Sequence[str], objects: dict[str, ObjectInfo]) -> None:
+        """Check commits, oldest first, of which `objects` are all objects that earlier commits lack.
+
+        Raise CommandError for a history that must be refused.
+        """
         for oid in new_commits:
             self._check_size(oid, objects[oid], MAX_COMMIT_BYTES, b"")
         blobs = _BlobPaths()
@@ -88,11 +99,14 @@ class FetchedHistory:
         self._check_paths(trees)
         self._check_links(blobs.links, objects)
         self._check_sides(blobs.sides, objects)
-        return new_commits
 
-    def _list_objects(self, theirs: str, ours: str) -> dict[str, _Object]:
+    def _list_objects(self, theirs: str, ours: str) -> dict[str, ObjectInfo]:
         """Return the kind and size of every object that only `theirs` has. Raise CommandError if one is missing."""
         listed = self._repo.run("rev-list", "--objects", "--no-object-names", theirs, "--not", ours)
+        return self.describe(listed)
+
+    def describe(self, listed: bytes) -> dict[str, ObjectInfo]:
+        """Return the kind and size of the objects that a text lists, an id a line. Raise CommandError if one is missing."""
         out = self._repo.run(
             "cat-file", "--buffer", "--batch-check=%(objectname) %(objecttype) %(objectsize)", data=listed
         )
@@ -102,7 +116,7 @@ class FetchedHistory:
             kind, _, size = rest.partition(" ")
             if not size.isdigit():
                 raise self.refusal(b"", f"the object {oid} is missing")
-            objects[oid] = _Object(kind, int(size))
+            objects[oid] = ObjectInfo(kind, int(size))
         return objects
 
     def _check_commits(self, new_commits: Sequence[str]) -> list[str]:
@@ -110,7 +124,7 @@ class FetchedHistory:
 
         The newest tree has the most paths, so a fault is reported with a path that a person still sees.
         """
-        latest = time.time_ns() + MAX_CLOCK_AHEAD_SECONDS * 1_000_000_000
+        latest = self._now_ns + MAX_CLOCK_AHEAD_SECONDS * 1_000_000_000
         trees = dict[str, None]()
         for start in range(0, len(new_commits), _BATCH_OBJECTS):
             for oid, data in self._repo.read_many(new_commits[start : start + _BATCH_OBJECTS]).items():
@@ -125,7 +139,7 @@ class FetchedHistory:
                 trees[commit.tree] = None
         return list(reversed(trees))
 
-    def _check_trees(self, roots: Iterable[str], objects: dict[str, _Object], blobs: _BlobPaths) -> None:
+    def _check_trees(self, roots: Iterable[str], objects: dict[str, ObjectInfo], blobs: _BlobPaths) -> None:
         """Check each tree once, at the greatest depth at which it occurs. Trees of the store are not read."""
         depths: dict[str, int] = {}
         pending: list[tuple[str, Parts]] = [(root, ()) for root in roots]
@@ -185,7 +199,7 @@ class FetchedHistory:
         stored: bytes,
         entry: TreeEntry,
         listing: Listing,
-        objects: dict[str, _Object],
+        objects: dict[str, ObjectInfo],
         blobs: _BlobPaths,
     ) -> None:
         path = b"/".join(map(_display_name, (*directory, stored)))
@@ -224,7 +238,7 @@ class FetchedHistory:
         if not self._is_trusted and name.lower().rstrip(b". ") in _REPOSITORY_NAMES:
             raise self.refusal(path, "a repository or a store in it could start programs here")
 
-    def _check_links(self, links: dict[str, bytes], objects: dict[str, _Object]) -> None:
+    def _check_links(self, links: dict[str, bytes], objects: dict[str, ObjectInfo]) -> None:
         for oid, path in links.items():
             if oid in objects and not 0 < objects[oid].size <= MAX_LINK_BYTES:
                 raise self.refusal(path, f"its target has {objects[oid].size} bytes")
@@ -232,7 +246,7 @@ class FetchedHistory:
             if b"\0" in target:
                 raise self.refusal(links[oid], "its target holds NUL")
 
-    def _check_sides(self, sides: dict[str, bytes], objects: dict[str, _Object]) -> None:
+    def _check_sides(self, sides: dict[str, bytes], objects: dict[str, ObjectInfo]) -> None:
         for oid, path in sides.items():
             if oid in objects:
                 self._check_size(oid, objects[oid], MAX_SIDECAR_BYTES, path)
@@ -249,13 +263,13 @@ class FetchedHistory:
         if side.large is not None:
             self.large.setdefault(side.large, path)
 
-    def _read_blobs(self, oids: Iterable[str], objects: dict[str, _Object]) -> Iterable[tuple[str, bytes]]:
+    def _read_blobs(self, oids: Iterable[str], objects: dict[str, ObjectInfo]) -> Iterable[tuple[str, bytes]]:
         """Yield (id, content) of those blobs that the store lacks, in batches."""
         new_oids = [oid for oid in oids if oid in objects]
         for start in range(0, len(new_oids), _BATCH_OBJECTS):
             yield from self._repo.read_many(new_oids[start : start + _BATCH_OBJECTS]).items()
 
-    def _check_size(self, oid: str, target: _Object, limit: int, path: bytes) -> None:
+    def _check_size(self, oid: str, target: ObjectInfo, limit: int, path: bytes) -> None:
         if target.size > limit:
             raise self.refusal(path, f"the {target.kind} {oid[:12]} has {target.size} bytes; {limit} are taken at most")
 

@@ -47,15 +47,11 @@ class Merger:
         self._ledger = ledger
         self._repo = ledger.repo
 
-    def merge(self, theirs: Commit, remote: str, *, is_trusted: bool, base: str | None = None) -> Merge:
-        """Return the merge of the local head with a commit of the remote.
-
-        `base` is the newest common commit (empty: none), if the caller has it.
-        """
+    def merge(self, theirs: Commit, remote: str, *, is_trusted: bool) -> Merge:
+        """Return the merge of the local head with a commit of the remote."""
         ledger = self._ledger
         assert ledger.head is not None
-        if base is None:
-            base = find_merge_base(self._repo, ledger.head.oid, theirs.oid)
+        base = find_merge_base(self._repo, ledger.head.oid, theirs.oid)
         if base == ledger.head.oid and is_trusted and not self._changes_frozen(theirs):
             return Merge(theirs.tree, (), is_forward=True)
         base_tree = decode_commit(base, self._repo.read(base)).tree if base else EMPTY_TREE
@@ -84,6 +80,48 @@ class Merger:
                 states[parts] = merged
         tree = ledger.edit_tree(ledger.tree, dict(sorted(states.items())))
         return Merge(tree, tuple(b"/".join(parts) for parts in conflicts), is_forward=False)
+
+    def merge_shared(self, theirs: Commit, base: str) -> Merge:
+        """Return the merge of the local head with a commit of a shared store; `base` is the newest common commit.
+
+        All nodes follow the same merges, so a frozen file binds where both sides changed it, and nowhere else: a
+        one-sided change of it was allowed where it was made.
+        """
+        ledger = self._ledger
+        assert ledger.head is not None
+        if base == ledger.head.oid:
+            return Merge(theirs.tree, (), is_forward=True)
+        base_tree = decode_commit(base, self._repo.read(base)).tree if base else EMPTY_TREE
+        states: dict[Parts, State] = {}
+        conflicts: dict[Parts, None] = {}
+        for change in ledger.compare_trees(base_tree, theirs.tree):
+            parts = split_path(change.path)
+            if any(parts[:depth] in conflicts for depth in range(1, len(parts))):
+                continue  # it is in a directory that is stored beside, as a whole
+            old, mine, other = (ledger.state(tree, parts) for tree in (base_tree, ledger.tree, theirs.tree))
+            merged, copy, author = self._merge_sides(old, mine, other, theirs, parts[-1])
+            if merged != mine:
+                states[parts] = merged
+            if copy is not None:
+                conflicts[parts] = None
+                labelled = self._label_conflict(parts, copy)
+                states[self._conflict_path(parts, author, (copy, labelled))] = labelled
+        tree = ledger.edit_tree(ledger.tree, dict(sorted(states.items())))
+        return Merge(tree, tuple(b"/".join(parts) for parts in conflicts), is_forward=False)
+
+    def _merge_sides(
+        self, old: State, mine: State, other: State, theirs: Commit, name: bytes
+    ) -> tuple[State, State | None, Commit]:
+        """Return the state of a path, the state to be kept beside it (None: none), and the commit that made that one."""
+        ledger = self._ledger
+        if old not in (mine, other) and mine.entry != other.entry:
+            if ledger.is_frozen(mine):
+                return mine, other if other.entry is not None else None, theirs
+            if ledger.is_frozen(other):
+                assert ledger.head is not None
+                return other, mine if mine.entry is not None else None, ledger.head
+        merged = self._merge_state(old, mine, other, name)
+        return (mine, other, theirs) if merged is None else (merged, None, theirs)
 
     def _changes_frozen(self, theirs: Commit) -> bool:
         """Return True if the commit changes a file that is frozen here, so that both contents must be kept."""

@@ -19,6 +19,7 @@ from ctxfs.versions.objects.git_process import build_service_command
 from ctxfs.versions.objects.name_encoding import display_path, split_path
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, TreeEntry
 from ctxfs.versions.recording.ledger import Ledger, State
+from ctxfs.versions.remotes.commit_graph import CommitGraph
 from ctxfs.versions.remotes.fetch_validation import FetchedHistory
 from ctxfs.versions.remotes.large_transfer import (
     CONTENT_PREFIX,
@@ -244,6 +245,31 @@ class Remotes:
         finally:
             self._drop_refs(name, keep_head=True)
 
+    def follow_head(
+        self, oid: str, graph: CommitGraph, actor: Actor, name: str, commit: Callable[[Iterable[bytes]], object]
+    ) -> PullResult:
+        """Fast-forward to a validated commit of a shared store, or merge with it, as `integrate` does."""
+        ledger = self._ledger
+        assert ledger.head is not None
+        if graph.find_base(ledger.head.oid, oid) == oid:
+            return PullResult("current", 0)
+        theirs = ledger.read_commit(oid)
+        new_commits = graph.list_new(oid, ledger.head.oid)
+
+        def make_merge() -> Merge:
+            assert ledger.head is not None
+            return self._merger.merge_shared(theirs, graph.find_base(ledger.head.oid, oid))
+
+        return self._apply_merge(make_merge, theirs, new_commits, actor, name, commit)
+
+    def merge_with(self, oid: str, base: str, actor: Actor, name: str) -> str:
+        """Return a new commit that merges the local head with a commit; branch and work tree stay as they are."""
+        ledger = self._ledger
+        assert ledger.head is not None
+        theirs = ledger.read_commit(oid)
+        merge = self._merger.merge_shared(theirs, base)
+        return ledger.write_merge(merge.tree, theirs, actor, f"merge with {name}")
+
     def _apply_merge(
         self,
         make_merge: Callable[[], Merge],
@@ -301,7 +327,7 @@ class Remotes:
         self, merge: Merge, theirs: Commit, new_commits: list[str], actor: Actor, name: str
     ) -> PullResult:
         if merge.is_forward:
-            self._ledger.fast_forward(theirs)
+            self._ledger.fast_forward(theirs, new_commits)
             return PullResult("forward", len(new_commits))
         self._ledger.index_commits(new_commits)
         self._ledger.merge(merge.tree, theirs, actor, f"merge {len(new_commits)} versions from {name}")

@@ -1,0 +1,243 @@
+"""A node of a shared store: it takes the versions of others from the log, follows them, and appends its own.
+
+An exchange never waits for the network with the archive's lock held. In a turn it reads the last entries, merges trees
+and appends; the work tree follows afterwards, by the same path as a pull.
+"""
+
+import hashlib
+import io
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ctxfs.model.errors import CommandError
+from ctxfs.shared.chain import check_entries, check_head
+from ctxfs.shared.entries import MAX_INLINE_BYTES
+from ctxfs.shared.log import TURN, Entry, EntryKind, Head, LogRefused, SharedLog, TurnLost, turn_lost
+from ctxfs.shared.node_state import NodeState, NodeStateFile, advanced
+from ctxfs.shared.object_pack import MAX_PACK_BYTES, PackError, decode_pack, encode_packs
+from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.recording.pathindex import PathChange
+from ctxfs.versions.remotes.shared_heads import Publication, SharedHeads
+
+log = logging.getLogger(__name__)
+
+_BATCH_ENTRIES = 100
+_MAX_TURNS = 5  # that are lost in a row
+_MIN_CLOCK_OFFSET_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """The result of an exchange: changes of the work tree, numbers of entries, and paths kept beside each other."""
+
+    changes: tuple[PathChange, ...] = ()
+    taken: int = 0
+    published: int = 0
+    conflicts: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The packs that the engine has already, the ids of the objects in them, and a small pack for the entry itself."""
+
+    packs: tuple[str, ...] = ()
+    objects: frozenset[str] = frozenset()
+    inline: bytes = b""
+
+
+class Node:
+    """One store as a node of a shared store. Exchanges run one at a time, in any thread."""
+
+    def __init__(
+        self,
+        heads: SharedHeads,
+        state_file: NodeStateFile,
+        store: str,
+        name: str,
+        principal: str,
+        connect: Callable[[], SharedLog],
+    ) -> None:
+        """`principal` is the author of merges."""
+        self._principal = principal
+        self._heads = heads
+        self._file = state_file
+        self._store = store
+        self._name = name
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._log: SharedLog | None = None
+        self._state = NodeState(store)
+        self._instance = ""
+        self._clock_offset_ns = 0
+
+    @property
+    def seen(self) -> Head:
+        """Return the newest entry that was read."""
+        return self._state.seen
+
+    @property
+    def connection(self) -> SharedLog | None:
+        """Return the engine after the first exchange. Other threads may call its `wait` only."""
+        return self._log
+
+    def exchange(self) -> Exchanged:
+        """Take the entries of others, follow them, and publish the local versions.
+
+        Raise `Unreachable` or `LogRefused` as the engine does, `LogDamaged` or `LogRefused` for refused entries,
+        CommandError if a file that is open for writing cannot follow; then everything is published all the same.
+        """
+        with self._lock:
+            engine = self._open()
+            first = self._state.seen.number
+            self._take(engine)
+            taken = self._state.seen.number - first
+            published = self._publish(engine)
+            changes, conflicts = self._follow(engine)
+            return Exchanged(changes, taken, published, conflicts)
+
+    def count_unpublished(self) -> int:
+        """Return the number of local versions that wait for the engine."""
+        return self._heads.count_unpublished(self._state.seen.commit)
+
+    def close(self) -> None:
+        """Close the connection to the engine."""
+        with self._lock:
+            if self._log is not None:
+                self._log.close()
+                self._log = None
+
+    def _open(self) -> SharedLog:
+        if self._log is None:
+            self._state = self._file.read(self._store)
+            self._instance = self._heads.store_id()
+            engine = self._connect()
+            offset = engine.now() - time.time_ns()
+            self._clock_offset_ns = offset if abs(offset) > _MIN_CLOCK_OFFSET_NS else 0
+            self._log = engine
+        self._heads.set_clock(self._clock_offset_ns)
+        return self._log
+
+    def _now_ns(self) -> int:
+        return time.time_ns() + self._clock_offset_ns
+
+    # entries of others
+
+    def _take(self, engine: SharedLog) -> None:
+        """Read, check and keep all entries that follow the last one."""
+        check_head(self._state.seen, engine.head())
+        while entries := engine.entries(self._state.seen.number, _BATCH_ENTRIES):
+            check_entries(self._state.seen, entries)
+            for entry in entries:
+                self._take_entry(engine, entry)
+            self._file.write(self._state)
+
+    def _take_entry(self, engine: SharedLog, entry: Entry) -> None:
+        if entry.node == self._name and entry.instance != self._instance:
+            raise LogRefused(
+                f"another store has joined '{self._store}' as '{self._name}'",
+                "ctxfs leave, then join under another name: ctxfs join URL --node NAME",
+            )
+        source = f"entry {entry.number} of node '{entry.node}'"
+        try:
+            for pack in (entry.objects, *(_read_content(engine, name) for name in entry.packs)):
+                self._heads.write_objects(decode_pack(pack))
+            self._heads.accept(
+                entry.head,
+                entry.previous,
+                self._now_ns(),
+                lambda large, file: engine.get(large.sha256, file, large.size),
+                source,
+            )
+        except (PackError, CommandError) as error:
+            cause = error.message if isinstance(error, CommandError) else str(error)
+            raise LogRefused(f"{source} is refused: {cause}", "mend it there; this store stays as it is") from error
+        self._state = advanced(self._state, Head(entry.number, entry.head))
+
+    def _follow(self, engine: SharedLog) -> tuple[tuple[PathChange, ...], tuple[bytes, ...]]:
+        """Bring the work tree to the newest entry."""
+        commit = self._state.seen.commit
+        if not commit or not self._heads.is_behind(commit):
+            return (), ()
+        self._heads.fetch_missing(commit, lambda large, file: engine.get(large.sha256, file, large.size))
+        result, changes = self._heads.follow(commit, self._actor())
+        return tuple(changes), result.conflicts
+
+    # own entries
+
+    def _publish(self, engine: SharedLog) -> int:
+        """Append the local versions, and return the number of entries."""
+        for _ in range(_MAX_TURNS):
+            publication = self._heads.prepare(self._state.seen.commit, self._actor())
+            if publication is None:
+                return 0
+            sent = self._send(engine, publication)
+            try:
+                with engine.lease(TURN):
+                    return self._append(engine, sent)
+            except TurnLost as error:
+                log.debug("a turn was lost: %s", error.strerror)
+                self._take(engine)
+        raise turn_lost(f"{_MAX_TURNS} turns in a row were lost")
+
+    def _append(self, engine: SharedLog, sent: Sent) -> int:
+        """Append in a turn: nothing changes the log meanwhile."""
+        self._take(engine)
+        seen = self._state.seen
+        publication = self._heads.prepare(seen.commit, self._actor(), sent.objects)
+        if publication is None:
+            return 0
+        self._heads.check_publication(publication.head, seen.commit, self._now_ns())
+        rest = self._send(engine, publication, is_turn=True)
+        entry = Entry(
+            number=seen.number + 1,
+            head=publication.head,
+            previous=seen.commit,
+            kind=EntryKind.VERSIONS if self._state.has_joined else EntryKind.JOIN,
+            node=self._name,
+            instance=self._instance,
+            objects=rest.inline,
+            packs=(*sent.packs, *rest.packs),
+            anchor=self._heads.anchor(),
+        )
+        engine.append(entry)
+        self._remember(entry)
+        return 1
+
+    def _remember(self, entry: Entry) -> None:
+        self._state = advanced(self._state, Head(entry.number, entry.head), has_joined=True)
+        self._heads.keep(entry.head)
+        self._file.write(self._state)
+
+    def _send(self, engine: SharedLog, publication: Publication, *, is_turn: bool = False) -> Sent:
+        """Store large contents and packs in the engine, so that the entry is small.
+
+        Before a turn, objects that fit into the entry are left to it.
+        """
+        for large in publication.large:
+            with self._heads.open_large(large) as file:
+                engine.put(large.sha256, file)
+        packs = encode_packs(self._heads.read_objects(publication.objects))
+        first, second = next(packs, b""), next(packs, None)
+        if second is None and len(first) <= MAX_INLINE_BYTES:
+            return Sent(inline=first if is_turn else b"")
+        names = [_put(engine, pack) for pack in (first, *([] if second is None else [second]))]
+        names += [_put(engine, pack) for pack in packs]
+        return Sent(tuple(names), frozenset(oid for _, oid in publication.objects))
+
+    def _actor(self) -> Actor:
+        return Actor(self._principal, "shared", "shared")
+
+
+def _put(engine: SharedLog, pack: bytes) -> str:
+    name = hashlib.sha256(pack).hexdigest()
+    engine.put(name, io.BytesIO(pack))
+    return name
+
+
+def _read_content(engine: SharedLog, name: str) -> bytes:
+    target = io.BytesIO()
+    engine.get(name, target, MAX_PACK_BYTES)
+    return target.getvalue()

@@ -1,0 +1,232 @@
+"""The exchange of versions with a shared log: take objects and follow a head, merge with it, and list new objects.
+
+Each method holds the archive's lock for its own work only, never while a network is waited for.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, TypeVar
+
+from ctxfs.model.errors import CommandError
+from ctxfs.versions.archive_core import ArchiveAccess, ArchiveCore
+from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.objects.git import object_id
+from ctxfs.versions.objects.name_encoding import SIDE_PREFIX
+from ctxfs.versions.objects.sidecar import Large
+from ctxfs.versions.objects.trees import MODE_DIR
+from ctxfs.versions.recording.pathindex import PathChange
+from ctxfs.versions.remotes.commit_graph import CommitGraph
+from ctxfs.versions.remotes.fetch_validation import FetchedHistory, ObjectInfo
+from ctxfs.versions.remotes.new_objects import NamedEntry, list_new_entries
+from ctxfs.versions.remotes.remote import PullResult
+
+SHARED_REF = "refs/ctxfs/shared"
+_NAME = "the shared store"
+_BATCH_OBJECTS = 200
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A commit to be published, the ids of its objects that the log lacks, and the large contents that they name."""
+
+    head: str
+    objects: tuple[tuple[str, str], ...]  # (kind, id), in the order of the commits
+    large: tuple[Large, ...]
+
+
+class SharedHeads:
+    """The versions of an archive, as a shared log needs them."""
+
+    def __init__(self, archive: ArchiveAccess) -> None:
+        self._archive = archive
+        self._sizes: dict[str, ObjectInfo] = {}
+
+    def store_id(self) -> str:
+        """Return the id of this store."""
+        with self._archive.locked() as core:
+            return core.ledger.store_id
+
+    def set_clock(self, offset_ns: int) -> None:
+        """Date versions by this machine's clock plus an offset."""
+        with self._archive.locked() as core:
+            core.ledger.clock_offset_ns = offset_ns
+
+    def write_objects(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        """Store objects that are not checked yet."""
+        for batch in _in_batches(objects):
+            with self._archive.locked() as core:
+                for kind, data in batch:
+                    self._sizes[object_id(kind, data)] = ObjectInfo(kind, len(data))
+                    core.ledger.repo.write(kind, data)
+
+    def accept(
+        self, head: str, known: str, now_ns: int, fetch_large: Callable[[Large, BinaryIO], None], source: str
+    ) -> None:
+        """Check a head whose objects are stored, and keep it. `known` is the head before it (empty: none).
+
+        `fetch_large` writes a large content that is missing to a file. `source` names the sender. Raise CommandError for
+        a history that no store has written; nothing refers to its objects then.
+        """
+        with self._archive.locked() as core:
+            history = self._check(core, head, known, now_ns, source)
+            missing = _missing(core, history.large)
+        for large in missing:
+            self._store_large(large, fetch_large)
+        self.keep(head)
+        self._sizes.clear()
+
+    def keep(self, head: str) -> None:
+        """Keep the objects of an accepted or published head."""
+        with self._archive.locked() as core:
+            repo = core.ledger.repo
+            repo.update_ref(SHARED_REF, head, repo.read_ref(SHARED_REF))
+
+    def fetch_missing(self, head: str, fetch_large: Callable[[Large, BinaryIO], None]) -> None:
+        """Store the large contents of an accepted head that maintenance has deleted, because no version used them."""
+        with self._archive.locked() as core:
+            ledger = core.ledger
+            changes = ledger.compare_trees(ledger.tree, ledger.read_commit(head).tree)
+            contents = [ledger.read_sidecar(change.side).large for change in changes if change.side]
+            missing = _missing(core, [large for large in contents if large is not None])
+        for large in missing:
+            self._store_large(large, fetch_large)
+
+    def _check(self, core: ArchiveCore, head: str, known: str, now_ns: int, source: str) -> FetchedHistory:
+        ledger = core.ledger
+        history = FetchedHistory(ledger.repo, ledger.trees, source, is_trusted=True, now_ns=now_ns)
+        graph = CommitGraph.of(ledger.repo)
+        try:
+            if known and graph.find_base(known, head) != known:
+                raise history.refusal(b"", f"{head[:12]} does not continue {known[:12]}")
+            commits = graph.list_new(head, known)
+            oids = [*commits, *(named.entry.oid for named in self._entries(core, graph, commits))]
+        except (ValueError, OSError) as error:
+            raise history.refusal(b"", f"an object cannot be read: {error}") from error
+        objects = {oid: self._sizes[oid] for oid in oids if oid in self._sizes}
+        unknown = [oid for oid in oids if oid not in objects]
+        if unknown:
+            objects |= history.describe("".join(f"{oid}\n" for oid in unknown).encode())
+        history.check_objects(commits, objects)
+        return history
+
+    def _entries(self, core: ArchiveCore, graph: CommitGraph, commits: Iterable[str]) -> Iterator[NamedEntry]:
+        """Yield the new objects of commits. A merge is compared with the last parent, which others have published."""
+        versions = []
+        for oid in commits:
+            commit = graph.commit(oid)
+            before = graph.commit(commit.parents[-1]).tree if commit.parents else None
+            versions.append((before, commit.tree))
+        return list_new_entries(core.ledger.trees, versions)
+
+    def _store_large(self, large: Large, fetch_large: Callable[[Large, BinaryIO], None]) -> None:
+        with self._archive.locked() as core:
+            store, folder = core.ledger.large, core.ledger.repo.folder
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fetch_large(large, file)
+            file.flush()
+            os.lseek(file.fileno(), 0, os.SEEK_SET)
+            stored = store.add(file.fileno())
+        if stored != large:
+            if stored.sha256 != large.sha256:
+                store.remove([stored.sha256])
+            raise CommandError(f"a large content of {_NAME} has another length than its file")
+
+    def follow(self, head: str, actor: Actor) -> tuple[PullResult, list[PathChange]]:
+        """Bring branch and work tree to an accepted head, as a pull does. Return the result and the changes."""
+        with self._archive.locked() as core:
+            self._archive.commit()
+            before = core.ledger.tree
+            graph = CommitGraph.of(core.ledger.repo)
+            result = core.remotes.follow_head(head, graph, actor, _NAME, self._archive.commit)
+            return result, core.ledger.compare_trees(before, core.ledger.tree)
+
+    def is_behind(self, known: str) -> bool:
+        """Return True if the local head lacks an accepted head."""
+        with self._archive.locked() as core:
+            assert core.ledger.head is not None
+            return CommitGraph.of(core.ledger.repo).find_base(core.ledger.head.oid, known) != known
+
+    def prepare(self, known: str, actor: Actor, covered: Collection[str] = ()) -> Publication | None:
+        """Return the publication of the local versions on top of `known`, without the objects `covered`; None if all are.
+
+        Where both have versions, it is a merge of both that exists beside the branch.
+        """
+        with self._archive.locked() as core:
+            self._archive.commit()
+            ledger = core.ledger
+            assert ledger.head is not None
+            graph = CommitGraph.of(ledger.repo)
+            head = ledger.head.oid
+            base = graph.find_base(head, known) if known else ""
+            if known and base == head:
+                return None
+            if base != known:
+                head = core.remotes.merge_with(known, base, actor, _NAME)
+            return self._publication(core, graph, head, known, covered)
+
+    def _publication(
+        self, core: ArchiveCore, graph: CommitGraph, head: str, known: str, covered: Collection[str]
+    ) -> Publication:
+        commits = graph.list_new(head, known)
+        objects, large = [("commit", oid) for oid in commits], dict[Large, None]()
+        for named in self._entries(core, graph, commits):
+            objects.append(("tree" if named.entry.mode == MODE_DIR else "blob", named.entry.oid))
+            if named.stored.startswith(SIDE_PREFIX):
+                content = core.ledger.read_sidecar(named.entry.oid).large
+                if content is not None:
+                    large[content] = None
+        return Publication(head, tuple(item for item in objects if item[1] not in covered), tuple(large))
+
+    def read_objects(self, objects: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
+        """Yield the (kind, content) of objects, in order."""
+        for batch in _in_batches(objects):
+            with self._archive.locked() as core:
+                contents = [(kind, core.ledger.repo.read(oid)) for kind, oid in batch]
+            yield from contents
+
+    def open_large(self, large: Large) -> BinaryIO:
+        """Open a stored large content."""
+        with self._archive.locked() as core:
+            return core.ledger.large.path(large.sha256).open("rb")
+
+    def check_publication(self, head: str, known: str, now_ns: int) -> None:
+        """Check a publication as other nodes will: one that they refuse would stop all of them."""
+        with self._archive.locked() as core:
+            self._check(core, head, known, now_ns, "this store")
+
+    def count_unpublished(self, known: str) -> int:
+        """Return the number of local versions that a published head lacks."""
+        with self._archive.locked() as core:
+            head = core.ledger.head
+            return len(CommitGraph.of(core.ledger.repo).list_new(head.oid, known)) if head else 0
+
+    def anchor(self) -> str:
+        """Return the heads of the event log and audit chains in the newest version that has them."""
+        with self._archive.locked() as core:
+            return core.ledger.head.anchor if core.ledger.head else ""
+
+    def forget(self) -> None:
+        """Remove the reference to the accepted head."""
+        with self._archive.locked() as core:
+            oid = core.ledger.repo.read_ref(SHARED_REF)
+            if oid is not None:
+                core.ledger.repo.delete_ref(SHARED_REF, oid)
+
+
+def _missing(core: ArchiveCore, contents: Iterable[Large]) -> list[Large]:
+    """Return the large contents that the store lacks."""
+    return [large for large in contents if not core.ledger.large.path(large.sha256).exists()]
+
+
+def _in_batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    batch = list[Item]()
+    for item in items:
+        batch.append(item)
+        if len(batch) == _BATCH_OBJECTS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
