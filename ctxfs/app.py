@@ -42,6 +42,7 @@ from ctxfs.services.kind_folders import DeclaredKindFolders
 from ctxfs.services.metadata import Metadata
 from ctxfs.services.records import Records
 from ctxfs.services.search import Search
+from ctxfs.services.sharing import Sharing
 from ctxfs.services.sources import SettingsFile, Sources, embedder_of
 from ctxfs.services.status import DaemonState, Status, control_mount
 from ctxfs.services.supersedes import Supersedes
@@ -106,6 +107,7 @@ class App:
             anchors=self.anchors,
             transitions=lambda: memory_file.rules.transitions,
         )
+        self.sharing = Sharing(layout, self.settings_file, self.archive, str(self.principal))
 
     def _open_policy(self) -> None:
         layout = self.layout
@@ -125,13 +127,11 @@ class App:
         self.bundles = Bundles(layout, self.archive, self.policy, lambda: self.memory_file.rules.transitions)
 
     def _open_search(self) -> None:
-        supersedes = Supersedes(self.settings_file, self.archive.reader, self.policy)
-        embedder = embedder_of(self.settings)
         self.searcher = Searcher(
             self.layout.index,
-            embedder,
+            embedder_of(self.settings),
             self.scope.reader,
-            supersedes.binds,
+            Supersedes(self.settings_file, self.archive.reader, self.policy).binds,
             self.settings.index.question_seconds,
             DeclaredKindFolders(self.layout.tree, self.memory_file),
         )
@@ -139,12 +139,12 @@ class App:
         self.extraction = Extraction(self.settings_file)
 
     def _open_tree(self) -> None:
+        settings = self.settings
         self.namespace = Namespace()
         changes = StateTransitions(CompareAndPut(self.namespace), lambda: self.memory_file.rules.transitions)
         self.tree: Mount = AccessControl(changes, self.policy, self.archive.marks)
-        self.resolver = SourceResolver(
-            self.tree, self.searcher, self.archive, self.scope, self.settings.index.max_file_bytes
-        )
+        max_bytes = settings.index.max_file_bytes
+        self.resolver = SourceResolver(self.tree, self.searcher, self.archive, self.scope, max_bytes)
         self._parts = StoreParts(
             self.layout, self.principal, self.archive, self.policy, self.scope, self.searcher, self.namespace
         )
@@ -159,7 +159,6 @@ class App:
             self.daemon,
         )
         self.sources = Sources(self.layout, self.settings_file, self.namespace, self.policy, self.tools)
-        settings_file, settings = self.settings_file, self.settings.search
         self.search = Search(
             self.searcher,
             self.tools,
@@ -167,9 +166,9 @@ class App:
             self.grep_pool,
             self.principal,
             self.memory.citations,
-            lambda: settings_file.current.context.max_share_per_origin,
+            lambda: self.settings_file.current.context.max_share_per_origin,
         )
-        self.search_view = SearchView(self.search, self.scope, settings.results, settings.budget)
+        self.search_view = SearchView(self.search, self.scope, settings.search.results, settings.search.budget)
         self.namespace.attach_view(".search", self.search_view)
         self.namespace.attach_view(".versions", VersionsView(self.archive, self.scope))
         self._open_reports()
@@ -199,6 +198,7 @@ class App:
             self.memory.citations,
             self.memory.kind_remarks,
             self.collector,
+            self.sharing,
         )
         self.doctor = Doctor(self.layout)
 
@@ -231,17 +231,17 @@ class App:
         tree.attach(Path(("memory",)), create_memory_mount(folders))
         tree.attach(Path(("pad",)), create_pad_mount(folders))
         tree.attach(Path(("knowledge",)), ControlMount({}))  # exists before the first source does
-        questions = StoredQueries(self.owners, owner)
-        tree.attach(Path(("search",)), self.search_view.root(self._work_folder("search"), questions))
-        tasks, budget = self.contexts.tasks, self.settings.context.budget
-        contexts = ContextMount(self.contexts.requests, tasks, budget, owner, self.owners, self.scope)
+        questions = self.search_view.root(self._work_folder("search"), StoredQueries(self.owners, owner))
+        tree.attach(Path(("search",)), questions)
+        parts, budget = self.contexts, self.settings.context.budget
+        contexts = ContextMount(parts.requests, parts.tasks, budget, owner, self.owners, self.scope)
         tree.attach(Path(("context",)), contexts)
         tree.attach(Path(("history",)), HistoryMount(self.history, owner, self.scope, self.derived_memory.sessions))
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
         tree.attach(Path(("tools",)), ToolsMount(self.tools.calls, self.tools, self.scope))
         tree.attach(Path(("human",)), ReviewMount(self._work_folder("human"), self.memory.curator))
         rules = (self.policy_file, self.memory_file)
-        control = control_mount(self.layout, self.principal, self.status, self.namespace, self.policy, rules)
+        control = control_mount(self.layout, self.principal, self.status, tree, self.policy, rules)
         tree.attach(Path((".ctxfs",)), control, hidden=True)
         tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive, self.scope), hidden=True)
         self.sources.reload()

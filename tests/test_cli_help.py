@@ -19,9 +19,10 @@ MAX_SUMMARY_CHARS = 45
 # The first words of all summaries. A new one is added here if it is a verb in the imperative.
 VERBS = frozenset(
     "Add Approve Bring Build Call Check Cite Compare Compress Confirm Correct Count Create Cut Decide Download Edit "
-    "Erase Explain Export Find Import Issue List Make Manage Measure Mount Move Name Print Propose Pull Push Rebuild Redo "
+    "Erase Exchange Explain Export Find Import Issue Join Leave "
+    "List Make Manage Measure Mount Move Name Print Propose Pull Push Rebuild Redo "
     "Remove "
-    "Restore Revoke Run Search Serve Set Show Trust Undo Unmount Verify".split()
+    "Restore Revoke Run Search Serve Set Share Show Trust Undo Unmount Verify".split()
 )
 
 

@@ -94,6 +94,10 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
         "mcp-call": Entry("mcp:mcp_call", "Call a tool of another MCP server"),
     },
     "Machines": {
+        "share": Entry("shared", "Share the store with other machines"),
+        "join": Entry("shared", "Join a shared store"),
+        "leave": Entry("shared", "Leave the shared store"),
+        "sync": Entry("shared", "Exchange versions with the shared store now"),
         "remote": Entry("remotes", "Manage remotes"),
     },
 }

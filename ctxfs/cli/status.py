@@ -9,6 +9,7 @@ import click
 from ctxfs import __version__
 from ctxfs.cli.options import json_option
 from ctxfs.cli.output import count_noun, print_json, print_line
+from ctxfs.cli.shared import print_shared
 from ctxfs.daemon.session import session
 from ctxfs.index.indexer_status import format_remaining, index_fault
 from ctxfs.mcp_client.server_status import CONNECTING, READY, server_status_from_wire
@@ -65,6 +66,7 @@ def _print_status(report: dict[str, Any]) -> None:
     _print_versions(report["versions"])
     for name, state in report["remotes"].items():
         _print_remote(name, state)
+    print_shared(report["shared"])
     _print_rules(report)
     _print_capture(report["capture"])
     if report["review"]["waiting"]:

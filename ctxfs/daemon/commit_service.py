@@ -36,7 +36,9 @@ _OPEN_AFTER_SECONDS = 0.2
 class CommitService:
     """The daemon's committer."""
 
-    def __init__(self, app: App, mountpoints: Mountpoints) -> None:
+    def __init__(self, app: App, mountpoints: Mountpoints, on_commit: Callable[[], None] = lambda: None) -> None:
+        """`on_commit` is called when there may be a new version."""
+        self._on_commit = on_commit
         self._app = app
         self._mountpoints = mountpoints
         self._commit_requested = trio.Event()
@@ -137,6 +139,7 @@ class CommitService:
             if not committed:
                 await trio.sleep(_RETRY_SECONDS)
                 self._commit_requested.set()
+            self._on_commit()
 
     async def _unjournaled_loop(self) -> None:
         """Commit direct edits of the work tree for the store's owner, as soon as the tree is quiet."""
@@ -149,6 +152,7 @@ class CommitService:
             writing = {encode_name(path) for path in await self.sync(record=False)}
             unjournaled = [path for path in paths if path not in writing]
             await self._attempt(functools.partial(self._app.archive.commit_nowait, unjournaled))
+            self._on_commit()
 
     async def _wait_quiet(self) -> None:
         quiet = False

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -39,6 +39,7 @@ from ctxfs.daemon.policy_service import PolicyService
 from ctxfs.daemon.registration import register_server, register_source, unregister_server
 from ctxfs.daemon.remote_sync import RemoteSync
 from ctxfs.daemon.secret_scanner import SecretScanner
+from ctxfs.daemon.shared_service import SharedService
 from ctxfs.daemon.umask import limit_umask
 from ctxfs.daemon.watch import Changes, Watcher, group_by_directory, split_changes
 from ctxfs.eventlog.spool import AuditActor
@@ -104,7 +105,8 @@ class Daemon:
                 self._nursery = nursery
                 self._mountpoints = Mountpoints(self._app, nursery, self._spare, self._tree_changed)
                 self._app.daemon.connect(self._mountpoints, self._secrets)
-                self._versions = CommitService(self._app, self._mountpoints)
+                self._shared = SharedService(self._app.sharing, self._push_paths)
+                self._versions = CommitService(self._app, self._mountpoints, self._shared.request)
                 listener = self._server.listen()
                 fd_socket = FdSocket(self._layout.run, self._mountpoints.receive)
                 nursery.start_soon(fd_socket.serve, fd_socket.listen())
@@ -116,6 +118,7 @@ class Daemon:
             for caller in self._callers.values():
                 caller.close()
             self._app.grep_pool.close()
+            self._app.sharing.close()
             self._app.archive.close()
             self._app.spool.close()  # the next daemon, or the next reader of the audit, collects it
             lock.release()
@@ -135,6 +138,7 @@ class Daemon:
             self._app.tools.calls.serve,
             self._servers.run,
             RemoteSync(self._app, self._catch_up, self._push_rollback).run,
+            self._shared.run,
             PolicyService(self._app, _DAEMON_ACTOR, self._push_policy).run,
             self._flush_audit,
             self._app.capture.run,
@@ -173,6 +177,7 @@ class Daemon:
                 await self._sync_others(peer)
             if changes_work_tree and not args.get("dry_run"):
                 await self._push_rollback(response)
+                self._shared.request()
             if erases and not args.get("dry_run"):
                 await self._indexing.send("purge")
             return response
@@ -221,9 +226,12 @@ class Daemon:
 
     async def _push_rollback(self, outcome: Mapping[str, Any]) -> None:
         """Invalidate the kernel's caches for the paths of a rollback, before the caller gets its response."""
+        await self._push_paths([change["path"] for change in outcome["changes"]])
+
+    async def _push_paths(self, paths: Iterable[str]) -> None:
         changes: Changes = {}
-        for change in outcome["changes"]:
-            area, *parts = change["path"].split("/")
+        for path in paths:
+            area, *parts = path.split("/")
             changes.setdefault(str(self._layout.tree / area), {})[tuple(parts)] = False
         pushed = [(root, group_by_directory(inside)) for root, inside in changes.items()]
         for peer in self._watchers:

@@ -83,6 +83,7 @@ class LocalSession:
         """
         self._caller.close()
         self.app.grep_pool.close()
+        self.app.sharing.close()
         self.app.archive.close()
         self.app.spool.close()  # the next reader of the audit collects it
 

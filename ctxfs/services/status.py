@@ -76,6 +76,14 @@ class CaptureSpool(Protocol):
         ...
 
 
+class SharedMembership(Protocol):
+    """The membership in a shared store."""
+
+    def status(self) -> Mapping[str, object]:
+        """Return the state as plain values; empty without a membership. Blocks."""
+        ...
+
+
 class _NoDaemon:
     """The substitute while this process is no daemon."""
 
@@ -127,7 +135,9 @@ class Status:
         citations: Citations,
         kinds: KindRemarks,
         capture: CaptureSpool,
+        sharing: SharedMembership,
     ) -> None:
+        self._sharing = sharing
         self._citations = citations
         self._layout = layout
         self._owner = owner
@@ -184,6 +194,7 @@ class Status:
             "secrets": dict(sorted(self._daemon.secrets().items())),
             "versions": await blocking(self._versions),
             "remotes": dict(self._daemon.remotes),
+            "shared": await blocking(self._sharing.status),
             "review": await self._curator.status(),
             "citations": await self._citations.summary(),
             "capture": {"waiting": captured.waiting, "dropped": captured.dropped},

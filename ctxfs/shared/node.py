@@ -95,7 +95,11 @@ class Node:
             self._take(engine)
             taken = self._state.seen.number - first
             published = self._publish(engine)
-            changes, conflicts = self._follow(engine)
+            try:
+                changes, conflicts = self._follow(engine)
+            except (OSError, CommandError):
+                self._heads.keep(self._state.seen.commit)
+                raise
             return Exchanged(changes, taken, published, conflicts)
 
     def count_unpublished(self) -> int:
@@ -208,7 +212,6 @@ class Node:
 
     def _remember(self, entry: Entry) -> None:
         self._state = advanced(self._state, Head(entry.number, entry.head), has_joined=True)
-        self._heads.keep(entry.head)
         self._file.write(self._state)
 
     def _send(self, engine: SharedLog, publication: Publication, *, is_turn: bool = False) -> Sent:

@@ -24,6 +24,7 @@ from ctxfs.store.settings import (
     SearchSettings,
     ServerSource,
     Settings,
+    SharedSettings,
     Source,
     ToolSettings,
     VersionSettings,
@@ -46,6 +47,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "history": HistorySettings,
     "memory": MemorySettings,
     "tools": ToolSettings,
+    "shared": SharedSettings,
 }
 
 
@@ -277,6 +279,21 @@ def add_source(config: HostPath, source: Source | ServerSource) -> None:
         existing = tomlkit.aot()
         document[kind] = existing
     existing.append(table)
+    replace_text(config, tomlkit.dumps(document))
+
+
+def set_section(config: HostPath, section: str, settings: SharedSettings) -> None:
+    """Set the values of a section of ctxfs.toml that differ from the defaults, and remove others. Other text stays."""
+    import tomlkit
+
+    document = tomlkit.parse(config.read_text(encoding="utf-8"))
+    table = document.setdefault(section, tomlkit.table())
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if value != item.default:
+            table[item.name] = value
+        elif item.name in table:
+            del table[item.name]
     replace_text(config, tomlkit.dumps(document))
 
 

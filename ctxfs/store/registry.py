@@ -21,7 +21,7 @@ from ctxfs.store.location import CONFIG_NAME
 
 APPROVALS_NAME = "tools.json"
 _ID_NAME = "id"
-_PROGRAM_SECTIONS = ("context", "endpoint", "index", "mount", "tools")
+_PROGRAM_SECTIONS = ("context", "endpoint", "index", "mount", "shared", "tools")
 _PROGRAM_SETTINGS = ("summariser", "judge", "url", "model", "allow_other", "allow_users", "walls", "fetch_hosts")
 MAX_RECORD_BYTES = 65_536
 MAX_SMALL_BYTES = 10_000_000

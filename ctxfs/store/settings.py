@@ -172,6 +172,16 @@ class MemorySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedSettings:
+    """The membership in a shared store (docs/shared.md), as `ctxfs share` and `ctxfs join` set it."""
+
+    url: str = field(default="", metadata={"doc": "engine of a shared store: postgresql://… or file:///…; empty: none"})
+    store: str = field(default="main", metadata={"doc": "name of the shared store there"})
+    node: str = field(default="", metadata={"doc": "name of this node; empty: that of this machine"})
+    password_env: str = field(default="", metadata={"doc": "environment variable that holds the engine's password"})
+
+
+@dataclass(frozen=True, slots=True)
 class MountProvider:
     """A mount of an installed package at knowledge/<name>: the entry point `kind` of `ctxfs.mounts`, and its options."""
 
@@ -203,6 +213,7 @@ class Settings:
     history: HistorySettings = HistorySettings()
     memory: MemorySettings = MemorySettings()
     tools: ToolSettings = ToolSettings()
+    shared: SharedSettings = SharedSettings()
     sources: tuple[Source, ...] = ()
     servers: tuple[ServerSource, ...] = ()
     providers: tuple[MountProvider, ...] = ()

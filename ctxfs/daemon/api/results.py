@@ -196,6 +196,16 @@ class Erasure(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class Synchronised(Result):
+    """The outcome of exchanges with a shared store: numbers of entries, conflicts, and changes of the work tree."""
+
+    taken: int
+    published: int
+    conflicts: list[str]
+    changes: list[ChangedPath]
+
+
+@dataclass(frozen=True, slots=True)
 class Pulled(Result):
     """The outcome of a pull: its state, the number of new versions, conflicts, and changes of the work tree."""
 

@@ -338,6 +338,8 @@ async def _redo(app: App, caller: Session, params: RedoParams) -> Rollback:
     "forget", ForgetParams, needs=Check.ADMINISTRATORS, audit=_CHANGE_EVENT, effects=ROLLBACK_EFFECTS | Effect.ERASES
 )
 async def _forget(app: App, caller: Session, params: ForgetParams) -> Erasure:
+    if not params.dry_run:
+        app.sharing.check_may_erase()
     await commit_everything(app)
     named, is_dry_run = params.principal, params.dry_run
     path = None if named else _check_versioned(params.path)
@@ -371,6 +373,7 @@ async def _forget(app: App, caller: Session, params: ForgetParams) -> Erasure:
 )
 async def _redact_version(app: App, caller: Session, params: ShowParams) -> Erasure:
     """Erase the content of a file in one version, which must not be the current one. Texts derived from it stay."""
+    app.sharing.check_may_erase()
     await commit_everything(app)
     path, actor = _check_versioned(params.path), actor_for(caller, "")
     erased = await in_turn(lambda: app.archive.erasure.erase_version(path, params.at, actor))

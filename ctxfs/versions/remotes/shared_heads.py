@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeVar
 from ctxfs.model.errors import CommandError
 from ctxfs.versions.archive_core import ArchiveAccess, ArchiveCore
 from ctxfs.versions.objects.commits import Actor
-from ctxfs.versions.objects.git import object_id
+from ctxfs.versions.objects.git import Repository, object_id
 from ctxfs.versions.objects.name_encoding import SIDE_PREFIX
 from ctxfs.versions.objects.sidecar import Large
 from ctxfs.versions.objects.trees import MODE_DIR
@@ -43,6 +43,14 @@ class SharedHeads:
     def __init__(self, archive: ArchiveAccess) -> None:
         self._archive = archive
         self._sizes: dict[str, ObjectInfo] = {}
+        self._graphs: dict[Repository, CommitGraph] = {}
+
+    def _graph(self, core: ArchiveCore) -> CommitGraph:
+        """Return the graph of the open repository, which caches commits."""
+        repo = core.ledger.repo
+        if repo not in self._graphs:
+            self._graphs = {repo: CommitGraph.of(repo)}
+        return self._graphs[repo]
 
     def store_id(self) -> str:
         """Return the id of this store."""
@@ -65,7 +73,7 @@ class SharedHeads:
     def accept(
         self, head: str, known: str, now_ns: int, fetch_large: Callable[[Large, BinaryIO], None], source: str
     ) -> None:
-        """Check a head whose objects are stored, and keep it. `known` is the head before it (empty: none).
+        """Check a head whose objects are stored. `known` is the head before it (empty: none).
 
         `fetch_large` writes a large content that is missing to a file. `source` names the sender. Raise CommandError for
         a history that no store has written; nothing refers to its objects then.
@@ -75,11 +83,10 @@ class SharedHeads:
             missing = _missing(core, history.large)
         for large in missing:
             self._store_large(large, fetch_large)
-        self.keep(head)
         self._sizes.clear()
 
     def keep(self, head: str) -> None:
-        """Keep the objects of an accepted or published head."""
+        """Keep the objects of an accepted or published head that the branch does not reach yet."""
         with self._archive.locked() as core:
             repo = core.ledger.repo
             repo.update_ref(SHARED_REF, head, repo.read_ref(SHARED_REF))
@@ -97,7 +104,7 @@ class SharedHeads:
     def _check(self, core: ArchiveCore, head: str, known: str, now_ns: int, source: str) -> FetchedHistory:
         ledger = core.ledger
         history = FetchedHistory(ledger.repo, ledger.trees, source, is_trusted=True, now_ns=now_ns)
-        graph = CommitGraph.of(ledger.repo)
+        graph = self._graph(core)
         try:
             if known and graph.find_base(known, head) != known:
                 raise history.refusal(b"", f"{head[:12]} does not continue {known[:12]}")
@@ -139,7 +146,7 @@ class SharedHeads:
         with self._archive.locked() as core:
             self._archive.commit()
             before = core.ledger.tree
-            graph = CommitGraph.of(core.ledger.repo)
+            graph = self._graph(core)
             result = core.remotes.follow_head(head, graph, actor, _NAME, self._archive.commit)
             return result, core.ledger.compare_trees(before, core.ledger.tree)
 
@@ -147,7 +154,7 @@ class SharedHeads:
         """Return True if the local head lacks an accepted head."""
         with self._archive.locked() as core:
             assert core.ledger.head is not None
-            return CommitGraph.of(core.ledger.repo).find_base(core.ledger.head.oid, known) != known
+            return self._graph(core).find_base(core.ledger.head.oid, known) != known
 
     def prepare(self, known: str, actor: Actor, covered: Collection[str] = ()) -> Publication | None:
         """Return the publication of the local versions on top of `known`, without the objects `covered`; None if all are.
@@ -158,7 +165,7 @@ class SharedHeads:
             self._archive.commit()
             ledger = core.ledger
             assert ledger.head is not None
-            graph = CommitGraph.of(ledger.repo)
+            graph = self._graph(core)
             head = ledger.head.oid
             base = graph.find_base(head, known) if known else ""
             if known and base == head:
@@ -201,7 +208,7 @@ class SharedHeads:
         """Return the number of local versions that a published head lacks."""
         with self._archive.locked() as core:
             head = core.ledger.head
-            return len(CommitGraph.of(core.ledger.repo).list_new(head.oid, known)) if head else 0
+            return len(self._graph(core).list_new(head.oid, known)) if head else 0
 
     def anchor(self) -> str:
         """Return the heads of the event log and audit chains in the newest version that has them."""

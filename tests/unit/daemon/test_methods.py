@@ -18,13 +18,13 @@ STORE_METHODS = frozenset(
     "activity add_gold add_remote apply approve_tool audit begin_call blame bundle_add bundle_begin bundle_commit bundle_drop "
     "follow_audit bundle_files call_state call_tool calls cancel_call check cite cite_source commit content_of correct "
     "context context_budgets curate decide decide_policy delete_snapshot diff doctor evaluate_response find forget forget_history glob "
-    "consolidate memories memory_groups memory_sizes "
+    "join_shared leave_shared consolidate memories memory_groups memory_sizes "
     "grep history impact import_messages import_state issue_token kept_call list log metadata mountpoints pack_history "
     "check_policy policy policy_matrix "
     "promote pull push quarantine_impact read read_extracted read_labelled recall record redact_version redo remotes "
     "remove_remote restore "
-    "restore_from reviews revoke_token search session_day session_names session_records sessions show skill skills "
-    "snapshot snapshots stat status tokens tool tool_difference tool_digest tools trust_remote trusted_remotes undo undo_decision "
+    "restore_from reviews revoke_token search session_day session_names session_records sessions share show skill skills "
+    "snapshot snapshots stat status sync tokens tool tool_difference tool_digest tools trust_remote trusted_remotes undo undo_decision "
     "unrecorded upkeep verify_context verify_history wait_call whoami write_episodes".split()
 )
 METHODS_OF_THE_DAEMON = frozenset(

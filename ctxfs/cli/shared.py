@@ -1,0 +1,129 @@
+"""The commands share, join, leave and sync: one memory on several machines."""
+
+import time
+from datetime import datetime
+from typing import Any
+
+import click
+
+from ctxfs.cli.options import json_option
+from ctxfs.cli.output import count_noun, print_json, print_line, warn
+from ctxfs.cli.progress import spinner
+from ctxfs.daemon.session import StoreSession, session
+from ctxfs.store.layout import find_store
+from ctxfs.store.registry import confirm_store
+
+_PAUSE_SECONDS = 1.0
+_URL = click.argument("url", metavar="URL")
+_NAME = click.option("--name", "shared_name", default="main", show_default=True, help="Name of the shared store")
+_NODE = click.option("--node", default="", help="Name of this node [default: the machine's]")
+_PASSWORD = click.option("--password-env", default="", metavar="VARIABLE", help="Variable with the engine's password")
+
+
+@click.command()
+@_URL
+@_NAME
+@_NODE
+@_PASSWORD
+@json_option()
+@click.pass_obj
+def share(store: str | None, url: str, shared_name: str, node: str, password_env: str, as_json: bool) -> None:
+    """Share the store with other machines
+
+    URL is the engine that keeps the order of versions: postgresql://USER@HOST/DATABASE, or file:///FOLDER for a folder
+    that all machines reach. The other machines then join it.
+    """
+    _become_node(store, "share", url, shared_name, node, password_env, as_json)
+
+
+@click.command()
+@_URL
+@_NAME
+@_NODE
+@_PASSWORD
+@json_option()
+@click.pass_obj
+def join(store: str | None, url: str, shared_name: str, node: str, password_env: str, as_json: bool) -> None:
+    """Join a shared store
+
+    The memories of this store and of the shared one are merged. Where both have a file, both contents stay.
+    """
+    _become_node(store, "join_shared", url, shared_name, node, password_env, as_json)
+
+
+@click.command()
+@click.pass_obj
+def leave(store: str | None) -> None:
+    """Leave the shared store
+
+    All versions stay here, and at the other nodes.
+    """
+    with session(store) as opened:
+        opened.call("leave_shared")
+    confirm_store(find_store(store).root)
+    print_line("this store is no longer shared; its versions stay")
+
+
+@click.command()
+@click.option("--wait", is_flag=True, help="Wait for an engine that does not answer")
+@click.option(
+    "--timeout", default=600.0, show_default=True, type=click.FloatRange(min=0), help="Maximum wait in seconds"
+)
+@json_option()
+@click.pass_obj
+def sync(store: str | None, wait: bool, timeout: float, as_json: bool) -> None:
+    """Exchange versions with the shared store now
+
+    A daemon does so by itself.
+    """
+    with session(store) as opened, spinner("exchanging versions"):
+        result = _sync(opened, timeout if wait else 0.0)
+    _print_result(result, as_json)
+
+
+def print_shared(shared: dict[str, Any]) -> None:
+    """Print the state of a node of a shared store; nothing for a store that is not shared."""
+    if not shared:
+        return
+    print_line(f"shared     '{shared['store']}' at {shared['url']} as {shared['node']}, entry {shared['entry']}")
+    if not shared["reachable"] and shared["since"]:
+        since = datetime.fromtimestamp(shared["since"]).strftime("%Y-%m-%d %H:%M:%S")
+        waiting = f", {count_noun(shared['waiting'], 'version')} waiting" if shared["waiting"] else ""
+        print_line(f"           not reached since {since}{waiting}", fg="yellow")
+    if shared["fault"]:
+        print_line(f"           {shared['fault']}", fg="yellow")
+
+
+def _sync(opened: StoreSession, seconds: float) -> dict[str, Any]:
+    """Return the result of an exchange. Repeat it for some seconds while the engine does not answer."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            result: dict[str, Any] = opened.call("sync")
+            return result
+        except OSError:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise
+            time.sleep(min(_PAUSE_SECONDS, left))
+
+
+def _become_node(
+    store: str | None, method: str, url: str, shared_name: str, node: str, password_env: str, as_json: bool
+) -> None:
+    with session(store) as opened, spinner("exchanging versions"):
+        result = opened.call(method, url=url, store=shared_name, node=node, password_env=password_env)
+    confirm_store(find_store(store).root)
+    _print_result(result, as_json)
+
+
+def _print_result(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+        return
+    print_line(
+        f"versions of others: {count_noun(result['taken'], 'publication')}; of this store: {result['published']}; "
+        f"{count_noun(len(result['changes']), 'path')} changed here"
+    )
+    for path in result["conflicts"]:
+        warn(f"both sides changed {path}: the other content is beside it as *.conflict-*")

@@ -1,0 +1,87 @@
+"""RPC methods on the membership in a shared store: plain values in, plain values out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ctxfs.app import App
+from ctxfs.daemon.api.params import NoParams
+from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, method
+from ctxfs.daemon.api.results import ChangedPath, Synchronised
+from ctxfs.daemon.api.versions import ROLLBACK_EFFECTS, commit_everything
+from ctxfs.store.settings import SharedSettings
+from ctxfs.threads import blocking
+from ctxfs.versions.objects.name_encoding import path_text
+from ctxfs.vfs.session import Session
+
+if TYPE_CHECKING:
+    from ctxfs.shared.node import Exchanged
+
+_MAX_ROUNDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ShareParams:
+    """An engine, the name of the shared store there, that of this node, and the variable that holds the password."""
+
+    url: str
+    store: str = "main"
+    node: str = ""
+    password_env: str = ""
+
+
+@method("share", ShareParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("share", "store"), effects=ROLLBACK_EFFECTS)
+async def _share(app: App, caller: Session, params: ShareParams) -> Synchronised:
+    """Begin a shared store with this store, or join it if it exists."""
+    return await _become_node(app, params, is_new=True)
+
+
+@method(
+    "join_shared",
+    ShareParams,
+    needs=Check.ADMINISTRATORS,
+    audit=AuditEvent("join_shared", "store"),
+    effects=ROLLBACK_EFFECTS,
+)
+async def _join_shared(app: App, caller: Session, params: ShareParams) -> Synchronised:
+    """Make this store a node of a shared store."""
+    return await _become_node(app, params, is_new=False)
+
+
+@method(
+    "leave_shared",
+    NoParams,
+    needs=Check.ADMINISTRATORS,
+    audit=AuditEvent("leave_shared"),
+    effects=Effect.COMMITS_FIRST,
+)
+async def _leave_shared(app: App, caller: Session, params: NoParams) -> None:
+    await blocking(app.sharing.leave)
+
+
+@method("sync", NoParams, needs=Check.ADMINISTRATORS, effects=ROLLBACK_EFFECTS)
+async def _sync(app: App, caller: Session, params: NoParams) -> Synchronised:
+    """Exchange versions until nothing is new on either side."""
+    await commit_everything(app)
+    return await _exchange(app, app.sharing.exchange)
+
+
+async def _become_node(app: App, params: ShareParams, *, is_new: bool) -> Synchronised:
+    await commit_everything(app)
+    settings = SharedSettings(params.url, params.store, params.node, params.password_env)
+    return await _exchange(app, lambda: app.sharing.join(settings, is_new=is_new))
+
+
+async def _exchange(app: App, first: "Callable[[], Exchanged]") -> Synchronised:
+    exchange, results = first, list["Exchanged"]()
+    for _ in range(_MAX_ROUNDS):
+        results.append(await blocking(exchange))
+        exchange = app.sharing.exchange
+        if not (results[-1].taken or results[-1].published or results[-1].changes):
+            break
+    return Synchronised(
+        taken=sum(result.taken for result in results),
+        published=sum(result.published for result in results),
+        conflicts=[path_text(path) for result in results for path in result.conflicts],
+        changes=[ChangedPath.of(change) for result in results for change in result.changes],
+    )

@@ -1,0 +1,196 @@
+"""The store as a node of a shared store: membership, exchanges and their state. Off without `[shared] url`.
+
+Engines are imported at the first exchange.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ctxfs.model.credentials import without_passwords
+from ctxfs.model.errors import EXIT_USAGE, CommandError
+from ctxfs.services.sources import SettingsFile
+from ctxfs.store.config import set_section
+from ctxfs.store.layout import Layout
+from ctxfs.store.settings import SharedSettings
+from ctxfs.versions.archive import Archive
+
+if TYPE_CHECKING:
+    from ctxfs.shared.log import SharedLog
+    from ctxfs.shared.node import Exchanged, Node
+
+_MAX_NODE_CHARACTERS = 64
+_WAIT_SECONDS = 1.0
+_STATUS_WAIT_SECONDS = 0.1  # for the versions, which another operation may use
+
+
+@dataclass(frozen=True, slots=True)
+class SharingState:
+    """The outcome of the last exchange: the time since when it is the same, and the fault (empty: none)."""
+
+    fault: str = ""
+    since: float = 0.0
+    is_reachable: bool = False
+
+
+class Sharing:
+    """The membership of one store in a shared store."""
+
+    def __init__(self, layout: Layout, settings_file: SettingsFile, archive: Archive, principal: str) -> None:
+        self._layout = layout
+        self._settings_file = settings_file
+        self._archive = archive
+        self._principal = principal
+        self._node: Node | None = None
+        self._state = SharingState()
+
+    @property
+    def settings(self) -> SharedSettings:
+        """Return the settings in force."""
+        return self._settings_file.current.shared
+
+    @property
+    def is_on(self) -> bool:
+        """Return True if this store is a node of a shared store."""
+        return bool(self.settings.url)
+
+    def exchange(self) -> Exchanged:
+        """Take, follow and publish versions now. Raise OSError or CommandError, whose text is also in the status."""
+        if not self.is_on:
+            raise CommandError("this store is not shared", "ctxfs share URL, or ctxfs join URL")
+        from ctxfs.shared.log import Unreachable
+
+        try:
+            result = self._open_node().exchange()
+        except OSError as error:
+            self._set_state(error.strerror or str(error), is_reachable=not isinstance(error, Unreachable))
+            raise
+        except CommandError as error:
+            self._set_state(error.message, is_reachable=True)
+            raise
+        self._set_state("", is_reachable=True)
+        return result
+
+    def wait(self) -> bool:
+        """Wait for an entry of another node, at most a second. Return True for one; False also without a connection."""
+        node = self._node
+        if node is None or node.connection is None or not self._state.is_reachable:
+            time.sleep(_WAIT_SECONDS)
+            return True
+        try:
+            return node.connection.wait(node.seen.number, _WAIT_SECONDS)
+        except (OSError, CommandError):
+            return True  # the exchange that follows reports the fault
+
+    def has_news(self) -> bool:
+        """Return True if the newest version differs from the newest entry. Takes no lock."""
+        return self._node is None or self._archive.newest != self._node.seen.commit
+
+    def join(self, settings: SharedSettings, *, is_new: bool) -> Exchanged:
+        """Make this store a node, and exchange versions; with `is_new` begin the shared store.
+
+        Nothing is changed if the engine refuses.
+        """
+        if self.is_on:
+            shown = without_passwords(self.settings.url)
+            raise CommandError(f"this store is a node of '{self.settings.store}' at {shown}", "first: ctxfs leave")
+        settings = SharedSettings(settings.url, settings.store, settings.node or _host_name(), settings.password_env)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", settings.node):
+            raise CommandError(
+                f"'{settings.node}' cannot name a node", "use letters, digits, '.', '_' and '-'", EXIT_USAGE
+            )
+        _connect(settings, create=is_new).close()
+        set_section(self._layout.config, "shared", settings)
+        self._settings_file.reload()
+        try:
+            return self.exchange()
+        except CommandError:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """End the membership. The versions stay, here and there."""
+        from ctxfs.shared.node_state import NodeStateFile
+
+        self.close()
+        set_section(self._layout.config, "shared", SharedSettings())
+        self._settings_file.reload()
+        NodeStateFile(self._layout.repo).remove()
+        self._archive.shared.forget()
+        self._state = SharingState()
+
+    def check_may_erase(self) -> None:
+        """Raise CommandError if this is a node: other nodes would bring erased content back."""
+        if self.is_on:
+            raise CommandError(
+                "this store is shared: its other nodes still have the content, and would bring it back",
+                "on each machine: ctxfs leave, then ctxfs forget; then ctxfs share under another name: --name NAME",
+            )
+
+    def status(self) -> Mapping[str, object]:
+        """Return the state as plain values; empty if this is not a node."""
+        if not self.is_on:
+            return {}
+        waiting = 0
+        if self._node is not None and self.has_news() and self._archive.lock.acquire(timeout=_STATUS_WAIT_SECONDS):
+            try:
+                waiting = self._node.count_unpublished() if self._archive.is_open else 0
+            finally:
+                self._archive.lock.release()
+        return {
+            "url": without_passwords(self.settings.url),
+            "store": self.settings.store,
+            "node": self.settings.node,
+            "entry": self._node.seen.number if self._node else 0,
+            "reachable": self._state.is_reachable,
+            "since": self._state.since,
+            "fault": self._state.fault,
+            "waiting": waiting,
+        }
+
+    def close(self) -> None:
+        """Close the connection to the engine."""
+        if self._node is not None:
+            self._node.close()
+            self._node = None
+
+    def _open_node(self) -> Node:
+        if self._node is None:
+            from ctxfs.shared.node import Node
+            from ctxfs.shared.node_state import NodeStateFile
+
+            settings = self.settings
+            self._node = Node(
+                self._archive.shared,
+                NodeStateFile(self._layout.repo),
+                settings.store,
+                settings.node or _host_name(),
+                self._principal,
+                lambda: _connect(settings),
+            )
+        return self._node
+
+    def _set_state(self, fault: str, *, is_reachable: bool) -> None:
+        if not self._state.since or (fault, is_reachable) != (self._state.fault, self._state.is_reachable):
+            is_same = self._state.since and is_reachable == self._state.is_reachable
+            since = self._state.since if is_same else time.time()
+            self._state = SharingState(fault, since, is_reachable)
+
+
+def _connect(settings: SharedSettings, *, create: bool = False) -> SharedLog:
+    from ctxfs.shared.engines import open_log
+
+    password = os.environ.get(settings.password_env, "") if settings.password_env else ""
+    return open_log(settings.url, settings.store, password, create=create)
+
+
+def _host_name() -> str:
+    """Return the name of this machine as that of a node."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")
+    return name[:_MAX_NODE_CHARACTERS] or "node"

@@ -1,0 +1,212 @@
+"""Test daemons with kernel mounts, whose stores share one log."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxfs.model.errors import CommandError
+from ctxfs.store.registry import check_confirmed, programs_of
+from tests.live import Live, eventually
+from tests.shared.engines import PASSWORD, Postgres, Proxy
+
+pytestmark = [pytest.mark.fuse, pytest.mark.long]
+VARIABLE = "CTXFS_TEST_ENGINE"
+MakeNode = Callable[..., Live]
+LOG = "memory/shared/log.jsonl"
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, store_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeNode]:
+    """Return a function that starts a daemon with a mount, as a node of the test's shared store."""
+    monkeypatch.setenv(VARIABLE, PASSWORD)
+    lives: list[Live] = []
+
+    def start(name: str, url: str) -> Live:
+        live = Live(tmp_path / name)
+        live.at.mkdir(parents=True)
+        live.run("init")
+        live.run("mount", str(live.at))
+        lives.append(live)
+        verb = "share" if len(lives) == 1 else "join"
+        live.run(verb, url, "--name", store_name, "--node", name, "--password-env", VARIABLE)
+        return live
+
+    yield start
+    for live in lives:
+        live.close()
+
+
+def shared(live: Live) -> dict[str, Any]:
+    status: dict[str, Any] = live.status()["shared"]
+    return status
+
+
+def read(live: Live, path: str) -> str:
+    try:
+        return (live.at / path).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def append(live: Live, path: str, line: str) -> None:
+    with (live.at / path).open("a") as file:
+        file.write(f"{line}\n")
+
+
+def settle(*lives: Live) -> None:
+    """Exchange until all nodes have read the same entry, and nothing waits."""
+
+    def is_settled() -> bool:
+        for live in lives:
+            live.run("sync", "--wait", "--timeout", "60")
+        states = [shared(live) for live in lives]
+        return len({state["entry"] for state in states}) == 1 and not any(state["waiting"] for state in states)
+
+    eventually("the nodes have the same versions", is_settled, 60)
+
+
+def tree_of(live: Live) -> dict[str, bytes]:
+    files = (path for path in (live.at / "memory").rglob("*") if path.is_file())
+    return {str(path.relative_to(live.at)): path.read_bytes() for path in files}
+
+
+def test_write_at_one_mount_is_read_at_the_other(nodes: MakeNode, engine_url: str) -> None:
+    one, two = nodes("one", engine_url), nodes("two", engine_url)
+    (one.at / "memory/shared/x.md").write_text("first\n")
+    eventually("the file arrives", lambda: read(two, "memory/shared/x.md") == "first\n")
+    (one.at / "memory/shared/x.md").write_text("second, longer\n")
+    eventually("caches of the kernel follow", lambda: read(two, "memory/shared/x.md") == "second, longer\n")
+    (two.at / "memory/shared/y.md").write_text("from two\n")
+    os.setxattr(two.at / "memory/shared/y.md", "user.ctx.kind", b"fact")
+    eventually("the other direction", lambda: read(one, "memory/shared/y.md") == "from two\n")
+    eventually("attributes follow", lambda: "user.ctx.kind" in os.listxattr(one.at / "memory/shared/y.md"))
+    (two.at / "memory/shared/x.md").unlink()
+    eventually("a removal follows", lambda: not (one.at / "memory/shared/x.md").exists())
+    hits = eventually("it is searched", lambda: [*(one.at / "search/from two").iterdir()])
+    assert hits
+    settle(one, two)
+    assert tree_of(one) == tree_of(two)
+    assert not one.errors() and not two.errors()
+
+
+def test_a_thousand_appends_of_three_nodes_are_there_once_despite_a_kill(nodes: MakeNode, engine_url: str) -> None:
+    lives = [nodes(f"n{number}", engine_url) for number in range(3)]
+    killed = lives[2]
+    append(lives[0], LOG, "first")
+    settle(*lives)
+
+    def work(live: Live, first: int, last: int) -> None:
+        for number in range(first, last):
+            append(live, LOG, f"{live.at.parent.name} {number}")
+
+    writers = [threading.Thread(target=work, args=(live, 0, 333)) for live in lives[:2]]
+    for writer in writers:
+        writer.start()
+    work(killed, 0, 100)
+    os.kill(killed.daemon_pid(), signal.SIGKILL)
+    subprocess.run(["fusermount3", "-u", "-z", str(killed.at)], check=False, capture_output=True)
+    killed.run("mount", str(killed.at))
+    work(killed, 100, 333)
+    for writer in writers:
+        writer.join()
+    settle(*lives)
+    expected = ["first", *(f"n{node} {number}" for node in range(3) for number in range(333))]
+    for live in lives:
+        assert sorted(read(live, LOG).splitlines()) == sorted(expected)
+        assert [path.name for path in (live.at / "memory/shared").iterdir()] == ["log.jsonl"]
+    for live in lives:
+        live.run("history", "verify")
+
+
+def test_node_without_its_engine_goes_on_and_sends_later(nodes: MakeNode, postgres: Postgres) -> None:
+    proxy = Proxy(postgres.port)
+    one, two = nodes("one", postgres.url()), nodes("two", postgres.url(proxy.port))
+    settle(one, two)
+    proxy.cut()
+    try:
+        (two.at / "memory/shared/alone.md").write_text("written alone\n")
+        (one.at / "memory/shared/meanwhile.md").write_text("meanwhile\n")
+        state = eventually("the silence is noticed", lambda: not shared(two)["reachable"] and shared(two), 30)
+        assert state["since"]
+        eventually("a version waits", lambda: shared(two)["waiting"])
+        shown = two.run("status")
+        assert "not reached since" in shown and "waiting" in shown
+        assert read(two, "memory/shared/alone.md") == "written alone\n"
+        assert two.try_run("sync").returncode == 1
+    finally:
+        proxy.heal()
+    eventually("the version is sent", lambda: read(one, "memory/shared/alone.md") == "written alone\n", 30)
+    eventually("the other is taken", lambda: read(two, "memory/shared/meanwhile.md") == "meanwhile\n", 30)
+    assert shared(two)["reachable"]
+    proxy.close()
+
+
+def test_membership_begins_and_ends_by_commands(nodes: MakeNode, tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    url = f"file://{tmp_path}/engine"
+    one, two = nodes("one", url), nodes("two", url)
+    (one.at / "memory/shared/x.md").write_text("x\n")
+    settle(one, two)
+    refused = one.try_run("join", url)
+    assert refused.returncode == 1 and "ctxfs leave" in refused.stderr
+    refused = one.try_run("forget", "memory/shared/x.md", "--yes")
+    assert refused.returncode == 1 and "is shared" in refused.stderr
+    two.run("leave")
+    assert shared(two) == {}
+    assert read(two, "memory/shared/x.md") == "x\n"
+    (two.at / "memory/shared/x.md").write_text("changed apart\n")
+    assert two.try_run("sync").returncode == 1
+    refused = two.try_run("join", url, "--name", "nothing")
+    assert refused.returncode == 1 and "holds no shared store" in refused.stderr
+    assert shared(two) == {}
+    name = shared(one)["store"]
+    refused = two.try_run("join", url, "--name", name, "--node", "one")
+    assert refused.returncode == 1 and "another store has joined" in refused.stderr
+    assert shared(two) == {}
+    two.run("join", url, "--name", name, "--node", "two")
+    settle(one, two)
+    assert read(one, "memory/shared/x.md") == "changed apart\n", "both have the version before, so this is an edit"
+    two.run("forget", "memory/shared/x.md", "--dry-run")
+
+
+def test_commands_exchange_versions_without_a_daemon(tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    lives = [Live(tmp_path / name) for name in ("one", "two")]
+    for live, verb in zip(lives, ("share", "join"), strict=True):
+        live.run("init")
+        (live.store / f"tree/memory/shared/{verb}.md").write_text("x\n")
+        live.run(verb, f"file://{tmp_path}/engine", "--node", verb)
+    lives[0].run("sync")
+    names = {path.name for path in (lives[0].store / "tree/memory/shared").iterdir()}
+    assert names == {"share.md", "join.md"}
+
+
+def test_engine_in_the_settings_of_a_store_from_elsewhere_is_shown_before_it_is_used(tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    live = Live(tmp_path / "one")
+    live.run("init")
+    live.run("share", f"file://{tmp_path}/engine", "--node", "one")
+    check_confirmed(live.store)
+    assert programs_of(live.store) == [f"shared.url = 'file://{tmp_path}/engine'"]
+    live.run("leave")
+    check_confirmed(live.store)
+    config = live.store / "ctxfs.toml"
+    config.write_text(config.read_text().replace("[shared]", '[shared]\nurl = "postgresql://example.org/x"'))
+    with pytest.raises(CommandError):
+        check_confirmed(live.store)
+
+
+def test_store_that_is_not_shared_loads_no_engine() -> None:
+    code = (
+        "import sys, ctxfs.app, ctxfs.daemon.server, ctxfs.cli.status;"
+        "print([name for name in sys.modules if name.startswith(('ctxfs.shared', 'psycopg'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
