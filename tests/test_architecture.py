@@ -42,6 +42,7 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "pydantic": ("mcp_server", "ctxfs/exec/function_program.py"),
     "referencing": "ctxfs/exec/schema.py",
     "hypercorn": "ctxfs/http/hypercorn_server.py",
+    "cryptography": "ctxfs/http/tls.py",
     "starlette": ("ctxfs/http", "ctxfs/serve", "ctxfs/web"),
     "jinja2": "ctxfs/web/templates.py",
     "pygments": "ctxfs/web/rendering.py",

@@ -88,6 +88,18 @@ def token_option() -> Callable[[Any], Any]:
     )
 
 
+def tls_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--tls-cert`, `--tls-key` and `--hostname` to a command."""
+    options = (
+        click.option("--tls-cert", default="", metavar="FILE", help="Certificate with its chain, in PEM"),
+        click.option("--tls-key", default="", metavar="FILE", help="Private key of the certificate, in PEM"),
+        click.option("--hostname", multiple=True, metavar="NAME", help="Host name of the server; repeatable"),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def below_option(help_text: str = "Limit to a directory of the tree") -> Callable[[Any], Any]:
     """Return the decorator of `--below`, empty by default."""
     return click.option(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterable
 
 from ctxfs.cli.terminal import echo
 from ctxfs.model.errors import EXIT_FAILURE, CommandError
@@ -36,6 +37,12 @@ def print_lines(text: str, **style: Any) -> None:
 def warn(text: str) -> None:
     """Print a line on stderr."""
     echo(f"ctxfs: {one_line(text)}", err=True, fg="yellow")
+
+
+def warn_each(texts: Iterable[str]) -> None:
+    """Print lines on stderr."""
+    for text in texts:
+        warn(text)
 
 
 def print_json(value: object) -> None:

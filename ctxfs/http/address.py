@@ -36,24 +36,22 @@ def parse_tcp_address(text: str) -> TcpAddress:
     return TcpAddress(host.strip("[]") or "127.0.0.1", int(port))
 
 
-def listen_on(address: TcpAddress) -> socket.socket:
-    """Return a listening socket. Raise CommandError for an address that cannot be used."""
+def listen_on(address: TcpAddress, remedy: str = "choose another address or port") -> socket.socket:
+    """Return a listening socket. Raise CommandError with the remedy for an address that cannot be used."""
     try:
         family, kind, _, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind | socket.SOCK_CLOEXEC)
     except OSError as error:
-        raise _unusable(address, error) from error
+        raise _unusable(address, error, remedy) from error
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(target)
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise _unusable(address, error) from error
+        raise _unusable(address, error, remedy) from error
     return listener
 
 
-def _unusable(address: TcpAddress, error: OSError) -> CommandError:
-    return CommandError(
-        f"'{address.authority}' cannot be used: {error.strerror}", "choose another address or port", EXIT_BUSY
-    )
+def _unusable(address: TcpAddress, error: OSError, remedy: str) -> CommandError:
+    return CommandError(f"'{address.authority}' cannot be used: {error.strerror}", remedy, EXIT_BUSY)

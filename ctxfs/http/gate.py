@@ -4,7 +4,7 @@ A token comes as `Authorization: Bearer` or, from clients that have only that, a
 page of another site has no authority here.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -22,8 +22,8 @@ _HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 class Gate:
     """The ASGI application before that of the routes. It sets `access` in the scope.
 
-    `hosts` are the accepted values of `Host`, none for any: a server that others reach has names that it does not know.
-    The paths in `public` need no token. `refuse` makes the response to a path, with a status and a reason.
+    `hosts` are the accepted values of `Host`. The paths in `public` need no token. `refuse` makes the response to a path,
+    with a status and a reason. `headers` are added to each response.
     """
 
     def __init__(
@@ -33,22 +33,24 @@ class Gate:
         hosts: Collection[str],
         public: Collection[str],
         refuse: Refuse,
+        headers: Mapping[str, str],
     ) -> None:
         self._app = app
         self._refuse = refuse
         self._daemon = daemon
         self._hosts = hosts
         self._public = public
+        self._headers = {**_HEADERS, **headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        send = with_headers(send, _HEADERS)
+        send = with_headers(send, self._headers)
         headers = Headers(scope=scope)
         # DNS rebinding: a name of another site that leads to this machine.
-        if self._hosts and headers.get("host") not in self._hosts:
+        if headers.get("host", "").lower() not in self._hosts:
             await self._refuse(scope["path"], 421, "this server has another host name")(scope, receive, send)
             return
         if scope["path"] not in self._public:

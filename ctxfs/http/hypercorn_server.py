@@ -1,6 +1,7 @@
 """Hypercorn on trio: one application until a signal arrives. No other module imports it."""
 
 import signal
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +25,26 @@ class ServerSettings:
     names_server: bool = False  # the header Server
 
 
-async def serve_until_signal(app: Callable[..., Awaitable[Any]], bind: str, settings: ServerSettings) -> None:
+class _Config(hypercorn.config.Config):
+    """A configuration whose TLS is a context that has been checked."""
+
+    ssl_handshake_timeout = 10.0
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def ssl_enabled(self) -> bool:
+        return self.tls is not None
+
+    def create_ssl_context(self) -> ssl.SSLContext | None:
+        return self.tls
+
+
+async def serve_until_signal(
+    app: Callable[..., Awaitable[Any]], bind: str, settings: ServerSettings, tls: ssl.SSLContext | None = None
+) -> None:
     """Serve an ASGI application at `fd://N`, `HOST:PORT` or `unix:PATH` until SIGINT or SIGTERM."""
-    config = hypercorn.config.Config()
+    config = _Config()
+    config.tls = tls
     config.bind = [bind]
     config.accesslog = config.errorlog = None
     config.h11_max_incomplete_size = settings.max_incomplete_bytes

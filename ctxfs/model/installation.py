@@ -17,7 +17,7 @@ EXTRAS = {  # extra of pyproject.toml → the modules that it brings
     "graph": ("hnswlib",),
     "meaning": ("onnxruntime", "tokenizers"),
     "model": ("onnx", "safetensors", "onnxruntime", "tokenizers"),
-    "web": ("jinja2", "pygments", "starlette"),
+    "web": ("cryptography", "jinja2", "pygments", "starlette"),
     "fsspec": ("fsspec",),
 }
 

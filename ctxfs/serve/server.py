@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import trio
 
-from ctxfs.http.address import LOOPBACK_HOSTS, TcpAddress, listen_on
+from ctxfs.http.address import listen_on
 from ctxfs.http.daemon_sessions import DaemonSessions
+from ctxfs.http.endpoint import Endpoint
 from ctxfs.http.gate import Gate, with_bearer
 from ctxfs.http.hypercorn_server import ServerSettings, serve_until_signal
 from ctxfs.http.limits import HttpLimits, Limits
@@ -25,32 +26,30 @@ _LIMITS = HttpLimits(requests_of_address=64, requests_of_token=64)
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
-    """The address, and the settings of the interfaces."""
+    """The endpoint, and the settings of the interfaces."""
 
-    address: TcpAddress
+    endpoint: Endpoint
     afs: AfsSettings = field(default_factory=AfsSettings)
 
 
 def serve_http(layout: Layout, settings: ServeSettings, announce: Callable[[str], None]) -> None:
     """Serve a store until a signal arrives; `announce` gets the URL. Raise CommandError for an unusable address."""
-    trio.run(_serve, layout, settings, listen_on(settings.address), announce)  # Hypercorn closes the socket
+    trio.run(_serve, layout, settings, listen_on(settings.endpoint.address), announce)  # Hypercorn closes the socket
 
 
 async def _serve(
     layout: Layout, settings: ServeSettings, listener: socket.socket, announce: Callable[[str], None]
 ) -> None:
-    address = settings.address
-    port = listener.getsockname()[1]
-    hosts = [TcpAddress(host, port).authority for host in LOOPBACK_HOSTS] if address.is_loopback else []
+    endpoint, port = settings.endpoint, listener.getsockname()[1]
     async with trio.open_nursery() as nursery:
         daemon = DaemonSessions(layout, nursery, _TOOL)
         interfaces = [afs_route(daemon, settings.afs), *memory_store_routes(daemon)]
         routes = build_application(daemon, interfaces)
-        app = Gate(routes, daemon, hosts, [DESCRIPTION], refuse_request)
+        app = Gate(routes, daemon, endpoint.hosts(port), [DESCRIPTION], refuse_request, endpoint.headers)
         limited = with_bearer(Limits(app, needs_token=True, limits=_LIMITS))
-        announce(f"http://{TcpAddress(address.host, port).authority}")
+        announce(endpoint.url(port))
         try:
-            await serve_until_signal(limited, f"fd://{listener.fileno()}", _SERVER)
+            await serve_until_signal(limited, f"fd://{listener.fileno()}", _SERVER, endpoint.tls)
         finally:
             with trio.CancelScope(shield=True):
                 await daemon.close()

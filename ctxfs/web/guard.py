@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, Response
 
 from ctxfs.http.asgi import Application, Receive, Scope, Send, with_headers
+from ctxfs.http.endpoint import Endpoint
 from ctxfs.web.sessions import BrowserSession, BrowserSessions, is_form_token
 
 COOKIE = "ctxfs"
@@ -39,20 +40,21 @@ HEADERS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The port of the page on this machine, and the first name of all its paths."""
+    """The endpoint of the page with its port, and the first name of all its paths."""
 
+    endpoint: Endpoint
     port: int
     prefix: str
 
     @property
     def hosts(self) -> Collection[str]:
         """Return the values of `Host` that a browser sends for this page."""
-        return tuple(f"{name}:{self.port}" for name in ("127.0.0.1", "localhost"))
+        return self.endpoint.hosts(self.port)
 
     @property
     def url(self) -> str:
         """Return the address of the page."""
-        return f"http://127.0.0.1:{self.port}/{self.prefix}/"
+        return f"{self.endpoint.url(self.port)}/{self.prefix}/"
 
 
 class Refusal(Exception):
@@ -70,6 +72,7 @@ class Guard:
         self._app = app
         self._sessions = sessions
         self._address = address
+        self._headers = {**HEADERS, **address.endpoint.headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -79,7 +82,7 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        send = with_headers(send, HEADERS)
+        send = with_headers(send, self._headers)
         try:
             response = await self._admit(scope, receive)
         except Refusal as refusal:
@@ -112,7 +115,7 @@ class Guard:
 
     def _check_host(self, headers: Headers) -> None:
         """Refuse a name of another site that leads to this machine (DNS rebinding)."""
-        if headers.getlist("host") not in [[host] for host in self._address.hosts]:
+        if [host.lower() for host in headers.getlist("host")] not in [[host] for host in self._address.hosts]:
             raise Refusal(421, "this page has another host name")
 
     def _name_below_prefix(self, path: str) -> str:
@@ -138,7 +141,8 @@ class Guard:
         response = _plain_page(
             f'<a href="{home}">Open the page</a>', head=f'<meta http-equiv="refresh" content="0;url={home}">'
         )
-        response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path=home)
+        is_secure = self._address.endpoint.tls is not None
+        response.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path=home, secure=is_secure)
         return response
 
     async def _check_unsafe(
@@ -150,7 +154,10 @@ class Guard:
         if headers.get("sec-fetch-site") != "same-origin":
             raise Refusal(403, "this request does not come from this page")
         # With `no-referrer` a browser that posts a form without a script sends the origin as null.
-        if headers.get("origin", "null") not in ["null", *(f"http://{host}" for host in self._address.hosts)]:
+        if headers.get("origin", "null") not in [
+            "null",
+            *(f"{self._address.endpoint.scheme}://{host}" for host in self._address.hosts),
+        ]:
             raise Refusal(403, "this request does not come from this page")
         if headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM_TYPE:
             raise Refusal(415, "a form is needed")

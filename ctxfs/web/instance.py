@@ -1,6 +1,6 @@
 """One page a store: the process that serves it holds `run/web.lock` and issues further addresses on `run/web.socket`.
 
-A request on the socket is a frame [principal, token], the response is an address. Only processes of the
+A request on the socket is a frame [principal, token], the response is an address, or [message, remedy]. Only processes of the
 same user, and root, can connect.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import trio
 
 from ctxfs.http.access import Access
-from ctxfs.model.errors import CommandError
+from ctxfs.model.errors import EXIT_USAGE, CommandError
 from ctxfs.rpc.address import listen_privately, socket_path
 from ctxfs.rpc.frames import FrameReader, WireError, pack_frame
 from ctxfs.store.layout import Layout
@@ -79,8 +79,10 @@ def _request_address(layout: Layout, access: Access) -> str:
         client.sendall(pack_frame([access.principal, access.token]))
         reader = FrameReader()
         while data := client.recv(_CHUNK_BYTES):
-            for address in reader.feed(data):
-                return str(address)
+            for answer in reader.feed(data):
+                if isinstance(answer, list):
+                    raise CommandError(str(answer[0]), str(answer[1]), EXIT_USAGE)
+                return str(answer)
     raise ConnectionResetError
 
 
@@ -102,13 +104,19 @@ class AddressSocket:
         finally:
             self._file.unlink(missing_ok=True)
 
+    def _answer_request(self, access: Access) -> object:
+        try:
+            return self._issue(access)
+        except CommandError as error:
+            return [error.message, error.remedy]
+
     async def _answer(self, stream: trio.SocketStream) -> None:
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, WireError, ValueError):
             with trio.move_on_after(_ANSWER_SECONDS):
                 request = await _receive_frame(stream)
                 principal, token = request if isinstance(request, list) and len(request) == 2 else ("", None)
                 if isinstance(principal, str) and isinstance(token, str):
-                    await stream.send_all(pack_frame(self._issue(Access(principal, token))))
+                    await stream.send_all(pack_frame(self._answer_request(Access(principal, token))))
             await stream.aclose()
 
 

@@ -123,6 +123,7 @@ ALLOWED = {
     "ctxfs/versions/recording/worktree.py": DESCRIPTOR,
     "ctxfs/web/instance.py": STORE,
     "mcp_server/apps.py": PACKAGE,
+    "ctxfs/http/tls.py": COMMAND,
     "mounts/tools.py": PACKAGE,
 }
 _METHODS = frozenset(("read_text", "read_bytes"))
