@@ -108,9 +108,11 @@ class Sharing:
         _connect(settings, create=is_new).close()
         set_section(self._layout.config, "shared", settings)
         self._settings_file.reload()
+        from ctxfs.shared.log import LogRefused
+
         try:
             return self.exchange()
-        except CommandError:
+        except LogRefused:
             self.leave()
             raise
 

@@ -9,7 +9,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ctxfs.model.errors import CommandError
@@ -135,22 +135,30 @@ class Node:
         while entries := engine.entries(self._state.seen.number, _BATCH_ENTRIES):
             check_entries(self._state.seen, entries)
             for entry in entries:
-                self._take_entry(engine, entry)
+                if entry.node == self._name and entry.instance != self._instance:
+                    raise LogRefused(
+                        f"another store has joined '{self._store}' as '{self._name}'",
+                        "ctxfs leave, then join under another name: ctxfs join URL --node NAME",
+                    )
+            try:
+                self._take_entries(engine, entries)
+            except LogRefused:
+                if len(entries) == 1:
+                    raise
+                for entry in entries:  # those before the refused one are taken
+                    self._take_entries(engine, [entry])
             self._file.write(self._state)
 
-    def _take_entry(self, engine: SharedLog, entry: Entry) -> None:
-        if entry.node == self._name and entry.instance != self._instance:
-            raise LogRefused(
-                f"another store has joined '{self._store}' as '{self._name}'",
-                "ctxfs leave, then join under another name: ctxfs join URL --node NAME",
-            )
-        source = f"entry {entry.number} of node '{entry.node}'"
+    def _take_entries(self, engine: SharedLog, entries: Sequence[Entry]) -> None:
+        """Store the objects of entries, and check all of them at once."""
+        first, last = entries[0], entries[-1]
+        source = f"entry {last.number} of node '{last.node}'"
         try:
-            for pack in (entry.objects, *(_read_content(engine, name) for name in entry.packs)):
-                self._heads.write_objects(decode_pack(pack))
+            for entry in entries:
+                for pack in (entry.objects, *(_read_content(engine, name) for name in entry.packs)):
+                    self._heads.write_objects(decode_pack(pack))
             self._heads.accept(
-                entry.head,
-                entry.previous,
+                [first.previous, *(entry.head for entry in entries)],
                 self._now_ns(),
                 lambda large, file: engine.get(large.sha256, file, large.size),
                 source,
@@ -158,7 +166,7 @@ class Node:
         except (PackError, CommandError) as error:
             cause = error.message if isinstance(error, CommandError) else str(error)
             raise LogRefused(f"{source} is refused: {cause}", "mend it there; this store stays as it is") from error
-        self._state = advanced(self._state, Head(entry.number, entry.head))
+        self._state = advanced(self._state, Head(last.number, last.head))
 
     def _follow(self, engine: SharedLog) -> tuple[tuple[PathChange, ...], tuple[bytes, ...]]:
         """Bring the work tree to the newest entry."""

@@ -2,13 +2,16 @@
 
 import os
 import random
+import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ctxfs.model.errors import CommandError
 from ctxfs.shared.engines import open_log
 from ctxfs.shared.log import Entry, EntryKind, LogRefused, SharedLog, Unreachable
 from ctxfs.shared.node import Node
@@ -336,3 +339,104 @@ def test_hostile_entry_changes_nothing(join: MAKE_NODE, fault: str) -> None:
         one.restart()
     (one.past.tree / "memory/a/later.md").unlink()
     assert one.past.picture() == before
+
+
+def test_node_that_was_restored_from_a_backup_takes_what_it_lacks(join: MAKE_NODE, tmp_path: Path) -> None:
+    one, two = join("one"), join("two")
+    one.append("memory/a/log.jsonl", "1")
+    settle(one, two)
+    one.close()
+    backup = tmp_path / "backup"
+    shutil.copytree(one.past.layout.root, backup, symlinks=True)
+    one.past.reopen()
+    one.node = one._new_node()
+    one.append("memory/a/log.jsonl", "2")
+    settle(one, two)
+    one.close()
+    shutil.rmtree(one.past.layout.root)
+    backup.rename(one.past.layout.root)
+    one.past.reopen()
+    one.node = one._new_node()
+    one.append("memory/a/log.jsonl", "3")
+    settle(one, two)
+    assert one.text("memory/a/log.jsonl").split() == ["1", "2", "3"]
+    check_equal(one, two)
+
+
+def test_node_with_a_file_that_stays_open_publishes_and_follows_later(join: MAKE_NODE) -> None:
+    one, two = join("one"), join("two")
+    one.write("memory/a/x.md", "first\n")
+    settle(one, two)
+    one.write("memory/a/x.md", "second\n")
+    settle(one)
+    with (two.past.tree / "memory/a/x.md").open("r+"):
+        two.write("memory/a/y.md", "published all the same\n")
+        with pytest.raises(CommandError, match="open for writing"):
+            two.node.exchange()
+        one.node.exchange()
+        assert one.text("memory/a/y.md") == "published all the same\n"
+        assert two.text("memory/a/x.md") == "first\n"
+    settle(one, two)
+    assert two.text("memory/a/x.md") == "second\n"
+    check_equal(one, two)
+
+
+class WrongClock:
+    """An engine whose clock differs from that of this machine."""
+
+    def __init__(self, log: SharedLog, offset_ns: int) -> None:
+        self._log = log
+        self._offset_ns = offset_ns
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    def now(self) -> int:
+        return self._log.now() + self._offset_ns
+
+
+@pytest.mark.parametrize("days", [-2, 2])
+def test_versions_are_dated_by_the_engine(join: MAKE_NODE, days: int) -> None:
+    """Seen from the engine, the machine's clock is wrong by two days."""
+    one, two = join("one"), join("two")
+    settle(one, two)
+    offset_ns = days * 86_400 * 10**9
+    store, connect = one._arguments
+    one._arguments = (store, lambda: WrongClock(connect(), offset_ns))  # type: ignore[assignment,return-value]
+    one.restart()
+    one.node.exchange()
+    made = one.past.version("memory/a/x.md", "x\n")
+    shift = made.time_ns - time.time_ns()
+    if days > 0:
+        assert abs(shift - offset_ns) < 60 * 10**9
+    else:
+        assert shift < 60 * 10**9, "but not before the version that it follows"
+
+
+def test_version_of_a_clock_that_was_ahead_is_not_published(join: MAKE_NODE, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others would refuse it, so that no node could continue."""
+    one, two = join("one"), join("two")
+    settle(one, two)
+    with monkeypatch.context() as patch:
+        patch.setattr("ctxfs.versions.recording.ledger.now_ns", lambda after, offset: after + 3 * 86_400 * 10**9)
+        one.past.version("memory/a/x.md", "x\n")
+    before = one.node.seen
+    with pytest.raises(CommandError, match="clock"):
+        one.node.exchange()
+    assert two.node.exchange().taken == 0
+    assert one.node.seen == before
+
+
+def test_many_entries_are_checked_together_and_the_bad_one_is_named(join: MAKE_NODE) -> None:
+    one, two = join("one"), join("two")
+    settle(one, two)
+    for number in range(5):
+        one.write("memory/a/x.md", f"{number}\n")
+        one.node.exchange()
+    log = one._arguments[1]()
+    log.append(replace(forged(one, log, "e" * 40, ("blob", b"x"))))
+    log.close()
+    good = one.node.seen.number
+    with pytest.raises(LogRefused, match=f"entry {good + 1} of node 'mallory' is refused"):
+        two.node.exchange()
+    assert two.node.seen.number == good

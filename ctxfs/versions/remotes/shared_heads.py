@@ -5,8 +5,9 @@ Each method holds the archive's lock for its own work only, never while a networ
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import BinaryIO, TypeVar
 
 from ctxfs.model.errors import CommandError
@@ -71,15 +72,15 @@ class SharedHeads:
                     core.ledger.repo.write(kind, data)
 
     def accept(
-        self, head: str, known: str, now_ns: int, fetch_large: Callable[[Large, BinaryIO], None], source: str
+        self, chain: Sequence[str], now_ns: int, fetch_large: Callable[[Large, BinaryIO], None], source: str
     ) -> None:
-        """Check a head whose objects are stored. `known` is the head before it (empty: none).
+        """Check a chain of heads whose objects are stored. It begins with the last accepted head (empty: none).
 
         `fetch_large` writes a large content that is missing to a file. `source` names the sender. Raise CommandError for
         a history that no store has written; nothing refers to its objects then.
         """
         with self._archive.locked() as core:
-            history = self._check(core, head, known, now_ns, source)
+            history = self._check(core, chain, now_ns, source)
             missing = _missing(core, history.large)
         for large in missing:
             self._store_large(large, fetch_large)
@@ -101,14 +102,15 @@ class SharedHeads:
         for large in missing:
             self._store_large(large, fetch_large)
 
-    def _check(self, core: ArchiveCore, head: str, known: str, now_ns: int, source: str) -> FetchedHistory:
+    def _check(self, core: ArchiveCore, chain: Sequence[str], now_ns: int, source: str) -> FetchedHistory:
         ledger = core.ledger
         history = FetchedHistory(ledger.repo, ledger.trees, source, is_trusted=True, now_ns=now_ns)
         graph = self._graph(core)
         try:
-            if known and graph.find_base(known, head) != known:
-                raise history.refusal(b"", f"{head[:12]} does not continue {known[:12]}")
-            commits = graph.list_new(head, known)
+            for known, head in pairwise(chain):
+                if known and graph.find_base(known, head) != known:
+                    raise history.refusal(b"", f"{head[:12]} does not continue {known[:12]}")
+            commits = graph.list_new(chain[-1], chain[0])
             oids = [*commits, *(named.entry.oid for named in self._entries(core, graph, commits))]
         except (ValueError, OSError) as error:
             raise history.refusal(b"", f"an object cannot be read: {error}") from error
@@ -202,7 +204,7 @@ class SharedHeads:
     def check_publication(self, head: str, known: str, now_ns: int) -> None:
         """Check a publication as other nodes will: one that they refuse would stop all of them."""
         with self._archive.locked() as core:
-            self._check(core, head, known, now_ns, "this store")
+            self._check(core, (known, head), now_ns, "this store")
 
     def count_unpublished(self, known: str) -> int:
         """Return the number of local versions that a published head lacks."""
