@@ -9,7 +9,7 @@ from ctxfs.model.errors import CommandError
 from ctxfs.services.sharing import Sharing
 from ctxfs.supervise import Backoff, Restarts
 from ctxfs.threads import blocking
-from ctxfs.versions.objects.name_encoding import path_text
+from ctxfs.versions.objects.name_encoding import display_path, path_text
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,8 @@ class SharedService:
             log.warning("versions are shared again")
         self._fault = ""
         self._restarts.reset()
+        for path in result.conflicts:
+            log.warning("'%s' was changed here and at another node: both contents stay", display_path(path))
         if result.changes:
             await self._push([path_text(change.path) for change in result.changes])
 

@@ -94,13 +94,15 @@ class Node:
             first = self._state.seen.number
             self._take(engine)
             taken = self._state.seen.number - first
-            published = self._publish(engine)
+            publication = self._publish(engine)
             try:
                 changes, conflicts = self._follow(engine)
             except (OSError, CommandError):
                 self._heads.keep(self._state.seen.commit)
                 raise
-            return Exchanged(changes, taken, published, conflicts)
+            if publication is None:
+                return Exchanged(changes, taken, 0, conflicts)
+            return Exchanged(changes, taken, 1, (*publication.conflicts, *conflicts))
 
     def count_unpublished(self) -> int:
         """Return the number of local versions that wait for the engine."""
@@ -131,9 +133,13 @@ class Node:
 
     def _take(self, engine: SharedLog) -> None:
         """Read, check and keep all entries that follow the last one."""
-        check_head(self._state.seen, engine.head())
-        while entries := engine.entries(self._state.seen.number, _BATCH_ENTRIES):
+        newest = engine.head()
+        check_head(self._state.seen, newest)
+        while self._state.seen.number < newest.number:
+            entries = engine.entries(self._state.seen.number, _BATCH_ENTRIES)
             check_entries(self._state.seen, entries)
+            if not entries:
+                return  # the log was rewound just now; the next exchange notices it
             for entry in entries:
                 if entry.node == self._name and entry.instance != self._instance:
                     raise LogRefused(
@@ -179,12 +185,12 @@ class Node:
 
     # own entries
 
-    def _publish(self, engine: SharedLog) -> int:
-        """Append the local versions, and return the number of entries."""
+    def _publish(self, engine: SharedLog) -> Publication | None:
+        """Append the local versions; return None if the log has them."""
         for _ in range(_MAX_TURNS):
             publication = self._heads.prepare(self._state.seen.commit, self._actor())
             if publication is None:
-                return 0
+                return None
             sent = self._send(engine, publication)
             try:
                 with engine.lease(TURN):
@@ -194,13 +200,13 @@ class Node:
                 self._take(engine)
         raise turn_lost(f"{_MAX_TURNS} turns in a row were lost")
 
-    def _append(self, engine: SharedLog, sent: Sent) -> int:
+    def _append(self, engine: SharedLog, sent: Sent) -> Publication | None:
         """Append in a turn: nothing changes the log meanwhile."""
         self._take(engine)
         seen = self._state.seen
         publication = self._heads.prepare(seen.commit, self._actor(), sent.objects)
         if publication is None:
-            return 0
+            return None
         self._heads.check_publication(publication.head, seen.commit, self._now_ns())
         rest = self._send(engine, publication, is_turn=True)
         entry = Entry(
@@ -216,7 +222,7 @@ class Node:
         )
         engine.append(entry)
         self._remember(entry)
-        return 1
+        return publication
 
     def _remember(self, entry: Entry) -> None:
         self._state = advanced(self._state, Head(entry.number, entry.head), has_joined=True)

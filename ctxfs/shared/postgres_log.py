@@ -64,6 +64,14 @@ _READ_ENTRIES = (
     "  select number, data, time from ctxfs_entries where store = %(store)s and number > %(after)s"
     "  order by number limit %(limit)s) as page) as batch where before < %(batch)s order by number"
 )
+# One statement, since each one is a trip to the engine, in a turn that others wait for.
+_APPEND = (
+    "with appended as (insert into ctxfs_entries (store, number, head, data)"
+    " select %(store)s, %(number)s, %(head)s, %(data)s where (%(number)s, %(previous)s) ="
+    " (coalesce((select max(number) from ctxfs_entries where store = %(store)s), 0) + 1,"
+    "  coalesce((select head from ctxfs_entries where store = %(store)s order by number desc limit 1), ''))"
+    f" returning {_TIME_US} as time_us) select time_us, pg_notify(%(channel)s, %(number)s::text) from appended"
+)
 _REFUSALS = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist", "permission")
 _TIME_UNIT_NS = 1000
 
@@ -115,17 +123,19 @@ class PostgresLog:
 
     def append(self, entry: Entry) -> int:
         """Append an entry, and end the lease. See `SharedLog.append`."""
-        data = encode_entry(entry)
-        statement = (
-            f"insert into ctxfs_entries (store, number, head, data) values (%s, %s, %s, %s) returning {_TIME_US}"
-        )
+        values = {
+            "store": self._store,
+            "number": entry.number,
+            "head": entry.head,
+            "previous": entry.previous,
+            "data": encode_entry(entry),
+            "channel": _CHANNEL,
+        }
         try:
             with self._session.answering() as connection:
-                newest = self._read_head(connection)
-                if (entry.number, entry.previous) != (newest.number + 1, newest.commit):
-                    raise turn_lost(f"entry {newest.number} is the newest, not {entry.number - 1}")
-                row = connection.execute(statement, (self._store, entry.number, entry.head, data)).fetchone()
-                connection.execute("select pg_notify(%s, %s)", (_CHANNEL, str(entry.number)))
+                row = connection.execute(_APPEND, values).fetchone()
+                if row is None:
+                    raise turn_lost(f"entry {entry.number - 1} is not the newest, or has another commit")
                 if self._is_leasing:
                     connection.execute("commit")
                     self._is_leasing = False
@@ -242,10 +252,12 @@ class PostgresLog:
         """Begin a transaction and take its lock; return False if others hold it."""
         try:
             with self._session.answering() as connection:
-                connection.execute("begin isolation level read committed")
-                connection.execute(f"set local idle_in_transaction_session_timeout = {int(seconds * 1000)}")
-                connection.execute(f"set local lock_timeout = {int(_LOCK_WAIT_SECONDS * 1000)}")
-                connection.execute("select pg_advisory_xact_lock(%s)", (key,))
+                connection.execute(
+                    "begin isolation level read committed;"
+                    f" set local idle_in_transaction_session_timeout = {int(seconds * 1000)};"
+                    f" set local lock_timeout = {int(_LOCK_WAIT_SECONDS * 1000)};"
+                    f" select pg_advisory_xact_lock({key})"
+                )
         except errors.LockNotAvailable:
             with self._session.answering() as connection:
                 connection.execute("rollback")

@@ -17,7 +17,7 @@ from ctxfs.shared.log import Entry, EntryKind, LogRefused, SharedLog, Unreachabl
 from ctxfs.shared.node import Node
 from ctxfs.shared.node_state import NodeStateFile
 from ctxfs.shared.object_pack import encode_packs
-from tests.shared.engines import PASSWORD
+from tests.shared.engines import PASSWORD, Postgres
 from tests.versions.conftest import ALICE, LARGE, Past, check_sound
 
 MAKE_NODE = Callable[..., "Member"]
@@ -154,6 +154,8 @@ def test_changes_made_apart_are_merged(join: MAKE_NODE) -> None:
     two.write("memory/a/edit.md", "first, by two\nsecond\n")
     one.write("memory/a/gone.md", "changed\n")
     two.past.remove("memory/a/gone.md")
+    one.node.exchange()
+    assert two.node.exchange().conflicts == (b"memory/a/edit.md",)
     settle(one, two)
     check_equal(one, two)
     assert one.text("memory/a/gone.md") == "changed\n"
@@ -440,3 +442,64 @@ def test_many_entries_are_checked_together_and_the_bad_one_is_named(join: MAKE_N
     with pytest.raises(LogRefused, match=f"entry {good + 1} of node 'mallory' is refused"):
         two.node.exchange()
     assert two.node.seen.number == good
+
+
+def postgres_members(postgres: Postgres, store: str, folder: Path) -> tuple[Member, Member]:
+    one, two = (
+        Member(folder, name, store, lambda: open_log(postgres.url(), store, PASSWORD, create=True))
+        for name in ("one", "two")
+    )
+    return one, two
+
+
+def test_engine_that_is_killed_loses_nothing(postgres: Postgres, store_name: str, tmp_path: Path) -> None:
+    one, two = postgres_members(postgres, store_name, tmp_path)
+    settle(one, two)
+    for number in range(6):
+        one.append("memory/a/log.jsonl", f"one {number}")
+        two.append("memory/a/log.jsonl", f"two {number}")
+        one.node.exchange()
+        if number % 2:
+            postgres.stop()
+            for member in (one, two):
+                member.append("memory/a/log.jsonl", f"{member.name} without an engine {number}")
+                with pytest.raises(Unreachable):
+                    member.node.exchange()
+            postgres.start()
+        two.node.exchange()
+    settle(one, two)
+    lines = [f" {number}" for number in range(6)] + [f" without an engine {number}" for number in (1, 3, 5)]
+    expected = sorted(f"{name}{line}" for name in ("one", "two") for line in lines)
+    assert sorted(one.text("memory/a/log.jsonl").splitlines()) == expected
+    check_equal(one, two)
+    one.close()
+    two.close()
+
+
+@pytest.mark.parametrize("fault", ["rewound", "split"])
+def test_engine_that_was_restored_from_a_backup_is_noticed(
+    postgres: Postgres, store_name: str, tmp_path: Path, fault: str
+) -> None:
+    import psycopg
+
+    one, two = postgres_members(postgres, store_name, tmp_path)
+    settle(one, two)
+    one.write("memory/a/x.md", "x\n")
+    settle(one)  # the last entry, which the backup lacks
+    with psycopg.connect(postgres.url(), password=PASSWORD, autocommit=True) as connection:
+        newest = "number = (select max(number) from ctxfs_entries where store = %(store)s) and store = %(store)s"
+        connection.execute(f"delete from ctxfs_entries where {newest}", {"store": store_name})
+    if fault == "split":
+        two.write("memory/a/y.md", "y\n")
+        two.node.exchange()
+    one.write("memory/a/z.md", "z\n")
+    before, entries = one.past.picture(), two.node.seen.number
+    for _ in range(2):
+        with pytest.raises(LogRefused, match=fault):
+            one.node.exchange()
+        one.restart()
+    assert one.past.picture() == before
+    assert two.node.exchange().taken == 0
+    assert two.node.seen.number == entries, "nothing was published"
+    one.close()
+    two.close()

@@ -262,13 +262,16 @@ class Remotes:
 
         return self._apply_merge(make_merge, theirs, new_commits, actor, name, commit)
 
-    def merge_with(self, oid: str, base: str, actor: Actor, name: str) -> str:
-        """Return a new commit that merges the local head with a commit; branch and work tree stay as they are."""
+    def merge_with(self, oid: str, base: str, actor: Actor, name: str) -> tuple[str, tuple[bytes, ...]]:
+        """Return a new commit that merges the local head with a commit, and the conflicts of the merge.
+
+        Branch and work tree stay as they are.
+        """
         ledger = self._ledger
         assert ledger.head is not None
         theirs = ledger.read_commit(oid)
         merge = self._merger.merge_shared(theirs, base)
-        return ledger.write_merge(merge.tree, theirs, actor, f"merge with {name}")
+        return ledger.write_merge(merge.tree, theirs, actor, f"merge with {name}"), merge.conflicts
 
     def _apply_merge(
         self,

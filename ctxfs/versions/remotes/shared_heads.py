@@ -6,7 +6,7 @@ Each method holds the archive's lock for its own work only, never while a networ
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import BinaryIO, TypeVar
 
@@ -31,11 +31,15 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A commit to be published, the ids of its objects that the log lacks, and the large contents that they name."""
+    """A commit to be published, the ids of its objects that the log lacks, and the large contents that they name.
+
+    `conflicts` are paths of which the merge in it has kept two contents.
+    """
 
     head: str
     objects: tuple[tuple[str, str], ...]  # (kind, id), in the order of the commits
     large: tuple[Large, ...]
+    conflicts: tuple[bytes, ...] = ()
 
 
 class SharedHeads:
@@ -172,9 +176,10 @@ class SharedHeads:
             base = graph.find_base(head, known) if known else ""
             if known and base == head:
                 return None
+            conflicts: tuple[bytes, ...] = ()
             if base != known:
-                head = core.remotes.merge_with(known, base, actor, _NAME)
-            return self._publication(core, graph, head, known, covered)
+                head, conflicts = core.remotes.merge_with(known, base, actor, _NAME)
+            return replace(self._publication(core, graph, head, known, covered), conflicts=conflicts)
 
     def _publication(
         self, core: ArchiveCore, graph: CommitGraph, head: str, known: str, covered: Collection[str]
