@@ -18,7 +18,7 @@ AFS_SUITE ?=
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-long test-crash test-fuzz test-budget test-leaks test-mcp test-programs test-web test-wheel test-frameworks test-afs release lint bench soak system system-test system-programs system-browser model clean
+.PHONY: help run stop test test-long test-crash test-fuzz test-budget test-leaks test-mcp test-programs test-web test-wheel test-frameworks test-afs release lint bench soak system system-test system-programs system-browser model pictures clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -129,6 +129,10 @@ build/browser/.ready: tests/web/browser/playwright.txt tests/web/browser/package
 
 test-web: system system-test system-browser $(VENV)/.ready model build/browser/.ready ## The page of `ctxfs web` in Chromium: screens, keys, small windows, attacks, accessibility (three minutes)
 	PYTHONPATH=build/browser/python $(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/web/browser
+
+pictures: system system-browser $(VENV)/.ready model build/browser/.ready ## The pictures of docs/, taken from the page and from a terminal session (a minute)
+	$(BIN)/python docs/session.py
+	PYTHONPATH=build/browser/python $(BIN)/python docs/pictures.py
 
 test-wheel: system $(VENV)/.ready model ## The files of a release, installed by pip, uv and pipx and used on Python 3.11, 3.12 and 3.13 (five minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q -rs --strict-markers --strict-config" tests/install

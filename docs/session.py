@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -49,8 +51,9 @@ THEME = TerminalTheme(
 )
 
 
-def run_session() -> list[tuple[str, str]]:
-    """Return (command, output) of each command, from a store of its own."""
+@contextmanager
+def demo_store(handbook: Mapping[str, str]) -> Iterator[Callable[[str], str]]:
+    """Yield bash in a temporary home with a mounted store at `ctx`, which has the handbook as a source, indexed."""
     with tempfile.TemporaryDirectory(prefix="ctxfs-session-") as home:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CTXFS_")}
         environment |= {
@@ -73,24 +76,28 @@ def run_session() -> list[tuple[str, str]]:
             )
             return done.stdout.rstrip("\n")
 
-        handbook = Path(home) / "handbook"
-        handbook.mkdir()
-        for name, text in HANDBOOK.items():
-            (handbook / name).write_text(text)
-        bash("ctxfs init && ctxfs add handbook && ctxfs mount ctx && ctxfs status --wait meaning")
+        folder = Path(home) / "handbook"
+        folder.mkdir()
+        for name, text in handbook.items():
+            (folder / name).write_text(text)
         try:
-            bash(
-                "mkdir ctx/memory/alice && echo 'Keys rotate every 90 days.' > ctx/memory/alice/keys.md && ctxfs commit"
-            )
-            bash("ctxfs status --wait meaning")
-            transcript = []
-            for command in SESSION:
-                transcript.append((command, bash(command)))
-                bash("ctxfs commit")
-            return transcript
+            bash("ctxfs init && ctxfs add handbook && ctxfs mount ctx && ctxfs status --wait meaning")
+            yield bash
         finally:
             subprocess.run(["ctxfs", "unmount", "--all"], cwd=home, env=environment, capture_output=True, check=False)
             shutil.rmtree(f"{home}/store", ignore_errors=True)
+
+
+def run_session() -> list[tuple[str, str]]:
+    """Return (command, output) of each command, from a store of its own."""
+    with demo_store(HANDBOOK) as bash:
+        bash("mkdir ctx/memory/alice && echo 'Keys rotate every 90 days.' > ctx/memory/alice/keys.md && ctxfs commit")
+        bash("ctxfs status --wait meaning")
+        transcript = []
+        for command in SESSION:
+            transcript.append((command, bash(command)))
+            bash("ctxfs commit")
+        return transcript
 
 
 def draw(transcript: list[tuple[str, str]]) -> str:

@@ -77,7 +77,7 @@
       make("li", {}, dim(`free: ${plural(amount(data.free), "token")}`)));
   }
 
-  const range = row => dim(amount(row.last) ? `:${Math.round(amount(row.first))}–${Math.round(row.last)}` : "");
+  const range = row => dim(amount(row.last) ? `:${Math.round(amount(row.first))}${row.last === row.first ? "" : `–${Math.round(row.last)}`}` : "");
   const cell = (...children) => make("td", {}, ...children);
 
   function table(label, titles, body) {
@@ -121,7 +121,7 @@
       ["hatched", amount(data.framing), `headers and citations: ${plural(amount(data.framing), "token")}`],
     ];
     const label = `Budget by source: ${plural(sources.length + amount(further.count), "source")}, ${plural(amount(data.framing), "token")} of headers, ${plural(amount(data.free), "token")} free`;
-    const reasons = rows(data.reasons).map(reason => `${number(reason.count)} ${oneLine(reason.text)}`).join(" · ");
+    const reasons = rows(data.reasons).map(reason => `${oneLine(reason.text)} (${number(reason.count)})`).join(" · ");
     const pieces = rows(data.pieces), excluded = rows(data.excluded);
     view.replaceChildren(...[
       make("h1", {}, data.question ? name(data.question) : "Context"),

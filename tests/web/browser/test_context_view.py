@@ -79,7 +79,7 @@ def test_budget_is_drawn_by_source_with_the_reasons(open_view: Open, called: tup
     assert f"{data['tokens']} of 150 tokens" in text
     assert all(source["path"] in text for source in data["sources"])
     assert f"headers and citations {data['framing']} tokens" in text
-    assert f"{data['reasons'][0]['count']} {data['reasons'][0]['text']}" in text
+    assert f"{data['reasons'][0]['text']} ({data['reasons'][0]['count']})" in text
     widths = host.frame.eval_on_selector_all(
         "svg.bar > rect:not(.rest)",
         "rects => rects.map(rect => [rect.getAttribute('class'), +rect.getAttribute('width')])",
