@@ -154,3 +154,25 @@ def test_commands_list_and_edit_memories(offline: Live, monkeypatch: pytest.Monk
     refused = offline.try_run("edit", "memory/ada/fact/tokens.md")
     assert (refused.returncode, file.read_bytes()) == (1, b"later")
     assert "changed since" in refused.stderr
+
+
+def test_each_change_is_in_the_rows_and_counts_at_once(store: Store) -> None:
+    """The rows are kept between requests, and sorted only after a change."""
+    store.write("memory/alice/fact/b.md", "Two.\n")
+    store.write("memory/alice/fact/a.md", "One.\n")
+    host = store.layout.tree
+    assert paths(store) == ["memory/alice/fact/a.md", "memory/alice/fact/b.md"]
+    assert paths(store) == ["memory/alice/fact/a.md", "memory/alice/fact/b.md"]
+    os.setxattr(host / "memory/alice/fact/a.md", "user.ctx.trust", b"untrusted")
+    assert call(store)["counts"]["trust"] == {"normal": 1, "untrusted": 1}
+    (host / "memory/alice/fact/b.md").write_text("Three.\n")
+    assert [row["text"] for row in call(store)["rows"]] == ["One.", "Three."]
+    (host / "memory/alice/fact/a.md").rename(host / "memory/alice/fact/c.md")
+    assert paths(store) == ["memory/alice/fact/b.md", "memory/alice/fact/c.md"]
+    (host / "memory/alice/fact/b.md").unlink()
+    (host / "memory/alice/fact/.ctxfs-00.tmp").write_text("being written")
+    (host / "memory/alice/fact/link.md").symlink_to("/etc/hostname")
+    os.mkfifo(host / "memory/alice/fact/pipe.md")
+    assert (paths(store), call(store)["counts"]["agent"]) == (["memory/alice/fact/c.md"], {"alice": 1})
+    call(store, "prepare_tables")
+    assert paths(store, by="agent:alice") == ["memory/alice/fact/c.md"]

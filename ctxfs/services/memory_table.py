@@ -5,10 +5,10 @@ files: ten thousand memories cost a request one `lstat` each.
 """
 
 import os
-import stat as st
 import threading
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path as HostPath
 from typing import Any
 
@@ -30,6 +30,11 @@ _MAX_FILES = 50_000
 _HEAD_BYTES = 16_384
 _MAX_WITHHELD_BYTES = 4 << 20
 _BINARY_BYTES_PER_TOKEN = 4
+_ORDER = attrgetter("agent", "kind", "path")  # as `MemoryRow.order`, without a call in Python for each
+
+_ANY = MemoryFilter()
+
+_Stamp = tuple[int, int, int, int]  # mtime, ctime, size and inode of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class MemoryPage:
 
 @dataclass(frozen=True, slots=True)
 class _Cached:
-    stamp: tuple[int, int, int, int]
+    stamp: _Stamp
     row: MemoryRow
 
 
@@ -70,6 +75,8 @@ class MemoryTable:
         self._scope = scope
         self._lock = threading.Lock()  # protects the cache
         self._cached: dict[str, _Cached] = {}
+        self._sorted: Sequence[MemoryRow] = []  # the rows of the cache, in the order of the table
+        self._counted: tuple[Sequence[MemoryRow], dict[str, dict[str, int]]] = ((), {})
         self._cached_kinds: Container[str] = ()
 
     async def rows(self, below: Path, wanted: MemoryFilter, holds: str, offset: int, limit: int) -> MemoryPage:
@@ -84,7 +91,19 @@ class MemoryTable:
         states = states or await self._states(part)
         deliveries = await self._use.last_deliveries({row.path for row in part})
         rows = [_record(row, states.get(row.path, ""), deliveries.get(row.path, ("", ""))) for row in part]
-        return MemoryPage(rows, len(matching), count_values(visible), is_complete)
+        return MemoryPage(rows, len(matching), self._count(visible), is_complete)
+
+    def _count(self, rows: Sequence[MemoryRow]) -> dict[str, dict[str, int]]:
+        """Return the counts of values; those of all memories are computed only after a change."""
+        if rows is not self._sorted:
+            return count_values(rows)
+        if self._counted[0] is not rows:
+            self._counted = rows, count_values(rows)
+        return self._counted[1]
+
+    def prepare(self) -> None:
+        """Read all memories, so that the first request does not wait for that. Blocks."""
+        self._count(self._scan()[0])
 
     async def sums(self, below: Path, wanted: MemoryFilter) -> Sequence[FolderSum]:
         """Return the sums of the matching memories by agent, kind and folder, the most tokens first."""
@@ -96,7 +115,7 @@ class MemoryTable:
         return {file.path: file.state.value for file in await self._citations.check_values(values)}
 
     def _match(self, rows: Sequence[MemoryRow], wanted: MemoryFilter) -> list[MemoryRow]:
-        matching = [row for row in rows if wanted.matches(row)]
+        matching = list(rows) if wanted == _ANY else [row for row in rows if wanted.matches(row)]
         if wanted.words:  # a text that is withheld must not show by the words in it
             matching = [row for row in matching if not self._is_withheld(row)]
         return matching
@@ -116,55 +135,49 @@ class MemoryTable:
             return True
         return self._scope.is_withheld(path, data)
 
-    def _visible(self, below: Path) -> tuple[list[MemoryRow], bool]:
+    def _visible(self, below: Path) -> tuple[Sequence[MemoryRow], bool]:
         """Return the rows at and below a path that the calling principal may read, and True if no file was left out."""
         reader, prefix = self._scope.reader(), f"{below}/"
         rows, is_complete = self._scan()
-        inside = (row for row in rows if row.path == str(below) or row.path.startswith(prefix))
-        return [row for row in inside if reader is None or reader.may_read(row.path)], is_complete
+        if str(below) != _AREA:
+            rows = [row for row in rows if row.path == str(below) or row.path.startswith(prefix)]
+        return [row for row in rows if reader.may_read(row.path)] if reader is not None else rows, is_complete
 
-    def _scan(self) -> tuple[list[MemoryRow], bool]:
-        """Return the rows of all memories, in the order of the table, and True if no file was left out."""
+    def _scan(self) -> tuple[Sequence[MemoryRow], bool]:
+        """Return the rows of all memories, in the order of the table, and True if no file was left out.
+
+        The rows are sorted only after a change.
+        """
         with self._lock:
-            kinds, cached, is_complete = self._kinds(), dict[str, _Cached](), True
+            kinds, cached, is_complete, is_changed = self._kinds(), dict[str, _Cached](), True, False
             if kinds != self._cached_kinds:
                 self._cached, self._cached_kinds = {}, kinds
-            for parts, stamp in self._walk():
-                path = "/".join(parts)
+            for relative, stat in rooted_fs.walk_files(os.path.join(self._root, _AREA)):
+                path, stamp = f"{_AREA}/{relative}", _stamp_of(stat)
                 known = self._cached.get(path)
                 if known is None or known.stamp != stamp:
-                    if (row := self._read(parts, stamp, kinds)) is None:
+                    is_changed = True
+                    if (row := self._read(path, stamp, kinds)) is None:
                         continue
                     known = _Cached(stamp, row)
                 cached[path] = known
                 if len(cached) >= _MAX_FILES:
                     is_complete = False
                     break
+            if is_changed or len(cached) != len(self._cached) or len(cached) != len(self._sorted):
+                self._sorted = sorted((known.row for known in cached.values()), key=_ORDER)
             self._cached = cached
-        return sorted((known.row for known in cached.values()), key=lambda row: row.order), is_complete
+            return self._sorted, is_complete
 
-    def _walk(self) -> Iterator[tuple[tuple[str, ...], tuple[int, int, int, int]]]:
-        """Yield (path, stat values) of the regular files below memory/."""
-        top = os.path.join(self._root, _AREA)
-        for folder, _, names in rooted_fs.walk(top):
-            above = (_AREA, *(os.path.relpath(folder, top).split(os.sep) if folder != top else ()))
-            for name in names:
-                if rooted_fs.is_temporary(encode_name(name)):
-                    continue
-                try:
-                    stat = os.lstat(os.path.join(folder, name))
-                except OSError:
-                    continue
-                if st.S_ISREG(stat.st_mode):
-                    yield (*above, name), (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
-
-    def _read(
-        self, parts: tuple[str, ...], stamp: tuple[int, int, int, int], kinds: Container[str]
-    ) -> MemoryRow | None:
+    def _read(self, path: str, stamp: _Stamp, kinds: Container[str]) -> MemoryRow | None:
+        parts = tuple(path.split("/"))
         try:
-            with rooted_fs.directory_of(self._root, parts) as (parent, name):
-                attributes = rooted_fs.read_xattrs(rooted_fs.magic_path(parent, name))
-            head = rooted_fs.read_head(self._root, parts, _HEAD_BYTES)
+            descriptor = rooted_fs.open_file(self._root, parts)
+            try:
+                attributes = rooted_fs.read_xattrs(descriptor)
+                head = os.read(descriptor, _HEAD_BYTES)
+            finally:
+                os.close(descriptor)
         except OSError:
             return None
         changed_ns, _, size, _ = stamp
@@ -177,7 +190,11 @@ class MemoryTable:
     def forget(self) -> None:
         """Drop all cached rows, after an erasure."""
         with self._lock:
-            self._cached = {}
+            self._cached, self._sorted = {}, []
+
+
+def _stamp_of(stat: os.stat_result) -> _Stamp:
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
 def _has_state(state: str, wanted: str) -> bool:

@@ -202,6 +202,24 @@ def walk(root: AnyStr) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
         pending += [os.path.join(folder, name) for name in folders]
 
 
+def walk_files(root: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield (path below `root`, stat) of all regular files that are not being written, with one system call for each."""
+    pending = [("", root)]
+    while pending:
+        above, folder = pending.pop()
+        try:
+            with os.scandir(folder) as scanned:
+                entries = list(scanned)
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                pending.append((f"{above}{entry.name}/", entry.path))
+            elif entry.is_file(follow_symlinks=False) and not is_temporary(os.fsencode(entry.name)):
+                with suppress(OSError):  # removed meanwhile
+                    yield f"{above}{entry.name}", entry.stat(follow_symlinks=False)
+
+
 def magic_path(directory: int, name: str) -> str:
     """Return a path for calls that take no directory descriptor; l-calls do not follow the last component."""
     return f"/proc/self/fd/{directory}/{name}"

@@ -4,6 +4,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -78,6 +79,7 @@ async def _serve(
         app = guard if address.endpoint.address.is_loopback else Limits(guard, needs_token=False, limits=_LIMITS)
         nursery.start_soon(AddressSocket(layout, issue).serve)
         announce(issue(access))
+        nursery.start_soon(_prepare, daemon, access)
         try:
             await serve_until_signal(app, f"fd://{listener.fileno()}", _SERVER, address.endpoint.tls)
         finally:
@@ -85,3 +87,9 @@ async def _serve(
                 await renderer.close()
                 await daemon.close()
             nursery.cancel_scope.cancel()
+
+
+async def _prepare(daemon: DaemonSessions, access: Access) -> None:
+    """Have the daemon read the tables before their first screen; without it, the first screen waits for them."""
+    with suppress(CommandError, OSError):
+        await daemon.call(access, "prepare_tables")

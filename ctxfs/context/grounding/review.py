@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +42,8 @@ Decision = Literal["accept", "reject", "edit"]
 _ABOUT_NAME, _OUTCOME_NAME = "about.json", "outcome.json"
 REVIEWS = Path(("human", "review"))
 FACTS = Path(("memory", "shared", "fact"))
+# Files are replaced by a rename, which changes the time of their folder. Changes within one tick of the clock are equal.
+_SETTLED_NS = 1_000_000_000
 _MIN_KEPT_SUPPORT = 0.75
 _MIN_DOUBTFUL_SUPPORT = 0.45
 _DECISIONS: Mapping[str, Decision] = {"accept": "accept", "reject": "reject", "edit": "edit"}
@@ -125,6 +128,7 @@ class Curator:
         self._deciders = deciders or {}
         self._citer = citer
         self._lock = trio.Lock()  # of two verdicts at once, the second is refused
+        self._known: dict[str, tuple[Entry, Review]] = {}  # by name, with the entry of the folder when it was read
 
     async def curate(
         self,
@@ -307,35 +311,37 @@ class Curator:
 
     async def reviews(self) -> list[Review]:
         """Return all reviews, the waiting ones first."""
-        out = []
         try:
             entries = await self._tree.list(REVIEWS)
         except FileNotFoundError:
             return []
+        settled_ns = time.time_ns() - _SETTLED_NS
+        known, reviews = dict[str, tuple[Entry, Review]](), list[Review]()
         for entry in entries:
-            folder = REVIEWS / entry.name
-            try:
-                about = json.loads(await self._tree.read(folder / _ABOUT_NAME))
-                kind = str(about.get("kind", ""))
-                is_titled = kind in self._deciders
-                claim = str(about["title"]) if is_titled else await self._read_claim(folder)
-                decision = ""
-                if await self._exists(folder / _OUTCOME_NAME):
-                    decision = str(json.loads(await self._tree.read(folder / _OUTCOME_NAME))["decision"])
-                out.append(
-                    Review(
-                        entry.name,
-                        claim,
-                        str(about["task"]),
-                        str(about.get("why", kind)),
-                        about["suggested"],
-                        decision,
-                        kind,
-                    )
-                )
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # not a folder of a review
-        return sorted(out, key=lambda review: (bool(review.decision), review.id))
+            cached = self._known.get(entry.name)
+            review = cached[1] if cached is not None and cached[0] == entry else await self._read_review(entry.name)
+            if review is not None:
+                reviews.append(review)
+                if entry.mtime_ns < settled_ns:
+                    known[entry.name] = entry, review
+        self._known = known
+        return sorted(reviews, key=lambda review: (bool(review.decision), review.id))
+
+    async def _read_review(self, name: str) -> Review | None:
+        """Return the review in a folder; None for a folder of another form."""
+        folder = REVIEWS / name
+        try:
+            about = json.loads(await self._tree.read(folder / _ABOUT_NAME))
+            kind = str(about.get("kind", ""))
+            is_titled = kind in self._deciders
+            claim = str(about["title"]) if is_titled else await self._read_claim(folder)
+            decision = ""
+            if await self._exists(folder / _OUTCOME_NAME):
+                decision = str(json.loads(await self._tree.read(folder / _OUTCOME_NAME))["decision"])
+            why = str(about.get("why", kind))
+            return Review(name, claim, str(about["task"]), why, about["suggested"], decision, kind)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     async def _read_claim(self, folder: Path) -> str:
         return (await self._tree.read(folder / "claim.md")).decode("utf-8", "replace").strip()

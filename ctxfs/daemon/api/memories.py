@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ctxfs.app import App
+from ctxfs.daemon.api.params import NoParams
 from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, method
 from ctxfs.memory.citations import HOLDS
 from ctxfs.memory.table import TRUST_LEVELS, MemoryFilter
@@ -11,6 +12,7 @@ from ctxfs.model.errors import invalid
 from ctxfs.model.metadata import STATES
 from ctxfs.model.path import Path
 from ctxfs.services.memory_table import MAX_ROWS
+from ctxfs.threads import blocking
 from ctxfs.vfs.session import Session
 
 _AREA = Path(("memory",))
@@ -86,6 +88,13 @@ async def _memory_sizes(app: App, caller: Session, params: MemoriesParams) -> An
         raise invalid("holds", "sizes have no such filter")
     wanted = await _parse_filter(caller, params)
     return [asdict(part) for part in await app.derived_memory.table.sums(params.path, wanted)]
+
+
+@method("prepare_tables", NoParams, needs=Check.BY_METHOD, effects=Effect.CANCELLABLE)
+async def _prepare(app: App, caller: Session, params: NoParams) -> Any:
+    """Read all memories and reviews, so that the first screen of them does not wait for that. Return nothing of them."""
+    await blocking(app.derived_memory.table.prepare)
+    await app.memory.curator.reviews()
 
 
 async def _parse_filter(caller: Session, params: MemoriesParams) -> MemoryFilter:

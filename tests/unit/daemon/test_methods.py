@@ -21,7 +21,8 @@ STORE_METHODS = frozenset(
     "join_shared leave_shared consolidate memories memory_groups memory_sizes "
     "grep history impact import_messages import_state issue_token kept_call list log metadata mountpoints pack_history "
     "check_policy policy policy_matrix "
-    "promote pull push quarantine_impact read read_extracted read_labelled recall record redact_version redo remotes "
+    "prepare_tables promote pull push "
+    "quarantine_impact read read_extracted read_labelled recall record redact_version redo remotes "
     "remove_remote restore "
     "restore_from reviews revoke_token search session_day session_names session_records sessions share show skill skills "
     "snapshot snapshots stat status sync tokens tool tool_difference tool_digest tools trust_remote trusted_remotes undo undo_decision "
@@ -35,7 +36,7 @@ CHECKED_BY_METHOD = frozenset(
     "add_gold context context_budgets evaluate_response verify_context curate recall record "
     "import_messages import_state history whoami skills skill tools tool "
     "session_day session_names session_records sessions unrecorded call_tool begin_call wait_call call_state cancel_call "
-    "calls consolidate memories memory_groups memory_sizes kept_call check cite cite_source correct promote "
+    "calls consolidate memories memory_groups memory_sizes kept_call check cite cite_source correct prepare_tables promote "
     "bundle_add bundle_begin bundle_commit bundle_drop bundle_files".split()
 )
 NEEDING_RIGHTS_BELOW = frozenset("log show diff blame restore restore_from undo redo commit".split())
