@@ -27,15 +27,16 @@ _DEFAULT_BUDGET_TOKENS = 4000  # default for the check of the request here
 
 
 async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    kind, query = arguments.get("kind", "semantic"), arguments["query"]
+    mode, query = arguments.get("mode", "semantic"), arguments["query"]
     limit, start = arguments.get("limit"), int(arguments.get("cursor", "0") or 0)
     below = str(parse_path(arguments.get("below", "")))
-    if kind == "semantic":
+    if mode not in ("grep", "glob"):
+        query = query if mode == "semantic" else f"mode:{mode} {query}"
         count = start + (limit or DEFAULT_HITS) + 1
         results = await call.tree.call("search", question=query, below=below, limit=count, labels=True)
         return format_answer(results, start, limit)
     end = start + (limit or _DEFAULT_LINES)
-    if kind == "grep":
+    if mode == "grep":
         results = await call.tree.call(
             "grep", pattern=query, below=below, limit=end + 1, ignore_case=False, labels=True
         )
@@ -64,14 +65,14 @@ async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
     from ctxfs.context.build.request import make_request
     from ctxfs.context.delivery.expiry import mark_request
 
-    handle, task, mode = arguments.get("handle", ""), arguments.get("task"), arguments.get("mode", "full")
-    if not handle and task is None:
-        raise invalid("ctx_context", "give a task, or the handle of a context that you were given")
+    handle, query, mode = arguments.get("handle", ""), arguments.get("query"), arguments.get("mode", "full")
+    if not handle and query is None:
+        raise invalid("ctx_context", "give a query, or the handle of a context that you were given")
     if handle and not _HANDLE.fullmatch(handle):
         raise invalid("handle", "a handle is made of small letters, digits, '.', '_' and '-'")
-    if task is None:
+    if query is None:
         return await _deliver(call, handle, mode)
-    request = {**arguments.get("options", {}), "query": task}
+    request = {**arguments.get("options", {}), "query": query}
     if "budget" in arguments:
         request["budget"] = arguments["budget"]
     checked = make_request(request, _DEFAULT_BUDGET_TOKENS)  # an invalid request is refused before any write
@@ -164,13 +165,13 @@ def tools() -> Sequence[Entry]:
         Entry(
             "ctx_search",
             "semantic: a question; the best passages, each below path:first-last, the lines that ctx_read can continue. "
-            'Operators: "a phrase" +must -not kind: path: author: since:7d mode:words|meaning|exact. '
+            'Operators: "a phrase" +must -not kind: path: author: since:7d. '
             "grep: lines that match a regular expression. glob: paths, such as knowledge/**/*.md.",
             READS,
             _search,
             {
                 "query": {"type": "string", "minLength": 1},
-                "kind": {"enum": ["semantic", "grep", "glob"]},
+                "mode": {"enum": ["semantic", "words", "meaning", "exact", "grep", "glob"]},
                 "below": {"type": "string", "description": "only below this directory"},
                 "limit": {"type": "integer", "minimum": 1, "maximum": _MAX_HITS},
                 "cursor": {"type": "string", "pattern": "^[0-9]{0,9}$", "description": "from the last result"},
@@ -184,12 +185,12 @@ def tools() -> Sequence[Entry]:
             ADDS,
             _context,
             {
-                "task": {
+                "query": {
                     "anyOf": [
                         {"type": "string", "minLength": 1},
                         {"type": "array", "items": {"type": "string"}, "minItems": 1},
                     ],
-                    "description": "the question, or several",
+                    "description": "the task or question, or several",
                 },
                 "budget": {"type": "integer", "minimum": 1, "description": "tokens"},
                 "handle": {"type": "string"},

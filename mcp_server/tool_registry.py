@@ -1,7 +1,7 @@
 """The tool table of a server: names, schemas and functions, and the dispatch of calls.
 
-Arguments are validated against the schema before the tool runs; unknown ones are refused. An error gives the cause, the
-path and the remedy.
+Arguments are brought into the names and types of the schema (`arguments.py`) and validated before the tool runs; unknown
+ones are refused. An error gives the cause, the path and the remedy.
 """
 
 import errno
@@ -26,9 +26,12 @@ from mcp.types import (
 )
 
 from ctxfs.exec.schema import Schema
+from ctxfs.mcp_server.arguments import ArgumentError, normalize, suggest_tool
+from ctxfs.mcp_server.mount_paths import replace_mount_paths
 from ctxfs.mcp_server.sessions import TreeSession
+from ctxfs.mcp_server.uris import printable_path
 from ctxfs.model.errors import CommandError
-from ctxfs.model.path import one_line, printable
+from ctxfs.model.path import Path, one_line, printable
 from ctxfs.rpc.frames import WireError
 
 log = logging.getLogger(__name__)
@@ -87,10 +90,13 @@ class Entry:
 
     @property
     def input_schema(self) -> dict[str, Any]:
-        """The JSON Schema of the arguments."""
+        """The JSON Schema of the arguments.
+
+        It does not exclude other names: a client that validates would refuse those that the server understands.
+        """
         if self.schema is not None:
             return dict(self.schema)
-        schema: dict[str, Any] = {"type": "object", "properties": dict(self.properties), "additionalProperties": False}
+        schema: dict[str, Any] = {"type": "object", "properties": dict(self.properties)}
         return {**schema, "required": list(self.required)} if self.required else schema
 
 
@@ -123,15 +129,23 @@ class ToolTable:
         """Run a tool. Raises MCPError for an unknown name; every other failure is an error result."""
         entry = self._entries.get(name)
         if entry is None:
-            raise MCPError(INVALID_PARAMS, f"Unknown tool: {printable(name)[:200]}")
+            hint = suggest_tool(name, list(self._entries))
+            raise MCPError(INVALID_PARAMS, f"Unknown tool: {printable(name)[:200]}; {hint}")
+        if entry.schema is None:
+            try:
+                arguments = normalize(entry.input_schema, arguments)
+            except ArgumentError as error:
+                return failure(f"{name}: {error}")
         if fault := self._schemas[name].describe_fault(arguments):
             return failure(f"{name}: {fault}")
         try:
+            if entry.schema is None:
+                arguments = await replace_mount_paths(call.tree, name, arguments)
             answer = await entry.function(call, arguments)
         except CommandError as error:
             return failure(f"{error.message}. {error.remedy}")
         except OSError as error:
-            return failure(_describe_error(error))
+            return failure(_describe_error(error, await _nearest_paths(call.tree, error)))
         except WireError as error:
             return failure(str(error))
         except MCPError:
@@ -169,7 +183,20 @@ def failure(message: str) -> CallToolResult:
     return CallToolResult(content=[text(message)], is_error=True)
 
 
-def _describe_error(error: OSError) -> str:
+async def _nearest_paths(tree: TreeSession, error: OSError) -> Sequence[str]:
+    """Return the paths most like one that does not exist, for the calling principal; none if that fails."""
+    if error.errno != errno.ENOENT or not isinstance(error.filename, str):
+        return ()
+    try:
+        paths: Sequence[str] = await tree.call("nearest", path=error.filename)
+    except (OSError, CommandError, WireError):
+        return ()
+    return [printable_path(Path.parse(path)) for path in paths]
+
+
+def _describe_error(error: OSError, nearest: Sequence[str] = ()) -> str:
     path = one_line(str(error.filename)) if error.filename is not None else ""
     description = f"{path}: {error.strerror}" if path else str(error.strerror or error)
+    if nearest:
+        return f"{description}. Did you mean {' or '.join(nearest)}?"
     return f"{description}. {_REMEDIES.get(error.errno or 0, '')}".rstrip()

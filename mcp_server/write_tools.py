@@ -57,7 +57,6 @@ _EDIT_SCHEMA = {
         "all": {"type": "boolean", "description": "replace all"},
     },
     "required": ["old", "new"],
-    "additionalProperties": False,
 }
 
 

@@ -13,7 +13,7 @@ from ctxfs.cli import completion_values
 from ctxfs.cli.options import json_option, reason_option
 from ctxfs.cli.output import print_json, print_line, print_path_error, warn, write_content
 from ctxfs.cli.paths import tree_path
-from ctxfs.daemon.session import StoreSession, session
+from ctxfs.daemon.session import StoreSession, note_nearest, session
 from ctxfs.model.change import Put
 from ctxfs.model.errors import CommandError, invalid
 from ctxfs.model.line_ends import LF, convert_line_ends
@@ -87,7 +87,10 @@ def cat(store: str | None, paths: tuple[str, ...], join: bool, as_text: bool) ->
             except BrokenPipeError:
                 raise
             except OSError as error:
-                print_path_error(OSError(error.errno, error.strerror, path))
+                failure = OSError(error.errno, error.strerror, path)
+                if isinstance(failure, FileNotFoundError):
+                    note_nearest(opened, failure)
+                print_path_error(failure)
                 failed = True
     sys.exit(1 if failed else 0)
 

@@ -71,7 +71,13 @@ def write_content(data: bytes) -> None:
 
 
 def find_remedy(error: OSError) -> str:
-    """Return a command that helps with an error at a path of the tree; empty if its text is more than the errno's."""
+    """Return a command that helps with an error at a path of the tree; empty if its text is more than the errno's.
+
+    A note of the error, which names similar paths, takes the place of the command.
+    """
+    for note in getattr(error, "__notes__", ()):
+        if str(note).startswith("did you mean "):
+            return one_line(str(note))
     path = _path_of(error)
     if error.errno is None or error.strerror != os.strerror(error.errno) or not path or path.startswith("/"):
         return ""

@@ -4,11 +4,13 @@ A session goes through the daemon if one runs; otherwise it opens the store in t
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ctxfs.model.errors import CommandError
+from ctxfs.model.path import printable
 from ctxfs.store.layout import Layout, find_store
 
 if TYPE_CHECKING:
@@ -154,5 +156,18 @@ def session(store: str | None) -> Iterator[StoreSession]:
         if token := os.environ.get(_CREDENTIAL_VARIABLE):
             opened.call("join", token=token, tool="shell")
         yield opened
+    except FileNotFoundError as error:
+        note_nearest(opened, error)
+        raise
     finally:
         opened.close()
+
+
+def note_nearest(opened: StoreSession, error: FileNotFoundError) -> None:
+    """Add a note with the most similar paths to the error for a missing path of the tree, if there are any."""
+    path = error.filename
+    if not isinstance(path, str) or path.startswith("/") or error.strerror != os.strerror(errno.ENOENT):
+        return
+    with contextlib.suppress(OSError, CommandError):
+        if paths := opened.call("nearest", path=path):
+            error.add_note(f"did you mean {' or '.join(repr(printable(str(path))) for path in paths)}?")

@@ -6,13 +6,14 @@ import threading
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from ctxfs.daemon.session import LocalSession, StoreSession, connect
+from ctxfs.daemon.session import LocalSession, StoreSession, connect, note_nearest
 from ctxfs.library.requests import Request
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client, DaemonGone, NoDaemon
 from ctxfs.store.layout import Layout
 
 Result = TypeVar("Result")
+_EXISTENCE_METHODS = ("stat", "metadata")  # a program asks for paths that may be missing: no hint for each of them
 
 
 class Connection:
@@ -48,6 +49,10 @@ class Connection:
         session = self._open()
         try:
             return session.call(request.method, **request.arguments)
+        except FileNotFoundError as error:
+            if request.method not in _EXISTENCE_METHODS:
+                note_nearest(session, error)
+            raise
         finally:
             if isinstance(session, LocalSession):
                 session.release_store()  # so that a daemon can start

@@ -11,6 +11,7 @@ import pytest
 from mcp.client import Client as McpClient
 from mcp.types import TextContent
 
+import ctxfs
 from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.mcp_server.server import opened, own_tools
 from ctxfs.mcp_server.tool_registry import ToolTable
@@ -60,7 +61,8 @@ def test_the_tools_have_their_order_and_fit_into_their_tokens() -> None:
     assert upper_bound(json.dumps(definitions)) <= 3900
     reading = {tool.name for tool in tools if tool.annotations and tool.annotations.read_only_hint}
     assert reading == {"ctx_list", "ctx_read", "ctx_search"}
-    assert all(tool.input_schema["additionalProperties"] is False for tool in tools)
+    # A client that validates would refuse the other names that the server understands.
+    assert not any("additionalProperties" in json.dumps(tool.input_schema) for tool in tools)
 
 
 def test_lists_are_recursive_and_paged(ask: Ask) -> None:
@@ -297,16 +299,22 @@ def test_link_never_leaves_the_tree(served: Live, refuse: Ask) -> None:
     ("tool", "arguments", "said"),
     [
         ("ctx_read", {}, "'path' is a required property"),
-        ("ctx_read", {"path": 7}, "path"),
+        ("ctx_read", {"path": {"a": 1}}, "path"),
         ("ctx_read", {"path": []}, "path"),
-        ("ctx_read", {"path": "AGENTS.md", "lines": 3}, "lines"),
+        ("ctx_read", {"path": "AGENTS.md", "hue": 3}, "unknown argument 'hue'. Arguments: path, offset"),
+        ("ctx_read", {"path": "AGENTS.md", "ofset": 3}, "unknown argument 'ofset': did you mean 'offset'?"),
+        (
+            "ctx_read",
+            {"path": "AGENTS.md", "file_path": "x"},
+            "'path' and 'file_path' are one argument, 'path', with two values",
+        ),
         ("ctx_read", {"path": "AGENTS.md", "offset": 0}, "offset"),
         ("ctx_read", {"path": "AGENTS.md", "offset": 10**6}, "the file has"),
         ("ctx_list", {"depth": "deep"}, "depth"),
         ("ctx_search", {"query": ""}, "query"),
         ("ctx_search", {"query": "(", "kind": "grep"}, "not a regular expression"),
         ("ctx_search", {"query": "x", "cursor": "-1"}, "cursor"),
-        ("ctx_context", {}, "give a task"),
+        ("ctx_context", {}, "give a query"),
         ("ctx_context", {"task": "x", "options": {"colour": 1}}, "unknown key 'colour'"),
         ("ctx_context", {"handle": "../x"}, "a handle is made of"),
         ("ctx_write", {"path": "memory/alice/s.md", "content": "half \ud83d"}, "half of a character"),
@@ -360,3 +368,42 @@ def test_edit_with_lf_keeps_the_line_ends_of_a_file_with_crlf(served: Live, ask:
     file.write_bytes(b"one\ntwo\n")
     ask("ctx_edit", path="memory/alice/crlf.md", edits=[{"old": "one\r\ntwo", "new": "1\r\n2"}])
     assert file.read_bytes() == b"1\n2\n"
+
+
+def test_path_of_a_mount_point_is_the_same_file(served: Live, ask: Ask, refuse: Ask) -> None:
+    ask("ctx_write", path=f"{served.at}/memory/alice/by-mount.md", content="through the mount's path\n")
+    assert ask("ctx_read", path="memory/alice/by-mount.md").startswith("through the mount's path")
+    at = served.at.parent / "mnt-alice"
+    assert ask("ctx_read", file_path=f"{at}/memory/alice/by-mount.md").startswith("through the mount's path")
+    assert "through" in ask("ctx_read", path=[f"{at}/memory/alice/by-mount.md", "/memory/alice/by-mount.md"])
+    assert "memory/alice/by-mount.md" in ask("ctx_search", query="**/by-*", mode="glob", below=f"{at}/memory")
+    assert "memory/" in ask("ctx_list", path=str(at))
+    for path in (
+        f"{at}/../store/ctxfs.toml",
+        f"{at}-other/memory/alice/by-mount.md",
+        f"{at.parent}/memory/alice/by-mount.md",
+    ):
+        refuse("ctx_read", path=path)
+
+
+def test_missing_file_is_answered_with_the_nearest_names(served: Live, ask: Ask, refuse: Ask) -> None:
+    ask("ctx_write", path="memory/alice/fact/colour.md", content="blue\n")
+    assert "Did you mean memory/alice/fact/colour.md?" in refuse("ctx_read", path="memory/alice/fact/color.md")
+    assert "Did you mean memory/alice/fact/colour.md?" in refuse("ctx_read", path="memory/alice/facts/colour.md")
+    assert "Did you mean memory?" in refuse("ctx_list", path="memmory")
+    assert "List the directory" in refuse("ctx_read", path="memory/alice/fact/qqqqqqqq")
+    done = served.try_run("cat", "memory/alice/fact/color.md")
+    assert "did you mean 'memory/alice/fact/colour.md'?" in done.stderr
+    assert "did you mean 'memory/alice/fact'?" in served.try_run("ls", "memory/alice/fcat").stderr
+    with ctxfs.open(served.store) as store, pytest.raises(FileNotFoundError) as raised:
+        store.read("memory/alice/fact/color.md")
+    assert "did you mean 'memory/alice/fact/colour.md'?" in raised.value.__notes__
+
+
+def test_name_that_the_caller_may_not_see_is_never_suggested(served: Live, refuse: Ask) -> None:
+    (served.at / "memory" / "bob" / "fact").mkdir(parents=True, exist_ok=True)
+    (served.at / "memory" / "bob" / "fact" / "sesame.md").write_text("open\n")
+    for path in ("memory/bob/fact/sesam.md", "memory/bop", "memory/bop/fact/sesame.md"):
+        text = refuse("ctx_read", path=path)
+        assert "sesame" not in text.replace(path, "")
+        assert "bob" not in text.replace(path, "")

@@ -338,6 +338,9 @@ for path in HIDDEN:
     PROBES[f"rpc verify {path}"] = lambda caller, p=path: _verified(caller, p)
     PROBES[f"rpc guess {path}"] = lambda caller, p=path: _guessed(caller, HIDDEN[p])
     PROBES[f"mcp read {path}"] = lambda caller, p=path: caller.mcp("ctx_read", path=p)
+    for near in (f"{path[:-1]}x", f"{parent[:-1]}x/{name}"):  # its error names the nearest paths that the caller may see
+        rpc(f"nearest {near}", "nearest", path=near)
+        PROBES[f"mcp read {near}"] = lambda caller, p=near: caller.mcp("ctx_read", path=p)
     PROBES[f"mcp list {path}"] = lambda caller, p=parent: caller.mcp("ctx_list", path=p)
 for name in MADE:
     path = DERIVED + name
@@ -631,6 +634,7 @@ TIMED: dict[str, tuple[Probe, Probe, int]] = {
     "read": (lambda a: a.call("read", path=_SHUT), lambda a: a.call("read", path=_ABSENT), 150),
     "log": (lambda a: a.call("log", path=_SHUT), lambda a: a.call("log", path=_ABSENT), 150),
     "list": (lambda a: a.call("list", path="memory/bob"), lambda a: a.call("list", path="memory/bub"), 150),
+    "nearest": (lambda a: a.call("nearest", path=_SHUT), lambda a: a.call("nearest", path=_ABSENT), 60),
     "stat on a mount": (lambda a: os.lstat(a.at / _SHUT), lambda a: os.lstat(a.at / _ABSENT), 300),
     "search": (lambda a: a.call("search", question=WORD), lambda a: a.call("search", question="zenzibor"), 60),
     "search history": (
