@@ -1,6 +1,6 @@
 """Paths of a mount point: an agent that has the store mounted may give the path that it sees there.
 
-`/home/u/ctx/memory/a.md` is memory/a.md if this store is mounted at /home/u/ctx. Other absolute paths stay what they are:
+`/home/u/ctx/memory/a.md` is memory/a.md if this store is mounted at /home/u/ctx. Other absolute paths are
 paths from the root of the tree, which refuse `..` when they are parsed.
 """
 

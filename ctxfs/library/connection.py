@@ -13,7 +13,7 @@ from ctxfs.rpc.client import Client, DaemonGone, NoDaemon
 from ctxfs.store.layout import Layout
 
 Result = TypeVar("Result")
-_EXISTENCE_METHODS = ("stat", "metadata")  # a program asks for paths that may be missing: no hint for each of them
+_EXISTENCE_METHODS = ("stat", "metadata")  # programs test for existence by these: no hints
 
 
 class Connection:

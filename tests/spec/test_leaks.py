@@ -1,7 +1,7 @@
 """Test that files that an agent may not see have no effect on anything that it can see.
 
 Two stores are alike but for files that the agent may not read. Every request of it, on the mount, over the socket,
-through MCP and by the page of a browser, must get the same response from both: existence, names, sizes, counts, scores,
+through MCP, over HTTP and by the page of a browser, must get the same response from both: existence, names, sizes, counts, scores,
 snippets, versions, errors. Different responses are leaks. A planted leak shows that each probe detects one: for a caller
 that may see the files the responses do differ.
 
@@ -34,7 +34,7 @@ from ctxfs.model.path import Path as TreePath
 from ctxfs.rpc.client import Client
 from ctxfs.rpc.wire import change_to_wire
 from tests.live import Live, mcp_call
-from tests.spec import citation_leaks, page_leaks
+from tests.spec import citation_leaks, http_leaks, page_leaks
 from tests.web.site import Visitor
 
 pytestmark = pytest.mark.fuse
@@ -57,7 +57,7 @@ CHAT = """[{"type": "message", "user": "U0OTTER7741", "text": "rotate the signin
 {"type": "message", "user": "U0BOB", "text": "ask <@U0OTTER7741> for the keys", "ts": "1740819601.1"}]
 """
 OPEN = "memory/shared/** knowledge/** pad/** search/** context/** .ctxfs/whoami"
-RULES = '\n[groups]\ntrusted = ["agent:trent"]\nguests = []\n' + "".join(
+RULES = '\n[groups]\ntrusted = ["agent:trent"]\nguests = []\nseers = []\n' + "".join(
     f'\n[[rule]]\nprincipal = "{who}"\npath = "{path}"\nverbs = "{verbs}"\n{more}\n'
     for who, path, verbs, more in (
         *(
@@ -69,11 +69,13 @@ RULES = '\n[groups]\ntrusted = ["agent:trent"]\nguests = []\n' + "".join(
                 "pad/t/zanzibár.md",
                 USERS,
                 citation_leaks.HIDDEN_MEMORY,
+                *http_leaks.DENIED,
             )
         ),
         ("group:trusted", "memory/shared/**", "rw", ""),
         # A rule of people for context/** opens the contexts of others.
         *(("group:guests", path, "rw", "") for path in OPEN.split() if path != "context/**"),
+        *((http_leaks.SEERS, path, "lrw", "") for path in http_leaks.SEEN),
         ("agent:oscar", "memory/bob/**", "rw", "expires = 2020-01-01T00:00:00Z"),
         ("agent:oscar", "memory/mallory/**", "r", ""),
     )
@@ -144,6 +146,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
         if name == "with":
             hide(live)
         citation_leaks.plant(tree, HIDDEN, with_hidden=name == "with")
+        http_leaks.plant(tree, with_hidden=name == "with")
         live.run("mount", str(live.at.parent / "mnt-ada"))
         for role in ASKED:
             principal, allow = ROLES[role]
@@ -172,6 +175,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
     yield made[0], made[1]
     for live in made:
         page_leaks.close(live)
+        http_leaks.close(live)
         live.close()
 
 
@@ -338,7 +342,10 @@ for path in HIDDEN:
     PROBES[f"rpc verify {path}"] = lambda caller, p=path: _verified(caller, p)
     PROBES[f"rpc guess {path}"] = lambda caller, p=path: _guessed(caller, HIDDEN[p])
     PROBES[f"mcp read {path}"] = lambda caller, p=path: caller.mcp("ctx_read", path=p)
-    for near in (f"{path[:-1]}x", f"{parent[:-1]}x/{name}"):  # its error names the nearest paths that the caller may see
+    for near in (
+        f"{path[:-1]}x",
+        f"{parent[:-1]}x/{name}",
+    ):  # its error names the nearest paths that the caller may see
         rpc(f"nearest {near}", "nearest", path=near)
         PROBES[f"mcp read {near}"] = lambda caller, p=near: caller.mcp("ctx_read", path=p)
     PROBES[f"mcp list {path}"] = lambda caller, p=parent: caller.mcp("ctx_list", path=p)
@@ -444,6 +451,7 @@ rpc("mountpoints", "mountpoints")
 PROBES["context task"] = lambda caller: _task(caller)
 PROBES.update(citation_leaks.probes(HIDDEN))
 PROBES.update(page_leaks.probes(HIDDEN, (*QUESTIONS, *HISTORY_QUESTIONS), WORD))
+PROBES.update(http_leaks.probes(HIDDEN, (*QUESTIONS, *HISTORY_QUESTIONS), WORD))
 
 
 def _guessed(caller: PrincipalClient, text: str) -> Any:
@@ -599,7 +607,11 @@ BLIND = re.compile(
     r"|rpc guess |rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens|tools|a tool|which tool)$"
     r"|rpc tool in (human/|knowledge/handbook/chat$)|rpc change of visible memory at "
     r"|page (versions|blame|diff|then|time|time above|version|slider|undo|restore) knowledge/"
-    r"|page (access/policy|file|origin)$|page explain |page impact human/"
+    r"|page (access/policy|file|origin)$|page explain |page impact human/|rpc nearest pad/|mcp read pad/x/"
+    # A group is no administrator and sees no records of people; an area's folder is there with its content or without.
+    r"|http (log|blame|show|diff|undo) knowledge/|http diff human/|http (get above|rpc checksum) (pad/|knowledge/handbook/chat/)"
+    r"|http (method|records) |http (search|context) (kind:history|session:|said:|path:history)|http write new "
+    rf"|http (store|memories|memory|write memory) {http_leaks.OPEN_STORE}|http memory {http_leaks.HIDDEN_STORE}"
 )
 CHANGES = ("unlink", "rmdir", "rename", "remove", "move", "truncate", "write", "restore", "undo", "label", "chmod")
 
