@@ -22,6 +22,7 @@ from ctxfs.mcp_server.config_text import (
 )
 from ctxfs.model.errors import CommandError
 from ctxfs.store.foreign_settings import ForeignSettings, read_settings, replace_settings
+from ctxfs.store.user_folders import home_folder
 
 _BACKUP_SUFFIX = ".before-ctxfs"
 _IS_MAC = sys.platform == "darwin"
@@ -90,21 +91,13 @@ def _user_file(name: str) -> HostPath | None:
     if name.startswith("$"):
         return HostPath(value) if (value := os.environ.get(name[1:])) else None
     if name.startswith("~/"):
-        return home_folder() / name[2:]
+        return HostPath(home_folder()) / name[2:]
     kind, _, rest = name.partition(":")
     if kind == "config" and _IS_MAC:
-        return home_folder() / "Library" / "Application Support" / rest
+        return HostPath(home_folder()) / "Library" / "Application Support" / rest
     configured = os.environ.get("XDG_CONFIG_HOME", "")
     is_usable = configured.startswith("/") and not (kind == "xdg" and _IS_MAC)
-    return (HostPath(configured) if is_usable else home_folder() / ".config") / rest
-
-
-def home_folder() -> HostPath:
-    """Return the home folder. Raise CommandError if there is none."""
-    try:
-        return HostPath.home()
-    except RuntimeError as error:
-        raise CommandError("this user has no home folder", "set HOME to a folder of yours") from error
+    return (HostPath(configured) if is_usable else HostPath(home_folder()) / ".config") / rest
 
 
 _CLINE = "globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"

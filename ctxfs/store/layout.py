@@ -164,7 +164,8 @@ def create_store(root: HostPath) -> Layout:
         store_format.write_format(layout.root, is_new=is_new)
     except OSError as error:
         raise CommandError(
-            f"cannot make a store at '{root}': {error.strerror}", "check the folder's permissions and free space"
+            f"cannot make a store at '{root}': {error.strerror}",
+            "check the folder's permissions and free space, or name another place: ctxfs --store DIR init",
         ) from error
     return layout
 
@@ -184,6 +185,13 @@ def _probe_xattrs(folder: HostPath) -> None:
 def default_root() -> HostPath:
     """Return the default store of a user."""
     return HostPath(location.default_root())
+
+
+def _is_default(root: HostPath) -> bool:
+    try:
+        return root == default_root()
+    except CommandError:  # a user without a home folder has no default store
+        return False
 
 
 def choose_root(named: str | None) -> HostPath:
@@ -209,7 +217,7 @@ def find_store(named: str | None) -> Layout:
         raise CommandError(f"no store at '{root}'", f"make one: ctxfs --store {root} init", EXIT_NO_STORE)
     check_location(root)
     _check_format(Layout(root))
-    if named or os.environ.get("CTXFS_STORE") or root == default_root():
+    if named or os.environ.get("CTXFS_STORE") or _is_default(root):
         confirm_store(root)
     return Layout(root)
 

@@ -6,6 +6,7 @@ import os
 import stat
 
 from ctxfs.model.errors import CommandError
+from ctxfs.store.user_folders import data_folder
 
 CONFIG_NAME = "ctxfs.toml"
 STORE_NAME = ".ctxfs"
@@ -19,9 +20,8 @@ def named_root(named: str | None) -> str:
 
 
 def default_root() -> str:
-    """Return the default store of a user: $XDG_DATA_HOME/ctxfs/store."""
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return os.path.join(data, "ctxfs", "store")
+    """Return the default store of a user: $XDG_DATA_HOME/ctxfs/store. Raise CommandError without a home folder."""
+    return os.path.join(data_folder(), "ctxfs", "store")
 
 
 def discover_root() -> str:

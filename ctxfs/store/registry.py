@@ -18,6 +18,7 @@ from ctxfs.model.errors import CommandError
 from ctxfs.model.toml import parse_toml
 from ctxfs.store.durable_file import replace_file
 from ctxfs.store.location import CONFIG_NAME
+from ctxfs.store.user_folders import state_home
 
 APPROVALS_NAME = "tools.json"
 _ID_NAME = "id"
@@ -30,7 +31,7 @@ MAX_RECORDS_KEPT = 1000
 
 def confirm_store(root: HostPath) -> None:
     """Record that the calling person confirms the store in its present state; no effect if state cannot be written."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, CommandError):  # also without a home folder
         real = os.path.realpath(root)
         if _read_record(real) == (record := _describe_store(real, make_id=True)):
             return
@@ -85,8 +86,7 @@ def programs_of(root: HostPath) -> list[str]:
 
 def state_folder() -> HostPath:
     """Return the folder of the records, which belongs to the user and to no store."""
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return HostPath(state) / "ctxfs" / "stores"
+    return HostPath(state_home()) / "ctxfs" / "stores"
 
 
 def _describe_store(real: str, *, make_id: bool = False) -> dict[str, str]:
@@ -148,7 +148,7 @@ def _parse_record(file: HostPath) -> dict[str, Any] | None:
 
 
 def _record_files() -> Iterator[HostPath]:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, CommandError):
         yield from sorted(state_folder().glob("*.json"))
 
 

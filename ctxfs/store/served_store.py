@@ -15,10 +15,10 @@ def find_served_run(named: str | None) -> str:
     Location and format are checked. The confirmation is not: naming a store confirms it, and so did its daemon. A store
     that is discovered in a folder is left to `find_store`.
     """
-    root = named_root(named) or ("" if discover_root() else default_root())
-    if not root:
-        return ""
     try:
+        root = named_root(named) or ("" if discover_root() else default_root())
+        if not root:
+            return ""
         check_location(root)
         return os.path.join(root, "run") if read_format(root) == FORMAT else ""
     except CommandError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from ctxfs.store import rooted_fs
+from ctxfs.store.user_folders import home_folder
 from ctxfs.transcripts.claude_code import ClaudeCodeParser
 from ctxfs.transcripts.codex import CodexParser
 from ctxfs.transcripts.gemini import GeminiParser
@@ -133,7 +134,7 @@ class Folder:
 
 def default_folder(client: str) -> str:
     """Return the folder in which a client keeps its data, also if it does not exist."""
-    home = os.path.expanduser("~")
+    home = home_folder()
     match client:
         case "claude-code":
             configured = os.environ.get("CLAUDE_CONFIG_DIR")

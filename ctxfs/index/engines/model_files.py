@@ -3,13 +3,22 @@
 import os
 from pathlib import Path as HostPath
 
+from ctxfs.model.errors import CommandError
+from ctxfs.store.user_folders import data_folder
+
 MODEL_NAME = "all-MiniLM-L6-v2"
 DIMENSIONS = 384
 
 
 def default_model_folder() -> HostPath:
-    """Return the user's folder for the default model: $XDG_DATA_HOME/ctxfs/models/NAME."""
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    """Return the user's folder for the default model: $XDG_DATA_HOME/ctxfs/models/NAME.
+
+    Without a home folder it is a path at which nothing can be.
+    """
+    try:
+        data = data_folder()
+    except CommandError:
+        data = os.devnull
     return HostPath(data) / "ctxfs" / "models" / MODEL_NAME
 
 
