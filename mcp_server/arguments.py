@@ -188,4 +188,4 @@ def _list(properties: Mapping[str, Schema]) -> str:
 
 
 def _quote(name: str) -> str:
-    return f"'{printable(name)[:_MAX_NAME_CHARACTERS]}'"
+    return f"'{printable(name.encode('utf-8', 'replace').decode())[:_MAX_NAME_CHARACTERS]}'"

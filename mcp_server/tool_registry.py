@@ -130,7 +130,7 @@ class ToolTable:
         entry = self._entries.get(name)
         if entry is None:
             hint = suggest_tool(name, list(self._entries))
-            raise MCPError(INVALID_PARAMS, f"Unknown tool: {printable(name)[:200]}; {hint}")
+            raise MCPError(INVALID_PARAMS, f"Unknown tool: {replace_surrogates(name)[:200]}; {hint}")
         if entry.schema is None:
             try:
                 arguments = normalize(entry.input_schema, arguments)

@@ -84,12 +84,13 @@ def test_unknown_tool_is_answered_with_the_nearest_or_with_all() -> None:
     assert suggest_tool("frobnicate", ["ctx_a", "memory"]) == "Tools: ctx_a, memory"
 
 
+TEXTS = st.text("aZ0_-,:. [{}]\"'é漢\x00\ud800", max_size=12)
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=8), values, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(TEXTS, values, max_size=3),
     max_leaves=8,
 )
-NAMES = st.sampled_from("path file_path query edits old_str mode limit options".split()) | st.text(max_size=12)
+NAMES = st.sampled_from("path file_path query edits old_str mode limit options".split()) | TEXTS
 
 
 @given(st.sampled_from(sorted(TOOLS)), st.dictionaries(NAMES, PLAIN, max_size=4))
