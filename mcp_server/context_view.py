@@ -8,7 +8,7 @@ from typing import Any
 
 from ctxfs.context.build.breakdown import SUMMARY, Source, break_down, describe_reason
 from ctxfs.context.build.manifest import item_path
-from ctxfs.model.path import one_line
+from ctxfs.model.escapes import one_line
 
 MAX_ROWS = 30
 _MAX_NOTES = 10

@@ -6,11 +6,9 @@ import click
 
 from ctxfs.cli.options import json_option
 from ctxfs.cli.output import print_json, print_line, warn
+from ctxfs.cli.review_keys import decide_by_keys
 from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
-from ctxfs.model.path import one_line
-
-_MAX_SHOWN_LINES = 40
 
 
 @click.command()
@@ -25,8 +23,8 @@ def review(
 ) -> None:
     """Decide doubtful claims and proposals
 
-    A verdict is accept, reject, or (of a claim) edit and the corrected claim. Without ID each is shown in turn with a
-    prompt (needs a terminal). Exit code 3 when nothing waits.
+    A verdict is accept, reject, or (of a claim) edit and the corrected claim. Without ID each is shown in turn, and a key
+    decides (needs a terminal). Exit code 3 when nothing waits.
 
     \b
     ctxfs review 3f9a0c accept
@@ -48,7 +46,7 @@ def review(
                 print_line(f"{claim['id']}  ", nl=False, fg="cyan")
                 print_line(f"{claim['decision'] or 'waits':<7} {claim['claim']}  ({claim['why']})")
         else:
-            _prompt_for_each(opened, waiting)
+            decide_by_keys(opened, waiting)
     if not waiting and not words and not rule:
         if not as_json:
             warn("nothing waits for review")
@@ -102,38 +100,3 @@ def _decide(opened: StoreSession, review_id: str, verdict: str, claims: list[dic
         raise CommandError("the verdict is missing", f"ctxfs review {review_id} accept|reject|edit …", EXIT_USAGE)
     opened.call("decide", id=name, verdict=verdict)
     print_line(f"{name}: {verdict.split()[0]}")
-
-
-def _prompt_for_each(opened: StoreSession, waiting: list[dict[str, str]]) -> None:
-    for position, claim in enumerate(waiting, 1):
-        print_line()
-        origin = f"context/{claim['task']}" if claim["task"] else claim["kind"]
-        print_line(f"{position}/{len(waiting)}  {origin}  {claim['id']}", fg="cyan")
-        print_line(claim["claim"], bold=True)
-        print_line(claim["why"])
-        if claim["kind"] == "proposal":
-            _print_change(opened, claim["id"])
-        answer = click.prompt(
-            "[a]ccept [r]eject [e]dit [s]kip [q]uit",
-            type=click.Choice(list("aresq")),
-            default="s",
-            show_choices=False,
-            err=True,
-        )
-        if answer == "q":
-            return
-        if answer == "e":
-            opened.call("decide", id=claim["id"], verdict=f"edit {click.prompt('as it should read', err=True)}")
-        elif answer in "ar":
-            opened.call("decide", id=claim["id"], verdict="accept" if answer == "a" else "reject")
-
-
-def _print_change(opened: StoreSession, name: str) -> None:
-    """Print the first lines of the reasons and of the change of a proposal."""
-    for file in ("why.md", "change.diff"):
-        text = opened.call("read", path=f"human/review/{name}/{file}").decode("utf-8", "replace")
-        lines = text.splitlines()
-        for line in lines[:_MAX_SHOWN_LINES]:
-            print_line(one_line(line))
-        if len(lines) > _MAX_SHOWN_LINES:
-            print_line(f"… {len(lines) - _MAX_SHOWN_LINES} more lines in human/review/{name}/{file}")
