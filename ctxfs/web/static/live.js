@@ -29,6 +29,7 @@
 
   function start() {
     startTicks();
+    startRetry();
     document.querySelectorAll("[data-live]").forEach(follow);
     document.querySelectorAll("button[data-pauses]").forEach((button) => {
       button.hidden = false;
@@ -51,6 +52,14 @@
         boxes.forEach((box) => (box.checked = wanted));
       };
     });
+  }
+
+  // A page that says that the daemon is away loads itself again; a page that was loaded whole has a header for that, too.
+  function startRetry() {
+    const banner = document.querySelector("[data-retry-seconds]");
+    if (!banner || banner.isWaiting) return;
+    banner.isWaiting = true;
+    setTimeout(() => banner.isConnected && location.reload(), 1000 * banner.dataset.retrySeconds);
   }
 
   // A key presses the button with that key: in the card that has the focus, else the first one of the page.

@@ -1,6 +1,7 @@
 """Test the screens in a browser: each opens and does its work, by keys, in small windows, without JavaScript, for all eyes."""
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -237,6 +238,29 @@ def test_two_browsers_have_sessions_of_their_own(chromium: Any, reader: Reader, 
     other.page.wait_for_selector("text=This session has ended")
     assert reader.visit("file").locator("table").count() == 1
     other.context.close()
+
+
+def test_open_page_says_that_the_daemon_is_away_and_recovers(chromium: Any, own_live: Live) -> None:
+    with running(own_live):
+        made = Reader(chromium, own_live)
+        page = made.visit("file")
+        own_live.run("unmount", "--all")
+        page.get_by_role("link", name="knowledge").first.click()
+        page.wait_for_selector("h1:has-text('daemon is away')")
+        own_live.run("mount", str(own_live.at))
+        eventually("the page recovers", lambda: page.get_by_role("link", name="handbook").count())
+        made.context.close()
+
+
+def test_open_page_recovers_from_a_killed_daemon(chromium: Any, own_live: Live) -> None:
+    with running(own_live):
+        made = Reader(chromium, own_live)
+        page = made.visit("file")
+        os.kill(own_live.daemon_pid(), signal.SIGKILL)
+        page.get_by_role("link", name="knowledge").first.click()
+        own_live.run("status")  # starts a daemon, if none does by itself
+        eventually("the page recovers", lambda: page.get_by_role("link", name="handbook").count())
+        made.context.close()
 
 
 def test_page_says_that_the_daemon_is_away_and_recovers(chromium: Any, own_live: Live) -> None:
