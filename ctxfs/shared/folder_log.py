@@ -185,7 +185,7 @@ class FolderLog:
         holder, seen = b"", started
         while True:
             with contextlib.suppress(FileExistsError):
-                self._link(path, token)
+                self._link(path, token, is_durable=False)
                 return
             current, now = _read_token(path), time.monotonic()
             if current != holder:
@@ -250,8 +250,8 @@ class FolderLog:
             raise
         return decode_entry(data, number, time_ns)
 
-    def _link(self, target: HostPath, content: bytes | BinaryIO) -> None:
-        """Create `target` durably with its whole content. Raise FileExistsError if it exists."""
+    def _link(self, target: HostPath, content: bytes | BinaryIO, *, is_durable: bool = True) -> None:
+        """Create `target` with its whole content. Raise FileExistsError if it exists."""
         temporary = self._temporary()
         try:
             with temporary.open("xb") as file:
@@ -260,10 +260,13 @@ class FolderLog:
                 else:
                     shutil.copyfileobj(content, file, 1 << 20)
                 file.flush()
-                os.fsync(file.fileno())
+                if is_durable:
+                    os.fsync(file.fileno())
             os.link(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
+        if not is_durable:
+            return
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)

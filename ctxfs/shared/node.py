@@ -25,6 +25,7 @@ from ctxfs.versions.remotes.shared_heads import Publication, SharedHeads
 log = logging.getLogger(__name__)
 
 _BATCH_ENTRIES = 100
+_MAX_TURN_OBJECTS = 12  # that are read and packed in a turn without a look at their sizes
 _MAX_TURNS = 5  # that are lost in a row
 _MIN_CLOCK_OFFSET_NS = 1_000_000_000
 
@@ -236,6 +237,8 @@ class Node:
         for large in publication.large:
             with self._heads.open_large(large) as file:
                 engine.put(large.sha256, file)
+        if not is_turn and len(publication.objects) <= _MAX_TURN_OBJECTS:
+            return Sent()
         packs = encode_packs(self._heads.read_objects(publication.objects))
         first, second = next(packs, b""), next(packs, None)
         if second is None and len(first) <= MAX_INLINE_BYTES:

@@ -90,6 +90,13 @@ class Repository:
         """Return the bytes of an object's content. Raise OSError EIO if it is missing."""
         return int(self._request(self._objects.get_object_header, oid)[2])
 
+    def describe(self, oid: str) -> tuple[str, int]:
+        """Return the kind and the bytes of an object. Raise OSError EIO if it is missing."""
+        if not is_oid(oid):
+            raise path_error(errno.EIO, oid, "not the id of an object")
+        header: tuple[Any, Any, Any] = self._request(self._objects.get_object_header, oid)
+        return header[1].decode(), int(header[2])
+
     def _request(self, request: Callable[[str], _Result], oid: str) -> _Result:
         """Send a request about an object to the long-lived child process.
 

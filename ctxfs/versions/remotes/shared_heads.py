@@ -26,6 +26,7 @@ from ctxfs.versions.remotes.remote import PullResult
 SHARED_REF = "refs/ctxfs/shared"
 _NAME = "the shared store"
 _BATCH_OBJECTS = 200
+_MAX_SINGLE_REQUESTS = 200  # more objects are described by one process
 Item = TypeVar("Item")
 
 
@@ -116,10 +117,13 @@ class SharedHeads:
                     raise history.refusal(b"", f"{head[:12]} does not continue {known[:12]}")
             commits = graph.list_new(chain[-1], chain[0])
             oids = [*commits, *(named.entry.oid for named in self._entries(core, graph, commits))]
+            objects = {oid: self._sizes[oid] for oid in oids if oid in self._sizes}
+            unknown = [oid for oid in oids if oid not in objects]
+            if len(unknown) <= _MAX_SINGLE_REQUESTS:
+                objects |= {oid: ObjectInfo(*ledger.repo.describe(oid)) for oid in unknown}
+                unknown = []
         except (ValueError, OSError) as error:
             raise history.refusal(b"", f"an object cannot be read: {error}") from error
-        objects = {oid: self._sizes[oid] for oid in oids if oid in self._sizes}
-        unknown = [oid for oid in oids if oid not in objects]
         if unknown:
             objects |= history.describe("".join(f"{oid}\n" for oid in unknown).encode())
         history.check_objects(commits, objects)
