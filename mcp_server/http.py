@@ -23,7 +23,8 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_REQUEST
 from pydantic import AnyHttpUrl
 
-from ctxfs.http.address import LOOPBACK_HOSTS
+from ctxfs.http.address import LOOPBACK_HOSTS, TcpAddress
+from ctxfs.http.endpoint import Endpoint, TlsOptions, make_endpoint
 from ctxfs.http.hypercorn_server import ServerSettings, serve_until_signal
 from ctxfs.http.limits import HttpLimits, Limits
 from ctxfs.mcp_server.resources import ResourceNotifications
@@ -161,24 +162,33 @@ class TokenSessions:
             return client
 
 
-def serve_http(layout: Layout, text: str, principal: str = "") -> None:
+def endpoint_of(address: Address, options: TlsOptions) -> Endpoint | None:
+    """Return the endpoint of a TCP address, None of a unix socket. Raise CommandError as `make_endpoint`."""
+    if not address.socket:
+        return make_endpoint(TcpAddress(address.host, address.port), options)
+    if options.is_given:
+        raise CommandError("a unix socket has no TLS", "leave the options of TLS out, or give HOST:PORT", EXIT_USAGE)
+    return None
+
+
+def serve_http(layout: Layout, address: Address, endpoint: Endpoint | None, principal: str = "") -> None:
     """Serve until a signal arrives.
 
     `principal` acts on a unix socket; over TCP the credential determines the principal.
     """
-    address = parse_address(text)
     if not address.socket and principal:
         raise CommandError(
             "over TCP the token determines the principal",
             f"ctxfs token issue {principal}, or use unix:PATH",
             EXIT_USAGE,
         )
-    run_trio(lambda: serve(layout, address, principal=principal, needs_token=not address.socket))
+    run_trio(lambda: serve(layout, address, endpoint, principal=principal, needs_token=not address.socket))
 
 
 async def serve(
     layout: Layout,
     address: Address,
+    endpoint: Endpoint | None = None,
     *,
     principal: str = "",
     needs_token: bool = True,
@@ -198,9 +208,9 @@ async def serve(
                 max_request_body_size=_MAX_BODY_BYTES,
                 max_sessions=_MAX_SESSIONS,
                 session_idle_timeout=HttpLimits().session_idle_seconds,
-                transport_security=_transport_security(address),
+                transport_security=_transport_security(address, endpoint),
                 host=address.host or "127.0.0.1",
-                auth=_auth_settings(address) if needs_token else None,
+                auth=_auth_settings(address, endpoint) if needs_token else None,
                 token_verifier=sessions if needs_token else None,
             )
         )
@@ -208,7 +218,7 @@ async def serve(
             _remove_stale_socket(HostPath(address.socket))
         try:
             limited = Limits(app, needs_token=needs_token)
-            await serve_until_signal(limited, address.bind, _SERVER)
+            await serve_until_signal(limited, address.bind, _SERVER, endpoint.tls if endpoint else None)
         finally:
             with trio.CancelScope(shield=True):
                 await sessions.close()
@@ -235,17 +245,25 @@ def _remove_stale_socket(path: HostPath) -> None:
     raise CommandError(f"another server listens at '{path}'", "use that one, or stop it", EXIT_BUSY)
 
 
-def _auth_settings(address: Address) -> AuthSettings:
+def _auth_settings(address: Address, endpoint: Endpoint | None) -> AuthSettings:
     # Credentials have no audience: one is valid for the store that issued it.
+    url = endpoint.url(address.port) if endpoint else f"http://{address.bind}"
     return AuthSettings(
-        issuer_url=AnyHttpUrl(f"http://{address.bind}"),
-        resource_server_url=AnyHttpUrl(address.url),
+        issuer_url=AnyHttpUrl(url),
+        resource_server_url=AnyHttpUrl(f"{url}{PATH}"),
         validate_token_resource=False,
     )
 
 
-def _transport_security(address: Address) -> TransportSecuritySettings | None:
+def _transport_security(address: Address, endpoint: Endpoint | None) -> TransportSecuritySettings:
     """Return the DNS rebinding protection: a page in a browser must not reach the server by a name of its own."""
+    if endpoint is not None and endpoint.tls is not None:
+        named = [*endpoint.hosts(address.port)]
+        return TransportSecuritySettings(
+            enable_dns_rebinding_protection=True,
+            allowed_hosts=named,
+            allowed_origins=[f"{endpoint.scheme}://{host}" for host in named],
+        )
     if address.socket or address.host in LOOPBACK_HOSTS:
         hosts = [f"{name}:*" for name in ("127.0.0.1", "localhost", "[::1]")] + (["*"] if address.socket else [])
     else:

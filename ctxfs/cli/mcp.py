@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from ctxfs.cli.groups import CommandGroup
-from ctxfs.cli.options import principal_option, token_option
-from ctxfs.cli.output import print_line, print_lines, warn, write_bytes
+from ctxfs.cli.options import principal_option, tls_options, token_option
+from ctxfs.cli.output import print_line, print_lines, warn, warn_each, write_bytes
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 from ctxfs.model.principal import parse_principal
 from ctxfs.store.layout import find_store
@@ -23,16 +23,27 @@ from ctxfs.store.layout import find_store
 @click.option(
     "--http", "address", default="", metavar="ADDRESS", help="Serve HTTP instead of stdio: HOST:PORT, or unix:PATH"
 )
+@tls_options
 @click.pass_context
-def mcp(context: click.Context, principal: str, token: str, address: str) -> None:
+def mcp(
+    context: click.Context,
+    principal: str,
+    token: str,
+    address: str,
+    tls_cert: str,
+    tls_key: str,
+    hostname: tuple[str, ...],
+) -> None:
     """Serve the tree to MCP clients
 
     One client over stdio, or many over streamable HTTP. Over TCP each client presents a token (ctxfs token issue) and
-    acts for the principal of that token.
+    acts for the principal of that token. Other machines reach it with --tls-cert and --tls-key only.
     """
     if context.invoked_subcommand is not None:
         return
     layout = find_store(context.obj)
+    if not address and (tls_cert or tls_key or hostname):
+        raise CommandError("stdio has no TLS", "give --http HOST:PORT", EXIT_USAGE)
     if not address:
         gc.disable()  # collections take a quarter of the start: the protocol's many types all stay
         from ctxfs.mcp_server.server import serve_stdio
@@ -41,10 +52,14 @@ def mcp(context: click.Context, principal: str, token: str, address: str) -> Non
         gc.enable()
         serve_stdio(layout, principal, token)
         return
-    from ctxfs.mcp_server.http import parse_address, serve_http
+    from ctxfs.http.endpoint import TlsOptions
+    from ctxfs.mcp_server.http import PATH, endpoint_of, parse_address, serve_http
 
-    warn(f"serving {parse_address(address).url}; Ctrl-C ends it")
-    serve_http(layout, address, principal)
+    parsed = parse_address(address)
+    endpoint = endpoint_of(parsed, TlsOptions(tls_cert, tls_key, hostname))
+    warn_each(endpoint.warnings if endpoint else ())
+    warn(f"serving {endpoint.url(parsed.port) + PATH if endpoint else parsed.url}; Ctrl-C ends it")
+    serve_http(layout, parsed, endpoint, principal)
 
 
 _CLIENTS = (  # those of `client_config`, which takes longer to import than the help may take

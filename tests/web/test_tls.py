@@ -1,6 +1,7 @@
 """Test servers for other machines: only behind TLS and a token, with sentences for each file that cannot be used."""
 
 import http.client
+import json
 import os
 import re
 import socket
@@ -16,7 +17,7 @@ from ctxfs.http.address import TcpAddress
 from ctxfs.http.endpoint import Endpoint, TlsOptions, make_endpoint
 from ctxfs.model.errors import CommandError
 from tests.certificates import Pair, make_pair
-from tests.live import BOUND, Live
+from tests.live import BOUND, Live, eventually
 from tests.serve.server import issue_token
 from tests.web.site import Site
 
@@ -143,7 +144,10 @@ def refusal_of(live: Live, *arguments: str) -> Iterator[subprocess.CompletedProc
     yield done
 
 
-@pytest.mark.parametrize("command", [["web", "--no-open", "--host", ANY], ["serve", "--http", f"{ANY}:0"]])
+@pytest.mark.parametrize(
+    "command",
+    [["web", "--no-open", "--host", ANY], ["serve", "--http", f"{ANY}:0"], ["mcp", "--http", f"{ANY}:8765"]],
+)
 def test_commands_refuse_other_machines_without_tls(offline: Live, command: Sequence[str]) -> None:
     with refusal_of(offline, *command) as done:
         assert "there is no TLS" in done.stderr
@@ -252,6 +256,53 @@ def test_methods_over_tls_need_a_token_and_a_name(live: Live, pair: Pair) -> Non
         with pytest.raises(ssl.SSLError):
             Client(make_pair(pair.key.parent / "other", NAME), port).send("GET", "/openapi.json", bearer)
         assert client.send("GET", "/openapi.json", bearer).status == 200
+    finally:
+        process.terminate()
+        errors = process.stderr.read()
+        process.stderr.close()
+        assert process.wait(BOUND) == 0
+        assert "Traceback" not in errors, errors
+
+
+def test_stdio_and_unix_sockets_have_no_tls(offline: Live, pair: Pair, tmp_path: Path) -> None:
+    for options in ([], ["--http", f"unix:{tmp_path}/mcp.socket"]):
+        with refusal_of(offline, "mcp", *options, *pair.options) as done:
+            assert "no TLS" in done.stderr
+
+
+@pytest.mark.long
+def test_mcp_over_tls_needs_a_token_and_a_name(live: Live, pair: Pair) -> None:
+    token = issue_token(live, "agent:alice")
+    with socket.socket() as probe:
+        probe.bind((HERE, 0))
+        port = probe.getsockname()[1]
+    command = live.command("mcp", "--http", f"{ANY}:{port}", "--hostname", NAME, *pair.options)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        assert f"serving https://{NAME}:{port}/mcp;" in process.stderr.readline()
+
+        def is_listening() -> bool:
+            with socket.socket() as client:
+                return client.connect_ex((HERE, port)) == 0
+
+        eventually("it listens", is_listening)
+        client = Client(pair, port)
+        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}).encode()
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Host": f"{NAME}:{port}",
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+        }
+        answer = client.send("POST", "/mcp", headers, body)
+        assert answer.status == 200
+        assert b"serverInfo" in answer.content  # type: ignore[attr-defined]
+        assert client.send("POST", "/mcp", {**headers, "Authorization": ""}, body).status == 401
+        assert client.send("POST", "/mcp", {**headers, "Host": f"evil.example:{port}"}, body).status == 421
+        assert client.send("POST", "/mcp", {**headers, "Origin": "https://evil.example"}, body).status == 403
+        check_plain_http_is_refused(port)
     finally:
         process.terminate()
         errors = process.stderr.read()
