@@ -203,6 +203,7 @@ system-browser:
 
 $(VENV)/.ready: requirements.lock pyproject.toml setup.py ctxfs/fuse/transports/fastpath.c | system
 	@echo "making $(VENV) (two packages are compiled: about a minute)"
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) has no ensurepip, so it cannot make an environment: apt-get install python3-venv" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .

@@ -55,6 +55,11 @@ def _print_status(report: dict[str, Any]) -> None:
     index = report["index"]
     print_line(f"store      {report['store']}")
     print_line(f"you are    {report['principal']}")
+    if report["version"] != __version__:
+        print_line(
+            f"version    the daemon is ctxfs {report['version']}, this command is ctxfs {__version__}", fg="yellow"
+        )
+        print_line("           → ctxfs unmount --all ends it; the next command starts this version", fg="yellow")
     _print_mounts(report)
     for source in report["sources"]:
         is_ok = source["state"] == "ok"

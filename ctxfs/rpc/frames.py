@@ -73,12 +73,21 @@ def error_to_wire(error: Exception) -> dict[str, Any]:
     return {"errno": 5, "message": f"internal error: {error}", "path": ""}
 
 
+OTHER_VERSION_REMEDY = "it is of another version of ctxfs: end it with ctxfs unmount --all, and try again"
+_OLD_UNKNOWN_METHOD = "internal error: no method '"  # of an older daemon
 ANSWERED = "the daemon's answer"  # the note of errors that were received over the socket
+
+
+def unknown_method(name: str) -> CommandError:
+    """Return the error for a method that a daemon does not have: the client is of another version."""
+    return CommandError(f"the daemon has no method '{name[:80]}'", OTHER_VERSION_REMEDY)
 
 
 def error_from_wire(value: dict[str, Any]) -> Exception:
     """Return the exception that `error_to_wire` packed."""
     if "errno" in value:
+        if value["message"].startswith(_OLD_UNKNOWN_METHOD):
+            return unknown_method(value["message"].removeprefix(_OLD_UNKNOWN_METHOD).rstrip("'"))
         error = OSError(value["errno"], value["message"], value["path"])
         error.add_note(ANSWERED)
         return error

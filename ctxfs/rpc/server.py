@@ -12,7 +12,7 @@ import trio
 
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.address import listen_privately
-from ctxfs.rpc.frames import CANCEL, FrameReader, WireError, error_to_wire, pack_frame
+from ctxfs.rpc.frames import CANCEL, FrameReader, WireError, error_to_wire, pack_frame, unknown_method
 
 log = logging.getLogger(__name__)
 
@@ -148,8 +148,10 @@ class Server:
     async def _call_handler(self, peer: Peer, number: int, method: str, arguments: Mapping[str, Any]) -> None:
         try:
             handler = self._handlers.get(method)
-            if handler is None or not isinstance(arguments, dict):
-                raise WireError(f"no method '{method}'")
+            if handler is None:
+                raise unknown_method(str(method))
+            if not isinstance(arguments, dict):
+                raise WireError("the arguments are no table")
             value = await handler(peer, arguments)
             peer.respond(number, None, value)
         except OSError as error:

@@ -12,7 +12,15 @@ from ctxfs.model.entry import Entry
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 from ctxfs.rpc.async_client import AsyncClient
-from ctxfs.rpc.frames import MAX_FRAME_BYTES, FrameReader, WireError, error_from_wire, error_to_wire, pack_frame
+from ctxfs.rpc.frames import (
+    MAX_FRAME_BYTES,
+    FrameReader,
+    WireError,
+    error_from_wire,
+    error_to_wire,
+    pack_frame,
+    unknown_method,
+)
 from ctxfs.rpc.wire import change_from_wire, change_to_wire, entry_from_wire, entry_to_wire
 
 
@@ -97,3 +105,13 @@ def test_unknown_message_of_the_daemon_ends_no_connection(tmp_path: HostPath) ->
 
     assert trio.run(talk) == "status answered"
     assert heard == [1, 2]
+
+
+@pytest.mark.parametrize("message", ["internal error: no method 'nearest'", None])
+def test_method_that_another_version_lacks_is_a_sentence_with_the_remedy(message: str | None) -> None:
+    old = {"errno": 5, "message": message, "path": ""}
+    error = error_from_wire(old if message else error_to_wire(unknown_method("nearest")))
+    assert isinstance(error, CommandError)
+    assert error.message == "the daemon has no method 'nearest'"
+    assert "another version of ctxfs" in error.remedy
+    assert "ctxfs unmount --all" in error.remedy
