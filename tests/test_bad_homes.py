@@ -12,6 +12,7 @@ from tests.live import Live
 
 NO_ACCOUNT = 54321  # no line of /etc/passwd
 CLEAN = {name: value for name, value in os.environ.items() if name not in ("HOME", "CTXFS_STORE") and "XDG" not in name}
+pytestmark = pytest.mark.long
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
@@ -83,6 +84,25 @@ def test_home_that_cannot_be_written_names_another_place(place: Path) -> None:
     done = run("--store", str(place / "store"), "init", folder=place, user=NO_ACCOUNT, HOME=str(home))
     assert done.returncode == 0, done.stderr
     assert list(home.iterdir()) == []
+
+
+@needs_root
+def test_store_in_a_read_only_home_names_the_remedy(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    assert run("init", folder=tmp_path, HOME=str(home)).returncode == 0
+    remount = f"mount --bind '{home}' '{home}' && mount -o remount,ro,bind '{home}' && exec \"$@\""
+    private = ["unshare", "--mount", "bash", "-c", remount, "bash"]
+    if subprocess.run([*private, "true"], capture_output=True).returncode:
+        pytest.skip("no mount namespaces here: NOT TESTED")
+    code = {"PYTHONPATH": str(Path(__file__).parent.parent), "HOME": str(home)}
+    for command in (("ls",), ("search", "x"), ("status",), ("log",), ("token", "issue", "agent:a"), ("init",)):
+        done = subprocess.run(
+            [*private, sys.executable, "-m", "ctxfs", *command],
+            env={**CLEAN, **code}, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 0 or "ctxfs --store DIR" in done.stderr, f"{command}: {done.stderr}"
 
 
 def test_home_of_the_account_serves_if_the_variable_is_not_set(tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ def find_remedy(error: OSError) -> str:
         if str(note).startswith("did you mean "):
             return one_line(str(note))
     path = _path_of(error)
+    if error.errno == errno.EROFS and path.startswith("/"):
+        return "a store has to be writable, also for searches: remount it, or name a copy: ctxfs --store DIR …"
     if error.errno is None or error.strerror != os.strerror(error.errno) or not path or path.startswith("/"):
         return ""
     import shlex
