@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxfs.cli.mcp import _CLIENTS
@@ -180,12 +180,14 @@ def with_comments(lines: list[str], choices: list[bool], mark: str) -> str:
     return "\n".join(f"{line} {mark} c{number}" if noted else line for number, (line, noted) in enumerate(noted))
 
 
+@settings(deadline=None)  # a loaded machine
 @given(DOCUMENTS, st.sampled_from([None, 1, 2, "\t"]), st.lists(st.booleans(), max_size=20))
 def test_any_json_keeps_what_it_has(document: dict[str, Any], indent: int | str | None, choices: list[bool]) -> None:
     lines = json.dumps(document, indent=indent, ensure_ascii=False).split("\n")
     check_form("jsonc", with_comments(lines, choices, "//") + "\n", "//")
 
 
+@settings(deadline=None)  # a loaded machine
 @given(DOCUMENTS, st.sampled_from([2, 4]), st.sampled_from([True, False, None]), st.lists(st.booleans(), max_size=20))
 def test_any_yaml_keeps_what_it_has(
     document: dict[str, Any], indent: int, is_flow: bool | None, choices: list[bool]
@@ -208,6 +210,7 @@ def check_form(form: Form, text: str, mark: str) -> None:
     assert re.findall(rf"{mark} c\d+$", removed, re.MULTILINE) == re.findall(rf"{mark} c\d+$", text, re.MULTILINE)
 
 
+@settings(deadline=None)  # a loaded machine
 @given(st.text(ALPHABET + "\n\t\r\x00", max_size=60), st.sampled_from(["json", "jsonc", "toml", "yaml"]))
 def test_any_text_is_edited_or_refused(text: str, form: Form) -> None:
     try:
