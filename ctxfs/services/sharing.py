@@ -85,7 +85,10 @@ class Sharing:
             return True
         try:
             return node.connection.wait(node.seen.number, _WAIT_SECONDS)
-        except (OSError, CommandError):
+        except OSError as error:
+            self._set_state(error.strerror or str(error), is_reachable=False)
+            return True
+        except CommandError:
             return True  # the exchange that follows reports the fault
 
     def has_news(self) -> bool:

@@ -5,6 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from ctxfs.model.credentials import without_passwords
 from ctxfs.model.errors import EXIT_USAGE, CommandError
+from ctxfs.model.installation import require_extra
 from ctxfs.shared.entries import is_node_name
 from ctxfs.shared.folder_log import FolderLog
 from ctxfs.shared.log import SharedLog
@@ -21,10 +22,9 @@ def open_log(url: str, store: str, password: str = "", *, create: bool = False) 
         raise CommandError(f"'{store}' cannot name a shared store", "use letters, digits, '.', '_' and '-'", EXIT_USAGE)
     scheme, path = _split(url)
     if scheme in _POSTGRES_SCHEMES:
-        try:
-            from ctxfs.shared.postgres_log import PostgresLog
-        except ImportError as error:
-            raise CommandError("psycopg is not installed", 'pip install "ctxfs[shared]"') from error
+        require_extra("shared", "PostgreSQL as an engine")
+        from ctxfs.shared.postgres_log import PostgresLog
+
         return PostgresLog(url, store, password, create=create)
     if scheme == "file" and path.startswith("/"):
         return FolderLog(HostPath(path), store, create=create)

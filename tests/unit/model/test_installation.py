@@ -43,7 +43,7 @@ def test_extras_bring_the_modules_that_commands_ask_for() -> None:
         if "ctxfs" in brought:
             brought |= requirement_names(extras["meaning"])
         assert set(modules) == brought - {"ctxfs"}, extra
-    assert set(EXTRAS) == set(re.search(r"\[(.*)\]", extras["all"][0])[1].split(",")) | {"meaning"}  # type: ignore[index]
+    assert set(EXTRAS) == set(re.search(r"\[(.*)\]", extras["all"][0])[1].split(",")) | {"meaning", "shared"}  # type: ignore[index]
     base = requirement_names(project["dependencies"])
     assert not base & {"pyfuse3", "hnswlib", "onnx", "onnxruntime", "safetensors"}
 
