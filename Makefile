@@ -18,7 +18,7 @@ AFS_SUITE ?=
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-long test-crash test-fuzz test-budget test-leaks test-mcp test-programs test-web test-wheel test-frameworks test-afs release lint bench soak system system-test system-programs system-browser model pictures clean
+.PHONY: help run stop test test-long test-crash test-fuzz test-budget test-leaks test-mcp test-programs test-web test-wheel test-frameworks test-afs release image lint bench soak system system-test system-programs system-browser model pictures clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -142,6 +142,10 @@ test-leaks: system system-test $(VENV)/.ready model ## More than 2,000 tries to 
 
 release: $(VENV)/.ready ## The wheel and the source distribution of a release in dist/; PROJECT_URL=… for the page of an index
 	$(BIN)/python release/build.py --home "$(PROJECT_URL)"
+
+# ENGINE is a command such as podman; IMAGE_OPTIONS are further options of release/image.py.
+image: $(VENV)/.ready ## The container image, built by docker, podman or buildah, and tried: store, agents, page, mount (two minutes)
+	$(BIN)/python release/image.py $(if $(ENGINE),--engine "$(ENGINE)") $(IMAGE_OPTIONS)
 
 lint: $(VENV)/.ready ## Only ruff, mypy and the import contracts
 	$(BIN)/ruff check .

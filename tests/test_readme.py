@@ -63,7 +63,7 @@ def test_every_command_of_a_page_works(page: str, fewest: int, tmp_path: Path) -
 
 
 @pytest.mark.fuse
-def test_every_recipe_works(own_live: Live, tmp_path: Path) -> None:
+def test_contexts_by_shell_scripts_work(own_live: Live, tmp_path: Path) -> None:
     own_live.wait_idle()
     (tmp_path / "ctx").symlink_to(own_live.at)
     repository = tmp_path / "repo"
@@ -77,7 +77,7 @@ def test_every_recipe_works(own_live: Live, tmp_path: Path) -> None:
         "CTXFS_STORE": str(own_live.store),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    run_blocks("recipes.md", environment, tmp_path)
+    run_blocks("recipes/contexts.md", environment, tmp_path)
     assert "ninety days" in (tmp_path / "prompt.md").read_text()
     assert "DAYS = 30" in (tmp_path / "prompt.md").read_text()
     assert "decided" in (tmp_path / "digest.md").read_text()

@@ -4,7 +4,9 @@ They are not in the environment of the other tests: `make test-frameworks` insta
 """
 
 import asyncio
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -190,3 +192,14 @@ def test_openai_agents_session_keeps_the_items_of_a_conversation(live: Live) -> 
             assert await store.log(session.path)
 
     asyncio.run(main())
+
+
+def test_recipe_for_langgraph_keeps_and_finds_a_memory(
+    live: Live, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CTXFS_STORE", str(live.store))
+    page = Path(__file__).parent.parent.parent / "docs" / "recipes" / "langgraph.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    exec(compile(code, str(page), "exec"), {"__name__": "recipe"})
+    assert "ninety days" in capsys.readouterr().out
+    assert "last" in live.run("ls", "memory/graph/items/memories/ada")
