@@ -83,7 +83,7 @@ async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
         await apply(call.tree, MakeDir(directory))
     except FileExistsError:
         is_new = False
-    except PermissionError:
+    except (PermissionError, FileNotFoundError):  # no right to write to context/, or to see it
         context = await call.tree.call("context", request=request)
         note = f"[{context['tokens']} tokens; no handle: you may not write to context/]"
         return _answer(call, [text(context["text"]), text(note)], context["manifest"])

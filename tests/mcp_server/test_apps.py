@@ -114,6 +114,22 @@ def test_each_mode_has_a_view(served: Live, mode: str) -> None:
     assert use(served, lambda client: make_context(client, mode=mode), HTML).structured_content["sources"]
 
 
+@pytest.mark.parametrize("rights", [("knowledge/**:lr",), ("knowledge/**:lr", "context/**:lr")])
+def test_context_without_a_handle_has_a_view(served: Live, rights: tuple[str, ...]) -> None:
+    allowed = [word for right in rights for word in ("--allow", right)]
+    token = served.run("token", "issue", "agent:reader", *allowed).strip()
+
+    async def run() -> Any:
+        apps = advertise(EXTENSION, HTML)
+        async with opened(Layout(served.store), token=token) as server, McpClient(server, extensions=[apps]) as client:
+            return await make_context(client)
+
+    result = anyio.run(run, backend="trio")
+    assert "no handle" in result.content[-1].text, result.content
+    assert result.structured_content["handle"] == ""
+    assert {source["path"].split("/")[0] for source in result.structured_content["sources"]} == {"knowledge"}
+
+
 def test_refused_call_has_no_view(served: Live) -> None:
     result = use(served, lambda client: make_context(client, budget=1, options={"no-such-key": 1}), HTML)
     assert result.is_error
