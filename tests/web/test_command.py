@@ -24,7 +24,9 @@ def test_missing_libraries_are_named_with_the_remedy(offline: Live, monkeypatch:
     done = CliRunner().invoke(web, ["--no-open"], obj=str(offline.store))
     assert done.exception is not None
     assert "jinja2, starlette" in str(done.exception)
-    assert str(getattr(done.exception, "remedy", "")).endswith("pip install 'ctxfs[web]'")
+    remedy = str(getattr(done.exception, "remedy", ""))
+    assert "pip install" in remedy
+    assert "ctxfs[web]" in remedy  # with its origin, if it was installed from a folder
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["web", "--help"], ["status", "--help"]])
