@@ -68,9 +68,22 @@ class _BlobPaths:
 class FetchedHistory:
     """The commits of a remote that the store does not have yet. Used under the archive's lock."""
 
-    def __init__(self, repo: Repository, trees: Trees, name: str, *, is_trusted: bool, now_ns: int = 0) -> None:
-        """`now_ns` is the time by a clock that is more reliable than that of this machine."""
+    def __init__(
+        self,
+        repo: Repository,
+        trees: Trees,
+        name: str,
+        *,
+        is_trusted: bool,
+        now_ns: int = 0,
+        path_counts: dict[str, int] | None = None,
+    ) -> None:
+        """`now_ns` is the time by a clock that is more reliable than that of this machine.
+
+        `path_counts` are the numbers of paths below trees that earlier checks have counted, and receives new ones.
+        """
         self._now_ns = now_ns or time.time_ns()
+        self._path_counts = {} if path_counts is None else path_counts
         self._repo = repo
         self._trees = trees
         self._name = name
@@ -163,10 +176,9 @@ class FetchedHistory:
 
     def _check_paths(self, roots: Sequence[str]) -> None:
         """Check that the expanded trees are within the limits. `roots` have been checked."""
-        counts: dict[str, int] = {}
         total = 0
         for root in roots:
-            count = self._count_paths(root, counts)
+            count = self._count_paths(root, self._path_counts)
             if count > MAX_PATHS:
                 raise self.refusal(b"", f"a version has {count} paths; {MAX_PATHS} are taken at most")
             total += count

@@ -26,6 +26,7 @@ from ctxfs.versions.remotes.remote import PullResult
 SHARED_REF = "refs/ctxfs/shared"
 _NAME = "the shared store"
 _BATCH_OBJECTS = 200
+_MAX_CACHED_COUNTS = 200_000
 _MAX_SINGLE_REQUESTS = 200  # more objects are described by one process
 Item = TypeVar("Item")
 
@@ -50,6 +51,7 @@ class SharedHeads:
         self._archive = archive
         self._sizes: dict[str, ObjectInfo] = {}
         self._graphs: dict[Repository, CommitGraph] = {}
+        self._path_counts: dict[str, int] = {}  # without it each check would walk the whole tree
 
     def _graph(self, core: ArchiveCore) -> CommitGraph:
         """Return the graph of the open repository, which caches commits."""
@@ -109,7 +111,11 @@ class SharedHeads:
 
     def _check(self, core: ArchiveCore, chain: Sequence[str], now_ns: int, source: str) -> FetchedHistory:
         ledger = core.ledger
-        history = FetchedHistory(ledger.repo, ledger.trees, source, is_trusted=True, now_ns=now_ns)
+        if len(self._path_counts) > _MAX_CACHED_COUNTS:
+            self._path_counts.clear()
+        history = FetchedHistory(
+            ledger.repo, ledger.trees, source, is_trusted=True, now_ns=now_ns, path_counts=self._path_counts
+        )
         graph = self._graph(core)
         try:
             for known, head in pairwise(chain):
