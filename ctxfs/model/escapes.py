@@ -26,7 +26,7 @@ def one_line(text: str) -> str:
     Characters that could end the line or hide in it appear as `\\n`, `\\x1b`, `\\u202e` in a terminal, an audit line or
     a heading. Tabs stay. Not reversible.
     """
-    if text.isascii() and text.isprintable():
+    if text.isprintable():  # no active character is printable: they are Cc, Cf, Cs, Zl, Zp or unassigned
         return text
     import re  # most texts do not need it
 
