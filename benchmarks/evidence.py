@@ -64,8 +64,11 @@ def score_published(
             if text is None:
                 scores.add(question, budget, None)
                 continue
-            text = cut_to_budget(text, budget, tokenizer)
-            scores.add(question, budget, BuiltContext(text, tokenizer.count(text), None))
+            tokens = tokenizer.count(text)
+            if tokens > budget:
+                text = cut_to_budget(text, budget, tokenizer)
+                tokens = tokenizer.count(text)
+            scores.add(question, budget, BuiltContext(text, tokens, None))
     return scores
 
 
