@@ -42,7 +42,7 @@ Hidden \u202e text, an escape \x1b[31m and a tag \U000e0041 of the numbat.
 ALLOWED = frozenset(
     "html head meta title link script body a header nav div span b form input button main h1 h2 h3 h4 h5 h6 p ul ol li "
     "search label details summary article svg rect defs pattern pre mark bdi table thead tbody tr th td time code em "
-    "strong blockquote hr br small option select circle line textarea g text q kbd".split()
+    "strong blockquote hr br small option select circle line textarea g text q kbd dl dt dd".split()
 )
 
 

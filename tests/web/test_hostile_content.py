@@ -140,6 +140,14 @@ def test_long_files_come_in_parts_of_200_lines_and_large_ones_not_at_all(owner: 
     answer = owner.get("file", path="pad/long/sparse.txt")
     assert answer.status == 200
     assert "ctxfs cat" in answer.main_text()
+    for view in ("metadata", "versions", "blame", "diff", "impact"):
+        answer = owner.get("file", path="pad/long/sparse.txt", view=view)
+        assert answer.status in (200, 413), (view, answer.main_text())
+        assert len(answer.body) < 200_000, view
+    for screen in ("time/version", "time/file", "memory/edit"):
+        answer = owner.get(screen, path="pad/long/sparse.txt")
+        assert answer.status in (200, 400, 404, 413), (screen, answer.main_text())
+        assert len(answer.body) < 200_000, screen
     (folder / "one.txt").write_text("x" * 1_900_000)
     assert len(owner.get("file", path="pad/long/one.txt").body) < 200_000
     (folder / "binary.bin").write_bytes(bytes(range(256)) * 10)

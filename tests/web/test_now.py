@@ -53,6 +53,8 @@ def test_new_checks_find_a_fault_and_name_its_command(owner: Visitor, live: Live
         folder.rmdir()
         found = owner.get("now/doctor", again=1)
         assert "goes-away" in found.main_text()
+        write_hostile_files(live)
+        check_inert(owner.get("now/doctor", again=1))
         assert any("ctxfs remove goes-away" in e.text for e in found.elements("code"))
     finally:
         live.run("remove", "goes-away")
