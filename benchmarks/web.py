@@ -106,6 +106,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=getattr(Numbers(), name))
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--only", default="", metavar="TEXT", help="measure the screens whose address has this text")
     parser.add_argument("--meaning", action="store_true", help="embed the files, too")
     parser.add_argument("--browser", action="store_true", help="measure the first paint in Chromium")
     options = parser.parse_args()
@@ -121,7 +122,7 @@ def main() -> None:
             try:
                 assert process.stdout is not None
                 address = process.stdout.readline().strip()
-                rows = measure_screens(_Visitor(address), (process.pid, daemon), options.rounds)
+                rows = measure_screens(_Visitor(address), (process.pid, daemon), options.rounds, options.only)
                 rows |= measure_stream(setup, _Visitor(_another_address(setup)), process.pid)
                 if options.browser:
                     rows |= measure_paint(_another_address(setup), options.rounds)
@@ -143,10 +144,10 @@ def _p95(values: Sequence[float]) -> float:
     return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
 
 
-def measure_screens(visitor: _Visitor, processes: Sequence[int], rounds: int) -> dict[str, object]:
+def measure_screens(visitor: _Visitor, processes: Sequence[int], rounds: int, only: str) -> dict[str, object]:
     """Return the figures of each screen; one over its bound is marked."""
     rows: dict[str, object] = {}
-    for screen in _SCREENS:
+    for screen in (screen for screen in _SCREENS if only in screen):
         first, _ = visitor.measure(screen)  # templates are compiled at their first use
         begin = sum(map(running_ns, processes))
         runs = [visitor.measure(screen) for _ in range(rounds)]

@@ -36,6 +36,7 @@ _SPOOL_FOLDER = "spool"
 _BATCH_RECORDS = 100
 _MAX_JOINED_READS = 200
 _MAX_OPEN_DIRECTORIES = 8  # programs such as rg read several directories at once
+_RARE_MEMBERS = ("session", "op", "outcome", "principal", "tool")  # the first one of a filter selects lines
 _ACTOR_MEMBERS = ("principal", "session", "tool", "outcome")
 _FROM_MEMBER = re.compile(rb'"from": "([0-9a-f]{16}):(\d+)"')  # unambiguous, because JSON escapes quotes inside texts
 _PAUSE_SECONDS = 0.02  # between two batches, so that other threads of this process can run
@@ -108,9 +109,10 @@ class Audit:
         """
         path = members.pop("path", "")
         base, digest = redact_query(path.strip("/")), query_digest(path)
+        member = next(((name, members[name]) for name in _RARE_MEMBERS if members.get(name)), None)
         matches = [
             record
-            for record in chain.from_iterable(map(split_read, self.log.records(day)))
+            for record in chain.from_iterable(map(split_read, self.log.records(day, member=member)))
             if all(record.get(name) == value for name, value in members.items() if value)
             and (not base or any(_is_below(str(record.get(name, "")), base, digest) for name in ("path", "to")))
         ]

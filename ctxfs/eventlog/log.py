@@ -9,6 +9,7 @@ alternate. Files of old days may be compressed (`.jsonl.gz`), which changes no r
 import contextlib
 import fcntl
 import gzip
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -307,10 +308,12 @@ class EventLog:
             cached = self._principals[day, session] = size, frozenset(names)
         return cached[1]
 
-    def records(self, day: str = "", session: str = "", principal: str = "") -> list[dict[str, Any]]:
-        """Return the bodies of records with their `seq`, oldest first.
+    def records(
+        self, day: str = "", session: str = "", principal: str = "", *, member: tuple[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the bodies of records with their `seq`, oldest first. `member` is the (name, value) that they must have.
 
-        Invalid lines are omitted (`verify` reports them).
+        Lines without the member are not parsed. Invalid lines are omitted (`verify` reports them).
         """
         days = [day] if day else self.days()
         records = [
@@ -318,8 +321,9 @@ class EventLog:
             for date_name in days
             for name in self.sessions(date_name)
             if not session or name == session
-            for record in self._parse_records(date_name, name)
+            for record in self._parse_records(date_name, name, _encode_member(member))
             if not principal or record.get("principal") == principal
+            if member is None or record.get(member[0]) == member[1]
         ]
         return [{"seq": r["seq"], **body_of(r)} for r in sorted(records, key=lambda r: int(r["seq"]))]
 
@@ -344,8 +348,8 @@ class EventLog:
     def _read_lines(self, day: str, session: str) -> list[bytes]:
         return self.read(day, session).splitlines(keepends=True)
 
-    def _parse_records(self, day: str, session: str) -> Iterator[dict[str, Any]]:
-        for line in self._read_lines(day, session):
+    def _parse_records(self, day: str, session: str, part: bytes = b"") -> Iterator[dict[str, Any]]:
+        for line in lines_with(self.read(day, session), part):
             with contextlib.suppress(ValueError):
                 yield parse_record(line)
 
@@ -353,6 +357,23 @@ class EventLog:
         for day in self.days():
             for session in self.sessions(day):
                 yield from self._parse_records(day, session)
+
+
+def lines_with(data: bytes, part: bytes) -> Iterator[bytes]:
+    """Yield the lines that contain `part`; all lines for an empty one."""
+    if not part:
+        yield from data.splitlines(keepends=True)
+        return
+    position = data.find(part)
+    while position >= 0:
+        start, end = data.rfind(b"\n", 0, position) + 1, data.find(b"\n", position) + 1 or len(data)
+        yield data[start:end]
+        position = data.find(part, end)
+
+
+def _encode_member(member: tuple[str, str] | None) -> bytes:
+    """Return a member as the line of a record contains it (`chain.chain_record`); empty for None."""
+    return json.dumps(dict([member]), ensure_ascii=False).encode("utf-8", "replace")[1:-1] if member else b""
 
 
 def _principal_of(line: bytes) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.eventlog.chain import parse_record
-from ctxfs.eventlog.log import EventLog
+from ctxfs.eventlog.log import EventLog, lines_with
 from ctxfs.eventlog.record_schema import parse_records
 
 
@@ -174,3 +174,22 @@ def test_line_is_json_or_text_and_cannot_set_its_principal() -> None:
 
 def test_files_are_for_their_owner_only(log: EventLog) -> None:
     assert {os.stat(path).st_mode & 0o777 for path in (*files(log).values(), log._folder / "head")} == {0o600}
+
+
+@pytest.mark.parametrize("value", ["export", 'a"b', "line\nbreak", "\u202e", "é", "", "{", "\\"])
+def test_records_with_a_member_are_those_of_all_records_with_it(tmp_path: Path, value: str) -> None:
+    """Lines are selected before they are parsed, also for values that JSON escapes."""
+    log = EventLog(tmp_path / "history")
+    for op in (value, "read", value, f"{value}x"):
+        log.append("s1", [{"op": op, "text": f'"op": "{value}"', "other": {"op": value}}])
+    selected = log.records(member=("op", value))
+    assert selected == [record for record in log.records() if record["op"] == value]
+    assert len(selected) == 2
+    assert log.records(member=("op", "no such one")) == []
+
+
+def test_lines_with_a_part_are_found_at_both_ends() -> None:
+    data = b"xa\nb\nax\nxx\nb x"
+    assert list(lines_with(data, b"x")) == [b"xa\n", b"ax\n", b"xx\n", b"b x"]
+    assert list(lines_with(data, b"")) == data.splitlines(keepends=True)
+    assert list(lines_with(b"", b"x")) == []

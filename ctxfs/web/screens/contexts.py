@@ -21,7 +21,7 @@ from ctxfs.web.rows import cut_rows
 from ctxfs.web.screens.evaluation import evaluation_view
 from ctxfs.web.tree_paths import path_of
 
-_ROWS = 50  # each row reads a request
+_ROWS = 20  # each row reads a request and its author
 _MAX_BUDGET = 10_000_000
 _SOURCE = re.compile(r"## \[(\d{1,6})\] ")
 _FENCE = re.compile(r"`{3,}")
