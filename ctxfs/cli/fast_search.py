@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from ctxfs.cli.hit_output import FORMATS
-from ctxfs.cli.output import fail
 from ctxfs.cli.search_output import DEFAULT_HITS, MAX_HITS, print_hits, print_notes, report_outcome
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
@@ -73,24 +72,22 @@ def parse_search(words: list[str]) -> Search | None:
 
 
 def run_search(search: Search) -> int | None:
-    """Print the answer and return the exit code; None, without any output, if no daemon serves the store."""
-    run = find_served_run(search.values["store"])
-    try:
-        client = Client(run) if run else None
-    except (CommandError, OSError):
-        client = None
-    if client is None:
+    """Print the answer and return the exit code.
+
+    Return None, without any output, if no daemon serves the store, or if it answers with an error: the command of click
+    repeats the request, and describes the error.
+    """
+    run, values = find_served_run(search.values["store"]), search.values
+    if not run:
         return None
-    values = search.values
+    question = " ".join(search.words)
     try:
+        client = Client(run)
         if token := os.environ.get("CTXFS_TOKEN"):
             client.call("join", token=token, tool="shell")
-        answer = client.call(
-            "search", question=" ".join(search.words), below=values["below"], limit=int(values["limit"])
-        )
-    except (CommandError, OSError) as error:
-        fail(error)
+        answer = client.call("search", question=question, below=values["below"], limit=int(values["limit"]))
+    except (CommandError, OSError):
+        return None
     print_notes(answer)
-    explain, weak = "explain" in search.flags, "weak" in search.flags
-    print_hits(answer, (), form=search.form, explain=explain, weak=weak)
+    print_hits(answer, (), form=search.form, explain="explain" in search.flags, weak="weak" in search.flags)
     return report_outcome(answer, search.form)
