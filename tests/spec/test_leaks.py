@@ -544,7 +544,7 @@ def observe(probe: Probe, caller: PrincipalClient) -> str:
     text = re.sub(r"\b[0-9a-f]{40}\b|\b[0-9a-f]{64}\b|mount-[0-9a-f]{8}|[ds]-[0-9a-f]{8}", "ID", text)
     text = re.sub(r"\b[0-9a-f]{16}-[0-9a-f]+-[0-9a-f]+\b", "VERSION", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[T_ ]\d\d[:-]\d\d[:-]\d\d[.\d]*(Z|\+00:00)?", "TIME", text)
-    return re.sub(r"\b1[0-9]{18}\b|\"seq\": \d+|\d{9,}\.\d+", "N", text)
+    return re.sub(r"(?<![0-9])1[0-9]{18}(?![0-9])|\"seq\": \d+|\d{9,}\.\d+", "N", text)
 
 
 @pytest.fixture(scope="module")
