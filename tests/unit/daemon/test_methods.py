@@ -36,7 +36,8 @@ CHECKED_BY_METHOD = frozenset(
     "add_gold context context_budgets evaluate_response verify_context curate recall record "
     "import_messages import_state history whoami skills skill tools tool "
     "session_day session_names session_records sessions unrecorded call_tool begin_call wait_call call_state cancel_call "
-    "calls consolidate memories memory_groups memory_sizes mounted_paths nearest kept_call check cite cite_source correct prepare_tables promote "
+    "mounted_paths nearest "
+    "calls consolidate memories memory_groups memory_sizes kept_call check cite cite_source correct prepare_tables promote "
     "bundle_add bundle_begin bundle_commit bundle_drop bundle_files".split()
 )
 NEEDING_RIGHTS_BELOW = frozenset("log show diff blame restore restore_from undo redo commit".split())
