@@ -11,7 +11,7 @@ from ctxfs.app import App
 from ctxfs.daemon.index_orders import options_to_wire, roots_to_wire
 from ctxfs.daemon.source_marks import SourceMarks
 from ctxfs.daemon.worker_process import worker
-from ctxfs.index.engines.corruption import mark_damaged
+from ctxfs.index.engines.corruption import CorruptIndex, mark_damaged
 from ctxfs.index.indexer_status import IndexerState, IndexerStatus, render_indexer_status
 from ctxfs.index.options import IndexedRoot
 from ctxfs.rpc.frames import FrameReader, WireError, pack_frame
@@ -225,6 +225,8 @@ class IndexService:
                 await blocking(self._app.searcher.refresh, graph)
                 if await blocking(self._source_marks.update):
                     self._refresh_requested.set()
+            except CorruptIndex:
+                pass  # search has reported it, and the indexer repairs it
             except Exception:
                 log.exception("search could not refresh its index")
             if reached is not None and sent == self._sent and not self._unsent:

@@ -76,7 +76,13 @@ def test_reasons_filter_the_passages_that_were_left_out(owner: Visitor, task: st
 
 
 def test_passages_that_were_left_out_have_the_budget_at_which_they_come_in(owner: Visitor, live: Live) -> None:
-    make_task(live, "web-small", 60, "how do we rotate keys, deploy and roll back")
+    question, folder = "who counts the quokkas of the lighthouse", live.at / "memory" / "shared" / "left-out"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(("Ada", "Bob", "Eve", "Ivy")):
+        times = ", ".join(f"{hour} o'clock" for hour in range(number, number + 6))
+        (folder / f"{name}.md").write_text(f"{name} counts the quokkas of the lighthouse at {times}.\n")
+    live.wait_idle()
+    make_task(live, "web-small", 60, question)
     plain = owner.get("contexts/one", task="web-small", view="excluded")
     assert "Comes in at" not in plain.main_text()
     page = owner.send(
@@ -90,12 +96,10 @@ def test_passages_that_were_left_out_have_the_budget_at_which_they_come_in(owner
     larger = owner.get("contexts/one", task="web-small", budget=budget)
     assert passage in larger.main_text()
     manifest = live.store.parent / "small.json"
-    manifest.write_text(
-        live.run("context", "build", "--manifest", "--budget", "60", "how do we rotate keys, deploy and roll back")
-    )
-    entries = json.loads(live.run("context", "why", str(manifest), "knowledge", "--budgets", "--json"))
+    manifest.write_text(live.run("context", "build", "--manifest", "--budget", "60", question))
+    entries = json.loads(live.run("context", "why", str(manifest), "memory/shared/left-out", "--budgets", "--json"))
     assert any(entry["comes_in_at"] for entry in entries)
-    assert "comes in at" in live.run("context", "why", str(manifest), "knowledge", "--budgets")
+    assert "comes in at" in live.run("context", "why", str(manifest), "memory/shared/left-out", "--budgets")
 
 
 def test_list_marks_a_context_that_has_changed_since_its_response(owner: Visitor, live: Live) -> None:
