@@ -7,8 +7,10 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path as HostPath
+from typing import TypeAlias
 
 from ctxfs.model.metadata import PREFIX, is_sound
 from ctxfs.versions.objects.commits import Commit, decode_commit
@@ -26,6 +28,10 @@ log = logging.getLogger(__name__)
 _MAX_TEXT_BYTES = 4_000_000
 _MAX_APPENDED_BYTES = 64_000_000  # of a text to which lines were only appended
 _MAX_SUFFIX_BYTES = 16
+
+
+# The state of a path, the state to be kept beside it (None: none), and the commit that made that one.
+_Sides: TypeAlias = tuple[State, State | None, Commit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,32 +60,19 @@ class Merger:
         base = find_merge_base(self._repo, ledger.head.oid, theirs.oid)
         if base == ledger.head.oid and is_trusted and not self._changes_frozen(theirs):
             return Merge(theirs.tree, (), is_forward=True)
-        base_tree = decode_commit(base, self._repo.read(base)).tree if base else EMPTY_TREE
-        states: dict[Parts, State] = {}
-        conflicts: dict[Parts, None] = {}
-        for change in ledger.compare_trees(base_tree, theirs.tree):
-            parts = split_path(change.path)
-            if any(parts[:depth] in conflicts for depth in range(1, len(parts))):
-                continue  # it is in a directory that is stored beside, as a whole
-            old, mine, other = (ledger.state(tree, parts) for tree in (base_tree, ledger.tree, theirs.tree))
-            merged: State | None = None
+
+        def merge_path(old: State, mine: State, other: State, name: bytes) -> _Sides:
             is_bound = (
                 other != old and ledger.is_frozen(mine) and not (is_trusted and self._is_lifted(old, mine, other))
             )
             if not is_trusted and other != old:
                 other = self._filter_state(mine, other, remote)
-            if not is_bound:
-                merged = self._merge_state(old, mine, other, parts[-1])
-            elif other.entry is None or other.entry == mine.entry:
-                merged = mine
-            if merged is None:
-                conflicts[parts] = None
-                labelled = self._label_conflict(parts, other)
-                states[self._conflict_path(parts, theirs, (other, labelled))] = labelled
-            elif merged != mine:
-                states[parts] = merged
-        tree = ledger.edit_tree(ledger.tree, dict(sorted(states.items())))
-        return Merge(tree, tuple(b"/".join(parts) for parts in conflicts), is_forward=False)
+            if is_bound:
+                return mine, None if other.entry is None or other.entry == mine.entry else other, theirs
+            merged = self._merge_state(old, mine, other, name)
+            return (mine, other, theirs) if merged is None else (merged, None, theirs)
+
+        return self._merge_paths(base, theirs, merge_path)
 
     def merge_shared(self, theirs: Commit, base: str) -> Merge:
         """Return the merge of the local head with a commit of a shared store; `base` is the newest common commit.
@@ -91,6 +84,15 @@ class Merger:
         assert ledger.head is not None
         if base == ledger.head.oid:
             return Merge(theirs.tree, (), is_forward=True)
+        return self._merge_paths(
+            base, theirs, lambda old, mine, other, name: self._merge_sides(old, mine, other, theirs, name)
+        )
+
+    def _merge_paths(
+        self, base: str, theirs: Commit, merge_path: Callable[[State, State, State, bytes], _Sides]
+    ) -> Merge:
+        """Return the merge by `merge_path`, which takes the states of a path at the base and on both sides, and its name."""
+        ledger = self._ledger
         base_tree = decode_commit(base, self._repo.read(base)).tree if base else EMPTY_TREE
         states: dict[Parts, State] = {}
         conflicts: dict[Parts, None] = {}
@@ -99,7 +101,7 @@ class Merger:
             if any(parts[:depth] in conflicts for depth in range(1, len(parts))):
                 continue  # it is in a directory that is stored beside, as a whole
             old, mine, other = (ledger.state(tree, parts) for tree in (base_tree, ledger.tree, theirs.tree))
-            merged, copy, author = self._merge_sides(old, mine, other, theirs, parts[-1])
+            merged, copy, author = merge_path(old, mine, other, parts[-1])
             if merged != mine:
                 states[parts] = merged
             if copy is not None:
@@ -109,10 +111,8 @@ class Merger:
         tree = ledger.edit_tree(ledger.tree, dict(sorted(states.items())))
         return Merge(tree, tuple(b"/".join(parts) for parts in conflicts), is_forward=False)
 
-    def _merge_sides(
-        self, old: State, mine: State, other: State, theirs: Commit, name: bytes
-    ) -> tuple[State, State | None, Commit]:
-        """Return the state of a path, the state to be kept beside it (None: none), and the commit that made that one."""
+    def _merge_sides(self, old: State, mine: State, other: State, theirs: Commit, name: bytes) -> _Sides:
+        """Return the sides of a path of a shared store."""
         ledger = self._ledger
         if old not in (mine, other) and mine.entry != other.entry:
             if ledger.is_frozen(mine):
