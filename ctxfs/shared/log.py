@@ -44,7 +44,8 @@ class Entry:
 
     `head` is the commit after it, `previous` that of the entry before (empty: none). `objects` is a pack of git objects
     (`object_pack.py`); `packs` are the sha256 of further packs, stored as contents. `instance` is the id of the node's
-    store, `anchor` the heads of its event log and audit chains. `time_ns` is the engine's time of the append.
+    store, `anchor` the heads of its event log and audit chains. `data` belongs to a topic (`topics.py`); such an entry has
+    no objects, and usually the head of the entry before. `time_ns` is the engine's time of the append.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Entry:
     objects: bytes = b""
     packs: tuple[str, ...] = ()
     anchor: str = ""
+    data: bytes = b""
     time_ns: int = 0
 
 

@@ -9,8 +9,9 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from ctxfs.model.errors import CommandError
 from ctxfs.shared.chain import check_entries, check_head
@@ -18,6 +19,7 @@ from ctxfs.shared.entries import MAX_INLINE_BYTES
 from ctxfs.shared.log import TURN, Entry, EntryKind, Head, LogRefused, SharedLog, TurnLost, turn_lost
 from ctxfs.shared.node_state import NodeState, NodeStateFile, advanced
 from ctxfs.shared.object_pack import MAX_PACK_BYTES, PackError, decode_pack, encode_packs
+from ctxfs.shared.topics import Topic
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.recording.pathindex import PathChange
 from ctxfs.versions.remotes.shared_heads import Publication, SharedHeads
@@ -60,8 +62,10 @@ class Node:
         name: str,
         principal: str,
         connect: Callable[[], SharedLog],
+        topics: Mapping[EntryKind, Topic] = MappingProxyType({}),
     ) -> None:
-        """`principal` is the author of merges."""
+        """`principal` is the author of merges. Entries of a kind in `topics` are left to that topic."""
+        self._topics = topics
         self._principal = principal
         self._heads = heads
         self._file = state_file
@@ -96,6 +100,8 @@ class Node:
             self._take(engine)
             taken = self._state.seen.number - first
             publication = self._publish(engine)
+            for kind, topic in self._topics.items():
+                self._publish_topic(engine, kind, topic)
             try:
                 changes, conflicts = self._follow(engine)
             except (OSError, CommandError):
@@ -173,6 +179,9 @@ class Node:
         except (PackError, CommandError) as error:
             cause = error.message if isinstance(error, CommandError) else str(error)
             raise LogRefused(f"{source} is refused: {cause}", "mend it there; this store stays as it is") from error
+        for entry in entries:
+            if entry.kind in self._topics:
+                self._topics[entry.kind].take(entry)
         self._state = advanced(self._state, Head(last.number, last.head))
 
     def _follow(self, engine: SharedLog) -> tuple[tuple[PathChange, ...], tuple[bytes, ...]]:
@@ -210,20 +219,36 @@ class Node:
             return None
         self._heads.check_publication(publication.head, seen.commit, self._now_ns())
         rest = self._send(engine, publication, is_turn=True)
-        entry = Entry(
-            number=seen.number + 1,
-            head=publication.head,
-            previous=seen.commit,
-            kind=EntryKind.VERSIONS if self._state.has_joined else EntryKind.JOIN,
-            node=self._name,
-            instance=self._instance,
-            objects=rest.inline,
-            packs=(*sent.packs, *rest.packs),
-            anchor=self._heads.anchor(),
-        )
+        kind = EntryKind.VERSIONS if self._state.has_joined else EntryKind.JOIN
+        entry = replace(self._next_entry(kind, publication.head), objects=rest.inline, packs=(*sent.packs, *rest.packs))
         engine.append(entry)
         self._remember(entry)
         return publication
+
+    def _publish_topic(self, engine: SharedLog, kind: EntryKind, topic: Topic) -> None:
+        """Append all data that waits in a topic, an entry each. A log without versions has none."""
+        while self._state.seen.commit and (data := topic.pending()) is not None:
+            try:
+                with engine.lease(TURN):
+                    self._take(engine)
+                    entry = replace(self._next_entry(kind, self._state.seen.commit), data=data)
+                    engine.append(entry)
+            except TurnLost as error:
+                log.debug("a turn was lost: %s", error.strerror)  # the next exchange tries again
+                return
+            topic.take(entry)
+            self._remember(entry)
+
+    def _next_entry(self, kind: EntryKind, head: str) -> Entry:
+        return Entry(
+            number=self._state.seen.number + 1,
+            head=head,
+            previous=self._state.seen.commit,
+            kind=kind,
+            node=self._name,
+            instance=self._instance,
+            anchor=self._heads.anchor(),
+        )
 
     def _remember(self, entry: Entry) -> None:
         self._state = advanced(self._state, Head(entry.number, entry.head), has_joined=True)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from ctxfs.shared import object_pack
 from ctxfs.shared.chain import check_entries, check_head
-from ctxfs.shared.entries import MAX_ENTRY_BYTES, MAX_INLINE_BYTES, decode_entry, encode_entry
+from ctxfs.shared.entries import MAX_DATA_BYTES, MAX_ENTRY_BYTES, MAX_INLINE_BYTES, decode_entry, encode_entry
 from ctxfs.shared.log import Entry, EntryKind, Head, LogDamaged, LogRefused
 from ctxfs.shared.object_pack import PackError, decode_pack, encode_packs
 
 A, B, C = ("a" * 40, "b" * 40, "c" * 40)
-ENTRY = Entry(2, B, A, EntryKind.VERSIONS, "laptop", "0" * 32, b"pack", ("e" * 64,), "anchor")
+ENTRY = Entry(2, B, A, EntryKind.VERSIONS, "laptop", "0" * 32, b"pack", ("e" * 64,), "anchor", b"data")
 
 
 def test_entry_survives_its_encoding() -> None:
@@ -43,14 +43,15 @@ def test_entry_survives_its_encoding() -> None:
         {"packs": ("e" * 64,) * 10_001},
         {"anchor": "a\nb"},
         {"anchor": "x" * 2001},
+        {"data": b"x" * (MAX_DATA_BYTES + 1)},
     ],
 )
 def test_entry_that_no_node_writes_is_refused_by_both_ends(change: dict[str, object]) -> None:
     entry = replace(ENTRY, **change)  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         encode_entry(entry)
-    fields = [1, entry.number, entry.head, entry.previous, "versions", entry.node, entry.instance]
-    data = msgpack.packb([*fields, entry.objects, list(entry.packs), entry.anchor])
+    fields = [2, entry.number, entry.head, entry.previous, "versions", entry.node, entry.instance]
+    data = msgpack.packb([*fields, entry.objects, list(entry.packs), entry.anchor, entry.data])
     with pytest.raises(LogDamaged, match="entry 2"):
         decode_entry(data, 2, 0)
 
@@ -62,13 +63,13 @@ def test_entry_that_no_node_writes_is_refused_by_both_ends(change: dict[str, obj
         b"\xc1",
         msgpack.packb(None),
         msgpack.packb({}),
-        msgpack.packb([2, *range(9)]),
-        msgpack.packb([1]),
-        msgpack.packb([1, 2, B, A, "other", "n", "0" * 32, b"", [], ""]),
-        msgpack.packb([1, 2, B, A, ["versions"], "n", "0" * 32, b"", [], ""]),
-        msgpack.packb([1, 2, B, A, "versions", "n", "0" * 32, "text", [], ""]),
-        msgpack.packb([1, True, B, "", "versions", "n", "0" * 32, b"", [], ""]),
-        msgpack.packb([1, 3, B, A, "versions", "n", "0" * 32, b"", [], ""]),
+        msgpack.packb([3, *range(10)]),
+        msgpack.packb([2]),
+        msgpack.packb([2, 2, B, A, "other", "n", "0" * 32, b"", [], "", b""]),
+        msgpack.packb([2, 2, B, A, ["versions"], "n", "0" * 32, b"", [], "", b""]),
+        msgpack.packb([2, 2, B, A, "versions", "n", "0" * 32, "text", [], "", b""]),
+        msgpack.packb([2, True, B, "", "versions", "n", "0" * 32, b"", [], "", b""]),
+        msgpack.packb([2, 3, B, A, "versions", "n", "0" * 32, b"", [], "", b""]),
         b"\x91" * 100_000,
         b"\xdd\xff\xff\xff\xff",
         b"x" * (MAX_ENTRY_BYTES + 1),

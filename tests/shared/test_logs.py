@@ -18,6 +18,7 @@ import pytest
 
 from ctxfs.model.errors import CommandError
 from ctxfs.shared.engines import open_log
+from ctxfs.shared.entries import FORMAT
 from ctxfs.shared.log import (
     ANSWER_SECONDS,
     TURN,
@@ -234,8 +235,8 @@ def test_missing_folder_is_refused(tmp_path: Path) -> None:
 
 def test_log_of_another_format_is_refused(tmp_path: Path) -> None:
     open_log(f"file://{tmp_path}", "store", create=True)
-    (tmp_path / "store/format").write_text("2")
-    with pytest.raises(LogRefused, match="format '2'"):
+    (tmp_path / "store/format").write_text(str(FORMAT + 1))
+    with pytest.raises(LogRefused, match=f"format '{FORMAT + 1}'"):
         open_log(f"file://{tmp_path}", "store")
 
 

@@ -1,0 +1,20 @@
+"""What nodes share besides versions: each kind of it is a topic, whose entries all nodes take in the order of the log."""
+
+from typing import Protocol
+
+from ctxfs.shared.log import Entry
+
+
+class Topic(Protocol):
+    """One kind of shared data. A node calls these methods within its exchanges, one at a time."""
+
+    def pending(self) -> bytes | None:
+        """Return the data of the next entry that this node has to append; None if nothing waits."""
+        ...
+
+    def take(self, entry: Entry) -> None:
+        """Apply an entry of any node, this one included. An entry can be taken again after a crash, in the same order.
+
+        Raise `LogRefused` for data that no node can have written: nothing that follows is taken then.
+        """
+        ...
