@@ -41,6 +41,7 @@ def doctor(store: str | None, as_json: bool) -> None:
     Each fault comes with the command that repairs it. Exit code 6 if there is any.
     """
     checks = [_run_check(name, check, store) for name, check in _CHECKS.items()]
+    checks += _check_shared(store)
     if as_json:
         print_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in checks])
     else:
@@ -241,6 +242,16 @@ def _check_memory(store: str | None) -> str:
         return checked
     shown = "; ".join(f"{path} ({remark})" for path, remark in list(memory["remarks"].items())[:_MAX_SHOWN])
     return f"{checked}, of which {memory['remarked']} do not fit their kind: {shown}"
+
+
+def _check_shared(store: str | None) -> list[Check]:
+    """Return the checks of a node of a shared store; none for a store that is not shared."""
+    try:
+        with session(store) as opened:
+            rows = opened.call("shared_health")
+    except (OSError, CommandError):
+        return []  # the check `store` or `index` names the fault
+    return [Check(f"shared {row['name']}", row["is_ok"], row["detail"], row["remedy"]) for row in rows]
 
 
 _CHECKS: dict[str, Callable[[str | None], str]] = {

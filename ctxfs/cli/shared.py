@@ -14,6 +14,7 @@ from ctxfs.store.layout import find_store
 from ctxfs.store.registry import confirm_store
 
 _PAUSE_SECONDS = 1.0
+_MAX_SHOWN = 5
 _URL = click.argument("url", metavar="URL")
 _NAME = click.option("--name", "shared_name", default="main", show_default=True, help="Name of the shared store")
 _NODE = click.option("--node", default="", help="Name of this node [default: the machine's]")
@@ -92,6 +93,12 @@ def print_shared(shared: dict[str, Any]) -> None:
         print_line(f"           not reached since {since}{waiting}", fg="yellow")
     if shared["fault"]:
         print_line(f"           {shared['fault']}", fg="yellow")
+    if shared["conflicts"]:
+        print_line(f"conflicts  {len(shared['conflicts'])} to decide: ctxfs review", fg="yellow")
+    for path in shared["conflicts"][:_MAX_SHOWN]:
+        print_line(f"           {path}", fg="yellow")
+    if len(shared["conflicts"]) > _MAX_SHOWN:
+        print_line(f"           and {len(shared['conflicts']) - _MAX_SHOWN} more: ctxfs status --json")
 
 
 def _sync(opened: StoreSession, seconds: float) -> dict[str, Any]:

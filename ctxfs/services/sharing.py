@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from ctxfs.model.credentials import without_passwords
 from ctxfs.model.errors import EXIT_USAGE, CommandError
+from ctxfs.model.path import printable
+from ctxfs.services.conflict_files import ConflictFiles
 from ctxfs.services.sources import SettingsFile
 from ctxfs.store.config import set_section
 from ctxfs.store.layout import Layout
@@ -22,6 +24,7 @@ from ctxfs.store.settings import SharedSettings
 from ctxfs.versions.archive import Archive
 
 if TYPE_CHECKING:
+    from ctxfs.shared.health import HealthCheck
     from ctxfs.shared.log import SharedLog
     from ctxfs.shared.node import Exchanged, Node
 
@@ -32,9 +35,10 @@ _STATUS_WAIT_SECONDS = 0.1  # for the versions, which another operation may use
 
 @dataclass(frozen=True, slots=True)
 class SharingState:
-    """The outcome of the last exchange: the time since when it is the same, and the fault (empty: none)."""
+    """The outcome of the last exchange: the time since when it is the same, the fault (empty: none), and its remedy."""
 
     fault: str = ""
+    remedy: str = ""
     since: float = 0.0
     is_reachable: bool = False
 
@@ -49,6 +53,7 @@ class Sharing:
         self._principal = principal
         self._node: Node | None = None
         self._state = SharingState()
+        self.conflicts = ConflictFiles(archive)
 
     @property
     def settings(self) -> SharedSettings:
@@ -72,7 +77,7 @@ class Sharing:
             self._set_state(error.strerror or str(error), is_reachable=not isinstance(error, Unreachable))
             raise
         except CommandError as error:
-            self._set_state(error.message, is_reachable=True)
+            self._set_state(error.message, error.remedy, is_reachable=True)
             raise
         self._set_state("", is_reachable=True)
         return result
@@ -108,11 +113,15 @@ class Sharing:
             raise CommandError(
                 f"'{settings.node}' cannot name a node", "use letters, digits, '.', '_' and '-'", EXIT_USAGE
             )
-        _connect(settings, create=is_new).close()
+        from ctxfs.shared.log import LogRefused, Unreachable
+
+        try:
+            _connect(settings, create=is_new).close()
+        except Unreachable as error:
+            remedy = "check the URL, and that the engine runs and is reached from here"
+            raise CommandError(error.strerror or str(error), remedy) from error
         set_section(self._layout.config, "shared", settings)
         self._settings_file.reload()
-        from ctxfs.shared.log import LogRefused
-
         try:
             return self.exchange()
         except LogRefused:
@@ -156,8 +165,33 @@ class Sharing:
             "reachable": self._state.is_reachable,
             "since": self._state.since,
             "fault": self._state.fault,
+            "remedy": self._state.remedy,
             "waiting": waiting,
+            "conflicts": [printable(conflict.path) for conflict in self.conflicts.list(_STATUS_WAIT_SECONDS)],
         }
+
+    def health(self) -> list[HealthCheck]:
+        """Check this node and its engine, for `ctxfs doctor`; an empty list if this is not a node."""
+        if not self.is_on:
+            return []
+        from ctxfs.shared.health import HealthCheck, Member, check_engine
+        from ctxfs.shared.node_state import NodeStateFile
+
+        settings, state = self.settings, self._state
+        seen = NodeStateFile(self._layout.repo).read(settings.store).seen
+        member = Member(settings.store, settings.node, self._archive.shared.store_id(), seen)
+        checks = check_engine(lambda: _connect(settings), member)
+        if state.fault and all(check.is_ok for check in checks):
+            checks.append(HealthCheck("exchange", False, state.fault, state.remedy or "see: ctxfs sync"))
+        waiting = self._archive.shared.count_unpublished(seen.commit)
+        is_sending = not waiting or all(check.is_ok for check in checks)
+        remedy = "" if is_sending else "they are sent when the faults above are mended: ctxfs sync --wait"
+        checks.append(HealthCheck("versions", is_sending, f"{waiting} wait for the engine", remedy))
+        if conflicts := self.conflicts.list():
+            example = printable(conflicts[0].path)
+            detail = f"{len(conflicts)} other contents are kept beside their files, as '{example}'"
+            checks.append(HealthCheck("conflicts", False, detail, "decide which contents stay: ctxfs review"))
+        return checks
 
     def close(self) -> None:
         """Close the connection to the engine."""
@@ -181,11 +215,11 @@ class Sharing:
             )
         return self._node
 
-    def _set_state(self, fault: str, *, is_reachable: bool) -> None:
+    def _set_state(self, fault: str, remedy: str = "", *, is_reachable: bool) -> None:
         if not self._state.since or (fault, is_reachable) != (self._state.fault, self._state.is_reachable):
             is_same = self._state.since and is_reachable == self._state.is_reachable
             since = self._state.since if is_same else time.time()
-            self._state = SharingState(fault, since, is_reachable)
+            self._state = SharingState(fault, remedy, since, is_reachable)
 
 
 def _connect(settings: SharedSettings, *, create: bool = False) -> SharedLog:

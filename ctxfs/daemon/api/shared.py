@@ -1,8 +1,8 @@
 """RPC methods on the membership in a shared store: plain values in, plain values out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from ctxfs.app import App
 from ctxfs.daemon.api.params import NoParams
@@ -57,6 +57,12 @@ async def _join_shared(app: App, caller: Session, params: ShareParams) -> Synchr
 )
 async def _leave_shared(app: App, caller: Session, params: NoParams) -> None:
     await blocking(app.sharing.leave)
+
+
+@method("shared_health", NoParams, needs=Check.ADMINISTRATORS)
+async def _shared_health(app: App, caller: Session, params: NoParams) -> Any:
+    """Return [{name, is_ok, detail, remedy}] of the checks of this node and its engine; empty without a shared store."""
+    return [asdict(check) for check in await blocking(app.sharing.health)]
 
 
 @method("sync", NoParams, needs=Check.ADMINISTRATORS, effects=ROLLBACK_EFFECTS)

@@ -394,6 +394,11 @@ class PathIndex(DerivedDatabase):
                 records[row[0]] = FileRecord(*row[1:])
         return records
 
+    def sidecars_of_names(self, part: bytes) -> list[tuple[bytes, str]]:
+        """Return (path, side-car id) of each recorded file that has a side-car, and `part` in its path."""
+        rows = self._db.execute("SELECT path, side FROM seen WHERE side!='' AND instr(path, ?)", (part,))
+        return [(row[0], row[1]) for row in rows]
+
     def record_of_inode(self, inode: int, size: int, mtime_ns: int) -> FileRecord | None:
         """Return the record of a file under any name, whose content is unchanged."""
         row = self._db.execute(
@@ -432,14 +437,8 @@ def _path_range(path: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _filter_values(selection: CommitFilter) -> Sequence[object]:
-    return (
-        selection.principal,
-        selection.principal,
-        selection.session,
-        selection.session,
-        selection.since_ns,
-        selection.until_ns,
-    )
+    principal, session = selection.principal, selection.session
+    return (principal, principal, session, session, selection.since_ns, selection.until_ns)
 
 
 def _parse_commit(row: tuple[Any, ...]) -> tuple[int, Commit]:

@@ -24,7 +24,7 @@ STORE_METHODS = frozenset(
     "prepare_tables promote pull push "
     "quarantine_impact read read_extracted read_labelled recall record redact_version redo remotes "
     "remove_remote restore "
-    "restore_from reviews revoke_token search session_day session_names session_records sessions share show skill skills "
+    "restore_from reviews revoke_token search session_day session_names session_records sessions share shared_health show skill skills "
     "snapshot snapshots stat status sync tokens tool tool_difference tool_digest tools trust_remote trusted_remotes undo undo_decision "
     "unrecorded upkeep verify_context verify_history wait_call whoami write_episodes".split()
 )
