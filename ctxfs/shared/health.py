@@ -29,7 +29,7 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A node as its own store knows it: the names, the id of its store, and the newest entry that it has read."""
+    """A node of a shared store: both names, the id of its own store, and the newest entry that it has read."""
 
     store: str
     node: str
