@@ -1,4 +1,4 @@
-"""What nodes share besides versions: each kind of it is a topic, whose entries all nodes take in the order of the log."""
+"""Topics: shared data besides versions. All nodes take the entries of a topic in the order of the log."""
 
 from typing import Protocol
 

@@ -29,6 +29,8 @@ from ctxfs.versions.proposal_refs import drop_damaged
 from ctxfs.versions.proposals import Proposals
 from ctxfs.versions.recording import maintenance
 from ctxfs.versions.recording.capture import Capture
+from ctxfs.versions.recording.changes_in_progress import ChangesInProgress
+from ctxfs.versions.recording.committer import NO_TIME_LIMIT
 from ctxfs.versions.recording.disk_reserve import DISK_FULL_ERRNOS
 from ctxfs.versions.recording.journal import JournalReader, JournalWriter, new_session_name
 from ctxfs.versions.recording.ledger import ABSENT
@@ -81,6 +83,7 @@ class Archive:
         self._depth = 0  # nesting depth of operations; changed by the lock's holder
         self._journal = JournalReader(layout.journal)
         self._checkpoints = CheckpointFile(layout.repo / "ctxfs-checkpoint")
+        self.changes = ChangesInProgress()
         self.marks = Marks(layout.marks)
         self._is_open = False
         self.session = new_session_name("d")
@@ -203,7 +206,7 @@ class Archive:
 
     def writer(self, actor: Actor) -> JournalWriter:
         """Return a journal writer for a session whose changes are made in this process."""
-        return JournalWriter(self._layout.journal, actor)
+        return JournalWriter(self._layout.journal, actor, self.changes)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[ArchiveCore]:
@@ -253,13 +256,20 @@ class Archive:
         if self._is_open:
             self.core.ledger.large_capture.copy_due()
 
-    def commit_nowait(self, also: Iterable[bytes] = ()) -> list[Commit]:
-        """Commit without reading large files; those that have not been read yet are left to the next commit."""
+    def commit_nowait(self, also: Iterable[bytes] = (), before_ns: int = NO_TIME_LIMIT) -> list[Commit]:
+        """Commit without reading large files; those that have not been read yet are left to the next commit.
+
+        Of `also`, those that changed at or after `before_ns` are left out: their writers may not have journalled them yet.
+        """
         with self.locked() as core:
             capture, is_part = core.ledger.large_capture, self._depth > 1
             capture.can_postpone = not is_part
             try:
-                commits = [*core.rollback.record_late(), *self._commit_journal(core), *self._commit_outside(core, also)]
+                commits = [
+                    *core.rollback.record_late(),
+                    *self._commit_journal(core),
+                    *self._commit_outside(core, also, before_ns),
+                ]
                 self._unrecorded = ""
                 for actor, paths in capture.pop_copied(everything=is_part).items():
                     commit = core.committer.commit_paths(actor, "write", dict.fromkeys(paths, False))
@@ -281,10 +291,12 @@ class Archive:
         core.journal.delete_committed()
         return commits
 
-    def _commit_outside(self, core: ArchiveCore, paths: Iterable[bytes]) -> list[Commit]:
+    def _commit_outside(self, core: ArchiveCore, paths: Iterable[bytes], before_ns: int) -> list[Commit]:
         """Commit the changes at `paths` that no session has journalled."""
         selection = dict.fromkeys(paths, True)
-        commit = core.committer.commit_paths(self._actor("outside"), "outside", selection) if selection else None
+        if not selection:
+            return []
+        commit = core.committer.commit_paths(self._actor("outside"), "outside", selection, before_ns=before_ns)
         return [commit] if commit else []
 
     def pack(self, *, full: bool = False, always: bool = False) -> bool:

@@ -56,10 +56,10 @@ class SessionTree(MountWrapper):
         if isinstance(change, Put):
             for name, value in change.attributes.items():
                 check_attribute(change.path, name, value, self._principal)
-        with acting(self._principal, self._journal.actor.session):
+        with self._journal.changes.change(), acting(self._principal, self._journal.actor.session):
             await self._tree.apply(change)
-        if is_versioned(change.path):
-            self._record(change)
+            if is_versioned(change.path):
+                self._record(change)
 
     def _record(self, change: Change) -> None:
         match change:

@@ -3,6 +3,7 @@
 import logging
 import os
 import stat as st
+import time
 from collections.abc import Collection, Iterable, Mapping
 
 from ctxfs.memory.states import ACTIVE, state_of
@@ -17,6 +18,7 @@ from ctxfs.versions.recording.worktree import git_mode
 
 log = logging.getLogger(__name__)
 
+NO_TIME_LIMIT = 1 << 62
 _MAX_TRANSITIONS = 3  # in the subject of a version
 
 
@@ -57,6 +59,21 @@ class Committer:
                 commits.append(commit)
         return commits
 
+    def _leave_out_recent(self, states: dict[Parts, State], before_ns: int) -> None:
+        """Remove the states of paths that changed at or after `before_ns`; directories stay above those that are kept."""
+        kept: set[Parts] = set()
+        now_ns = time.time_ns()  # a later time is that of a clock which was set back
+        for parts in sorted(states, reverse=True):  # the contents of a directory come before it
+            try:
+                stat = self._ledger.work.stat(parts)
+            except OSError:
+                stat = None
+            is_recent = before_ns <= stat.st_ctime_ns <= now_ns if stat else self._may_be_recent(parts, before_ns)
+            if is_recent and parts not in kept:
+                del states[parts]
+            else:
+                kept.update(parts[:depth] for depth in range(1, len(parts)))
+
     def _may_be_recent(self, parts: Parts, before_ns: int) -> bool:
         """Return True if a path may have been removed after `before_ns`: its directory has changed since."""
         for depth in range(len(parts) - 1, -1, -1):
@@ -80,9 +97,11 @@ class Committer:
         paths: Mapping[bytes, bool],
         moves: Mapping[bytes, bytes] | None = None,
         marked: Collection[bytes] = (),
+        before_ns: int = NO_TIME_LIMIT,
     ) -> Commit | None:
         """Commit the current state of paths (value True: with everything below); None if it equals the last version.
 
+        Those that changed at or after `before_ns` are left out: a session may be about to journal them.
         `marked` are those whose marks a person has set or lifted: of all hard links of a file, because it is one file.
         """
         comparison = _Comparison(self._ledger, _with_hard_links(self._ledger, marked))
@@ -90,6 +109,8 @@ class Committer:
         with self._ledger.work.keep_directory_open(only_looks=True):
             for path, is_whole in sorted(paths.items()):
                 comparison.compare(split_path(path), is_whole)
+        if before_ns != NO_TIME_LIMIT:
+            self._leave_out_recent(comparison.states, before_ns)
         if actor.is_person and op == "write":
             for parts, state in comparison.states.items():
                 if state.entry is None:
@@ -98,7 +119,7 @@ class Committer:
         self._request_postponed(comparison.capture, actor)
         return self._commit_states(comparison.capture, actor, op, comparison.states, moves or {})
 
-    def commit_everything(self, actor: Actor, op: str, before_ns: int = 1 << 62) -> Commit | None:
+    def commit_everything(self, actor: Actor, op: str, before_ns: int = NO_TIME_LIMIT) -> Commit | None:
         """Commit the whole work tree. Files with unchanged attributes are not read.
 
         Paths that changed at or after `before_ns` are omitted: their writers record them in the journal.

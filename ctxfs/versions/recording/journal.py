@@ -28,6 +28,7 @@ from pathlib import Path as HostPath
 
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.objects.name_encoding import path_bytes
+from ctxfs.versions.recording.changes_in_progress import ChangesInProgress
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +54,11 @@ def new_session_name(prefix: str) -> str:
 class JournalWriter:
     """The writer of one session's journal. It creates the file at the first record; a record is one system call."""
 
-    def __init__(self, folder: HostPath, actor: Actor) -> None:
+    def __init__(self, folder: HostPath, actor: Actor, changes: ChangesInProgress | None = None) -> None:
+        """Begin a journal. `changes` are those in progress in the process that commits (None: it is another process)."""
         self._folder = folder
         self.actor = actor
+        self.changes = changes or ChangesInProgress()
         self._fd = -1
         self._size = 0
 
