@@ -35,6 +35,7 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "gitdb": "ctxfs/versions/objects/git.py",
     "msgpack": ("ctxfs/rpc/frames.py", "ctxfs/shared/entries.py"),
     "psycopg": "ctxfs/shared/postgres_log.py",
+    "obstore": "ctxfs/shared/object_storage.py",
     "inotify_simple": "ctxfs/daemon/watch.py",
     "rich": "ctxfs/cli/progress.py",
     "click": "ctxfs/cli",

@@ -31,8 +31,8 @@ _PASSWORD = click.option("--password-env", default="", metavar="VARIABLE", help=
 def share(store: str | None, url: str, shared_name: str, node: str, password_env: str, as_json: bool) -> None:
     """Share the store with other machines
 
-    URL is the engine that keeps the order of versions: postgresql://USER@HOST/DATABASE, or file:///FOLDER for a folder
-    that all machines reach. The other machines then join it.
+    URL is the engine that keeps the order of versions: postgresql://USER@HOST/DATABASE, s3://BUCKET/PREFIX, or
+    file:///FOLDER for a folder that all machines reach. The other machines then join it.
     """
     _become_node(store, "share", url, shared_name, node, password_env, as_json)
 

@@ -19,7 +19,7 @@ EXTRAS = {  # extra of pyproject.toml → the modules that it brings
     "model": ("onnx", "safetensors", "onnxruntime", "tokenizers"),
     "web": ("cryptography", "jinja2", "pygments", "starlette"),
     "fsspec": ("fsspec",),
-    "shared": ("psycopg",),
+    "shared": ("obstore", "psycopg"),
 }
 
 

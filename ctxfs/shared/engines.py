@@ -1,4 +1,4 @@
-"""The engines of a shared log, by the scheme of their URL. The one for PostgreSQL is loaded only if it is used."""
+"""The engines of a shared log, by the scheme of their URL. Those with libraries of their own are loaded only if they are used."""
 
 from pathlib import Path as HostPath
 from urllib.parse import unquote, urlsplit
@@ -26,11 +26,16 @@ def open_log(url: str, store: str, password: str = "", *, create: bool = False) 
         from ctxfs.shared.postgres_log import PostgresLog
 
         return PostgresLog(url, store, password, create=create)
+    if scheme == "s3":
+        require_extra("shared", "an object storage as an engine")
+        from ctxfs.shared.s3_log import S3Log
+
+        return S3Log(url, store, password, create=create)
     if scheme == "file" and path.startswith("/"):
         return FolderLog(HostPath(path), store, create=create)
     raise CommandError(
         f"'{without_passwords(url)}' is not the URL of an engine",
-        "use postgresql://USER@HOST/DATABASE, or file:///FOLDER",
+        "use postgresql://USER@HOST/DATABASE, s3://BUCKET/PREFIX, or file:///FOLDER",
         EXIT_USAGE,
     )
 

@@ -175,7 +175,9 @@ class MemorySettings:
 class SharedSettings:
     """The membership in a shared store (docs/shared.md), as `ctxfs share` and `ctxfs join` set it."""
 
-    url: str = field(default="", metadata={"doc": "engine of a shared store: postgresql://… or file:///…; empty: none"})
+    url: str = field(
+        default="", metadata={"doc": "engine of a shared store: postgresql://…, s3://… or file:///…; empty: none"}
+    )
     store: str = field(default="main", metadata={"doc": "name of the shared store there"})
     node: str = field(default="", metadata={"doc": "name of this node; empty: that of this machine"})
     password_env: str = field(default="", metadata={"doc": "environment variable that holds the engine's password"})

@@ -1,4 +1,4 @@
-"""A PostgreSQL server a worker, and the engines that the contract runs over."""
+"""A PostgreSQL server and an object storage a worker, and the engines that the contract runs over."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ import pytest
 from ctxfs.shared.engines import open_log
 from ctxfs.shared.log import SharedLog
 from tests.shared.engines import PASSWORD, Postgres, running_postgres
+from tests.shared.seaweedfs import SeaweedFs, running_seaweedfs
 
 Opener = Callable[..., SharedLog]
 
@@ -19,12 +20,21 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.fixture(params=["folder", "postgres"])
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[SeaweedFs]:
+    with running_seaweedfs() as server:
+        yield server
+
+
+@pytest.fixture(params=["folder", "postgres", pytest.param("s3", marks=pytest.mark.long)])
 def engine_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the URL of an engine."""
     if request.param == "postgres":
         server: Postgres = request.getfixturevalue("postgres")
         return server.url()
+    if request.param == "s3":
+        storage: SeaweedFs = request.getfixturevalue("seaweedfs")
+        return storage.url()
     (tmp_path / "engine").mkdir()
     return f"file://{tmp_path}/engine"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 PASSWORD = secrets.token_hex(8)
-_NOBODY = 65534
+NOBODY = 65534
 
 
 def find_binaries() -> Path | None:
@@ -39,7 +39,7 @@ class Postgres:
     def _run(self, program: str, *arguments: str) -> None:
         words = [str(self._binaries / program), *arguments]
         if os.getuid() == 0:  # PostgreSQL refuses to run as root
-            words = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", *words]
+            words = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *words]
         done = subprocess.run(
             words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.folder, timeout=60
         )
@@ -48,7 +48,7 @@ class Postgres:
     def begin(self) -> None:
         """Make the data folder and start."""
         if os.getuid() == 0:
-            os.chown(self.folder, _NOBODY, _NOBODY)
+            os.chown(self.folder, NOBODY, NOBODY)
         password = self.folder / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
