@@ -107,7 +107,8 @@ class App:
             anchors=self.anchors,
             transitions=lambda: memory_file.rules.transitions,
         )
-        self.sharing = Sharing(layout, self.settings_file, self.archive, str(self.principal))
+        self._rule_history = RuleHistory(layout.policy_history)
+        self.sharing = Sharing(layout, self.settings_file, self.archive, self._rule_history, str(self.principal))
 
     def _open_policy(self) -> None:
         layout = self.layout
@@ -117,7 +118,7 @@ class App:
         self.policy = PolicyEngine(
             (layout.config, layout.rules),
             self.tokens,
-            RuleHistory(layout.policy_history),
+            self._rule_history,
             self.owners,
             self.archive.marks,
         )

@@ -62,6 +62,12 @@ class Approvals:
         with exclusive_folder(self._file.parent):
             self._write({name: approval for name, approval in self.all().items() if not name.startswith(prefix)})
 
+    def apply(self, changes: Mapping[str, Approval | None]) -> None:
+        """Add or replace approvals, and remove those with None."""
+        with exclusive_folder(self._file.parent):
+            merged = {**self.all(), **changes}
+            self._write({name: approval for name, approval in merged.items() if approval is not None})
+
     def _write(self, approvals: Mapping[str, Approval]) -> None:
         records = {
             name: {"digest": approval.digest, "definition": approval.definition}

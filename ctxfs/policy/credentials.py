@@ -16,7 +16,7 @@ from ctxfs.policy.rules import Rule, parse_allowance
 
 _TOKEN = re.compile(r"ctx_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 _DEFAULT_ALLOWANCE = "**:lrwxa"
-_MAX_ALLOWANCES = 100
+MAX_ALLOWANCES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ def issue_credential(
     """
     if principal.is_person:
         raise CommandError(f"{principal} is a person: tokens are for agents and groups", "such as agent:alice", 2)
-    if len(allow) > _MAX_ALLOWANCES:
-        raise CommandError(f"a token allows {_MAX_ALLOWANCES} patterns at most", "use * and **", 2)
+    if len(allow) > MAX_ALLOWANCES:
+        raise CommandError(f"a token allows {MAX_ALLOWANCES} patterns at most", "use * and **", 2)
     for text in allow:
         parse_allowance(text.replace("{name}", principal.name))
     number, secret = secrets.token_hex(4), secrets.token_urlsafe(32)

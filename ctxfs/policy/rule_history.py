@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,10 +40,11 @@ class _Span:
 
 
 class RuleHistory:
-    """The recorded rules of a store. `record` and the queries are for one thread."""
+    """The recorded rules of a store. Queries are for one thread; `record` is for any."""
 
     def __init__(self, file: HostPath) -> None:
         self._file = file
+        self._lock = threading.Lock()  # of the file, `_last` and `_spans`
         self._last: list[Any] | None = None
         self._spans: list[_Span] | None = None
         self._cached_times: dict[tuple[Principal, tuple[str, ...], bool], int] = {}
@@ -53,39 +55,43 @@ class RuleHistory:
         A failed write is logged. Versions are then judged by the rules that were recorded before.
         """
         record = [[rule.wire for rule in rules], {name: sorted(members) for name, members in sorted(groups.items())}]
+        with self._lock:
+            self._record(record)
+
+    def _record(self, record: list[Any]) -> None:
         if self._last is None:
             lines = self._read_changes()
             self._last = lines[-1][1:] if lines else []
         if record == self._last:
             return
         self._last = record
-        self._spans = None
-        self._cached_times.clear()
         try:
             with open(self._file, "ab") as out:
                 out.write(json.dumps([time.time_ns(), *record]).encode() + b"\n")
         except OSError as error:
             log.error("cannot record the changed rules: %s", error)
+        self._spans = None
+        self._cached_times = {}  # a new one: a query in another thread may still fill the old one
 
     def readable_since(self, principal: Principal, path: Path, *, below: bool = False) -> int:
         """Return the time in nanoseconds since which a principal could read the path without a break; 0 for always.
 
         With `below`, everything below the path must have been readable.
         """
-        key = (principal, path.parts, below)
-        time_ns = self._cached_times.get(key)
+        key, cached = (principal, path.parts, below), self._cached_times
+        time_ns = cached.get(key)
         if time_ns is None:
-            if len(self._cached_times) > _MAX_CACHED_TIMES:
-                self._cached_times.clear()
-            time_ns = self._cached_times[key] = self._compute_since(
-                Principal(principal.kind, principal.name), path, below
-            )
+            if len(cached) > _MAX_CACHED_TIMES:
+                cached.clear()
+            time_ns = cached[key] = self._compute_since(Principal(principal.kind, principal.name), path, below)
         return time_ns
 
     def _compute_since(self, principal: Principal, path: Path, below: bool) -> int:
-        if self._spans is None:
-            self._spans = list(_iterate_spans(self._read_changes()))
-        for span in self._spans:
+        with self._lock:
+            if self._spans is None:
+                self._spans = list(_iterate_spans(self._read_changes()))
+            spans = self._spans
+        for span in spans:
             rights = span.policy.rights(principal, path, span.at_ns)
             allowed = rights.below if below else rights.verbs
             # A directory that only leads to an allowed path shows nothing of its own.

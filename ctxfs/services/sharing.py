@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ctxfs.model.credentials import without_passwords
 from ctxfs.model.errors import EXIT_USAGE, CommandError
 from ctxfs.model.path import printable
+from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.services.conflict_files import ConflictFiles
 from ctxfs.services.sources import SettingsFile
 from ctxfs.store.config import set_section
@@ -46,10 +47,18 @@ class SharingState:
 class Sharing:
     """The membership of one store in a shared store."""
 
-    def __init__(self, layout: Layout, settings_file: SettingsFile, archive: Archive, principal: str) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        settings_file: SettingsFile,
+        archive: Archive,
+        rule_history: RuleHistory,
+        principal: str,
+    ) -> None:
         self._layout = layout
         self._settings_file = settings_file
         self._archive = archive
+        self._rule_history = rule_history
         self._principal = principal
         self._node: Node | None = None
         self._state = SharingState()
@@ -79,7 +88,7 @@ class Sharing:
         except CommandError as error:
             self._set_state(error.message, error.remedy, is_reachable=True)
             raise
-        self._set_state("", is_reachable=True)
+        self._set_state(self._node.topic_fault if self._node else "", is_reachable=True)
         return result
 
     def wait(self) -> bool:
@@ -97,8 +106,9 @@ class Sharing:
             return True  # the exchange that follows reports the fault
 
     def has_news(self) -> bool:
-        """Return True if the newest version differs from the newest entry. Takes no lock."""
-        return self._node is None or self._archive.newest != self._node.seen.commit
+        """Return True if the newest version differs from the newest entry, or rules may have changed. Takes no lock."""
+        node = self._node
+        return node is None or self._archive.newest != node.seen.commit or node.has_topic_news()
 
     def join(self, settings: SharedSettings, *, is_new: bool) -> Exchanged:
         """Make this store a node, and exchange versions; with `is_new` begin the shared store.
@@ -131,11 +141,13 @@ class Sharing:
     def leave(self) -> None:
         """End the membership. The versions stay, here and there."""
         from ctxfs.shared.node_state import NodeStateFile
+        from ctxfs.shared.records_topic import remove_states
 
         self.close()
         set_section(self._layout.config, "shared", SharedSettings())
         self._settings_file.reload()
         NodeStateFile(self._layout.repo).remove()
+        remove_states(self._layout.repo)
         self._archive.shared.forget()
         self._state = SharingState()
 
@@ -203,6 +215,7 @@ class Sharing:
         if self._node is None:
             from ctxfs.shared.node import Node
             from ctxfs.shared.node_state import NodeStateFile
+            from ctxfs.shared.policy_records import open_topics
 
             settings = self.settings
             self._node = Node(
@@ -212,6 +225,7 @@ class Sharing:
                 settings.node or _host_name(),
                 self._principal,
                 lambda: _connect(settings),
+                open_topics(self._layout, self._rule_history),
             )
         return self._node
 

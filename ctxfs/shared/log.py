@@ -21,10 +21,13 @@ LEASE_WAIT_SECONDS = 30.0  # for the turns of others
 
 
 class EntryKind(StrEnum):
-    """The reason for an entry: versions, or the first versions of a node."""
+    """The reason for an entry: versions, the first versions of a node, or the data of a topic."""
 
     VERSIONS = "versions"
     JOIN = "join"
+    RULES = "rules"
+    CREDENTIALS = "credentials"
+    APPROVALS = "approvals"
 
 
 @dataclass(frozen=True, slots=True)

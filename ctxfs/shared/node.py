@@ -111,6 +111,15 @@ class Node:
                 return Exchanged(changes, taken, 0, conflicts)
             return Exchanged(changes, taken, 1, (*publication.conflicts, *conflicts))
 
+    def has_topic_news(self) -> bool:
+        """Return True if a topic may have data to append."""
+        return any(topic.has_news() for topic in self._topics.values())
+
+    @property
+    def topic_fault(self) -> str:
+        """The first reason why data of a topic is not shared; empty without one."""
+        return next((topic.fault for topic in self._topics.values() if topic.fault), "")
+
     def count_unpublished(self) -> int:
         """Return the number of local versions that wait for the engine."""
         return self._heads.count_unpublished(self._state.seen.commit)

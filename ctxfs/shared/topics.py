@@ -6,7 +6,14 @@ from ctxfs.shared.log import Entry
 
 
 class Topic(Protocol):
-    """One kind of shared data. A node calls these methods within its exchanges, one at a time."""
+    """One kind of shared data. A node calls `pending` and `take` within its exchanges, one at a time."""
+
+    fault: str
+    """The reason why data of this node is not shared; empty without one."""
+
+    def has_news(self) -> bool:
+        """Return True if data may wait. It is fast, and for any thread."""
+        ...
 
     def pending(self) -> bytes | None:
         """Return the data of the next entry that this node has to append; None if nothing waits."""

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path as HostPath
 
@@ -13,6 +13,7 @@ from ctxfs.store.durable_file import replace_file
 from ctxfs.store.lock import exclusive_folder
 
 _MAX_CREDENTIALS = 1000
+MAX_SHARED_CREDENTIALS = 20_000  # of all nodes of a shared store
 
 
 class CredentialStore:
@@ -53,6 +54,17 @@ class CredentialStore:
             if revoked:
                 self._save([token for token in tokens if token not in revoked])
         return revoked
+
+    def apply(self, changes: Mapping[str, Credential | None]) -> None:
+        """Add or replace credentials by id, and remove those with None. Raise CommandError if they become too many."""
+        with exclusive_folder(self.file.parent):
+            tokens = {token.id: token for token in self.load() if token.id not in changes}
+            tokens |= {number: token for number, token in changes.items() if token is not None}
+            if len(tokens) > MAX_SHARED_CREDENTIALS:
+                raise CommandError(
+                    f"there are more than {MAX_SHARED_CREDENTIALS} tokens", "revoke some: ctxfs token list"
+                )
+            self._save(list(tokens.values()))
 
     def principal_of(self, text: str) -> Principal:
         """Return the principal of a credential.
