@@ -115,13 +115,8 @@ class App:
         self.tokens = CredentialStore(layout.tokens)
         self.policy_file = ControlFile(layout.rules, POLICY_EXAMPLE)
         self.owners = Owners(layout.owners, lambda path: os.path.lexists(layout.tree.joinpath(*path.parts)))
-        self.policy = PolicyEngine(
-            (layout.config, layout.rules),
-            self.tokens,
-            self._rule_history,
-            self.owners,
-            self.archive.marks,
-        )
+        files = (layout.config, layout.rules)
+        self.policy = PolicyEngine(files, self.tokens, self._rule_history, self.owners, self.archive.marks)
         self.scope = CallerScope(self.policy, self.owners, self.archive, str(layout.deliveries))
         self.records = Records(layout, self.history, self.audit, self.archive, self.policy)
         self.imports = Imports(layout, self.history, self.records)

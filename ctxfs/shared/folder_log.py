@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path as HostPath
 from typing import BinaryIO
 
@@ -32,9 +32,11 @@ from ctxfs.shared.log import (
     turn_lost,
     unreachable,
 )
+from ctxfs.shared.stripping import erase_entries
 from ctxfs.store.rooted_fs import read_path
 
 _ENTRIES_PER_FOLDER = 1000
+_BATCH_ENTRIES = 100
 _MAX_BATCH_BYTES = 16_000_000
 _MAX_FORMAT_BYTES = 100
 _MIN_PAUSE_SECONDS = 0.002
@@ -164,6 +166,30 @@ class FolderLog:
         if digest.hexdigest() != sha256:
             raise path_error(errno.EIO, sha256, "a content of the shared store is damaged")
 
+    def erase(self, before: int, contents: Collection[str]) -> None:
+        """Remove objects from the log, and contents. See `SharedLog.erase`."""
+        with self._translated():
+            erase_entries(lambda after: self.entries(after, _BATCH_ENTRIES), before, self._replace, self._delete)
+            for sha256 in contents:
+                self._delete(sha256)
+
+    def _replace(self, entry: Entry) -> None:
+        path, temporary = self._path(entry.number), self._temporary()
+        stat = path.stat()
+        with temporary.open("xb") as file:
+            file.write(encode_entry(entry))
+            os.utime(file.fileno(), ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+    def _delete(self, sha256: str) -> None:
+        path = self._content(sha256)
+        path.unlink(missing_ok=True)
+        if path.parent.exists():
+            _sync_folder(path.parent)
+
     @contextlib.contextmanager
     def lease(self, name: str, seconds: float = TURN_SECONDS) -> Iterator[None]:
         """Hold a lease. See `SharedLog.lease`.
@@ -265,13 +291,8 @@ class FolderLog:
             os.link(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
-        if not is_durable:
-            return
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if is_durable:
+            _sync_folder(target.parent)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -286,6 +307,14 @@ class FolderLog:
             if error.errno in _STORAGE_ERRNOS:
                 raise
             raise unreachable(self._url, error.strerror or str(error)) from error
+
+
+def _sync_folder(path: HostPath) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _read_token(path: HostPath) -> bytes:

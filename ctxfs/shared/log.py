@@ -6,7 +6,7 @@ as bytes (`entries.py`) and decide about nothing but their order.
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,13 +21,14 @@ LEASE_WAIT_SECONDS = 30.0  # for the turns of others
 
 
 class EntryKind(StrEnum):
-    """The reason for an entry: versions, the first versions of a node, or the data of a topic."""
+    """The reason for an entry: versions, the first versions of a node, the data of a topic, or an erasure."""
 
     VERSIONS = "versions"
     JOIN = "join"
     RULES = "rules"
     CREDENTIALS = "credentials"
     APPROVALS = "approvals"
+    ERASE = "erase"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,13 @@ class SharedLog(Protocol):
 
     def get(self, sha256: str, target: BinaryIO, max_bytes: int) -> None:
         """Write a content to `target`. Raise OSError: ENOENT if the engine lacks it, EIO if its hash differs, EFBIG."""
+        ...
+
+    def erase(self, before: int, contents: Collection[str]) -> None:
+        """Remove the objects and packs of all entries with lower numbers (`stripping.py`), and these contents, durably.
+
+        The entries keep their other fields. It can be repeated, also after a kill.
+        """
         ...
 
     def lease(self, name: str, seconds: float = TURN_SECONDS) -> AbstractContextManager[None]:

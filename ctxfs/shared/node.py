@@ -16,11 +16,13 @@ from types import MappingProxyType
 from ctxfs.model.errors import CommandError
 from ctxfs.shared.chain import check_entries, check_head
 from ctxfs.shared.entries import MAX_INLINE_BYTES
+from ctxfs.shared.erasures import Erased, Erasures, Snapshot, is_erasure
 from ctxfs.shared.log import TURN, Entry, EntryKind, Head, LogRefused, SharedLog, TurnLost, turn_lost
 from ctxfs.shared.node_state import NodeState, NodeStateFile, advanced
 from ctxfs.shared.object_pack import MAX_PACK_BYTES, PackError, decode_pack, encode_packs
 from ctxfs.shared.topics import Topic
 from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.objects.name_encoding import display_path
 from ctxfs.versions.recording.pathindex import PathChange
 from ctxfs.versions.remotes.shared_heads import Publication, SharedHeads
 
@@ -34,12 +36,13 @@ _MIN_CLOCK_OFFSET_NS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """The result of an exchange: changes of the work tree, numbers of entries, and paths kept beside each other."""
+    """The result of an exchange: changes of the work tree, numbers of entries, paths kept beside each other, erasures."""
 
     changes: tuple[PathChange, ...] = ()
     taken: int = 0
     published: int = 0
     conflicts: tuple[bytes, ...] = ()
+    erased: tuple[Erased, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,15 @@ class Sent:
     packs: tuple[str, ...] = ()
     objects: frozenset[str] = frozenset()
     inline: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeErasure:
+    """An erasure that this node has ordered: its result here, changes meanwhile, and files that hold phrases of it."""
+
+    erased: Erased
+    changes: tuple[PathChange, ...]
+    copies: tuple[bytes, ...]
 
 
 class Node:
@@ -63,8 +75,13 @@ class Node:
         principal: str,
         connect: Callable[[], SharedLog],
         topics: Mapping[EntryKind, Topic] = MappingProxyType({}),
+        erasures: Erasures | None = None,
     ) -> None:
-        """`principal` is the author of merges. Entries of a kind in `topics` are left to that topic."""
+        """`principal` is the author of merges. Entries of a kind in `topics` are left to that topic.
+
+        Without `erasures` the node refuses a log with one.
+        """
+        self._erasures = erasures
         self._topics = topics
         self._principal = principal
         self._heads = heads
@@ -95,21 +112,54 @@ class Node:
         CommandError if a file that is open for writing cannot follow; then everything is published all the same.
         """
         with self._lock:
+            return self._exchange(self._open())
+
+    def _exchange(self, engine: SharedLog) -> Exchanged:
+        first = self._state.seen.number
+        self._take(engine)
+        taken = self._state.seen.number - first
+        publication = self._publish(engine)
+        for kind, topic in self._topics.items():
+            self._publish_topic(engine, kind, topic)
+        try:
+            changes, conflicts = self._follow(engine)
+        except (OSError, CommandError):
+            self._heads.keep(self._state.seen.commit)
+            raise
+        erased = tuple(self._erasures.pop_done()) if self._erasures is not None else ()
+        if publication is None:
+            return Exchanged(changes, taken, 0, conflicts, erased)
+        return Exchanged(changes, taken, 1, (*publication.conflicts, *conflicts), erased)
+
+    def erase(self, path: str | None, principal: str, actor: Actor) -> NodeErasure:
+        """Erase a path, or all contents of a principal, on all nodes: an entry of the log orders it.
+
+        Raise errors as `exchange` does, and `TurnLost` if others publish all the time; then nothing is erased.
+        """
+        assert self._erasures is not None
+        with self._lock:
             engine = self._open()
-            first = self._state.seen.number
-            self._take(engine)
-            taken = self._state.seen.number - first
-            publication = self._publish(engine)
-            for kind, topic in self._topics.items():
-                self._publish_topic(engine, kind, topic)
-            try:
-                changes, conflicts = self._follow(engine)
-            except (OSError, CommandError):
-                self._heads.keep(self._state.seen.commit)
-                raise
-            if publication is None:
-                return Exchanged(changes, taken, 0, conflicts)
-            return Exchanged(changes, taken, 1, (*publication.conflicts, *conflicts))
+            before = self._exchange(engine)
+            shared, copies = self._erasures.plan(path, principal, actor)
+            self._erasures.bury(shared, actor)
+            buried = self._exchange(engine)
+            snapshot = Snapshot()
+            for _ in range(_MAX_TURNS):
+                snapshot = self._erasures.send(shared, self._state.seen.commit, engine, snapshot)
+                try:
+                    with engine.lease(TURN):
+                        self._take(engine, is_turn=True)
+                        snapshot = self._erasures.send(shared, self._state.seen.commit, engine, snapshot)
+                        entry = self._next_entry(EntryKind.ERASE, snapshot.head)
+                        engine.append(replace(entry, packs=snapshot.packs, data=self._erasures.data(shared)))
+                except TurnLost as error:
+                    log.debug("a turn was lost: %s", error.strerror)
+                    self._take(engine)
+                    continue
+                after = self._exchange(engine)
+                changes = (*before.changes, *buried.changes, *after.changes)
+                return NodeErasure(next(item for item in after.erased if item.number == entry.number), changes, copies)
+        raise turn_lost(f"{_MAX_TURNS} turns in a row were lost")
 
     def has_topic_news(self) -> bool:
         """Return True if a topic may have data to append."""
@@ -147,8 +197,11 @@ class Node:
 
     # entries of others
 
-    def _take(self, engine: SharedLog) -> None:
-        """Read, check and keep all entries that follow the last one."""
+    def _take(self, engine: SharedLog, *, is_turn: bool = False) -> None:
+        """Read, check and keep all entries that follow the last one.
+
+        An erasure takes longer than a turn: then raise `TurnLost`.
+        """
         newest = engine.head()
         check_head(self._state.seen, newest)
         while self._state.seen.number < newest.number:
@@ -162,6 +215,13 @@ class Node:
                         f"another store has joined '{self._store}' as '{self._name}'",
                         "ctxfs leave, then join under another name: ctxfs join URL --node NAME",
                     )
+            count = next((index for index, entry in enumerate(entries) if is_erasure(entry)), len(entries))
+            if not count:
+                if is_turn:
+                    raise turn_lost("an erasure comes first")
+                self._take_erasures(engine)
+                continue
+            entries = entries[:count]
             try:
                 self._take_entries(engine, entries)
             except LogRefused:
@@ -171,16 +231,48 @@ class Node:
                     self._take_entries(engine, [entry])
             self._file.write(self._state)
 
+    def _take_erasures(self, engine: SharedLog) -> None:
+        """Carry out all erasures of the log that follow, and take the newest one's versions."""
+        if self._erasures is None:
+            raise LogRefused("the log has an erasure, which this node cannot carry out", "use the newer ctxfs")
+        entries = self._erasures.find(engine, self._state.seen.number)
+        check_entries(self._state.seen, entries)
+        plans = {entry.number: self._erasures.check(entry) for entry in entries if entry.kind is EntryKind.ERASE}
+        seen, last = self._state.seen.commit, entries[-1]
+        is_member = self._erasures.is_member(engine, seen)
+        for entry in entries:
+            if entry.number in plans:
+                seen = self._erasures.carry_out(entry, plans[entry.number], seen, is_member=is_member)
+        self._accept(engine, [replace(last, previous=seen)] if seen != last.head else [], f"entry {last.number}")
+        self._heads.keep(last.head)
+        self._take_topics(entries)
+        for number, shared in plans.items():
+            self._erasures.strip(engine, number, shared)
+        self._state = advanced(self._state, Head(last.number, last.head))
+        self._file.write(self._state)
+
+    def _take_topics(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.kind in self._topics:
+                self._topics[entry.kind].take(entry)
+
     def _take_entries(self, engine: SharedLog, entries: Sequence[Entry]) -> None:
-        """Store the objects of entries, and check all of them at once."""
-        first, last = entries[0], entries[-1]
-        source = f"entry {last.number} of node '{last.node}'"
+        """Take entries whose objects are checked all at once."""
+        last = entries[-1]
+        self._accept(engine, entries, f"entry {last.number} of node '{last.node}'")
+        self._take_topics(entries)
+        self._state = advanced(self._state, Head(last.number, last.head))
+
+    def _accept(self, engine: SharedLog, entries: Sequence[Entry], source: str) -> None:
+        """Store the objects of entries, and check all of them. Raise `LogRefused` for objects that no store writes."""
+        if not entries:
+            return
         try:
             for entry in entries:
                 for pack in (entry.objects, *(_read_content(engine, name) for name in entry.packs)):
                     self._heads.write_objects(decode_pack(pack))
             self._heads.accept(
-                [first.previous, *(entry.head for entry in entries)],
+                [entries[0].previous, *(entry.head for entry in entries)],
                 self._now_ns(),
                 lambda large, file: engine.get(large.sha256, file, large.size),
                 source,
@@ -188,10 +280,6 @@ class Node:
         except (PackError, CommandError) as error:
             cause = error.message if isinstance(error, CommandError) else str(error)
             raise LogRefused(f"{source} is refused: {cause}", "mend it there; this store stays as it is") from error
-        for entry in entries:
-            if entry.kind in self._topics:
-                self._topics[entry.kind].take(entry)
-        self._state = advanced(self._state, Head(last.number, last.head))
 
     def _follow(self, engine: SharedLog) -> tuple[tuple[PathChange, ...], tuple[bytes, ...]]:
         """Bring the work tree to the newest entry."""
@@ -210,22 +298,29 @@ class Node:
             publication = self._heads.prepare(self._state.seen.commit, self._actor())
             if publication is None:
                 return None
+            if self._erase_brought(publication):
+                continue
             sent = self._send(engine, publication)
             try:
                 with engine.lease(TURN):
                     return self._append(engine, sent)
             except TurnLost as error:
                 log.debug("a turn was lost: %s", error.strerror)
+                before = self._state.seen.number
                 self._take(engine)
+                if self._erasures is not None and self._erasures.has_done_since(before):
+                    engine.erase(0, sent.packs)  # which may hold contents that are erased now
         raise turn_lost(f"{_MAX_TURNS} turns in a row were lost")
 
     def _append(self, engine: SharedLog, sent: Sent) -> Publication | None:
         """Append in a turn: nothing changes the log meanwhile."""
-        self._take(engine)
+        self._take(engine, is_turn=True)
         seen = self._state.seen
         publication = self._heads.prepare(seen.commit, self._actor(), sent.objects)
         if publication is None:
             return None
+        if self._erasures is not None and self._erasures.brings_erased([oid for _, oid in publication.objects]):
+            raise turn_lost("a publication has erased contents")
         self._heads.check_publication(publication.head, seen.commit, self._now_ns())
         rest = self._send(engine, publication, is_turn=True)
         kind = EntryKind.VERSIONS if self._state.has_joined else EntryKind.JOIN
@@ -234,12 +329,21 @@ class Node:
         self._remember(entry)
         return publication
 
+    def _erase_brought(self, publication: Publication) -> bool:
+        """Erase contents of a publication that the shared store has erased; return True if there were any."""
+        if self._erasures is None:
+            return False
+        paths = self._erasures.erase_brought([oid for _, oid in publication.objects], self._principal)
+        for path in paths:
+            log.warning("'%s' had a content that was erased in the shared store: erased again", display_path(path))
+        return bool(paths)
+
     def _publish_topic(self, engine: SharedLog, kind: EntryKind, topic: Topic) -> None:
         """Append all data that waits in a topic, an entry each. A log without versions has none."""
         while self._state.seen.commit and (data := topic.pending()) is not None:
             try:
                 with engine.lease(TURN):
-                    self._take(engine)
+                    self._take(engine, is_turn=True)
                     entry = replace(self._next_entry(kind, self._state.seen.commit), data=data)
                     engine.append(entry)
             except TurnLost as error:

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -170,6 +170,11 @@ class Bucket:
                 return _etag(obstore.put(self._store, self._prefix + key, data, mode=mode, use_multipart=False))
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError, FileNotFoundError) as error:
                 raise FileExistsError(errno.EEXIST, "it has changed", key) from error
+
+    def delete(self, key: str) -> None:
+        """Delete an object, unless there is none."""
+        with self._translated(), suppress(FileNotFoundError):
+            obstore.delete(self._store, self._prefix + key)
 
     def _check_bucket(self, error: Exception) -> None:
         if "NoSuchBucket" in str(error):

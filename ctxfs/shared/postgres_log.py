@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO
 
 import psycopg
@@ -34,6 +34,7 @@ from ctxfs.shared.log import (
     turn_lost,
     unreachable,
 )
+from ctxfs.shared.stripping import erase_entries
 
 _CONNECT_OPTIONS = {
     "connect_timeout": 3,
@@ -46,6 +47,7 @@ _CONNECT_OPTIONS = {
 }
 _LOCK_WAIT_SECONDS = 2.0  # less than ANSWER_SECONDS: then the wait for a turn is begun again
 _LOOK_SECONDS = 1.0
+_BATCH_ENTRIES = 100
 _PIECE_BYTES = 1_000_000
 _MAX_BATCH_BYTES = 16_000_000
 _CHANNEL = "ctxfs_shared"
@@ -230,6 +232,22 @@ class PostgresLog:
             piece += 1
         if digest.hexdigest() != sha256:
             raise path_error(errno.EIO, sha256, "a content of the shared store is damaged")
+
+    def erase(self, before: int, contents: Collection[str]) -> None:
+        """Remove objects from the log, and contents. See `SharedLog.erase`."""
+        erase_entries(lambda after: self.entries(after, _BATCH_ENTRIES), before, self._replace, self._delete)
+        for sha256 in contents:
+            self._delete(sha256)
+
+    def _replace(self, entry: Entry) -> None:
+        statement = "update ctxfs_entries set data = %s where store = %s and number = %s"
+        with self._session.answering() as connection:
+            connection.execute(statement, (encode_entry(entry), self._store, entry.number))
+
+    def _delete(self, sha256: str) -> None:
+        statement = "delete from ctxfs_contents where store = %s and sha256 = %s"
+        with self._session.answering() as connection:
+            connection.execute(statement, (self._store, sha256))
 
     @contextlib.contextmanager
     def lease(self, name: str, seconds: float = TURN_SECONDS) -> Iterator[None]:

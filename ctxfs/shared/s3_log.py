@@ -17,7 +17,7 @@ import hashlib
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
@@ -35,7 +35,9 @@ from ctxfs.shared.log import (
     turn_lost,
 )
 from ctxfs.shared.object_storage import Bucket, Stored, parse_address
+from ctxfs.shared.stripping import erase_entries
 
+_BATCH_ENTRIES = 100
 _PIECE_BYTES = 1_000_000  # of a content: a request, with its deadline
 _MAX_BATCH_BYTES = 16_000_000
 _PARALLEL_READS = 16
@@ -199,6 +201,22 @@ class S3Log:
             if error.errno != errno.EFBIG:
                 raise
             raise path_error(errno.EIO, sha256, "a content of the shared store is damaged") from error
+
+    def erase(self, before: int, contents: Collection[str]) -> None:
+        """Remove objects from the log, and contents. See `SharedLog.erase`. The time of such an entry changes."""
+        erase_entries(lambda after: self.entries(after, _BATCH_ENTRIES), before, self._replace, self._delete)
+        for sha256 in contents:
+            self._delete(sha256)
+
+    def _replace(self, entry: Entry) -> None:
+        self._bucket.write(self._entry_key(entry.number), encode_entry(entry))
+
+    def _delete(self, sha256: str) -> None:
+        """Delete a content, the first piece first: without it the engine does not have the content."""
+        key, piece = self._content_key(sha256), 0
+        self._bucket.delete(key)
+        while self._bucket.find(f"{key}.{(piece := piece + 1):05d}") is not None:
+            self._bucket.delete(f"{key}.{piece:05d}")
 
     @contextlib.contextmanager
     def lease(self, name: str, seconds: float = TURN_SECONDS) -> Iterator[None]:

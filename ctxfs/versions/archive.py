@@ -39,6 +39,7 @@ from ctxfs.versions.recording.unversioned import read_saved_reasons
 from ctxfs.versions.remote_commands import RemoteCommands
 from ctxfs.versions.remotes.shared_heads import SharedHeads
 from ctxfs.versions.rollback_commands import RollbackCommands
+from ctxfs.versions.shared_erasure import SharedErasure
 from ctxfs.versions.snapshot_commands import SnapshotCommands
 from ctxfs.versions.tree_files import TreeFiles
 from ctxfs.versions.version_reader import VersionReader
@@ -96,6 +97,7 @@ class Archive:
         self.erasure = ErasureCommands(self)
         self.remotes = RemoteCommands(self)
         self.shared = SharedHeads(self)
+        self.shared_erasure = SharedErasure(self)
 
     def open(self) -> list[Commit]:
         """Open the archive: recover, and commit the changes since it was last open. Idempotent.

@@ -11,18 +11,19 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import path_error
 from ctxfs.store.atomic_replace import UnchangedReason, WriterTimeout
 from ctxfs.store.durable_file import replace_text
-from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_commit
+from ctxfs.versions.history_rewrite import ErasurePlan, HistoryRewrite
+from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.objects.fingerprint import MAX_TEXT_BYTES
 from ctxfs.versions.objects.git import BRANCH
-from ctxfs.versions.objects.name_encoding import path_bytes, path_text, real_name, sidecar_name, split_path
-from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
+from ctxfs.versions.objects.name_encoding import path_bytes, path_text, split_path
+from ctxfs.versions.objects.trees import MODE_DIR, Parts
 from ctxfs.versions.phrases import Phrases
 from ctxfs.versions.proposal_refs import drop_all
 from ctxfs.versions.recording.capture import Capture
@@ -32,28 +33,11 @@ from ctxfs.versions.recording.ledger import Ledger, State
 log = logging.getLogger(__name__)
 
 _EMPTY_BLOB = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-_ERASED_PRINCIPAL = "forgotten"
 _WAIT_SECONDS = 2.0  # for the writers of an erased file
 _DERIVED_AREAS = (b"context", b"search", b"human")
 _OWN_AREAS = (b"memory", b"pad")
 _BATCH_BLOBS = 50
 ERASED_IDS_FILE = "ctxfs-forgotten"
-
-
-@dataclass(frozen=True, slots=True)
-class ErasurePlan:
-    """The contents to erase: whole paths, blob ids by path, the name of a principal, and large contents."""
-
-    places: frozenset[bytes] = frozenset()
-    contents: Mapping[bytes, frozenset[str]] = field(default_factory=dict)
-    principal: str = ""
-    large: frozenset[str] = frozenset()
-    blobs: frozenset[str] = frozenset()
-
-    @property
-    def is_empty(self) -> bool:
-        """True if no version holds any of the contents."""
-        return not (self.places or self.contents or self.principal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +192,14 @@ class Eraser:
             value["principal"],
             frozenset(value["large"]),
             frozenset(value["blobs"]),
+            path_bytes(value.get("note", "")),
+            value.get("is_shared", False),
         )
         return self.erase(plan, Actor(**value["actor"]))
+
+    def bury(self, plan: ErasurePlan, actor: Actor) -> tuple[bytes, ...]:
+        """Put tombstones into the work tree and commit them, before an erasure; return their paths."""
+        return self._bury_planned(plan, actor)
 
     def _bury_planned(self, plan: ErasurePlan, actor: Actor) -> tuple[bytes, ...]:
         """Remove the contents from the work tree.
@@ -217,8 +207,7 @@ class Eraser:
         A dangling symbolic link with the reason takes the place of each file.
         """
         ledger = self._ledger
-        when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        note = f"(forgotten {when} by {actor.principal})".encode()
+        note = plan.note or tombstone_text(actor)
         paths = []
         for path in sorted(plan.places | plan.contents.keys()):
             parts = split_path(path)
@@ -265,73 +254,25 @@ class Eraser:
         """Rewrite every commit that holds a content to erase, and its descendants; return their number."""
         ledger = self._ledger
         assert ledger.head is not None
-        old_head = ledger.head.oid
         drop_all(ledger.repo)
-        new: dict[str, str] = {}
-        changing = ledger.index.commits_of(plan.places, plan.contents.keys())
-        trees = _TreeFilter(ledger, plan)
+        rewrite = HistoryRewrite(ledger, plan)
         oids = ledger.repo.run("rev-list", "--topo-order", "--reverse", "--all").decode().split()
-        for oid in oids:
-            commit = decode_commit(oid, ledger.repo.read(oid))
-            is_by_principal = plan.principal != "" and ledger.origins.qualify(commit).actor.principal == plan.principal
-            new[oid] = self._rewrite_commit(
-                commit, trees, new, is_by_principal=is_by_principal, is_changing=oid in changing
-            )
-        ledger.origins.replace(new)
-        changed = sum(1 for old, replacement in new.items() if old != replacement)
+        rewrite.add(oids)
+        ledger.origins.replace(rewrite.new)
+        changed = sum(1 for old, replacement in rewrite.new.items() if old != replacement)
         if changed:
-            for name, oid in ledger.repo.list_refs("refs/tags/").items():
-                self._move_ref(f"refs/tags/{name}", new.get(oid, oid))
             for prefix in ("refs/remotes/", "refs/ctxfs/fetched/"):
                 ledger.repo.delete_refs(prefix)
-            ledger.repo.update_ref(BRANCH, new[old_head], old_head)
+            self._move_refs(rewrite.new, ledger.head.oid)
         return changed
 
-    def _move_ref(self, name: str, oid: str) -> None:
-        current = self._ledger.repo.read_ref(name)
-        if current is not None and current != oid:
-            self._ledger.repo.update_ref(name, oid, current)
-
-    def _rewrite_commit(
-        self,
-        commit: Commit,
-        trees: "_TreeFilter",
-        new_oids: Mapping[str, str],
-        *,
-        is_by_principal: bool,
-        is_changing: bool,
-    ) -> str:
-        """Return the id of the commit without the contents; the old id if nothing of it changes.
-
-        `is_by_principal` means that the commit's principal is erased, `is_changing` that the commit changed a path of
-        the plan.
-        """
-        tree = trees.tree(commit.tree)
-        parents = tuple(dict.fromkeys(new_oids[parent] for parent in commit.parents))
-        if len(parents) == 1 and tree != commit.tree and self._read_tree_id(parents[0]) == tree:
-            return parents[0]  # the commit had no other changes
-        moves = tuple(move for move in commit.moves if not any(map(trees.is_erased_path, move)))
-        actor = (
-            replace(commit.actor, principal=_ERASED_PRINCIPAL, session="", reason="", tool="")
-            if is_by_principal
-            else commit.actor
-        )
-        rewritten = replace(
-            commit,
-            tree=tree,
-            parents=parents,
-            moves=moves,
-            actor=actor,
-            subject=f"{commit.op} (something was forgotten)" if is_by_principal or is_changing else commit.subject,
-            scope=None if commit.scope is not None and trees.is_erased_path(commit.scope) else commit.scope,
-            undoes=new_oids.get(commit.undoes, commit.undoes),
-        )
-        if rewritten == commit:
-            return commit.oid
-        return self._ledger.repo.write("commit", encode_commit(rewritten))
-
-    def _read_tree_id(self, oid: str) -> str:
-        return decode_commit(oid, self._ledger.repo.read(oid)).tree
+    def _move_refs(self, new: Mapping[str, str], head: str) -> None:
+        """Move all refs to the rewritten commits, the branch last."""
+        for name, oid in self._ledger.repo.list_refs("refs/").items():
+            current = self._ledger.repo.read_ref(f"refs/{name}")
+            if f"refs/{name}" != BRANCH and current is not None and current != new.get(oid, oid):
+                self._ledger.repo.update_ref(f"refs/{name}", new.get(oid, oid), current)
+        self._ledger.repo.update_ref(BRANCH, new[head], head)
 
     def _sweep(self, plan: ErasurePlan) -> tuple[list[str], tuple[bytes, ...]]:
         """Delete unreachable objects and large contents.
@@ -371,79 +312,14 @@ class Eraser:
             "principal": plan.principal,
             "large": sorted(plan.large),
             "blobs": sorted(plan.blobs),
+            "note": path_text(plan.note),
+            "is_shared": plan.is_shared,
             "actor": asdict(actor),
         }
         replace_text(self._intent, json.dumps(value))
 
 
-class _TreeFilter:
-    """The trees without the contents of a plan. Each tree at each path is filtered once."""
-
-    def __init__(self, ledger: Ledger, plan: ErasurePlan) -> None:
-        self._ledger = ledger
-        self._plan = plan
-        self._parents = {
-            split_path(path)[:depth]
-            for path in plan.places | plan.contents.keys()
-            for depth in range(path.count(b"/") + 1)
-        }
-        self._filtered: dict[tuple[str, Parts], str] = {}
-
-    def is_erased_path(self, path: bytes) -> bool:
-        """Return True for a path that is erased whole, or lies below one."""
-        return any(path == erased or path.startswith(erased + b"/") for erased in self._plan.places)
-
-    def tree(self, oid: str) -> str:
-        """Return the id of the filtered tree."""
-        pending: list[tuple[str, Parts]] = [(oid, ())]
-        while pending:
-            key = pending[-1]
-            subtrees = [] if key in self._filtered else self._subtrees_to_filter(*key)
-            unfiltered = [subtree for subtree in subtrees if subtree not in self._filtered]
-            if unfiltered:
-                pending += unfiltered
-                continue
-            if key not in self._filtered:
-                self._filtered[key] = self._filter_tree(*key)
-            pending.pop()
-        return self._filtered[oid, ()]
-
-    def _subtrees_to_filter(self, oid: str, parts: Parts) -> list[tuple[str, Parts]]:
-        """Return (id, path) of the directories in a tree that contain paths of the plan."""
-        subtrees = []
-        for stored, entry in self._ledger.trees.listing(oid).items():
-            name = real_name(stored)
-            if name is not None and entry.mode == MODE_DIR and (*parts, name) in self._parents:
-                subtrees.append((entry.oid, (*parts, name)))
-        return subtrees
-
-    def _filter_tree(self, oid: str, directory: Parts) -> str:
-        listing = dict(self._ledger.trees.listing(oid))
-        changed = False
-        for stored, entry in list(listing.items()):
-            name = real_name(stored)
-            if name is None or stored not in listing:
-                continue
-            parts = (*directory, name)
-            path = b"/".join(parts)
-            if self._is_erased(path, entry):
-                del listing[stored]
-                listing.pop(sidecar_name(name), None)
-                changed = True
-            elif entry.mode == MODE_DIR and parts in self._parents:
-                inner = self._filtered[entry.oid, parts]
-                if inner != entry.oid:
-                    listing[stored] = TreeEntry(MODE_DIR, inner)
-                    changed = True
-        if not changed:
-            return oid
-        return self._ledger.trees.write(listing) if listing else EMPTY_TREE
-
-    def _is_erased(self, path: bytes, entry: TreeEntry) -> bool:
-        """Return True if an entry is to be erased and is not its new tombstone."""
-        if path in self._plan.places:
-            return not self._is_tombstone(entry)
-        return entry.oid in self._plan.contents.get(path, ())
-
-    def _is_tombstone(self, entry: TreeEntry) -> bool:
-        return entry.mode == 0o120000 and self._ledger.repo.read(entry.oid).startswith(b"(forgotten ")
+def tombstone_text(actor: Actor) -> bytes:
+    """Return the target of the link that takes the place of an erased file."""
+    when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"(forgotten {when} by {actor.principal})".encode()

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from ctxfs.model.errors import CommandError, not_found, path_error
 from ctxfs.versions.archive_core import ArchiveAccess, ArchiveCore
-from ctxfs.versions.erase import Eraser, ErasurePlan, ErasureResult
+from ctxfs.versions.erase import Eraser, ErasureResult
+from ctxfs.versions.history_rewrite import ErasurePlan
 from ctxfs.versions.objects.commits import Actor, Commit
 from ctxfs.versions.objects.name_encoding import display_path, path_bytes, split_path
 from ctxfs.versions.objects.trees import MODE_DIR
@@ -22,11 +23,11 @@ class ErasureCommands:
         """Erase a path, or all contents that a principal wrote, with derived texts, from every version."""
         with self._archive.maintenance_lock, self._archive.locked() as core:
             self._archive.commit()
-            plan, copies = _plan_with_derived(core.eraser, path, principal)
+            plan, copies = plan_with_derived(core.eraser, path, principal)
             if not dry_run and self._archive.commit(plan.contents.keys()):
                 # The commit contained unjournalled changes at these paths. They may hold none of it, so plan anew.
-                plan, copies = _plan_with_derived(core.eraser, path, principal)
-            _check_changeable(core, plan)
+                plan, copies = plan_with_derived(core.eraser, path, principal)
+            check_changeable(core, plan)
             if dry_run:
                 paths = sorted(plan.places | plan.contents.keys())
                 return ErasureResult(0, len(plan.blobs), tuple(paths), (), copies)
@@ -45,7 +46,7 @@ class ErasureCommands:
             self._archive.commit()
             step = core.history.resolve(at)
             plan = _plan_version(core, core.history.name_at(path_bytes(path), step.seq), step.commit)
-            _check_changeable(core, plan)
+            check_changeable(core, plan)
             core.rollback.close()  # because swapped-out files may hold it
             result = core.eraser.erase(plan, actor)
             core.journal.delete_committed()
@@ -56,11 +57,11 @@ class ErasureCommands:
         """Return the phrases of the contents that `erase` would erase. Call it before the erasure."""
         with self._archive.locked() as core:
             plan = _plan_erasure(core.eraser, path, principal)
-            _check_changeable(core, plan)
+            check_changeable(core, plan)
             return core.eraser.phrases(plan)
 
 
-def _check_changeable(core: ArchiveCore, plan: ErasurePlan) -> None:
+def check_changeable(core: ArchiveCore, plan: ErasurePlan) -> None:
     """Raise CommandError if the plan erases a content of a frozen file."""
     ledger = core.ledger
     for path in sorted(plan.places | plan.contents.keys()):
@@ -70,7 +71,7 @@ def _check_changeable(core: ArchiveCore, plan: ErasurePlan) -> None:
                 raise CommandError(f"'{name}' is frozen: nothing was erased", f"lift that: ctxfs state '{name}' active")
 
 
-def _plan_with_derived(eraser: Eraser, path: str | None, principal: str) -> tuple[ErasurePlan, tuple[bytes, ...]]:
+def plan_with_derived(eraser: Eraser, path: str | None, principal: str) -> tuple[ErasurePlan, tuple[bytes, ...]]:
     """Return the plan with derived texts, and the files of other principals that hold phrases of them."""
     plan = _plan_erasure(eraser, path, principal)
     phrases = eraser.phrases(plan)

@@ -366,3 +366,27 @@ def test_append_that_waits_for_a_lost_standby_is_given_up(postgres: Postgres, st
         assert time.monotonic() - started < ANSWER_SECONDS + 2
     assert log.head().number in (0, 1), "an entry without an answer is there, or is not"
     log.close()
+
+
+def test_erasure_removes_objects_and_contents_and_keeps_the_chain(opened: Opener) -> None:
+    log = opened()
+    names = [hashlib.sha256(text).hexdigest() for text in (b"old pack", b"new pack", b"large", b"other")]
+    for text in (b"old pack", b"new pack", b"large" * 1, b"other"):
+        log.put(hashlib.sha256(text).hexdigest(), io.BytesIO(text))
+    log.append(replace(entry_after(log), objects=b"inline", packs=(names[0], names[1]), data=b"a topic"))
+    log.append(replace(entry_after(log), objects=b"inline"))
+    log.append(replace(entry_after(log), kind=EntryKind.ERASE, packs=(names[1],), data=b"the plan"))
+    before = list(all_entries(log, 0))
+    for _ in range(2):  # it can be repeated
+        log.erase(3, [names[2]])
+    after = [replace(entry, time_ns=0) for entry in all_entries(opened(), 0)]
+    stripped = [replace(entry, objects=b"", packs=(), time_ns=0) for entry in before[:2]]
+    assert after == [*stripped, replace(before[2], time_ns=0)]
+    for name in (names[0], names[2]):
+        with pytest.raises(FileNotFoundError):
+            log.get(name, io.BytesIO(), 100)
+    for name in (names[1], names[3]):
+        log.get(name, io.BytesIO(), 100)
+    assert log.head() == opened().head() == Head(3, before[2].head)
+    log.append(entry_after(log))
+    assert log.head().number == 4

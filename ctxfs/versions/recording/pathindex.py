@@ -277,22 +277,6 @@ class PathIndex(DerivedDatabase):
             last_path, last_oid = changed, oid
         return times
 
-    def commits_of(self, roots: Iterable[bytes], paths: Iterable[bytes]) -> set[str]:
-        """Return the ids of commits that changed one of `paths`, or a path at or below one of `roots`."""
-        oids: set[str] = set()
-        for root in roots:
-            rows = self._db.execute(
-                f"SELECT oid FROM commits WHERE seq IN (SELECT seq FROM changes WHERE {_BELOW_CONDITION})",
-                _path_range(root),
-            )
-            oids |= {row[0] for row in rows}
-        for path in paths:
-            rows = self._db.execute(
-                "SELECT oid FROM commits WHERE seq IN (SELECT seq FROM changes WHERE path=?)", (path,)
-            )
-            oids |= {row[0] for row in rows}
-        return oids
-
     def changes_by(self, principal: str) -> list[PathChange]:
         """Return every change that a principal made."""
         rows = self._db.execute(
