@@ -130,6 +130,7 @@ class App:
             Supersedes(self.settings_file, self.archive.reader, self.policy).binds,
             self.settings.index.question_seconds,
             DeclaredKindFolders(self.layout.tree, self.memory_file),
+            lambda: self.sharing.is_on,
         )
         self.grep_pool = GrepPool()
         self.extraction = Extraction(self.settings_file)

@@ -14,6 +14,7 @@ from ctxfs.versions.objects.name_encoding import display_path, path_text
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+_VECTORS_SECONDS = 30.0
 _BACKOFF = Backoff(first_seconds=0.2, max_seconds=1.0)  # an engine that answers again is used within a second
 
 
@@ -27,6 +28,7 @@ class SharedService:
         self._sharing = sharing
         self._push = push
         self._request = trio.Event()
+        self._taken = trio.Event()
         self._has_entry = False
         self._restarts = Restarts(_BACKOFF)
         self._fault = ""
@@ -46,6 +48,7 @@ class SharedService:
     async def _exchange_while_on(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_entries)
+            nursery.start_soon(self._exchange_vectors)
             while self._sharing.is_on:
                 if self._has_entry or self._sharing.has_news():
                     self._has_entry = False
@@ -60,6 +63,21 @@ class SharedService:
             if await trio.to_thread.run_sync(self._sharing.wait, abandon_on_cancel=True):
                 self._has_entry = True
                 self._request.set()
+
+    async def _exchange_vectors(self) -> None:
+        """Fetch the vectors of other nodes after their entries, and publish those of this node. Faults are harmless."""
+        while True:
+            with trio.move_on_after(_VECTORS_SECONDS):
+                await self._taken.wait()
+            self._taken = trio.Event()
+            try:
+                if await blocking(self._sharing.exchange_vectors):
+                    self._has_entry = True
+                    self._request.set()
+            except (OSError, CommandError) as error:
+                log.info("vectors are not shared now: %s; tried again", error)
+            except Exception:
+                log.exception("vectors are not shared now; tried again")
 
     async def _exchange(self) -> None:
         """Exchange versions. A fault is logged once, and the service tries again."""
@@ -79,6 +97,8 @@ class SharedService:
             log.warning("versions are shared again")
         self._fault = ""
         self._restarts.reset()
+        if result.taken:
+            self._taken.set()
         for path in result.conflicts:
             log.warning("'%s' was changed here and at another node: both contents stay", display_path(path))
         if result.changes:

@@ -81,11 +81,6 @@ class SharedIndex:
         temporary.write_bytes(entry.data)
         os.replace(temporary, self._file)
 
-    def forget(self) -> None:
-        """Forget the newest generation: the store is no node any more."""
-        self._waiting = None
-        self._file.unlink(missing_ok=True)
-
     # fetching
 
     def fetch(self) -> int:
@@ -167,6 +162,11 @@ class SharedIndex:
             packs.append(hashlib.sha256(pack).hexdigest())
             engine.put(packs[-1], io.BytesIO(pack))
         return Generation(model.name, model.dimensions, len(vectors), tuple(packs))
+
+
+def forget_generation(repo: HostPath) -> None:
+    """Forget the newest generation: the store is no node any more."""
+    (repo / _FILE_NAME).unlink(missing_ok=True)
 
 
 def _mark(generation: Generation) -> str:

@@ -18,13 +18,14 @@ from ctxfs.model.errors import EXIT_USAGE, CommandError
 from ctxfs.model.path import printable
 from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.services.conflict_files import ConflictFiles
-from ctxfs.services.sources import SettingsFile
+from ctxfs.services.sources import SettingsFile, embedder_of
 from ctxfs.store.config import set_section
 from ctxfs.store.layout import Layout
 from ctxfs.store.settings import SharedSettings
 from ctxfs.versions.archive import Archive
 
 if TYPE_CHECKING:
+    from ctxfs.services.shared_index import SharedIndex
     from ctxfs.shared.health import HealthCheck
     from ctxfs.shared.log import SharedLog
     from ctxfs.shared.node import Exchanged, Node
@@ -61,6 +62,7 @@ class Sharing:
         self._rule_history = rule_history
         self._principal = principal
         self._node: Node | None = None
+        self._index: SharedIndex | None = None
         self._state = SharingState()
         self.conflicts = ConflictFiles(archive)
 
@@ -110,6 +112,16 @@ class Sharing:
         node = self._node
         return node is None or self._archive.newest != node.seen.commit or node.has_topic_news()
 
+    def exchange_vectors(self) -> bool:
+        """Fetch the vectors that other nodes have published, and publish those of this index.
+
+        Return True if an exchange has to append an entry about them. Raise OSError or CommandError as `exchange` does.
+        """
+        if self._index is None:
+            return False
+        self._index.fetch()
+        return self._index.publish() > 0
+
     def join(self, settings: SharedSettings, *, is_new: bool) -> Exchanged:
         """Make this store a node, and exchange versions; with `is_new` begin the shared store.
 
@@ -140,6 +152,7 @@ class Sharing:
 
     def leave(self) -> None:
         """End the membership. The versions stay, here and there."""
+        from ctxfs.services.shared_index import forget_generation
         from ctxfs.shared.node_state import NodeStateFile
         from ctxfs.shared.records_topic import remove_states
 
@@ -148,6 +161,7 @@ class Sharing:
         self._settings_file.reload()
         NodeStateFile(self._layout.repo).remove()
         remove_states(self._layout.repo)
+        forget_generation(self._layout.repo)
         self._archive.shared.forget()
         self._state = SharingState()
 
@@ -209,15 +223,24 @@ class Sharing:
         """Close the connection to the engine."""
         if self._node is not None:
             self._node.close()
-            self._node = None
+            self._node = self._index = None
 
     def _open_node(self) -> Node:
         if self._node is None:
+            from ctxfs.services.shared_index import SharedIndex
+            from ctxfs.shared.log import EntryKind
             from ctxfs.shared.node import Node
             from ctxfs.shared.node_state import NodeStateFile
             from ctxfs.shared.policy_records import open_topics
 
             settings = self.settings
+            self._index = SharedIndex(
+                self._layout.index,
+                self._layout.repo,
+                lambda: embedder_of(self._settings_file.current),
+                lambda: self.settings.index,
+                lambda: _connect(settings),
+            )
             self._node = Node(
                 self._archive.shared,
                 NodeStateFile(self._layout.repo),
@@ -225,7 +248,7 @@ class Sharing:
                 settings.node or _host_name(),
                 self._principal,
                 lambda: _connect(settings),
-                open_topics(self._layout, self._rule_history),
+                {**open_topics(self._layout, self._rule_history), EntryKind.INDEX: self._index},
             )
         return self._node
 

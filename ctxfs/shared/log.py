@@ -29,6 +29,7 @@ class EntryKind(StrEnum):
     CREDENTIALS = "credentials"
     APPROVALS = "approvals"
     ERASE = "erase"
+    INDEX = "index"
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,7 @@ class SharedSettings:
     store: str = field(default="main", metadata={"doc": "name of the shared store there"})
     node: str = field(default="", metadata={"doc": "name of this node; empty: that of this machine"})
     password_env: str = field(default="", metadata={"doc": "environment variable that holds the engine's password"})
+    index: str = field(default="fetch", metadata={"doc": "fetch the vectors of other nodes, or build them all"})
 
 
 @dataclass(frozen=True, slots=True)

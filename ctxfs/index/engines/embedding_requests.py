@@ -2,19 +2,20 @@
 
 Readers of the catalog cannot write to it, because the indexer locks it for seconds. This small database is for them.
 It is derived data: without it, questions and the indexer only work more. Its errors are logged, not raised.
+Vectors that other nodes of a shared store have published wait in a file of the same form, which may be larger.
 """
 
 import contextlib
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path as HostPath
 
 from ctxfs.store.derived_db import is_sound, open_derived
 
 log = logging.getLogger(__name__)
 
-_FILE_NAME = "requests.db"
 _SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE chunks(id INTEGER PRIMARY KEY);
@@ -22,10 +23,21 @@ CREATE TABLE vectors(
   id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, digest BLOB NOT NULL, vector BLOB NOT NULL,
   next_stage INTEGER NOT NULL, UNIQUE(model, digest))
 """
-_MAX_VECTORS = 20_000
 _MAX_CHUNKS = 5000
 _MAX_SQL_VALUES = 500
 _BUSY_MS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class VectorFile:
+    """The name of a file in the index's folder, and the number of vectors that it keeps."""
+
+    name: str
+    max_vectors: int
+
+
+OWN_VECTORS = VectorFile("requests.db", 20_000)
+SHARED_VECTORS = VectorFile("shared_vectors.db", 1_000_000)
 
 
 class EmbeddingRequests:
@@ -34,9 +46,15 @@ class EmbeddingRequests:
     Vectors are stored by the name of their model and the digest of their text, like those of the catalog.
     """
 
-    def __init__(self, folder: HostPath) -> None:
-        self._file = folder / _FILE_NAME
+    def __init__(self, folder: HostPath, kind: VectorFile = OWN_VECTORS) -> None:
+        self._file = folder / kind.name
+        self._max_vectors = kind.max_vectors
         self._db: sqlite3.Connection | None = None
+
+    @property
+    def exists(self) -> bool:
+        """True if the file exists: it may hold vectors."""
+        return self._file.exists()
 
     def close(self) -> None:
         """Close the connection."""
@@ -70,7 +88,7 @@ class EmbeddingRequests:
                 "INSERT OR IGNORE INTO vectors(model, digest, vector, next_stage) VALUES(?,?,?,?)",
                 [(model, digest, *vector) for digest, vector in vectors.items()],
             )
-            db.execute(f"DELETE FROM vectors WHERE id<=(SELECT max(id) FROM vectors)-{_MAX_VECTORS}")
+            db.execute(f"DELETE FROM vectors WHERE id<=(SELECT max(id) FROM vectors)-{self._max_vectors}")
 
     def vectors(self, model: str, digests: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]]:
         """Return those of the vectors that are stored, each (little-endian float16, next stage), by digest."""

@@ -71,6 +71,12 @@ JOIN vectors ON vectors.id=selected.id
 JOIN chunks ON chunks.id=(SELECT min(id) FROM chunks WHERE vector=selected.id)
 JOIN files ON files.id=chunks.file
 """
+_SELECT_COMPLETE = """
+SELECT {} FROM vectors WHERE model=? AND next_stage=0 AND id IN (
+  SELECT chunks.vector FROM chunks JOIN files ON files.id=chunks.file
+  WHERE files.path>=? AND files.path<? AND files.state!='gone')
+ORDER BY id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +224,26 @@ class Embeddings:
         """Return at most `limit` (number, vector) pairs of a model above `number`, sorted by number."""
         sql = "SELECT id, vector FROM vectors WHERE id>? AND model=? ORDER BY id LIMIT ?"
         return list(self._db.execute(sql, (number, model, limit)))
+
+    @property
+    def newest_number(self) -> int:
+        """The highest number of a vector; 0 if there is none."""
+        return int(self._db.execute("SELECT ifnull(max(id), 0) FROM vectors").fetchone()[0])
+
+    def complete_vectors(self, model: int, folders: Iterable[str]) -> list[tuple[bytes, bytes]]:
+        """Return the (digest, vector) pairs with the whole of their text, of files in some folders of the root."""
+        pairs: dict[bytes, bytes] = {}
+        for folder in folders:
+            start = f"{folder}/".encode()
+            sql = _SELECT_COMPLETE.format("digest, vector")
+            pairs.update(self._db.execute(sql, (model, start, start[:-1] + b"0")))
+        return list(pairs.items())
+
+    def count_complete(self, model: int, folders: Iterable[str]) -> int:
+        """Return about the number of `complete_vectors`: vectors of several folders count in each."""
+        starts = [f"{folder}/".encode() for folder in folders]
+        sql = _SELECT_COMPLETE.format("count(*)")
+        return sum(self._db.execute(sql, (model, start, start[:-1] + b"0")).fetchone()[0] for start in starts)
 
     def count(self, model: int) -> tuple[int, int]:
         """Return (number of vectors of a model, number of vectors that chunks use)."""

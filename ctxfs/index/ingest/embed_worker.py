@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from ctxfs import heap
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.embedders import Embedder, Stage, model_name, open_embedder
-from ctxfs.index.engines.embedding_requests import EmbeddingRequests
+from ctxfs.index.engines.embedding_requests import SHARED_VECTORS, EmbeddingRequests
 from ctxfs.index.engines.embeddings import (
     DEVICE_FACT,
     RATE_FACT,
@@ -114,6 +114,7 @@ class EmbedWorker:
         self._catalog = Catalog(options.folder)
         self._embeddings = self._catalog.embeddings
         self._requests = EmbeddingRequests(options.folder)
+        self._shared = EmbeddingRequests(options.folder, SHARED_VECTORS)
         self._queue = EmbeddingQueue(self._embeddings, self._requests)
         self._rate = EmbeddingRate(self._catalog)
         self._embedders: dict[EmbedderSpec, Embedder] = {}
@@ -124,6 +125,7 @@ class EmbedWorker:
         """Close the catalog and release the models."""
         self._catalog.close()
         self._requests.close()
+        self._shared.close()
         self._embedders.clear()
 
     def count_waiting(self) -> int:
@@ -228,8 +230,9 @@ class EmbedWorker:
         vector_ids = self._embeddings.stored_vectors(model.id, dict.fromkeys(digests))
         new_texts = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in vector_ids}
         requested = self._requests.vectors(model.name, list(new_texts)) if new_texts else {}
-        vectors = dict(requested)
-        if missing := {digest: text for digest, text in new_texts.items() if digest not in requested}:
+        shared = self._shared.vectors(model.name, list(new_texts)) if new_texts and self._shared.exists else {}
+        vectors = requested | shared
+        if missing := {digest: text for digest, text in new_texts.items() if digest not in vectors}:
             with self._rate.measured(len(missing)):
                 rows, has_more = embedder.embed_stage(list(missing.values()), stage)
             vectors |= {
@@ -244,6 +247,8 @@ class EmbedWorker:
             self._catalog.set_fact(DEVICE_FACT, embedder.device)
         if requested:
             self._requests.remove_vectors(model.name, requested)
+        if shared:
+            self._shared.remove_vectors(model.name, shared)
 
     def refresh_graph(self) -> None:
         """Rebuild the vector graph in a separate process if enough vectors are missing from it or are no longer used.

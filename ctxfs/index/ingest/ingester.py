@@ -12,7 +12,7 @@ from stat import S_ISDIR, S_ISREG
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.catalog_schema import FileStat, drop_columns, tree_path
 from ctxfs.index.engines.corruption import CorruptIndex, describe_damage
-from ctxfs.index.engines.embedding_requests import EmbeddingRequests
+from ctxfs.index.engines.embedding_requests import OWN_VECTORS, SHARED_VECTORS, EmbeddingRequests
 from ctxfs.index.engines.fulltext import FullText
 from ctxfs.index.engines.fulltext_document import FullTextDocument
 from ctxfs.index.engines.word_split import WORDS_FORMAT, split_words
@@ -126,9 +126,10 @@ class Ingester:
         self.scan_all()
         self._catalog.embeddings.drop_unused()
         drop_columns(self._words.folder.parent)
-        requests = EmbeddingRequests(self._words.folder.parent)
-        requests.clear()
-        requests.close()
+        for kind in (OWN_VECTORS, SHARED_VECTORS):
+            requests = EmbeddingRequests(self._words.folder.parent, kind)
+            requests.clear()
+            requests.close()
         self._empty_words()
         self.flush()
         self._catalog.compact()

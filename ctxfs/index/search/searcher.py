@@ -62,17 +62,17 @@ class Searcher:
         binds: Binds = lambda new, old: True,
         question_seconds: float = DEFAULT_QUESTION_SECONDS,
         declared_kinds: DeclaredKinds = NO_DECLARED_KINDS,
+        is_shared: Callable[[], bool] = lambda: False,
     ) -> None:
         """Take the folder of the index, the spec of the embedder, and the kinds that the index does not derive from paths.
 
         `reader` returns the calling principal if its read permission is limited; it is called for each query.
+        `is_shared`: other indexes have to give the same results, so that no graph is searched.
         `binds` returns True if a file may supersede the file that its attribute names.
         `question_seconds` is the time that a query may spend on candidates that the indexer has not embedded.
         """
-        self._declared_kinds = declared_kinds
-        self._binds = binds
-        self._folder = folder
-        self._reader = reader
+        self._declared_kinds, self._binds = declared_kinds, binds
+        self._folder, self._reader, self._is_shared = folder, reader, is_shared
         self._candidate_embedder = CandidateEmbedder(folder, question_seconds)
         self._question_embedder = QuestionEmbedder(embedder, self._candidate_embedder)
         self._lock = threading.Lock()
@@ -313,14 +313,14 @@ class Searcher:
             query = hinted.query
             if view is not None and seen is not None and query.words:
                 searched = seen if past is None else view.with_overlay(past).for_reader(reader)
-                hinted = self._question_embedder.correct_typos(searched, hinted, exact)
+                hinted = self._question_embedder.correct_typos(searched, hinted, exact or self._is_shared())
             # The past is compared by words, so that a context of it does not depend on the time that a query has.
             if seen is not None and seen.has_unembedded and past is None and self._question_embedder.can_embed(query):
                 waiting = ranking.find_waiting(seen, hinted.hints, below, self._vector_executor)
                 hinted = replace(hinted, waiting=waiting)
         # Outside the lock, so that other queries run meanwhile.
         embedded = self._question_embedder.embed_query(hinted)
-        embedded = replace(embedded, exact=exact or reader is not None, has_feedback=exact)
+        embedded = replace(embedded, exact=exact or reader is not None or self._is_shared(), has_feedback=exact)
         with self._locked_view() as view:
             if view is None:
                 return SearchResults(query, (), (_EMPTY_NOTE,), is_complete=False)
