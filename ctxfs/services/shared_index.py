@@ -23,6 +23,7 @@ from ctxfs.model.errors import CommandError
 from ctxfs.shared.generation import Generation, decode_generation, encode_generation
 from ctxfs.shared.log import Entry, LogRefused, SharedLog, TurnLost
 from ctxfs.store.layout import AREAS
+from ctxfs.store.rooted_fs import read_path
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +105,8 @@ class SharedIndex:
         (self._folder / _FETCHED_NAME).write_text(_mark(generation), encoding="ascii")
 
     def _newest(self) -> Generation | None:
-        with contextlib.suppress(OSError, ValueError), self._file.open("rb") as file:
-            return decode_generation(file.read(_MAX_GENERATION_BYTES))
+        with contextlib.suppress(OSError, ValueError):
+            return decode_generation(read_path(self._file, _MAX_GENERATION_BYTES))
         return None
 
     def _model_name(self) -> str:
