@@ -71,9 +71,7 @@ class SharedService:
                 await self._taken.wait()
             self._taken = trio.Event()
             try:
-                if await blocking(self._sharing.exchange_vectors):
-                    self._has_entry = True
-                    self._request.set()
+                await blocking(self._sharing.exchange_vectors)
             except (OSError, CommandError) as error:
                 log.info("vectors are not shared now: %s; tried again", error)
             except Exception:

@@ -59,10 +59,15 @@ class SharedIndex:
         self._embedder = embedder
         self._mode = mode
         self._connect = connect
+        self.fault = ""
         self._waiting: bytes | None = None
         self._checked_vector = 0
 
     # the topic
+
+    def has_news(self) -> bool:
+        """Return True if a generation waits to be appended."""
+        return self._waiting is not None
 
     def pending(self) -> bytes | None:
         """Return the generation that waits to be appended."""
@@ -93,7 +98,7 @@ class SharedIndex:
         if generation is None or self._mode() != FETCH or generation.model != self._model_name():
             return 0
         with contextlib.suppress(OSError):
-            if (self._folder / _FETCHED_NAME).read_text(encoding="ascii") == _mark(generation):
+            if read_path(self._folder / _FETCHED_NAME) == _mark(generation):
                 return 0
         with closing(EmbeddingRequests(self._folder, SHARED_VECTORS)) as stored, closing(self._connect()) as engine:
             stored.clear()
@@ -102,7 +107,7 @@ class SharedIndex:
         return count
 
     def _mark_fetched(self, generation: Generation) -> None:
-        (self._folder / _FETCHED_NAME).write_text(_mark(generation), encoding="ascii")
+        (self._folder / _FETCHED_NAME).write_bytes(_mark(generation))
 
     def _newest(self) -> Generation | None:
         with contextlib.suppress(OSError, ValueError):
@@ -170,8 +175,8 @@ def forget_generation(repo: HostPath) -> None:
     (repo / _FILE_NAME).unlink(missing_ok=True)
 
 
-def _mark(generation: Generation) -> str:
-    return hashlib.sha256(encode_generation(generation)).hexdigest()
+def _mark(generation: Generation) -> bytes:
+    return hashlib.sha256(encode_generation(generation)).hexdigest().encode()
 
 
 def _fetch_pack(engine: SharedLog, name: str, generation: Generation, stored: EmbeddingRequests) -> int:

@@ -112,15 +112,14 @@ class Sharing:
         node = self._node
         return node is None or self._archive.newest != node.seen.commit or node.has_topic_news()
 
-    def exchange_vectors(self) -> bool:
+    def exchange_vectors(self) -> None:
         """Fetch the vectors that other nodes have published, and publish those of this index.
 
-        Return True if an exchange has to append an entry about them. Raise OSError or CommandError as `exchange` does.
+        The next exchange appends the entry about them. Raise OSError or CommandError as `exchange` does.
         """
-        if self._index is None:
-            return False
-        self._index.fetch()
-        return self._index.publish() > 0
+        if self._index is not None:
+            self._index.fetch()
+            self._index.publish()
 
     def join(self, settings: SharedSettings, *, is_new: bool) -> Exchanged:
         """Make this store a node, and exchange versions; with `is_new` begin the shared store.
