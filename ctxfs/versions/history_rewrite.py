@@ -86,6 +86,7 @@ class HistoryRewrite:
             subject=f"{commit.op} (something was forgotten)" if is_changed else commit.subject,
             scope=None if commit.scope is not None and self._filter.is_erased_path(commit.scope) else commit.scope,
             undoes=self._new_undone(commit),
+            ages=() if is_changed else commit.ages,
         )
         if rewritten == commit:
             return commit.oid

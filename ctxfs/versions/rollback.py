@@ -1,11 +1,9 @@
 """Rollback: restore, undo and redo, carried out in the work tree (`rollback_plan.py` computes the target trees).
 
-Each is a new commit with the content, attributes, modes and links of older versions.
-
-First the work tree is changed, file by file, with the writers of each file blocked (`store/atomic_replace.py`); then
-the commit is made. A path that differs from the newest version, or stays open for writing, is not changed. An intent
-record is written before, so that an interrupted rollback is finished at the next start, except at paths that have
-changed since.
+Each is a new commit with the content, attributes, modes and links of older versions. First the work tree is changed,
+file by file, with the writers of each file blocked (`store/atomic_replace.py`); then the commit is made. A path that
+differs from the newest version, or stays open for writing, is not changed. An intent record is written before, so that
+an interrupted rollback is finished at the next start, except at paths that have changed since.
 """
 
 import contextlib
@@ -27,6 +25,7 @@ from ctxfs.versions.objects.sidecar import default_mode
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 from ctxfs.versions.orphans import Orphans, Rescue
 from ctxfs.versions.recording.capture import Capture
+from ctxfs.versions.recording.file_times import ContentKey, mtimes_of
 from ctxfs.versions.recording.ledger import Ledger, State
 from ctxfs.versions.recording.pathindex import PathChange
 from ctxfs.versions.recording.worktree import WorkTree
@@ -59,8 +58,8 @@ class ApplyResult:
 
     left: dict[bytes, UnchangedReason] = field(default_factory=dict)
     rescued: list[Rescue] = field(default_factory=list)
-    # The stat result of each path from when its state was verified.
-    stat_keys: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)
+    stat_keys: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)  # of verified and of written states
+    new_mtimes: Mapping[ContentKey, int] = field(default_factory=dict)  # of files to be written
 
 
 class Rollback:
@@ -156,9 +155,12 @@ class Rollback:
             return None
         if plan.merged:
             ledger.index_commits([plan.merged])
-            return ledger.merge(tree, ledger.read_commit(plan.merged), actor, plan.subject)
+            return ledger.merge(
+                tree, ledger.read_commit(plan.merged), actor, plan.subject, mtimes_of(applied.stat_keys)
+            )
+        scope, undoes, mtimes = plan.scope, plan.undoes, mtimes_of(applied.stat_keys)
         return ledger.advance(
-            tree, actor, plan.op, plan.subject, scope=plan.scope, undoes=plan.undoes, changes=known_changes
+            tree, actor, plan.op, plan.subject, scope=scope, undoes=undoes, changes=known_changes, mtimes=mtimes
         )
 
     def _skipped_state(self, base: str, tree: str, parts: Parts) -> State:
@@ -194,13 +196,12 @@ class Rollback:
         """Release the swapped-out files."""
         self._orphans.close()
 
-    def follow(self, tree: str, placed: dict[bytes, State]) -> ApplyResult:
+    def follow(self, tree: str, placed: dict[bytes, State], mtimes: Mapping[ContentKey, int]) -> ApplyResult:
         """Bring the work tree to `tree`, which the caller then commits if no path was skipped and nothing was rescued.
 
-        `placed` are states that earlier calls have put into the work tree. They may be replaced like states of the
-        newest version.
+        `placed` are states that earlier calls have put into the work tree, to be replaced like those of the newest version.
         """
-        base, applied = self._ledger.tree, ApplyResult()
+        base, applied = self._ledger.tree, ApplyResult(new_mtimes=mtimes)
         changes = self._ledger.compare_trees(base, tree)
         try:
             self._apply(base, tree, changes, applied, placed, is_pull=True)
@@ -385,7 +386,9 @@ class Rollback:
         else:
             data = contents.of(after.entry.oid)
         try:
-            swap, stat = ledger.work.put_file(parts, data if fd < 0 else fd, mode, side.xattrs, target.is_expected)
+            mtime_ns = applied.new_mtimes.get((b"/".join(parts), after.entry.oid))
+            content = data if fd < 0 else fd
+            swap, stat = ledger.work.put_file(parts, content, mode, side.xattrs, target.is_expected, mtime_ns)
         finally:
             if fd >= 0:
                 os.close(fd)

@@ -503,3 +503,42 @@ def test_engine_that_was_restored_from_a_backup_is_noticed(
     assert two.node.seen.number == entries, "nothing was published"
     one.close()
     two.close()
+
+
+def mtimes_of(member: Member) -> dict[str, int]:
+    files = (path for path in (member.past.tree / "memory").rglob("*") if path.is_file())
+    return {str(path.relative_to(member.past.tree)): path.stat().st_mtime_ns for path in files}
+
+
+def test_times_of_files_are_equal_on_all_nodes(join: MAKE_NODE) -> None:
+    one, two = join("one"), join("two")
+    one.write("memory/a/old.md", "of last year\n")
+    os.utime(one.past.tree / "memory/a/old.md", ns=(1_700_000_000_123_456_789,) * 2)
+    one.write("memory/a/both.jsonl", "1\n")
+    one.write("memory/a/edit.md", "first\nsecond\n")
+    one.write("memory/a/big.bin", os.urandom(2 * LARGE))
+    settle(one, two)
+    assert mtimes_of(two) == mtimes_of(one)
+    assert mtimes_of(two)["memory/a/old.md"] == 1_700_000_000_123_456_789
+    one.append("memory/a/both.jsonl", "2")
+    two.append("memory/a/both.jsonl", "3")
+    one.write("memory/a/edit.md", "first, by one\nsecond\n")
+    two.write("memory/a/edit.md", "first, by two\nsecond\n")
+    two.past.move("memory/a/old.md", "memory/a/moved.md")
+    two.past.label("memory/a/big.bin", "kind", "fact")
+    settle(one, two)
+    assert mtimes_of(two) == mtimes_of(one)
+    assert mtimes_of(one)["memory/a/moved.md"] == 1_700_000_000_123_456_789
+    three = join("three")
+    settle(three, one, two)
+    assert mtimes_of(three) == mtimes_of(one)
+    check_equal(one, two, three)
+
+
+def test_change_of_the_time_alone_is_no_version(join: MAKE_NODE) -> None:
+    one, two = join("one"), join("two")
+    one.write("memory/a/x.md", "x\n")
+    settle(one, two)
+    os.utime(one.past.tree / "memory/a/x.md")
+    one.past.note("write", "memory/a/x.md")
+    assert not one.node.exchange().published

@@ -15,6 +15,8 @@ _MAX_SHOWN_PATHS = 3
 _UNSAFE_CHARACTERS = re.compile(r"[\x00-\x1f\x7f<>]+")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _OID = re.compile(r"[0-9a-f]{40}")
+_AGES = re.compile(r"\d{1,19}(?:,\d{1,19})*", re.ASCII)
+_MAX_AGES_CHARACTERS = 4_000_000
 _MAX_SHOWN_CHARACTERS = 4000
 MAX_TIME_NS = (1 << 62) - 1  # in 2116; twice that no longer fits SQLite's integers
 
@@ -42,6 +44,8 @@ class Commit:
     `op` is the operation that made it: write, recovered, outside, restore, undo, redo, merge, forget.
     `scope` is the path that was given to the operation. `undoes` is the id of the commit that an undo or redo is for.
     `anchor` is the state of the event log and the audit at that time.
+    `ages` are the nanoseconds from the mtime of each added or changed file to `time_ns`, in the order of paths; empty if
+    they were not recorded. Of a merge these are the files that differ from all parents.
     """
 
     oid: str
@@ -55,6 +59,7 @@ class Commit:
     scope: bytes | None = None
     undoes: str = ""
     anchor: str = ""
+    ages: tuple[int, ...] = ()
 
     @property
     def time_text(self) -> str:
@@ -79,6 +84,7 @@ def encode_commit(commit: Commit) -> bytes:
         "Scope": "" if commit.scope is None else _encode_path(commit.scope),
         "Undoes": commit.undoes,
         "Anchor": commit.anchor,
+        "Ages": ",".join(map(str, commit.ages)),
     }
     lines += ["", _single_line(commit.subject), ""]
     lines += [f"Ctxfs-{name}: {_single_line(value)}" for name, value in trailers.items() if value]
@@ -112,6 +118,7 @@ def decode_commit(oid: str, data: bytes) -> Commit:
         _parse_path(trailers["Scope"]) if "Scope" in trailers else None,
         trailers["Undoes"] if _OID.fullmatch(trailers.get("Undoes", "")) else "",
         trailer("Anchor"),
+        _parse_ages(trailers.get("Ages", "")),
     )
 
 
@@ -166,6 +173,13 @@ def _parse_time(text: str | None, unit_ns: int) -> int:
     if not text or not text.isascii() or not text.isdigit():
         return 0
     return min(int(text) * unit_ns, MAX_TIME_NS) if len(text) < 20 else MAX_TIME_NS
+
+
+def _parse_ages(text: str) -> tuple[int, ...]:
+    """Return the ages in a trailer; none if it is not a list of numbers that a store could have written."""
+    if not _AGES.fullmatch(text) or len(text) > _MAX_AGES_CHARACTERS:
+        return ()
+    return tuple(map(int, text.split(",")))
 
 
 def _clean_text(text: str) -> str:

@@ -69,6 +69,7 @@ class Capture:
         self.gone: list[bytes] = []
         self.postponed: list[bytes] = []
         self.sizes: dict[str, int] = {}
+        self.mtimes: dict[bytes, int] = {}  # of files, in nanoseconds
 
     def prefetch(self, paths: Sequence[bytes]) -> None:
         """Prefetch the records of these paths from the path index."""
@@ -152,6 +153,7 @@ class Capture:
             return State(_directory_entry(head), self._store_side(SideCar(xattrs, _unusual_mode(stat, MODE_DIR))))
         record = self._prefetched[path] if path in self._prefetched else self._ledger.index.file_record(path)
         if record is not None and record[:5] == file_numbers(stat):
+            self.mtimes[path] = record.mtime_ns
             self.sizes[record.oid] = record.size
             return State(TreeEntry(record.git_mode, record.oid), record.side)
         return self._capture_content(path, parts, stat, kind, moved=moved and record is None)
@@ -182,6 +184,7 @@ class Capture:
         """Record that a file or link with the attributes `stat` is this entry."""
         self.sizes[entry.oid] = stat.st_size
         numbers = file_numbers(stat)
+        self.mtimes[path] = numbers.mtime_ns
         # Another write within the clock's granularity leaves equal times: do not trust these, nor clamped times.
         if (
             not MIN_INT64 < numbers.mtime_ns < MAX_INT64

@@ -180,7 +180,9 @@ class Committer:
                 if ledger.is_move(before, tree, *move)
             ]
             subject = self._describe(op, ordered, valid_moves, self._transitions(ordered))
-            commit = ledger.advance(tree, actor, op, subject, moves=valid_moves, sizes=capture.sizes)
+            commit = ledger.advance(
+                tree, actor, op, subject, moves=valid_moves, sizes=capture.sizes, mtimes=capture.mtimes
+            )
         capture.settle()
         return commit
 

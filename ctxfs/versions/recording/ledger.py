@@ -2,7 +2,7 @@
 
 import errno
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from ctxfs.versions.objects.large_objects import LargeStore
 from ctxfs.versions.objects.name_encoding import SIDE_PREFIX, real_name, sidecar_name, split_path, stored_name
 from ctxfs.versions.objects.sidecar import EMPTY_SIDECAR, SideCar, decode_sidecar, encode_sidecar
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, Listing, Parts, TreeEntry, Trees
+from ctxfs.versions.recording.file_times import NO_MTIMES, ages_of
 from ctxfs.versions.recording.large_capture import LargeCapture
 from ctxfs.versions.recording.pathindex import PathChange, PathIndex
 from ctxfs.versions.recording.scratch import ScratchList
@@ -286,30 +287,36 @@ class Ledger:
         parents: tuple[str, ...] | None = None,
         sizes: dict[str, int] | None = None,
         changes: Sequence[PathChange] | None = None,
+        mtimes: Mapping[bytes, int] = NO_MTIMES,
     ) -> Commit:
         """Make `tree` the newest version. On return the branch is moved; after an OSError nothing has changed.
 
-        `changes` are the differences from the last version, if the caller has them already.
+        `changes` are the differences from the last version, if the caller has them already. `mtimes` are those of the
+        changed files, in nanoseconds by path.
         """
         if parents is None:
             parents = (self.head.oid,) if self.head else ()
         time_ns = self._time_after(self.head)
         anchor = self._anchors.text(self.store_id) if self._anchors else ""
-        draft = Commit("", tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes, anchor)
-        oid = self.repo.write("commit", encode_commit(draft))
         rows = self.compare_trees(self.tree, tree, sizes) if changes is None else changes
+        ages = ages_of(rows, mtimes, time_ns, self.clock_offset_ns)
+        draft = Commit("", tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes, anchor, ages)
+        oid = self.repo.write("commit", encode_commit(draft))
         self.repo.update_ref(BRANCH, oid, self.head.oid if self.head else None)
         commit = replace(draft, oid=oid)
         self.head = commit
         self._index_commit(commit, rows)
         return commit
 
-    def merge(self, tree: str, theirs: Commit, actor: Actor, subject: str) -> Commit:
+    def merge(
+        self, tree: str, theirs: Commit, actor: Actor, subject: str, mtimes: Mapping[bytes, int] = NO_MTIMES
+    ) -> Commit:
         """Make `tree` the newest version, with `theirs` as second parent. The index must have their commits already."""
         assert self.head is not None
         differing = {row.path for row in self.compare_trees(theirs.tree, tree)}
         rows = [row for row in self.compare_trees(self.tree, tree) if row.path in differing]
-        return self.advance(tree, actor, "merge", subject, parents=(self.head.oid, theirs.oid), changes=rows)
+        parents = (self.head.oid, theirs.oid)
+        return self.advance(tree, actor, "merge", subject, parents=parents, changes=rows, mtimes=mtimes)
 
     def write_merge(self, tree: str, theirs: Commit, actor: Actor, subject: str) -> str:
         """Write a commit of the head and `theirs` with this tree, and return its id. Nothing else changes."""

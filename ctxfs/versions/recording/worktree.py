@@ -151,14 +151,20 @@ class WorkTree:
     # writes: before a path is replaced, and while it has no writer, `is_expected` must accept its current attributes
 
     def put_file(
-        self, parts: Parts, data: bytes | int, mode: int, xattrs: Mapping[str, bytes], is_expected: Expected
+        self,
+        parts: Parts,
+        data: bytes | int,
+        mode: int,
+        xattrs: Mapping[str, bytes],
+        is_expected: Expected,
+        mtime_ns: int | None = None,
     ) -> tuple[SwapResult, os.stat_result]:
         """Replace `parts` with a new file, written beside it and swapped in, so that open readers keep the old one.
 
         `data` is the content, or a descriptor to copy it from. Return the new file's attributes, too.
         """
         with self._open_parent(parts) as (parent, name):
-            temporary, stat = _write_beside(parent, data, mode, xattrs)
+            temporary, stat = _write_beside(parent, data, mode, xattrs, mtime_ns)
             return self._swap_in(parts, parent, name, temporary, is_expected), stat
 
     def put_link(self, parts: Parts, target: bytes, is_expected: Expected) -> SwapResult:
@@ -378,7 +384,7 @@ class WorkTree:
 
 
 def _write_beside(
-    parent: int, data: bytes | int, mode: int, xattrs: Mapping[str, bytes]
+    parent: int, data: bytes | int, mode: int, xattrs: Mapping[str, bytes], mtime_ns: int | None = None
 ) -> tuple[bytes, os.stat_result]:
     """Create a new file with an orphan's name. Its mode is 0 until it is complete."""
     temporary = rooted_fs.orphan_name()
@@ -394,6 +400,8 @@ def _write_beside(
             for key, value in xattrs.items():
                 os.setxattr(fd, key, value)
             os.fchmod(fd, mode)
+            if mtime_ns is not None:
+                os.utime(fd, ns=(mtime_ns, mtime_ns))
             stat = os.fstat(fd)
         return temporary, stat
     except BaseException:

@@ -5,7 +5,7 @@ histories are merged (see `merge`), and the work tree follows. A merge never wai
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ctxfs.model.errors import CommandError
@@ -18,6 +18,7 @@ from ctxfs.versions.objects.git_config import Remote, read_remotes, write_remote
 from ctxfs.versions.objects.git_process import build_service_command
 from ctxfs.versions.objects.name_encoding import display_path, split_path
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, TreeEntry
+from ctxfs.versions.recording.file_times import mtimes_of, read_mtimes
 from ctxfs.versions.recording.ledger import Ledger, State
 from ctxfs.versions.remotes.commit_graph import CommitGraph
 from ctxfs.versions.remotes.fetch_validation import FetchedHistory
@@ -288,6 +289,7 @@ class Remotes:
         from the work tree would make the next commit revert the remote's changes.
         """
         ledger, rollback, placed_states = self._ledger, self._rollback, dict[bytes, State]()
+        mtimes = read_mtimes(ledger, new_commits)
         merge, applied, open_rounds = make_merge(), ApplyResult(), 0
         for _ in range(_MAX_ROUNDS):
             if open_rounds == _MAX_OPEN_ROUNDS:
@@ -297,16 +299,17 @@ class Remotes:
                 commit(paths)
                 if ledger.head != head:
                     merge = make_merge()
-                applied = rollback.follow(merge.tree, placed_states)
+                applied = rollback.follow(merge.tree, placed_states, mtimes)
             if not (applied.left or applied.rescued):
-                return self._record_merge(merge, theirs, new_commits, actor, name)
+                return self._record_merge(merge, theirs, new_commits, actor, name, mtimes_of(applied.stat_keys))
             head = ledger.head
             rollback.commit_rescued(applied)
             # Scratch at a path of the remote gets a version, so that both contents are merged.
             ledger.scratch.track(path for path, reason in applied.left.items() if reason is UnchangedReason.WRITTEN)
             commit(list(applied.left))
             if ledger.head == head and set(applied.left.values()) == {UnchangedReason.OCCUPIED}:
-                return self._record_merge(self._retain_directories(merge, applied), theirs, new_commits, actor, name)
+                merge = self._retain_directories(merge, applied)
+                return self._record_merge(merge, theirs, new_commits, actor, name, mtimes_of(applied.stat_keys))
             open_rounds += set(applied.left.values()) == {UnchangedReason.OPEN}
             merge = make_merge()
         rollback.revert(merge.tree)
@@ -327,13 +330,19 @@ class Remotes:
         return Merge(ledger.edit_tree(merge.tree, states), merge.conflicts, is_forward=False)
 
     def _record_merge(
-        self, merge: Merge, theirs: Commit, new_commits: list[str], actor: Actor, name: str
+        self,
+        merge: Merge,
+        theirs: Commit,
+        new_commits: list[str],
+        actor: Actor,
+        name: str,
+        mtimes: Mapping[bytes, int],
     ) -> PullResult:
         if merge.is_forward:
             self._ledger.fast_forward(theirs, new_commits)
             return PullResult("forward", len(new_commits))
         self._ledger.index_commits(new_commits)
-        self._ledger.merge(merge.tree, theirs, actor, f"merge {len(new_commits)} versions from {name}")
+        self._ledger.merge(merge.tree, theirs, actor, f"merge {len(new_commits)} versions from {name}", mtimes)
         return PullResult("merged", len(new_commits), merge.conflicts)
 
     def _validate_fetched(self, name: str, oid: str, *, is_trusted: bool) -> list[str]:
