@@ -24,6 +24,7 @@ from ctxfs.mounts.context import ContextMount
 from ctxfs.mounts.control import ControlMount
 from ctxfs.mounts.folders import create_memory_mount, create_pad_mount
 from ctxfs.mounts.history import HistoryMount
+from ctxfs.mounts.replica import ReplicaMount
 from ctxfs.mounts.review import ReviewMount
 from ctxfs.mounts.search import SearchView, StoredQueries
 from ctxfs.mounts.tools import ToolsMount
@@ -145,7 +146,7 @@ class App:
         self._parts = StoreParts(
             self.layout, self.principal, self.archive, self.policy, self.scope, self.searcher, self.namespace
         )
-        self.memory = MemoryParts(self._parts, self.memory_file, self.resolver)
+        self.memory = MemoryParts(self._parts, self.memory_file, self.resolver, self.tree, self.sharing.conflicts)
         self.tools = Toolbox(
             self.layout,
             self.settings_file.get,
@@ -164,6 +165,7 @@ class App:
             self.principal,
             self.memory.citations,
             lambda: self.settings_file.current.context.max_share_per_origin,
+            self.sharing.note,
         )
         self.search_view = SearchView(self.search, self.scope, settings.search.results, settings.search.budget)
         self.namespace.attach_view(".search", self.search_view)
@@ -201,7 +203,14 @@ class App:
 
     def _open_contexts(self) -> None:
         self.contexts = ContextParts(
-            self._parts, self.memory, self.tree, self.resolver, self.search, self.records, self.settings_file
+            self._parts,
+            self.memory,
+            self.tree,
+            self.resolver,
+            self.search,
+            self.records,
+            self.settings_file,
+            self.sharing.note,
         )
         recall = Recall(self.contexts.builder, self.contexts.deliveries, self.records)
         self.capture = Capture(self.collector, recall, str(self.principal))
@@ -225,8 +234,9 @@ class App:
     def _attach_mounts(self) -> None:
         tree, folders, owner = self.namespace, self.layout.tree, str(self.principal)
         tree.attach(ROOT, AgentsGuideMount(self.sources.visible))
-        tree.attach(Path(("memory",)), create_memory_mount(folders))
-        tree.attach(Path(("pad",)), create_pad_mount(folders))
+        reason = self.sharing.read_only_reason
+        tree.attach(Path(("memory",)), ReplicaMount(create_memory_mount(folders), reason))
+        tree.attach(Path(("pad",)), ReplicaMount(create_pad_mount(folders), reason))
         tree.attach(Path(("knowledge",)), ControlMount({}))  # exists before the first source does
         questions = self.search_view.root(self._work_folder("search"), StoredQueries(self.owners, owner))
         tree.attach(Path(("search",)), questions)
@@ -236,7 +246,8 @@ class App:
         tree.attach(Path(("history",)), HistoryMount(self.history, owner, self.scope, self.derived_memory.sessions))
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
         tree.attach(Path(("tools",)), ToolsMount(self.tools.calls, self.tools, self.scope))
-        tree.attach(Path(("human",)), ReviewMount(self._work_folder("human"), self.memory.curator))
+        reviews = ReviewMount(self._work_folder("human"), self.memory.curator)
+        tree.attach(Path(("human",)), ReplicaMount(reviews, reason))
         rules = (self.policy_file, self.memory_file)
         control = control_mount(self.layout, self.principal, self.status, tree, self.policy, rules)
         tree.attach(Path((".ctxfs",)), control, hidden=True)

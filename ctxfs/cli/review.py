@@ -23,8 +23,8 @@ def review(
 ) -> None:
     """Decide doubtful claims and proposals
 
-    A verdict is accept, reject, or (of a claim) edit and the corrected claim. Without ID each is shown in turn, and a key
-    decides (needs a terminal). Exit code 3 when nothing waits.
+    A verdict is accept, reject, or (of a claim) edit and the corrected claim; of two contents of a file this, other, or
+    both. Without ID each is shown in turn, and a key decides (needs a terminal). Exit code 3 when nothing waits.
 
     \b
     ctxfs review 3f9a0c accept

@@ -12,8 +12,11 @@ from ctxfs.daemon.session import StoreSession
 
 _MAX_SHOWN_LINES = 40
 _KEYS = "[a]ccept [r]eject [e]dit [u]ndo [s]kip [q]uit "
+_CONFLICT_KEYS = "keep [t]his [o]ther [b]oth, [u]ndo [s]kip [q]uit "
 _VERDICTS = {"a": "accept", "r": "reject"}
-_FILES = {"proposal": ("why.md", "change.diff"), "": ("evidence.md",)}  # of a review, by its kind
+_CONFLICT_VERDICTS = {"t": "this", "o": "other", "b": "both"}
+_CONFLICT = "conflict"
+_FILES = {"proposal": ("why.md", "change.diff"), "": ("evidence.md",), _CONFLICT: ("evidence.md",)}  # by kind
 
 
 def decide_by_keys(opened: StoreSession, waiting: list[dict[str, str]]) -> None:
@@ -21,7 +24,8 @@ def decide_by_keys(opened: StoreSession, waiting: list[dict[str, str]]) -> None:
     position, decided = 0, list[int]()
     while position < len(waiting):
         _show(opened, waiting[position], f"{position + 1}/{len(waiting)}")
-        key = _read_key()
+        is_conflict = waiting[position]["kind"] == _CONFLICT
+        key = _read_key(_CONFLICT_KEYS if is_conflict else _KEYS, "tobusq" if is_conflict else "areusq")
         if key == "q":
             return
         if key == "u":
@@ -31,33 +35,33 @@ def decide_by_keys(opened: StoreSession, waiting: list[dict[str, str]]) -> None:
                 position = decided.pop()
             continue
         if key != "s":
-            verdict = _VERDICTS.get(key) or f"edit {click.prompt('as it should read', err=True)}"
+            verdict = (_VERDICTS | _CONFLICT_VERDICTS).get(key) or f"edit {click.prompt('as it should read', err=True)}"
             if _call(opened, "decide", id=waiting[position]["id"], verdict=verdict):
                 print_line(verdict.split()[0], fg="green")
                 decided.append(position)
         position += 1
 
 
-def _read_key() -> str:
+def _read_key(prompt: str, keys: str) -> str:
     """Return one of the keys; `q` at the end of the input. Further typed characters are dropped: they saw no review."""
     while True:
-        key = _read_character()
+        key = _read_character(prompt)
         click.echo(err=True)
         if key in ("", "\x04"):
             return "q"
         if key in ("\r", "\n", " "):
             return "s"
-        if key in "areusq":
+        if key in keys:
             return key
 
 
-def _read_character() -> str:
+def _read_character(prompt: str) -> str:
     """Prompt for a key, and return the first character that is typed after the prompt; empty at the end of the input."""
     descriptor = sys.stdin.fileno()
     saved = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor)  # before the prompt, as it drops pending input
     try:
-        click.echo(_KEYS, nl=False, err=True)
+        click.echo(prompt, nl=False, err=True)
         return os.read(descriptor, 64).decode("ascii", "replace")[:1].lower()
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, saved)

@@ -34,7 +34,8 @@ def share(store: str | None, url: str, shared_name: str, node: str, password_env
     URL is the engine that keeps the order of versions: postgresql://USER@HOST/DATABASE, s3://BUCKET/PREFIX, or
     file:///FOLDER for a folder that all machines reach. The other machines then join it.
     """
-    _become_node(store, "share", url, shared_name, node, password_env, as_json)
+    arguments = {"url": url, "store": shared_name, "node": node, "password_env": password_env}
+    _become_node(store, "share", arguments, as_json)
 
 
 @click.command()
@@ -42,14 +43,27 @@ def share(store: str | None, url: str, shared_name: str, node: str, password_env
 @_NAME
 @_NODE
 @_PASSWORD
+@click.option("--read-only", is_flag=True, help="Follow only: publish nothing, refuse writes")
+@click.option("--at", default=0, metavar="N", type=click.IntRange(min=0), help="Follow up to entry N [default: all]")
 @json_option()
 @click.pass_obj
-def join(store: str | None, url: str, shared_name: str, node: str, password_env: str, as_json: bool) -> None:
+def join(
+    store: str | None,
+    url: str,
+    shared_name: str,
+    node: str,
+    password_env: str,
+    read_only: bool,
+    at: int,
+    as_json: bool,
+) -> None:
     """Join a shared store
 
-    The memories of this store and of the shared one are merged. Where both have a file, both contents stay.
+    The memories of this store and of the shared one are merged. Where both have a file, both contents stay. With
+    --read-only this store follows the shared one, and memory, pads and reviews are changed at other nodes only.
     """
-    _become_node(store, "join_shared", url, shared_name, node, password_env, as_json)
+    arguments = {"url": url, "store": shared_name, "node": node, "password_env": password_env}
+    _become_node(store, "join_shared", {**arguments, "read_only": read_only or bool(at), "at": at}, as_json)
 
 
 @click.command()
@@ -86,10 +100,13 @@ def print_shared(shared: dict[str, Any]) -> None:
     """Print the state of a node of a shared store; nothing for a store that is not shared."""
     if not shared:
         return
-    print_line(f"shared     '{shared['store']}' at {shared['url']} as {shared['node']}, entry {shared['entry']}")
+    read_only = ", read only" if shared["read_only"] else ""
+    place = f"entry {shared['entry']}{read_only}"
+    print_line(f"shared     '{shared['store']}' at {shared['url']} as {shared['node']}, {place}")
     if not shared["reachable"] and shared["since"]:
         since = datetime.fromtimestamp(shared["since"]).strftime("%Y-%m-%d %H:%M:%S")
-        waiting = f", {count_noun(shared['waiting'], 'version')} waiting" if shared["waiting"] else ""
+        verb = "waits" if shared["waiting"] == 1 else "wait"
+        waiting = f", {count_noun(shared['waiting'], 'version')} {verb}" if shared["waiting"] else ""
         print_line(f"           not reached since {since}{waiting}", fg="yellow")
     if shared["fault"]:
         print_line(f"           {shared['fault']}", fg="yellow")
@@ -115,11 +132,9 @@ def _sync(opened: StoreSession, seconds: float) -> dict[str, Any]:
             time.sleep(min(_PAUSE_SECONDS, left))
 
 
-def _become_node(
-    store: str | None, method: str, url: str, shared_name: str, node: str, password_env: str, as_json: bool
-) -> None:
+def _become_node(store: str | None, method: str, arguments: dict[str, Any], as_json: bool) -> None:
     with session(store) as opened, spinner("exchanging versions"):
-        result = opened.call(method, url=url, store=shared_name, node=node, password_env=password_env)
+        result = opened.call(method, **arguments)
     confirm_store(find_store(store).root)
     _print_result(result, as_json)
 

@@ -1,5 +1,7 @@
 """The parts for contexts: construction, tasks, delivery, evaluation and expiry."""
 
+from collections.abc import Callable
+
 from ctxfs.composition.memory import MemoryParts
 from ctxfs.composition.store_parts import StoreParts
 from ctxfs.context.build.tree_view import SourceResolver
@@ -27,6 +29,7 @@ class ContextParts:
         search: Search,
         records: Records,
         settings: SettingsFile,
+        sharing_note: Callable[[], str],
     ) -> None:
         layout, now = store.layout, settings.current.context
         self.summarise = CommandSummariser(now.summariser) if now.summariser else None
@@ -39,6 +42,7 @@ class ContextParts:
             self.summarise,
             lambda: settings.current.context.max_share_per_origin,
             memory.citations,
+            sharing_note,
         )
         self.evaluator = Evaluator(resolver, CommandJudge(now.judge) if now.judge else None)
         layout.deliveries.mkdir(exist_ok=True, mode=0o700)

@@ -5,9 +5,13 @@ from ctxfs.consolidation.desk import KIND as PROPOSAL
 from ctxfs.consolidation.desk import TOOL as DESK_TOOL
 from ctxfs.consolidation.desk import ProposalDesk
 from ctxfs.context.build.tree_view import SourceResolver
-from ctxfs.context.grounding.review import Curator
+from ctxfs.context.grounding.review import Curator, Decider
+from ctxfs.model.mount import Mount
 from ctxfs.services.citations import Citations
 from ctxfs.services.cited_sources import CitedSources
+from ctxfs.services.conflict_desk import KIND as CONFLICT
+from ctxfs.services.conflict_desk import ConflictDesk
+from ctxfs.services.conflict_files import ConflictFiles
 from ctxfs.services.curation import JudgedLines
 from ctxfs.services.elicitation import Elicitation
 from ctxfs.services.file_marks import FileMarker
@@ -22,7 +26,9 @@ from ctxfs.store.memory_file import MemoryFile
 class MemoryParts:
     """Citations, proposals and reviews, changes by commands, remarks on kinds and conflicts, and the expiry of pads."""
 
-    def __init__(self, store: StoreParts, rules: MemoryFile, resolver: SourceResolver) -> None:
+    def __init__(
+        self, store: StoreParts, rules: MemoryFile, resolver: SourceResolver, tree: Mount, conflicts: ConflictFiles
+    ) -> None:
         searcher, archive = store.searcher, store.archive
         self.rules = rules
         sources = CitedSources(store.namespace, str(store.layout.history), store.scope, searcher.extract)
@@ -33,7 +39,9 @@ class MemoryParts:
         desk_tree = store.tree_of(DESK_TOOL)
         self.desk = ProposalDesk(desk_tree, archive, store.policy, lambda: rules.rules.transitions)
         judged = JudgedLines(resolver, self.citations)
-        self.curator = Curator(store.tree_of("evaluator"), {PROPOSAL: self.desk}, judged)
+        self.conflict_desk = ConflictDesk(store.tree_of("review"), tree, archive, conflicts)
+        deciders: dict[str, Decider] = {PROPOSAL: self.desk, CONFLICT: self.conflict_desk}
+        self.curator = Curator(store.tree_of("evaluator"), deciders, judged)
         self.elicitation = Elicitation(self.curator)
         self.remarks = MemoryRemarks(searcher)
         self.kind_remarks = KindRemarks(store.layout.tree, rules)

@@ -105,7 +105,9 @@ class Daemon:
                 self._nursery = nursery
                 self._mountpoints = Mountpoints(self._app, nursery, self._spare, self._tree_changed)
                 self._app.daemon.connect(self._mountpoints, self._secrets)
-                self._shared = SharedService(self._app.sharing, self._push_paths)
+                self._shared = SharedService(
+                    self._app.sharing, self._push_paths, self._app.memory.conflict_desk.refresh
+                )
                 self._versions = CommitService(self._app, self._mountpoints, self._shared.request)
                 listener = self._server.listen()
                 fd_socket = FdSocket(self._layout.run, self._mountpoints.receive)
@@ -172,7 +174,10 @@ class Daemon:
         erases = Effect.ERASES in method.effects
 
         async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
+            reason = self._app.sharing.read_only_reason()
             response = await run_method(self._app, self._caller(peer), method, args, first)
+            if self._app.sharing.read_only_reason() != reason:
+                await self._tree_changed()
             if changes_files:
                 await self._sync_others(peer)
             if changes_work_tree and not args.get("dry_run"):

@@ -21,10 +21,18 @@ _BACKOFF = Backoff(first_seconds=0.2, max_seconds=1.0)  # an engine that answers
 class SharedService:
     """The daemon's exchange with a shared store. `push` receives the paths that others changed.
 
-    A store that is not shared costs nothing: the service sleeps until `request`.
+    A store that is not shared costs nothing: the service sleeps until `request`. `refresh` opens and withdraws the
+    reviews of conflicts: at the node that has merged, and at the start.
     """
 
-    def __init__(self, sharing: Sharing, push: Callable[[Sequence[str]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        sharing: Sharing,
+        push: Callable[[Sequence[str]], Awaitable[None]],
+        refresh: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._refresh = refresh
+        self._has_conflicts = True  # not known yet
         self._sharing = sharing
         self._push = push
         self._request = trio.Event()
@@ -101,6 +109,15 @@ class SharedService:
             log.warning("'%s' was changed here and at another node: both contents stay", display_path(path))
         if result.changes:
             await self._push([path_text(change.path) for change in result.changes])
+        if (result.conflicts or self._has_conflicts) and not self._sharing.read_only_reason():
+            await self._refresh_reviews()
+
+    async def _refresh_reviews(self) -> None:
+        try:
+            await self._refresh()
+            self._has_conflicts = bool(await blocking(self._sharing.conflicts.list))
+        except Exception:
+            log.exception("the reviews of conflicts are not up to date; tried again at the next exchange")
 
     async def _pause(self, fault: str) -> None:
         self._fault = fault

@@ -48,5 +48,12 @@ class ConflictFiles:
             return tuple(
                 ConflictFile(path_text(path), xattrs[CONFLICT_ATTRIBUTE].decode("utf-8", "surrogateescape"))
                 for path, xattrs in sides
-                if CONFLICT_ATTRIBUTE in xattrs
+                if CONFLICT_ATTRIBUTE in xattrs and _is_beside(path, xattrs[CONFLICT_ATTRIBUTE])
             )
+
+
+def _is_beside(path: bytes, of: bytes) -> bool:
+    """Return True if a merge may have kept `path` for `of`: any writer can set the attribute."""
+    folder, _, name = path.rpartition(b"/")
+    of_folder, _, of_name = of.rpartition(b"/")
+    return folder == of_folder and path != of and of_name.startswith(name.split(_NAME_PART)[0])

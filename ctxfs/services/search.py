@@ -4,6 +4,7 @@ import errno
 import itertools
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from ctxfs.context.build.constructor import (
     MAX_CANDIDATES,
@@ -53,8 +54,14 @@ class Search:
         owner: Principal,
         facts: HeldFacts,
         origin_share: Callable[[], float],
+        sharing_note: Callable[[], str] = str,
     ) -> None:
-        """`origin_share` returns the share of a context that the pieces of one origin may use."""
+        """`origin_share` returns the share of a context that the pieces of one origin may use.
+
+        `sharing_note` returns why versions of other machines may be missing; empty if none is known to.
+        """
+        self._sharing_note = sharing_note
+        self._last_note = ""
         self._facts = facts
         self._origin_share = origin_share
         self._searcher = searcher
@@ -65,6 +72,9 @@ class Search:
 
     def generation(self) -> Generation:
         """Return the state of the index; an answer of another generation may differ."""
+        if (note := self._sharing_note()) != self._last_note:
+            self._last_note = note
+            self._searcher.invalidate_results()
         return self._searcher.generation
 
     async def ask(self, question: str, below: Path) -> SearchResults:
@@ -72,7 +82,9 @@ class Search:
         query = parse_query(question)
         if below.parts[:1] == ("tools",) and not is_call_record(below):
             return await self._tools.find(query, below)
-        return await blocking(self._searcher.search, query, below, MAX_CANDIDATES)
+        results = await blocking(self._searcher.search, query, below, MAX_CANDIDATES)
+        note = self._sharing_note()
+        return replace(results, remarks=(*results.remarks, note)) if note else results
 
     async def find(self, filters: str, below: Path, limit: int) -> list[str]:
         """Return the paths of files whose attributes satisfy `filters`, newest first. EINVAL without a filter."""
@@ -125,7 +137,9 @@ class ContextBuilder:
         summarise: Summarise | None,
         origin_share: Callable[[], float],
         facts: HeldFacts,
+        sharing_note: Callable[[], str] = str,
     ) -> None:
+        self._sharing_note = sharing_note
         self._facts = facts
         self._tree = tree
         self._searcher = searcher
@@ -136,7 +150,12 @@ class ContextBuilder:
 
     def _tree_view(self, as_of: str) -> TreeView:
         arguments = self._tree, self._searcher, self._archive, self._scope
-        return TreeAsOf(as_of, *arguments) if as_of else CurrentTree(*arguments, self._facts)
+        if as_of:
+            return TreeAsOf(as_of, *arguments)
+        tree = CurrentTree(*arguments, self._facts)
+        if note := self._sharing_note():
+            tree.notes = (note,)
+        return tree
 
     async def build(self, request: Request, principal: str = "") -> Context:
         """Build a context for a request, for the named principal [default: the calling one]."""

@@ -5,16 +5,18 @@ Engines are imported at the first exchange.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ctxfs.model.credentials import without_passwords
-from ctxfs.model.errors import EXIT_USAGE, CommandError
+from ctxfs.model.errors import EXIT_USAGE, CommandError, path_error
 from ctxfs.model.path import printable
 from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.services.conflict_files import ConflictFiles
@@ -64,6 +66,7 @@ class Sharing:
         self._node: Node | None = None
         self._index: SharedIndex | None = None
         self._state = SharingState()
+        self._waiting = 0  # versions, at the last exchange that failed
         self.conflicts = ConflictFiles(archive)
 
     @property
@@ -76,6 +79,19 @@ class Sharing:
         """Return True if this store is a node of a shared store."""
         return bool(self.settings.url)
 
+    def read_only_reason(self) -> str:
+        """Return why this node changes nothing; empty if it may."""
+        settings = self.settings
+        if not (settings.url and settings.read_only):
+            return ""
+        place = f" as of entry {settings.at}" if settings.at else ""
+        return f"this store follows '{settings.store}' read-only{place}: write at another node, or first: ctxfs leave"
+
+    def check_writable(self) -> None:
+        """Raise OSError EROFS if this node is read-only."""
+        if reason := self.read_only_reason():
+            raise path_error(errno.EROFS, self.settings.store, reason)
+
     def exchange(self) -> Exchanged:
         """Take, follow and publish versions now. Raise OSError or CommandError, whose text is also in the status."""
         if not self.is_on:
@@ -85,6 +101,7 @@ class Sharing:
         try:
             result = self._open_node().exchange()
         except OSError as error:
+            self._waiting = self._count_waiting(-1.0)
             self._set_state(error.strerror or str(error), is_reachable=not isinstance(error, Unreachable))
             raise
         except CommandError as error:
@@ -95,7 +112,10 @@ class Sharing:
 
     def wait(self) -> bool:
         """Wait for an entry of another node, at most a second. Return True for one; False also without a connection."""
-        node = self._node
+        node, last = self._node, self.settings.at
+        if node is not None and last and node.seen.number >= last:
+            time.sleep(_WAIT_SECONDS)
+            return False
         if node is None or node.connection is None or not self._state.is_reachable:
             time.sleep(_WAIT_SECONDS)
             return True
@@ -110,6 +130,8 @@ class Sharing:
     def has_news(self) -> bool:
         """Return True if the newest version differs from the newest entry, or rules may have changed. Takes no lock."""
         node = self._node
+        if node is not None and self.settings.read_only:
+            return False
         return node is None or self._archive.newest != node.seen.commit or node.has_topic_news()
 
     def exchange_vectors(self) -> None:
@@ -119,7 +141,8 @@ class Sharing:
         """
         if self._index is not None:
             self._index.fetch()
-            self._index.publish()
+            if not self.settings.read_only:
+                self._index.publish()
 
     def join(self, settings: SharedSettings, *, is_new: bool) -> Exchanged:
         """Make this store a node, and exchange versions; with `is_new` begin the shared store.
@@ -129,7 +152,9 @@ class Sharing:
         if self.is_on:
             shown = without_passwords(self.settings.url)
             raise CommandError(f"this store is a node of '{self.settings.store}' at {shown}", "first: ctxfs leave")
-        settings = SharedSettings(settings.url, settings.store, settings.node or _host_name(), settings.password_env)
+        if settings.at < 0 or (settings.at and not settings.read_only):
+            raise CommandError("only a read-only node follows up to an entry", "add --read-only", EXIT_USAGE)
+        settings = replace(settings, node=settings.node or _host_name())
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", settings.node):
             raise CommandError(
                 f"'{settings.node}' cannot name a node", "use letters, digits, '.', '_' and '-'", EXIT_USAGE
@@ -172,26 +197,34 @@ class Sharing:
                 "on each machine: ctxfs leave, then ctxfs forget; then ctxfs share under another name: --name NAME",
             )
 
+    def note(self) -> str:
+        """Return a line for readers while the engine is not reached: since when, and how many versions wait; else "".
+
+        It takes no lock and no time.
+        """
+        state = self._state
+        if state.is_reachable or not state.since or not self.is_on:
+            return ""
+        since = datetime.fromtimestamp(state.since).strftime("%Y-%m-%d %H:%M")
+        waiting = f", {self._waiting} version{' waits' if self._waiting == 1 else 's wait'}" if self._waiting else ""
+        return f"shared: not reached since {since}{waiting}"
+
     def status(self) -> Mapping[str, object]:
         """Return the state as plain values; empty if this is not a node."""
         if not self.is_on:
             return {}
-        waiting = 0
-        if self._node is not None and self.has_news() and self._archive.lock.acquire(timeout=_STATUS_WAIT_SECONDS):
-            try:
-                waiting = self._node.count_unpublished() if self._archive.is_open else 0
-            finally:
-                self._archive.lock.release()
         return {
             "url": without_passwords(self.settings.url),
             "store": self.settings.store,
             "node": self.settings.node,
+            "read_only": self.settings.read_only,
+            "at": self.settings.at,
             "entry": self._node.seen.number if self._node else 0,
             "reachable": self._state.is_reachable,
             "since": self._state.since,
             "fault": self._state.fault,
             "remedy": self._state.remedy,
-            "waiting": waiting,
+            "waiting": self._count_waiting(_STATUS_WAIT_SECONDS),
             "conflicts": [printable(conflict.path) for conflict in self.conflicts.list(_STATUS_WAIT_SECONDS)],
         }
 
@@ -208,7 +241,7 @@ class Sharing:
         checks = check_engine(lambda: _connect(settings), member)
         if state.fault and all(check.is_ok for check in checks):
             checks.append(HealthCheck("exchange", False, state.fault, state.remedy or "see: ctxfs sync"))
-        waiting = self._archive.shared.count_unpublished(seen.commit)
+        waiting = 0 if settings.read_only else self._archive.shared.count_unpublished(seen.commit)
         is_sending = not waiting or all(check.is_ok for check in checks)
         remedy = "" if is_sending else "they are sent when the faults above are mended: ctxfs sync --wait"
         checks.append(HealthCheck("versions", is_sending, f"{waiting} wait for the engine", remedy))
@@ -217,6 +250,15 @@ class Sharing:
             detail = f"{len(conflicts)} other contents are kept beside their files, as '{example}'"
             checks.append(HealthCheck("conflicts", False, detail, "decide which contents stay: ctxfs review"))
         return checks
+
+    def _count_waiting(self, wait_seconds: float) -> int:
+        """Return the number of versions that wait for the engine; 0 if the versions are in use for `wait_seconds`."""
+        if self._node is None or not self.has_news() or not self._archive.lock.acquire(timeout=wait_seconds):
+            return 0
+        try:
+            return self._node.count_unpublished() if self._archive.is_open else 0
+        finally:
+            self._archive.lock.release()
 
     def close(self) -> None:
         """Close the connection to the engine."""
@@ -248,6 +290,8 @@ class Sharing:
                 self._principal,
                 lambda: _connect(settings),
                 {**open_topics(self._layout, self._rule_history), EntryKind.INDEX: self._index},
+                last_entry=settings.at or None,
+                is_read_only=settings.read_only,
             )
         return self._node
 

@@ -18,6 +18,11 @@ def waiting_work(report: Mapping[str, Any]) -> Sequence[Waiting]:
     rows = []
     if fault := index_fault(report["index"]):
         rows.append(Waiting(f"the index: {fault}", "ctxfs doctor"))
+    shared = report.get("shared") or {}
+    if conflicts := shared.get("conflicts"):
+        rows.append(Waiting(f"{len(conflicts)} contents of other machines, as {conflicts[0]}", "ctxfs review"))
+    if shared.get("fault"):
+        rows.append(Waiting(f"shared: {shared['fault']}", "ctxfs doctor"))
     if count := report["citations"]["broken"]:
         rows.append(Waiting(f"the cited sources of {count} files no longer hold", "ctxfs check"))
     for name, command in (("policy", "ctxfs policy edit"), ("memory", "ctxfs doctor")):

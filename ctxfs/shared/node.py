@@ -76,12 +76,18 @@ class Node:
         connect: Callable[[], SharedLog],
         topics: Mapping[EntryKind, Topic] = MappingProxyType({}),
         erasures: Erasures | None = None,
+        *,
+        last_entry: int | None = None,
+        is_read_only: bool = False,
     ) -> None:
         """`principal` is the author of merges. Entries of a kind in `topics` are left to that topic.
 
-        Without `erasures` the node refuses a log with one.
+        Without `erasures` the node refuses a log with one. A read-only node publishes nothing. Entries after `last_entry`
+        are left out.
         """
         self._erasures = erasures
+        self._last_entry = last_entry
+        self._is_read_only = is_read_only
         self._topics = topics
         self._principal = principal
         self._heads = heads
@@ -118,8 +124,8 @@ class Node:
         first = self._state.seen.number
         self._take(engine)
         taken = self._state.seen.number - first
-        publication = self._publish(engine)
-        for kind, topic in self._topics.items():
+        publication = None if self._is_read_only else self._publish(engine)
+        for kind, topic in self._topics.items() if not self._is_read_only else ():
             self._publish_topic(engine, kind, topic)
         try:
             changes, conflicts = self._follow(engine)
@@ -204,13 +210,14 @@ class Node:
         """
         newest = engine.head()
         check_head(self._state.seen, newest)
-        while self._state.seen.number < newest.number:
-            entries = engine.entries(self._state.seen.number, _BATCH_ENTRIES)
+        last = newest.number if self._last_entry is None else min(newest.number, self._last_entry)
+        while self._state.seen.number < last:
+            entries = engine.entries(self._state.seen.number, min(_BATCH_ENTRIES, last - self._state.seen.number))
             check_entries(self._state.seen, entries)
             if not entries:
                 return  # the log was rewound just now; the next exchange notices it
             for entry in entries:
-                if entry.node == self._name and entry.instance != self._instance:
+                if entry.node == self._name and entry.instance != self._instance and not self._is_read_only:
                     raise LogRefused(
                         f"another store has joined '{self._store}' as '{self._name}'",
                         "ctxfs leave, then join under another name: ctxfs join URL --node NAME",

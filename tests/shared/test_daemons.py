@@ -1,5 +1,7 @@
 """Test daemons with kernel mounts, whose stores share one log."""
 
+import errno
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +15,7 @@ import pytest
 
 from ctxfs.model.errors import CommandError
 from ctxfs.store.registry import check_confirmed, programs_of
-from tests.live import Live, eventually
+from tests.live import Live, code_of, eventually
 from tests.shared.engines import PASSWORD, Postgres, Proxy
 
 pytestmark = [pytest.mark.fuse, pytest.mark.long]
@@ -28,14 +30,14 @@ def nodes(tmp_path: Path, store_name: str, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv(VARIABLE, PASSWORD)
     lives: list[Live] = []
 
-    def start(name: str, url: str) -> Live:
+    def start(name: str, url: str, *options: str) -> Live:
         live = Live(tmp_path / name)
         live.at.mkdir(parents=True)
         live.run("init")
         live.run("mount", str(live.at))
         lives.append(live)
         verb = "share" if len(lives) == 1 else "join"
-        live.run(verb, url, "--name", store_name, "--node", name, "--password-env", VARIABLE)
+        live.run(verb, url, "--name", store_name, "--node", name, "--password-env", VARIABLE, *options)
         return live
 
     yield start
@@ -137,15 +139,52 @@ def test_node_without_its_engine_goes_on_and_sends_later(nodes: MakeNode, postgr
         assert state["since"]
         eventually("a version waits", lambda: shared(two)["waiting"])
         shown = two.run("status")
-        assert "not reached since" in shown and "waiting" in shown
+        assert "not reached since" in shown and "1 version waits" in shown
         assert read(two, "memory/shared/alone.md") == "written alone\n"
         assert two.try_run("sync").returncode == 1
+        note = "shared: not reached since "
+        (remark,) = json.loads(two.run("search", "written alone", "--json"))["remarks"]
+        assert remark.startswith(note) and remark.endswith(", 1 version waits")
+        assert remark in two.try_run("search", "written alone").stderr
+        page = (two.at / "search/written alone/results.jsonl").read_text().splitlines()[0]
+        assert remark in json.loads(page)["remarks"]
+        (two.at / "context/apart").mkdir()
+        (two.at / "context/apart/request.toml").write_text('query = "written alone"\n')
+        assert note in (two.at / "context/apart/context.md").read_text()
+        assert any(
+            text.startswith(note) for text in json.loads((two.at / "context/apart/manifest.json").read_text())["notes"]
+        )
     finally:
         proxy.heal()
     eventually("the version is sent", lambda: read(one, "memory/shared/alone.md") == "written alone\n", 30)
     eventually("the other is taken", lambda: read(two, "memory/shared/meanwhile.md") == "meanwhile\n", 30)
     assert shared(two)["reachable"]
+    assert json.loads(two.run("search", "written alone", "--json"))["remarks"] == []
     proxy.close()
+
+
+def test_read_only_node_refuses_writes_until_it_leaves(nodes: MakeNode, tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    url = f"file://{tmp_path}/engine"
+    one, two = nodes("one", url), nodes("two", url, "--read-only")
+    (one.at / "memory/shared/x.md").write_text("x\n")
+    eventually("the file arrives", lambda: read(two, "memory/shared/x.md") == "x\n")
+    file = two.at / "memory/shared/x.md"
+    for act in (
+        lambda: file.write_text("mine\n"),
+        lambda: file.unlink(),
+        lambda: file.rename(file.with_name("y.md")),
+        lambda: (two.at / "pad/task").mkdir(),
+        lambda: os.setxattr(file, "user.ctx.kind", b"fact"),
+    ):
+        assert code_of(act) == errno.EROFS
+    refused = two.try_run("undo", "memory/shared/x.md")
+    assert refused.returncode == 1 and "follows" in refused.stderr and "ctxfs leave" in refused.stderr
+    (two.at / "context/task").mkdir()
+    assert "read only" in two.run("status")
+    two.run("leave")
+    file.write_text("mine\n")
+    assert read(one, "memory/shared/x.md") == "x\n"
 
 
 def test_membership_begins_and_ends_by_commands(nodes: MakeNode, tmp_path: Path) -> None:

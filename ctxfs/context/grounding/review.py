@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 from urllib.parse import quote
 
 import trio
@@ -37,7 +37,7 @@ from ctxfs.policy.scope import SharingScope
 if TYPE_CHECKING:
     from ctxfs.context.grounding.judge import Evaluation, JudgedClaim
 
-Decision = Literal["accept", "reject", "edit"]
+Decision = Literal["accept", "reject", "edit", "this", "other", "both"]  # the last three: of two contents of a file
 
 _ABOUT_NAME, _OUTCOME_NAME = "about.json", "outcome.json"
 REVIEWS = Path(("human", "review"))
@@ -46,7 +46,8 @@ FACTS = Path(("memory", "shared", "fact"))
 _SETTLED_NS = 1_000_000_000
 _MIN_KEPT_SUPPORT = 0.75
 _MIN_DOUBTFUL_SUPPORT = 0.45
-_DECISIONS: Mapping[str, Decision] = {"accept": "accept", "reject": "reject", "edit": "edit"}
+_DECISIONS: Mapping[str, Decision] = {name: name for name in get_args(Decision)}
+_OF_CLAIMS = ("accept", "reject", "edit")
 
 
 class ReviewTree(Protocol):
@@ -264,6 +265,8 @@ class Curator:
         about = json.loads(await self._tree.read(folder / _ABOUT_NAME))
         if (decider := self._deciders.get(str(about.get("kind")))) is not None:
             return await decider.decide(name, decision, principal)
+        if decision not in _OF_CLAIMS:
+            raise invalid(folder / "verdict", "write accept, reject, or edit and the claim as it should read")
         claim = await self._read_claim(folder)
         fact_path = made = ""
         if decision != "reject" and "kind" not in about:

@@ -33,7 +33,7 @@ from ctxfs.daemon.api import (
 )
 from ctxfs.daemon.api.params import parse_params
 from ctxfs.daemon.api.permissions import check_method
-from ctxfs.daemon.api.registry import Method, declared_methods
+from ctxfs.daemon.api.registry import Effect, Method, declared_methods
 from ctxfs.daemon.api.request_audit import audited
 from ctxfs.vfs.caller_context import acting
 from ctxfs.vfs.session import Session
@@ -63,6 +63,8 @@ METHODS: Mapping[str, Method[App, Session]] = declared_methods(
     versions,
 )
 
+_EXCHANGES = frozenset(("share", "join_shared", "sync"))  # that change the work tree of a read-only node
+
 
 async def run_method(
     app: App,
@@ -75,6 +77,8 @@ async def run_method(
     with audited(app, caller, method, args):
         check_method(app, caller.principal, method, args)
         params = parse_params(method.params, args)
+        if Effect.CHANGES_WORK_TREE in method.effects and method.name not in _EXCHANGES:
+            app.sharing.check_writable()
         if first is not None:
             await first()
         with acting(caller.principal, caller.actor.session):

@@ -30,22 +30,30 @@ class ShareParams:
     password_env: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class JoinParams(ShareParams):
+    """As for `share`; and True for a node that publishes nothing, and the newest entry that it follows (0: all)."""
+
+    read_only: bool = False
+    at: int = 0
+
+
 @method("share", ShareParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("share", "store"), effects=ROLLBACK_EFFECTS)
 async def _share(app: App, caller: Session, params: ShareParams) -> Synchronised:
     """Begin a shared store with this store, or join it if it exists."""
-    return await _become_node(app, params, is_new=True)
+    return await _become_node(app, _settings_of(params), is_new=True)
 
 
 @method(
     "join_shared",
-    ShareParams,
+    JoinParams,
     needs=Check.ADMINISTRATORS,
     audit=AuditEvent("join_shared", "store"),
     effects=ROLLBACK_EFFECTS,
 )
-async def _join_shared(app: App, caller: Session, params: ShareParams) -> Synchronised:
+async def _join_shared(app: App, caller: Session, params: JoinParams) -> Synchronised:
     """Make this store a node of a shared store."""
-    return await _become_node(app, params, is_new=False)
+    return await _become_node(app, _settings_of(params, read_only=params.read_only, at=params.at), is_new=False)
 
 
 @method(
@@ -72,9 +80,14 @@ async def _sync(app: App, caller: Session, params: NoParams) -> Synchronised:
     return await _exchange(app, app.sharing.exchange)
 
 
-async def _become_node(app: App, params: ShareParams, *, is_new: bool) -> Synchronised:
+def _settings_of(params: ShareParams, *, read_only: bool = False, at: int = 0) -> SharedSettings:
+    return SharedSettings(
+        params.url, params.store, params.node, password_env=params.password_env, read_only=read_only, at=at
+    )
+
+
+async def _become_node(app: App, settings: SharedSettings, *, is_new: bool) -> Synchronised:
     await commit_everything(app)
-    settings = SharedSettings(params.url, params.store, params.node, params.password_env)
     return await _exchange(app, lambda: app.sharing.join(settings, is_new=is_new))
 
 
@@ -85,6 +98,8 @@ async def _exchange(app: App, first: "Callable[[], Exchanged]") -> Synchronised:
         exchange = app.sharing.exchange
         if not (results[-1].taken or results[-1].published or results[-1].changes):
             break
+    if any(result.conflicts for result in results) and not app.sharing.read_only_reason():
+        await app.memory.conflict_desk.refresh()
     return Synchronised(
         taken=sum(result.taken for result in results),
         published=sum(result.published for result in results),

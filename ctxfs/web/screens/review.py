@@ -1,5 +1,6 @@
 """The screen *Review*: a card for each claim or proposal that waits, with its evidence, and the verdicts of a person."""
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,12 +19,14 @@ from ctxfs.web.rows import Rows, cut_rows
 
 _CARDS = 10
 _MAX_EVIDENCE = 20
-_PROPOSAL = "proposal"
+_MAX_COMPARED_CHARACTERS = 20_000  # two such texts without a common line take a tenth of a second
+_PROPOSAL, _CONFLICT = "proposal", "conflict"
+_VERDICTS = ("accept", "reject", "edit", "this", "other", "both")
 
 
 @dataclass(slots=True)
 class Card:
-    """A review: its claim and its nearest evidence with the differing tokens marked; of a proposal its change."""
+    """A review: its claim and its nearest evidence with the differing tokens marked; of a proposal or conflict its change."""
 
     id: str
     kind: str
@@ -76,7 +79,9 @@ async def _card(page: Page, item: Mapping[str, Any]) -> Card:
         source=str(about.get("source", "")),
         outcome=await _read_json(page, item["id"], "outcome.json") if item["decision"] else {},
     )
-    if item["kind"] == _PROPOSAL:
+    if item["kind"] == _CONFLICT and not item["decision"]:
+        card.change = diff_rows(await _compare(page, str(about.get("of", "")), str(about.get("copy", ""))), 1)
+    elif item["kind"] == _PROPOSAL:
         card.reasons = await _read_text(page, item["id"], "why.md")
         card.change = diff_rows((await _read_text(page, item["id"], "change.diff")).encode(), 1)
         lines = (await _read_text(page, item["id"], "evidence.jsonl")).splitlines()[:_MAX_EVIDENCE]
@@ -84,6 +89,18 @@ async def _card(page: Page, item: Mapping[str, Any]) -> Card:
     else:
         card.evidence = [("", mark_values(line, known)) for line in quoted]
     return card
+
+
+async def _compare(page: Page, this: str, other: str) -> bytes:
+    """Return the differences of two contents; a note if they are not texts that the caller may read."""
+    try:
+        texts = [(await page.call("read", path=path)).decode("utf-8") for path in (this, other)]
+    except (OSError, UnicodeDecodeError):
+        return b"The contents are not two texts that can be shown here.\n"
+    if max(map(len, texts)) > _MAX_COMPARED_CHARACTERS:
+        return b"The contents are too long to be compared here.\n"
+    before, after = (text.splitlines(keepends=True) for text in texts)
+    return "".join(difflib.unified_diff(before, after, this, other)).encode("utf-8", "replace")
 
 
 def _passage(line: str) -> tuple[str, Sequence[Piece]]:
@@ -118,8 +135,8 @@ async def _decide(page: Page) -> Response:
     if verdict == "undo":
         await page.call("undo_decision", id=name)
         return page.redirect("review")
-    if verdict not in ("accept", "reject", "edit"):
-        raise invalid("verdict", "accept, reject, edit or undo is needed")
+    if verdict not in _VERDICTS:
+        raise invalid("verdict", f"{', '.join(_VERDICTS)} or undo is needed")
     text = f"edit {page.form.get('text', '')}" if verdict == "edit" else verdict
     try:
         await page.call("decide", id=name, verdict=text)
