@@ -211,6 +211,7 @@ class App:
             self.records,
             self.settings_file,
             self.sharing.note,
+            lambda: self.sharing.is_on,
         )
         recall = Recall(self.contexts.builder, self.contexts.deliveries, self.records)
         self.capture = Capture(self.collector, recall, str(self.principal))

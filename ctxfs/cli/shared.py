@@ -20,21 +20,34 @@ _NAME = click.option("--name", "shared_name", default="main", show_default=True,
 _NODE = click.option("--node", default="", help="Name of this node [default: the machine's]")
 _PASSWORD = click.option("--password-env", default="", metavar="VARIABLE", help="Variable with the engine's password")
 
+_DURABLE = click.option(
+    "--durable",
+    type=click.Choice(["local", "engine"]),
+    default="local",
+    show_default=True,
+    help="Where fsync writes to",
+)
+
 
 @click.command()
 @_URL
 @_NAME
 @_NODE
 @_PASSWORD
+@_DURABLE
 @json_option()
 @click.pass_obj
-def share(store: str | None, url: str, shared_name: str, node: str, password_env: str, as_json: bool) -> None:
+def share(
+    store: str | None, url: str, shared_name: str, node: str, password_env: str, durable: str, as_json: bool
+) -> None:
     """Share the store with other machines
 
     URL is the engine that keeps the order of versions: postgresql://USER@HOST/DATABASE, s3://BUCKET/PREFIX, or
     file:///FOLDER for a folder that all machines reach. The other machines then join it.
     """
-    arguments = {"url": url, "store": shared_name, "node": node, "password_env": password_env}
+    arguments = {
+        "url": url, "store": shared_name, "node": node, "password_env": password_env, "durable": durable,
+    }  # fmt: skip
     _become_node(store, "share", arguments, as_json)
 
 
@@ -43,6 +56,7 @@ def share(store: str | None, url: str, shared_name: str, node: str, password_env
 @_NAME
 @_NODE
 @_PASSWORD
+@_DURABLE
 @click.option("--read-only", is_flag=True, help="Follow only: publish nothing, refuse writes")
 @click.option("--at", default=0, metavar="N", type=click.IntRange(min=0), help="Follow up to entry N [default: all]")
 @json_option()
@@ -53,6 +67,7 @@ def join(
     shared_name: str,
     node: str,
     password_env: str,
+    durable: str,
     read_only: bool,
     at: int,
     as_json: bool,
@@ -62,7 +77,9 @@ def join(
     The memories of this store and of the shared one are merged. Where both have a file, both contents stay. With
     --read-only this store follows the shared one, and memory, pads and reviews are changed at other nodes only.
     """
-    arguments = {"url": url, "store": shared_name, "node": node, "password_env": password_env}
+    arguments = {
+        "url": url, "store": shared_name, "node": node, "password_env": password_env, "durable": durable,
+    }  # fmt: skip
     _become_node(store, "join_shared", {**arguments, "read_only": read_only or bool(at), "at": at}, as_json)
 
 
@@ -101,8 +118,8 @@ def print_shared(shared: dict[str, Any]) -> None:
     if not shared:
         return
     read_only = ", read only" if shared["read_only"] else ""
-    place = f"entry {shared['entry']}{read_only}"
-    print_line(f"shared     '{shared['store']}' at {shared['url']} as {shared['node']}, {place}")
+    entry = f"entry {shared['entry']}{read_only}"
+    print_line(f"shared     '{shared['store']}' at {shared['url']} as {shared['node']}, {entry}")
     if not shared["reachable"] and shared["since"]:
         since = datetime.fromtimestamp(shared["since"]).strftime("%Y-%m-%d %H:%M:%S")
         verb = "waits" if shared["waiting"] == 1 else "wait"

@@ -30,6 +30,7 @@ class ContextParts:
         records: Records,
         settings: SettingsFile,
         sharing_note: Callable[[], str],
+        is_shared: Callable[[], bool],
     ) -> None:
         layout, now = store.layout, settings.current.context
         self.summarise = CommandSummariser(now.summariser) if now.summariser else None
@@ -61,5 +62,9 @@ class ContextParts:
             now.budget,
         )
         self.expiry = ContextExpiry(
-            self.requests, self.deliveries, store.tree_of("expiry"), lambda: settings.current.context.expire_days
+            self.requests,
+            self.deliveries,
+            store.tree_of("expiry"),
+            lambda: settings.current.context.expire_days,
+            is_shared,
         )

@@ -98,16 +98,14 @@ class Daemon:
         self._indexing = IndexService(self._app)
         self._servers = McpHost(self._app, self._sources_changed)
         self._watcher = Watcher(self._changed)
-        self._secrets = SecretScanner(self._layout.tree)
+        self._secrets = SecretScanner(self._layout.tree, self._app.archive.shared.is_followed)
         self._scanned_areas = {str(self._layout.tree / area): area for area in _SCANNED_AREAS}
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._mountpoints = Mountpoints(self._app, nursery, self._spare, self._tree_changed)
                 self._app.daemon.connect(self._mountpoints, self._secrets)
-                self._shared = SharedService(
-                    self._app.sharing, self._push_paths, self._app.memory.conflict_desk.refresh
-                )
+                self._shared = SharedService(self._app.sharing, self._app.memory.conflict_desk, self._push_paths)
                 self._versions = CommitService(self._app, self._mountpoints, self._shared.request)
                 listener = self._server.listen()
                 fd_socket = FdSocket(self._layout.run, self._mountpoints.receive)
@@ -174,9 +172,9 @@ class Daemon:
         erases = Effect.ERASES in method.effects
 
         async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
-            reason = self._app.sharing.read_only_reason()
+            settings = self._app.sharing.settings
             response = await run_method(self._app, self._caller(peer), method, args, first)
-            if self._app.sharing.read_only_reason() != reason:
+            if self._app.sharing.settings != settings:
                 await self._tree_changed()
             if changes_files:
                 await self._sync_others(peer)

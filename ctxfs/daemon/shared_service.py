@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from ctxfs.model.errors import CommandError
+from ctxfs.services.conflict_desk import ConflictDesk
 from ctxfs.services.sharing import Sharing
 from ctxfs.supervise import Backoff, Restarts
 from ctxfs.threads import blocking
@@ -21,17 +22,14 @@ _BACKOFF = Backoff(first_seconds=0.2, max_seconds=1.0)  # an engine that answers
 class SharedService:
     """The daemon's exchange with a shared store. `push` receives the paths that others changed.
 
-    A store that is not shared costs nothing: the service sleeps until `request`. `refresh` opens and withdraws the
-    reviews of conflicts: at the node that has merged, and at the start.
+    A store that is not shared costs nothing: the service sleeps until `request`. Reviews of conflicts are opened and
+    withdrawn at the start, and at the node that has merged.
     """
 
     def __init__(
-        self,
-        sharing: Sharing,
-        push: Callable[[Sequence[str]], Awaitable[None]],
-        refresh: Callable[[], Awaitable[None]],
+        self, sharing: Sharing, conflicts: ConflictDesk, push: Callable[[Sequence[str]], Awaitable[None]]
     ) -> None:
-        self._refresh = refresh
+        self._conflicts = conflicts
         self._has_conflicts = True  # not known yet
         self._sharing = sharing
         self._push = push
@@ -114,7 +112,7 @@ class SharedService:
 
     async def _refresh_reviews(self) -> None:
         try:
-            await self._refresh()
+            await self._conflicts.refresh()
             self._has_conflicts = bool(await blocking(self._sharing.conflicts.list))
         except Exception:
             log.exception("the reviews of conflicts are not up to date; tried again at the next exchange")

@@ -43,6 +43,7 @@ class BackedIO:
         self._access = state.access
         self._cache_policy = state.cache_policy
         self._recorder = state.recorder
+        self._durability = state.durability
         self._claims = state.claims
         # Locked files: their versions when this mount last unlocked them.
         self._unlocked_versions: dict[Node, Version] = {}
@@ -236,7 +237,7 @@ class BackedIO:
         """Flush a file to the disk and record its writes.
 
         The system call runs in a thread, because the disk may be slow and other requests must proceed. Afterwards all
-        earlier audit records are durable.
+        earlier audit records are durable. With a shared store that is durable by its engine, wait for that.
         """
         await self._loop.in_thread(os.fdatasync if datasync else os.fsync, fd)
         self._recorder.collect_written()
@@ -246,6 +247,8 @@ class BackedIO:
             self._recorder.record("write", node)
             self._recorder.record("sync", node)
         self._recorder.flush_audit()
+        if node is not None and node.area is not None and node.area.versioned:
+            await self._durability.wait(node.path_text)
 
     def truncate(self, node: Node, fh: int | None, size: int) -> None:
         """Set the size of a file, by an open handle or by its name."""

@@ -314,6 +314,7 @@ class MountProcess:
             [Path.parse(path) for path in shape["grows"]],
         )
         self._state.access.apply_policy(shape["policy"])
+        self._state.durability.is_required = bool(shape["waits_for_engine"])
 
 
 def _raise_descriptor_limit() -> None:

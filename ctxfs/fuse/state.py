@@ -8,6 +8,7 @@ from ctxfs.eventlog.spool import Spool
 from ctxfs.fuse.access import Access
 from ctxfs.fuse.cache_policy import CachePolicy
 from ctxfs.fuse.directory_fds import DirectoryFds
+from ctxfs.fuse.engine_durability import EngineDurability
 from ctxfs.fuse.inodes import Node, NodeTable
 from ctxfs.fuse.interfaces import Loop
 from ctxfs.fuse.lock_owners import CacheClaims, LockOwners
@@ -74,6 +75,7 @@ class State:
     claims: CacheClaims | None  # None if there is no other mount process
     handles: Handles
     transaction_files: TransactionFiles
+    durability: EngineDurability
 
     @classmethod
     def create(
@@ -118,6 +120,7 @@ class State:
             claims=claims,
             handles=Handles(tree),
             transaction_files=TransactionFiles(call, loop),
+            durability=EngineDurability(loop, call),
         )
 
     def apply_mount_table(

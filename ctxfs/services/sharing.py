@@ -79,13 +79,33 @@ class Sharing:
         """Return True if this store is a node of a shared store."""
         return bool(self.settings.url)
 
+    @property
+    def is_durable_by_engine(self) -> bool:
+        """Return True if fsync waits for the engine."""
+        return self.is_on and self.settings.durable == "engine" and not self.settings.read_only
+
+    @property
+    def newest_entry(self) -> int:
+        """Return the number of the newest entry that was read, or appended. Takes no lock."""
+        return self._node.seen.number if self._node is not None else 0
+
+    def is_published(self, revision: str) -> bool:
+        """Return True if the engine has a version. Blocks."""
+        node = self._node
+        return node is not None and bool(node.seen.commit) and self._archive.shared.contains(node.seen.commit, revision)
+
+    @property
+    def fault(self) -> str:
+        """Return the fault of the last exchange; empty without one."""
+        return self._state.fault
+
     def read_only_reason(self) -> str:
         """Return why this node changes nothing; empty if it may."""
         settings = self.settings
         if not (settings.url and settings.read_only):
             return ""
-        place = f" as of entry {settings.at}" if settings.at else ""
-        return f"this store follows '{settings.store}' read-only{place}: write at another node, or first: ctxfs leave"
+        until = f" as of entry {settings.at}" if settings.at else ""
+        return f"this store follows '{settings.store}' read-only{until}: write at another node, or first: ctxfs leave"
 
     def check_writable(self) -> None:
         """Raise OSError EROFS if this node is read-only."""

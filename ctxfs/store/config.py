@@ -173,6 +173,8 @@ def _check_value(config: HostPath, name: str, default: object, value: object) ->
         raise CommandError(f"'{config}': index.device is 'auto', 'cpu' or 'cuda', not {value!r}", "")
     if name == "shared.index" and value not in ("fetch", "build"):
         raise CommandError(f"'{config}': shared.index is 'fetch' or 'build', not {value!r}", "")
+    if name == "shared.durable" and value not in ("local", "engine"):
+        raise CommandError(f"'{config}': shared.durable is 'local' or 'engine', not {value!r}", "")
     if name == "mount.loop" and value not in ("direct", "trio"):
         raise CommandError(f"'{config}': mount.loop is 'direct' or 'trio', not {value!r}", "")
 

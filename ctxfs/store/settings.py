@@ -182,6 +182,9 @@ class SharedSettings:
     node: str = field(default="", metadata={"doc": "name of this node; empty: that of this machine"})
     password_env: str = field(default="", metadata={"doc": "environment variable that holds the engine's password"})
     index: str = field(default="fetch", metadata={"doc": "fetch the vectors of other nodes, or build them all"})
+    durable: str = field(
+        default="local", metadata={"doc": "local, or engine: fsync waits for the engine, and fails without it"}
+    )
     read_only: bool = field(default=False, metadata={"doc": "follow the shared store, publish nothing, refuse writes"})
     at: int = field(default=0, metadata={"doc": "newest entry that a read-only node follows; 0: all"})
 

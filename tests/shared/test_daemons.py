@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,45 @@ def test_read_only_node_refuses_writes_until_it_leaves(nodes: MakeNode, tmp_path
     two.run("leave")
     file.write_text("mine\n")
     assert read(one, "memory/shared/x.md") == "x\n"
+
+
+def test_fsync_waits_for_the_engine_if_that_is_wanted(nodes: MakeNode, postgres: Postgres) -> None:
+    proxy = Proxy(postgres.port)
+    one, two = nodes("one", postgres.url()), nodes("two", postgres.url(proxy.port), "--durable", "engine")
+    settle(one, two)
+
+    def write(name: str) -> None:
+        with (two.at / "memory/shared" / name).open("w") as file:
+            file.write(f"{name}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    write("first.md")
+    assert not shared(two)["waiting"], "the engine has the version when fsync returns"
+    proxy.cut()
+    try:
+        start = time.monotonic()
+        assert code_of(lambda: write("second.md")) == errno.EIO
+        assert time.monotonic() - start < 10
+        assert any("second.md" in str(line) and "sent later" in str(line) for line in two.errors())
+        assert read(two, "memory/shared/second.md") == "second.md\n"
+    finally:
+        proxy.heal()
+    eventually("it is published later", lambda: read(one, "memory/shared/second.md") == "second.md\n", 30)
+    write("third.md")
+    proxy.close()
+
+
+def test_secrets_are_looked_for_at_the_node_that_wrote_them(nodes: MakeNode, tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    url = f"file://{tmp_path}/engine"
+    one, two = nodes("one", url), nodes("two", url)
+    (one.at / "memory/shared/key.md").write_text("aws_key = AKIAIOSFODNN7EXAMPLQ\n")
+    eventually("it is found", lambda: "memory/shared/key.md" in one.status()["secrets"])
+    eventually("it arrives", lambda: read(two, "memory/shared/key.md"))
+    (two.at / "memory/shared/own.md").write_text("aws_key = AKIAIOSFODNN7EXAMPLZ\n")
+    eventually("changes up to this one are scanned", lambda: "memory/shared/own.md" in two.status()["secrets"])
+    assert "memory/shared/key.md" not in two.status()["secrets"]
 
 
 def test_membership_begins_and_ends_by_commands(nodes: MakeNode, tmp_path: Path) -> None:

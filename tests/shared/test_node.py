@@ -542,3 +542,17 @@ def test_change_of_the_time_alone_is_no_version(join: MAKE_NODE) -> None:
     os.utime(one.past.tree / "memory/a/x.md")
     one.past.note("write", "memory/a/x.md")
     assert not one.node.exchange().published
+
+
+def test_change_that_came_by_the_log_is_known_until_it_is_written_here(join: MAKE_NODE) -> None:
+    one, two = join("one"), join("two")
+    path = b"memory/a/x.md"
+    one.write("memory/a/x.md", "from one\n")
+    settle(one, two)
+    assert two.past.archive.shared.is_followed(path)
+    assert not one.past.archive.shared.is_followed(path)
+    two.append("memory/a/x.md", "written at two, and not yet a version")
+    assert not two.past.archive.shared.is_followed(path)
+    settle(two, one)
+    assert not two.past.archive.shared.is_followed(path)
+    assert one.past.archive.shared.is_followed(path)

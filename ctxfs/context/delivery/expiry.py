@@ -53,9 +53,20 @@ class TreeWriter(Protocol):
 
 
 class ContextExpiry:
-    """The removal of unused contexts of calls. `days` returns the setting `context.expire_days`; 0: nothing expires."""
+    """The removal of unused contexts of calls. `days` returns the setting `context.expire_days`; 0: nothing expires.
 
-    def __init__(self, requests: Mount, deliveries: DeliveryStore, tree: TreeWriter, days: Callable[[], int]) -> None:
+    With `is_shared` only contexts are removed that this node has delivered: those of others may be in use there.
+    """
+
+    def __init__(
+        self,
+        requests: Mount,
+        deliveries: DeliveryStore,
+        tree: TreeWriter,
+        days: Callable[[], int],
+        is_shared: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._is_shared = is_shared
         self._requests = requests
         self._deliveries = deliveries
         self._tree = tree
@@ -74,6 +85,8 @@ class ContextExpiry:
         removed = []
         for task in tasks:
             if not is_made_by_call(task, requests[task]) or await self._is_kept(task):
+                continue
+            if self._is_shared() and not await self._deliveries.names(task):
                 continue
             name = f"context/{task}".encode("utf-8", "surrogateescape")
             is_named = any(name in request for other, request in requests.items() if other != task)

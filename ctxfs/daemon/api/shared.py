@@ -1,16 +1,22 @@
 """RPC methods on the membership in a shared store: plain values in, plain values out."""
 
+import errno
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import trio
 
 from ctxfs.app import App
 from ctxfs.daemon.api.params import NoParams
 from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, method
 from ctxfs.daemon.api.results import ChangedPath, Synchronised
 from ctxfs.daemon.api.versions import ROLLBACK_EFFECTS, commit_everything
+from ctxfs.model.errors import invalid, path_error
+from ctxfs.model.path import printable
 from ctxfs.store.settings import SharedSettings
-from ctxfs.threads import blocking
+from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.objects.name_encoding import path_text
 from ctxfs.vfs.session import Session
 
@@ -18,16 +24,24 @@ if TYPE_CHECKING:
     from ctxfs.shared.node import Exchanged
 
 _MAX_ROUNDS = 20
+_ENGINE_SECONDS = 5.0  # in which a silent engine is noticed
+_LOOK_SECONDS = 0.01
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ShareParams:
-    """An engine, the name of the shared store there, that of this node, and the variable that holds the password."""
+    """An engine, the name of the shared store there, that of this node, and the variable that holds the password.
+
+    With `durable` = "engine" fsync waits for the engine.
+    """
 
     url: str
     store: str = "main"
     node: str = ""
     password_env: str = ""
+    durable: str = "local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +81,31 @@ async def _leave_shared(app: App, caller: Session, params: NoParams) -> None:
     await blocking(app.sharing.leave)
 
 
+@dataclass(frozen=True, slots=True)
+class AwaitEngineParams:
+    """The path that an error names."""
+
+    path: str = ""
+
+
+@method("await_engine", AwaitEngineParams, needs=Check.BY_METHOD)
+async def _await_engine(app: App, caller: Session, params: AwaitEngineParams) -> None:
+    """Return once the engine has the newest version. Raise OSError EIO if it does not within its deadline."""
+    await in_turn(app.archive.commit_if_space)
+    revision, entry = app.archive.newest, -1
+    with trio.move_on_after(_ENGINE_SECONDS):
+        while True:
+            if app.sharing.newest_entry != entry:
+                entry = app.sharing.newest_entry
+                if await blocking(app.sharing.is_published, revision):
+                    return
+            await trio.sleep(_LOOK_SECONDS)
+    cause = app.sharing.fault or "the engine has not answered"
+    text = f"the version is stored on this machine, and sent later: {cause}"
+    log.error("fsync of '%s': %s", printable(params.path), text)
+    raise path_error(errno.EIO, params.path, text)
+
+
 @method("shared_health", NoParams, needs=Check.ADMINISTRATORS)
 async def _shared_health(app: App, caller: Session, params: NoParams) -> Any:
     """Return [{name, is_ok, detail, remedy}] of the checks of this node and its engine; empty without a shared store."""
@@ -81,8 +120,16 @@ async def _sync(app: App, caller: Session, params: NoParams) -> Synchronised:
 
 
 def _settings_of(params: ShareParams, *, read_only: bool = False, at: int = 0) -> SharedSettings:
+    if params.durable not in ("local", "engine"):
+        raise invalid("durable", "local or engine is needed")
     return SharedSettings(
-        params.url, params.store, params.node, password_env=params.password_env, read_only=read_only, at=at
+        params.url,
+        params.store,
+        params.node,
+        password_env=params.password_env,
+        durable=params.durable,
+        read_only=read_only,
+        at=at,
     )
 
 

@@ -58,6 +58,7 @@ def tree_shape(app: App) -> dict[str, Any]:
     sealed = [str(path) for path, mount in table.items() if mount.sealed]
     return {
         "policy": app.policy.wire,
+        "waits_for_engine": app.sharing.is_durable_by_engine,
         "grows": [str(path) for path, mount in table.items() if mount.grows],
         "sealed": [*sealed, *app.namespace.sealed_views],
         "backings": backings,

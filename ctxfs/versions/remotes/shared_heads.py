@@ -11,10 +11,11 @@ from itertools import pairwise
 from typing import BinaryIO, TypeVar
 
 from ctxfs.model.errors import CommandError
+from ctxfs.model.host_numbers import file_numbers
 from ctxfs.versions.archive_core import ArchiveAccess, ArchiveCore
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.objects.git import Repository, object_id
-from ctxfs.versions.objects.name_encoding import SIDE_PREFIX
+from ctxfs.versions.objects.name_encoding import SIDE_PREFIX, split_path
 from ctxfs.versions.objects.sidecar import Large
 from ctxfs.versions.objects.trees import MODE_DIR
 from ctxfs.versions.recording.pathindex import PathChange
@@ -26,6 +27,7 @@ from ctxfs.versions.remotes.remote import PullResult
 SHARED_REF = "refs/ctxfs/shared"
 _NAME = "the shared store"
 _BATCH_OBJECTS = 200
+_MAX_FOLLOWED = 20_000
 _MAX_CACHED_COUNTS = 200_000
 _MAX_SINGLE_REQUESTS = 200  # more objects are described by one process
 Item = TypeVar("Item")
@@ -51,6 +53,7 @@ class SharedHeads:
         self._archive = archive
         self._sizes: dict[str, ObjectInfo] = {}
         self._graphs: dict[Repository, CommitGraph] = {}
+        self._followed: dict[bytes, str] = {}  # path → blob id, the oldest first
         self._path_counts: dict[str, int] = {}  # without it each check would walk the whole tree
 
     def _graph(self, core: ArchiveCore) -> CommitGraph:
@@ -164,13 +167,41 @@ class SharedHeads:
             before = core.ledger.tree
             graph = self._graph(core)
             result = core.remotes.follow_head(head, graph, actor, _NAME, self._archive.commit)
-            return result, core.ledger.compare_trees(before, core.ledger.tree)
+            changes = core.ledger.compare_trees(before, core.ledger.tree)
+            self._remember_followed(changes)
+            return result, changes
+
+    def _remember_followed(self, changes: Iterable[PathChange]) -> None:
+        for change in changes:
+            self._followed.pop(change.path, None)
+            if change.oid:
+                self._followed[change.path] = change.oid
+        while len(self._followed) > _MAX_FOLLOWED:
+            del self._followed[next(iter(self._followed))]
+
+    def is_followed(self, path: bytes) -> bool:
+        """Return True if a file has come by the log since the start, and was not written here since.
+
+        Reactions to a change run at the node whose session made it. After many changes older ones are no longer known.
+        """
+        if path not in self._followed:
+            return False
+        with self._archive.locked() as core:
+            record, stat = core.index.file_record(path), core.ledger.work.stat(split_path(path))
+            if record is None or stat is None or record.oid != self._followed.get(path):
+                return False
+            return file_numbers(stat)[:3] == record[:3]
 
     def is_behind(self, known: str) -> bool:
         """Return True if the local head lacks an accepted head."""
         with self._archive.locked() as core:
             assert core.ledger.head is not None
             return self._graph(core).find_base(core.ledger.head.oid, known) != known
+
+    def contains(self, known: str, revision: str) -> bool:
+        """Return True if an accepted or published head contains a local version."""
+        with self._archive.locked() as core:
+            return self._graph(core).find_base(revision, known) == revision
 
     def prepare(self, known: str, actor: Actor, covered: Collection[str] = ()) -> Publication | None:
         """Return the publication of the local versions on top of `known`, without the objects `covered`; None if all are.

@@ -33,6 +33,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.requests, self.deliveries, self.tree, self.days = folder / "requests", folder / "deliveries", Tree(), 7
+        self.is_shared = False
         self.requests.mkdir()
         self.deliveries.mkdir()
         self.made("old")
@@ -50,7 +51,8 @@ class Store:
 
     def sweep(self) -> list[str]:
         requests, records = Folder(str(self.requests), writable=True), Folder(str(self.deliveries), writable=True)
-        expiry = ContextExpiry(requests, DeliveryStore(records, requests), self.tree, lambda: self.days)
+        deliveries = DeliveryStore(records, requests)
+        expiry = ContextExpiry(requests, deliveries, self.tree, lambda: self.days, lambda: self.is_shared)
         removed: list[str] = trio.run(expiry.sweep, time.time_ns())
         assert self.tree.removed == [f"context/{task}" for task in removed]
         return removed
@@ -62,6 +64,15 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_unused_context_of_a_call_is_removed(store: Store) -> None:
+    assert store.sweep() == ["old"]
+
+
+def test_context_of_another_node_stays_until_this_one_has_delivered_it(store: Store) -> None:
+    store.is_shared = True
+    assert store.sweep() == []
+    (store.deliveries / "old").mkdir()
+    (store.deliveries / "old/loads.jsonl").write_text("{}\n")
+    store.age(store.deliveries / "old/loads.jsonl")
     assert store.sweep() == ["old"]
 
 

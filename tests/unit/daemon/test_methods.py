@@ -16,7 +16,7 @@ from ctxfs.model.path import Path
 
 STORE_METHODS = frozenset(
     "activity add_gold add_remote apply approve_tool audit begin_call blame bundle_add bundle_begin bundle_commit bundle_drop "
-    "follow_audit bundle_files call_state call_tool calls cancel_call check cite cite_source commit content_of correct "
+    "await_engine follow_audit bundle_files call_state call_tool calls cancel_call check cite cite_source commit content_of correct "
     "context context_budgets curate decide decide_policy delete_snapshot diff doctor evaluate_response find forget forget_history glob "
     "join_shared leave_shared consolidate memories memory_groups memory_sizes mounted_paths nearest "
     "grep history impact import_messages import_state issue_token kept_call list log metadata mountpoints pack_history "
@@ -36,7 +36,7 @@ CHECKED_BY_METHOD = frozenset(
     "add_gold context context_budgets evaluate_response verify_context curate recall record "
     "import_messages import_state history whoami skills skill tools tool "
     "session_day session_names session_records sessions unrecorded call_tool begin_call wait_call call_state cancel_call "
-    "mounted_paths nearest "
+    "await_engine mounted_paths nearest "
     "calls consolidate memories memory_groups memory_sizes kept_call check cite cite_source correct prepare_tables promote "
     "bundle_add bundle_begin bundle_commit bundle_drop bundle_files".split()
 )
