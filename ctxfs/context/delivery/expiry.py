@@ -83,10 +83,11 @@ class ContextExpiry:
         tasks = [entry.name for entry in await self._requests.list(ROOT) if entry.is_dir] if days else []
         requests = {task: await self._read_request(task) for task in tasks}
         removed = []
+        if self._is_shared():
+            delivered = await self._deliveries.tasks()
+            tasks = [task for task in tasks if task in delivered]
         for task in tasks:
             if not is_made_by_call(task, requests[task]) or await self._is_kept(task):
-                continue
-            if self._is_shared() and not await self._deliveries.names(task):
                 continue
             name = f"context/{task}".encode("utf-8", "surrogateescape")
             is_named = any(name in request for other, request in requests.items() if other != task)
