@@ -227,6 +227,26 @@ def test_secrets_are_looked_for_at_the_node_that_wrote_them(nodes: MakeNode, tmp
     assert "memory/shared/key.md" not in two.status()["secrets"]
 
 
+def test_search_and_context_have_the_same_bytes_on_both_nodes(nodes: MakeNode, tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    url = f"file://{tmp_path}/engine"
+    one, two = nodes("one", url), nodes("two", url)
+    for number, live in enumerate((one, two, one, two)):
+        (live.at / f"memory/shared/keys{number}.md").write_text(f"Signing keys are rotated every {number} weeks.\n")
+    (one.at / "memory/shared/old.md").write_text("Signing keys were rotated by hand.\n")
+    os.utime(one.at / "memory/shared/old.md", (1_700_000_000, 1_700_000_000))
+    (one.at / "context/keys").mkdir()
+    (one.at / "context/keys/request.toml").write_text('query = "how are signing keys rotated"\n')
+    settle(one, two)
+    for live in (one, two):
+        live.wait_idle()
+    for question in ("signing keys", "signing keys since:2025-01-01", "signing keys until:2024-01-01"):
+        answers = [json.loads(live.run("search", question, "--json")) for live in (one, two)]
+        assert answers[0] == answers[1] and answers[0]["hits"]
+    for name in ("context.md", "manifest.json"):
+        assert (one.at / f"context/keys/{name}").read_bytes() == (two.at / f"context/keys/{name}").read_bytes()
+
+
 def test_membership_begins_and_ends_by_commands(nodes: MakeNode, tmp_path: Path) -> None:
     (tmp_path / "engine").mkdir()
     url = f"file://{tmp_path}/engine"

@@ -13,6 +13,7 @@ from ctxfs.model.path import ROOT
 from ctxfs.model.path import Path as TreePath
 from ctxfs.mounts.folders import create_memory_mount
 from ctxfs.mounts.replica import ReplicaMount
+from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.services.sharing import Sharing
 from ctxfs.services.sources import SettingsFile
 from ctxfs.shared.log import Unreachable
@@ -27,7 +28,9 @@ class Membership:
         self.past = Past(folder / name)
         self.name = name
         layout = self.past.layout
-        self.sharing = Sharing(layout, SettingsFile(layout), self.past.archive, "human:owner")
+        self.sharing = Sharing(
+            layout, SettingsFile(layout), self.past.archive, RuleHistory(layout.policy_history), "human:owner"
+        )
 
     def close(self) -> None:
         self.sharing.close()
