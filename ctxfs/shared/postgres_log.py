@@ -344,6 +344,8 @@ class _Session:
         state = error.sqlstate or ""
         if state in ("53100", "53200"):
             return path_error(errno.ENOSPC, self.url, f"the engine's disk is full: {text}")
+        if state == "25P03":  # idle_in_transaction_session_timeout
+            return turn_lost("the engine has ended this node's turn, in which it was silent for too long")
         is_refusal = isinstance(error, psycopg.ProgrammingError) or any(cause in text for cause in _REFUSALS)
         if is_refusal:
             return LogRefused(f"the engine '{self.url}' refuses: {text}", "check the URL, and the password's variable")

@@ -13,14 +13,15 @@ import logging
 import os
 import stat as st
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path as HostPath
 
 from ctxfs.memory.states import IS_FROZEN, is_frozen, without_frozen
 from ctxfs.model.errors import path_error
 from ctxfs.store.atomic_replace import SwapResult, UnchangedReason, WriterTimeout
+from ctxfs.versions.follow_intent import FollowIntent
 from ctxfs.versions.objects.commits import Actor, Commit, describe_paths
-from ctxfs.versions.objects.name_encoding import display_path, path_bytes, path_text, split_path
+from ctxfs.versions.objects.name_encoding import display_path, path_bytes, split_path
 from ctxfs.versions.objects.sidecar import default_mode
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 from ctxfs.versions.orphans import Orphans, Rescue
@@ -30,7 +31,7 @@ from ctxfs.versions.recording.ledger import Ledger, State
 from ctxfs.versions.recording.pathindex import PathChange
 from ctxfs.versions.recording.worktree import WorkTree
 from ctxfs.versions.replacement import Contents, Target
-from ctxfs.versions.rollback_plan import Plan, are_alike
+from ctxfs.versions.rollback_plan import Plan, are_alike, replaced_paths, write_intent
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Rollback:
     def __init__(self, ledger: Ledger, intent: HostPath, outside: Actor) -> None:
         self._ledger = ledger
         self._intent = intent
+        self.follow_intent = FollowIntent(ledger.repo.folder)
         self._outside = outside
         self._orphans = Orphans(ledger)
         self._is_pull = False  # a pull keeps both the replaced and the new content
@@ -90,11 +92,14 @@ class Rollback:
         A commit in this block contains exactly the contents that will be replaced. Writers of more than
         `_MAX_BLOCKED_FILES` files are not blocked.
         """
-        ledger = self._ledger
-        changes = ledger.compare_trees(ledger.tree, tree) if tree != ledger.tree else []
-        paths = [split_path(change.path) for change in changes if change.op != "add" and change.mode != MODE_DIR]
-        with ledger.work.block_writers(paths if len(paths) <= _MAX_BLOCKED_FILES else ()) as blocked:
+        paths = replaced_paths(self._ledger, tree)
+        with self.work.block_writers(paths if len(paths) <= _MAX_BLOCKED_FILES else ()) as blocked:
             yield [b"/".join(parts) for parts in blocked]
+
+    def find_open(self, tree: str) -> bytes | None:
+        """Return a file that a change to `tree` replaces and that stays open for writing; None if there is none."""
+        open_files = self.work.files_open_for_writing(replaced_paths(self._ledger, tree), WriterTimeout(_WAIT_SECONDS))
+        return next((b"/".join(parts) for parts in open_files), None)
 
     def carry_out(self, plan: Plan, actor: Actor) -> Outcome:
         """Change the work tree and commit. On `OSError` the work tree is changed back, as far as the disk permits.
@@ -109,7 +114,7 @@ class Rollback:
         changes = ledger.compare_trees(base, plan.tree)
         if plan.tree == base:
             return Outcome(None, ())
-        self._write_intent(plan, actor, base)
+        write_intent(self._intent, plan, actor, base)
         applied = ApplyResult()
         try:
             self._apply(base, plan.tree, changes, applied, is_pull=bool(plan.merged))
@@ -117,7 +122,7 @@ class Rollback:
                 _check_whole(applied)
             if applied.rescued:
                 self._commit_rescued(applied)
-                self._write_intent(plan, actor, ledger.tree)
+                write_intent(self._intent, plan, actor, ledger.tree)
             commit = self._commit(plan, actor, base, changes, applied)
         except OSError as error:
             self._revert(base, plan.tree)
@@ -203,10 +208,11 @@ class Rollback:
         """
         base, applied = self._ledger.tree, ApplyResult(new_mtimes=mtimes)
         changes = self._ledger.compare_trees(base, tree)
+        self.follow_intent.add(tree)
         try:
             self._apply(base, tree, changes, applied, placed, is_pull=True)
         except OSError:
-            self._revert(base, tree)
+            self.revert_follow()
             raise
         if not applied.left:
             self._record_written(changes, applied)
@@ -236,16 +242,22 @@ class Rollback:
                 error.strerror,
             )
 
-    def revert(self, tree: str) -> None:
-        """Bring the work tree from `tree` to the newest version; files with newer changes stay."""
-        self._revert(self._ledger.tree, tree)
+    def revert_follow(self) -> bool:
+        """Bring files in a followed state to the newest version; return False if that fails. Newer changes stay."""
+        ledger = self._ledger
+        trees = [tree for tree in self.follow_intent.trees() if ledger.repo.has(tree)]
+        is_reverted = all(self._revert(ledger.tree, tree, is_pull=True) for tree in trees)
+        if is_reverted:
+            self.follow_intent.remove()
+        return is_reverted
 
     def finish(self) -> Commit | None:
         """Finish an interrupted rollback.
 
         Paths that are neither in their old state nor in the planned one stay as they are; with such a path a merge is
-        reverted.
+        reverted. An interrupted follow is reverted.
         """
+        self.revert_follow()
         try:
             record = json.loads(self._intent.read_text())
         except FileNotFoundError:
@@ -395,15 +407,18 @@ class Rollback:
         applied.stat_keys[b"/".join(parts)] = _stat_key(stat)
         return swap
 
-    def _revert(self, base: str, tree: str) -> None:
+    def _revert(self, base: str, tree: str, *, is_pull: bool = False) -> bool:
         """Change the work tree back after a failure. If that fails as well, the next start finishes the rollback."""
         applied = ApplyResult()
         try:
-            self._apply(tree, base, self._ledger.compare_trees(tree, base), applied)
-            self._commit_rescued(applied)
-            self._intent.unlink(missing_ok=True)
+            self._apply(tree, base, self._ledger.compare_trees(tree, base), applied, is_pull=is_pull)
+            (self.commit_rescued if is_pull else self._commit_rescued)(applied)
+            if not is_pull:
+                self._intent.unlink(missing_ok=True)
+            return True
         except OSError:
             log.exception("a rollback failed and could not be reverted; the next start finishes it")
+        return False
 
     def _record_written(self, changes: Sequence[PathChange], applied: ApplyResult) -> None:
         """Record the stat results of the files that were written, so that the next commit does not read them again."""
@@ -420,21 +435,6 @@ class Rollback:
                     if stat is not None and applied.stat_keys.get(change.path) == _stat_key(stat):
                         capture.remember(change.path, stat, TreeEntry(change.mode, change.oid), change.side)
         capture.settle()
-
-    def _write_intent(self, plan: Plan, actor: Actor, base: str) -> None:
-        value = {
-            "base": base,
-            "tree": plan.tree,
-            "op": plan.op,
-            "subject": plan.subject,
-            "scope": path_text(plan.scope),
-            "undoes": plan.undoes,
-            "merged": plan.merged,
-            "actor": asdict(actor),
-        }
-        temporary = self._intent.with_suffix(".new")
-        temporary.write_text(json.dumps(value))
-        os.replace(temporary, self._intent)
 
 
 def _check_whole(applied: ApplyResult) -> None:

@@ -4,15 +4,18 @@ A plan is computed from the history and the newest version alone; `rollback.py` 
 """
 
 import errno
+import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.store.record_names import is_old_record
 from ctxfs.versions.history import History, Step
-from ctxfs.versions.objects.commits import Commit
-from ctxfs.versions.objects.name_encoding import display_path, split_path
+from ctxfs.versions.objects.commits import Actor, Commit
+from ctxfs.versions.objects.name_encoding import display_path, path_text, split_path
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
 from ctxfs.versions.recording.ledger import ABSENT, Ledger, State, state_of
 from ctxfs.versions.recording.pathindex import CommitFilter
@@ -274,3 +277,26 @@ def _describe_overlap(author: str, overlapping: Sequence[tuple[bytes, Commit]]) 
     ]
     more = f"\n  and {len(overlapping) - _MAX_LISTED_PATHS} more" if len(overlapping) > _MAX_LISTED_PATHS else ""
     return f"others have changed since what {author} did:\n  " + "\n  ".join(lines) + more
+
+
+def replaced_paths(ledger: Ledger, tree: str) -> list[Parts]:
+    """Return the paths of the files that a change from the newest version to `tree` replaces or removes."""
+    changes = ledger.compare_trees(ledger.tree, tree) if tree != ledger.tree else []
+    return [split_path(change.path) for change in changes if change.op != "add" and change.mode != MODE_DIR]
+
+
+def write_intent(file: HostPath, plan: Plan, actor: Actor, base: str) -> None:
+    """Record a rollback that is about to change the work tree from `base`."""
+    value = {
+        "base": base,
+        "tree": plan.tree,
+        "op": plan.op,
+        "subject": plan.subject,
+        "scope": path_text(plan.scope),
+        "undoes": plan.undoes,
+        "merged": plan.merged,
+        "actor": asdict(actor),
+    }
+    temporary = file.with_suffix(".new")
+    temporary.write_text(json.dumps(value))
+    os.replace(temporary, file)

@@ -17,6 +17,7 @@ from ctxfs.shared.log import Entry, EntryKind, LogRefused, SharedLog, Unreachabl
 from ctxfs.shared.node import Node
 from ctxfs.shared.node_state import NodeStateFile
 from ctxfs.shared.object_pack import encode_packs
+from ctxfs.versions.rollback import Rollback
 from tests.shared.engines import PASSWORD, Postgres
 from tests.versions.conftest import ALICE, LARGE, Past, check_sound
 
@@ -250,6 +251,45 @@ def test_node_that_is_killed_before_it_hears_of_its_entry_goes_on(
     assert not list((one.past.tree / "memory/a").glob("*conflict*"))
 
 
+class Killed(BaseException):
+    """Raised in place of a SIGKILL."""
+
+
+def test_node_that_is_killed_while_it_follows_takes_nothing_for_its_own(
+    join: MAKE_NODE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work tree holds the versions of others already, and the branch does not."""
+    one, two = join("one"), join("two")
+    for name in ("log.jsonl", "edit.md", "gone.md", "rule.md"):
+        one.write(f"memory/a/{name}", "0\n")
+    settle(one, two)
+    one.append("memory/a/log.jsonl", "1")
+    one.write("memory/a/edit.md", "one's\n")
+    one.write("memory/a/new.md", "new\n")
+    one.past.label("memory/a/rule.md", "frozen", "true")
+    one.past.remove("memory/a/gone.md")
+    one.node.exchange()
+    two.append("memory/a/log.jsonl", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(Rollback, "_record_written", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            two.node.exchange()
+    assert two.text("memory/a/edit.md") == "one's\n"
+    one.write("memory/a/edit.md", "one's second\n")
+    one.past.remove("memory/a/new.md")
+    one.node.exchange()
+    two.node.close()
+    two.past.crash()
+    two.past.reopen()
+    two.node = two._new_node()
+    settle(one, two)
+    check_equal(one, two)
+    assert sorted(two.text("memory/a/log.jsonl").split()) == ["0", "1", "2"]
+    assert two.text("memory/a/edit.md") == "one's second\n"
+    names = {path.name for path in (two.past.tree / "memory/a").iterdir()}
+    assert names == {"log.jsonl", "edit.md", "rule.md"}
+
+
 def test_lost_state_of_a_node_is_read_again_from_the_log(join: MAKE_NODE) -> None:
     one, two = join("one"), join("two")
     one.write("memory/a/x.md", "x\n")
@@ -380,6 +420,26 @@ def test_node_with_a_file_that_stays_open_publishes_and_follows_later(join: MAKE
         assert two.text("memory/a/x.md") == "first\n"
     settle(one, two)
     assert two.text("memory/a/x.md") == "second\n"
+    check_equal(one, two)
+
+
+def test_lines_are_there_once_after_a_file_has_stayed_open(join: MAKE_NODE) -> None:
+    """Nothing of others may get into local versions while the node cannot follow."""
+    one, two = join("one"), join("two")
+    one.write("memory/a/x.md", "first\n")
+    one.append("memory/a/log.jsonl", "0")
+    settle(one, two)
+    one.write("memory/a/x.md", "second\n")
+    one.append("memory/a/log.jsonl", "1")
+    settle(one)
+    two.append("memory/a/log.jsonl", "2")
+    with (two.past.tree / "memory/a/x.md").open("r+"):
+        for number in (3, 4):
+            with pytest.raises(CommandError, match="open for writing"):
+                two.node.exchange()
+            two.append("memory/a/log.jsonl", str(number))
+    settle(one, two)
+    assert sorted(one.text("memory/a/log.jsonl").split()) == ["0", "1", "2", "3", "4"]
     check_equal(one, two)
 
 

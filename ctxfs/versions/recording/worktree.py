@@ -306,6 +306,19 @@ class WorkTree:
                 os.close(hold.fd)
             self._writer_holds.clear()
 
+    def files_open_for_writing(self, paths: Iterable[Parts], patience: WriterTimeout) -> Iterator[Parts]:
+        """Yield those of some files that stay open for writing."""
+        for parts in paths:
+            try:
+                with self._open_parent(parts) as (parent, name):
+                    hold = lease_file(parent, name, patience)
+                    if hold is not None:
+                        os.close(hold.fd)
+            except BlockingIOError:
+                yield parts
+            except OSError:
+                continue  # it is not there
+
     def _swap_in(self, parts: Parts, parent: int, name: bytes, temporary: bytes, is_expected: Expected) -> SwapResult:
         swap = SwapResult(UnchangedReason.WRITTEN)
         try:

@@ -36,7 +36,6 @@ from ctxfs.versions.rollback import ApplyResult, Rollback
 
 _REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_ROUNDS = 20  # of merging again, with changes that were written meanwhile
-_MAX_OPEN_ROUNDS = 2  # of waiting for writers of open files
 _BATCH_CONTENTS = 200  # in one command of git
 
 
@@ -286,13 +285,17 @@ class Remotes:
         """Merge the remote's history once the whole work tree has followed.
 
         A path that could not be replaced is committed on top of the local head, and merged again. A head that differs
-        from the work tree would make the next commit revert the remote's changes.
+        from the work tree would make the next commit revert the remote's changes. While a file is open for writing,
+        nothing is replaced.
         """
         ledger, rollback, placed_states = self._ledger, self._rollback, dict[bytes, State]()
+        if not rollback.revert_follow():
+            raise CommandError("the files are in part those of another pull", "free space on the disk, then try again")
         mtimes = read_mtimes(ledger, new_commits)
-        merge, applied, open_rounds = make_merge(), ApplyResult(), 0
+        merge, applied = make_merge(), ApplyResult()
         for _ in range(_MAX_ROUNDS):
-            if open_rounds == _MAX_OPEN_ROUNDS:
+            if (open_path := rollback.find_open(merge.tree)) is not None:
+                applied = ApplyResult(left={open_path: UnchangedReason.OPEN})
                 break
             head = ledger.head
             with rollback.holding(merge.tree) as paths:
@@ -303,22 +306,20 @@ class Remotes:
             if not (applied.left or applied.rescued):
                 return self._record_merge(merge, theirs, new_commits, actor, name, mtimes_of(applied.stat_keys))
             head = ledger.head
+            is_occupied = not applied.rescued and set(applied.left.values()) == {UnchangedReason.OCCUPIED}
+            if not is_occupied:  # the next commit would take the placed contents for local changes
+                rollback.revert_follow()
+                placed_states.clear()
             rollback.commit_rescued(applied)
             # Scratch at a path of the remote gets a version, so that both contents are merged.
             ledger.scratch.track(path for path, reason in applied.left.items() if reason is UnchangedReason.WRITTEN)
             commit(list(applied.left))
-            if ledger.head == head and set(applied.left.values()) == {UnchangedReason.OCCUPIED}:
+            if ledger.head == head and is_occupied:
                 merge = self._retain_directories(merge, applied)
                 return self._record_merge(merge, theirs, new_commits, actor, name, mtimes_of(applied.stat_keys))
-            open_rounds += set(applied.left.values()) == {UnchangedReason.OPEN}
             merge = make_merge()
-        rollback.revert(merge.tree)
-        path, reason = next(iter(applied.left.items()), (b"", UnchangedReason.WRITTEN))
-        cause = "is open for writing" if reason is UnchangedReason.OPEN else "is written to all the time"
-        raise CommandError(
-            f"'{display_path(path)}' {cause}: nothing was pulled",
-            f"close it, or wait for its writer, then: ctxfs remote pull {name}",
-        )
+        rollback.revert_follow()
+        raise _not_pulled(applied, name)
 
     def _retain_directories(self, merge: Merge, applied: ApplyResult) -> Merge:
         """Return the merge with those directories added that stay, because unversioned files are in them."""
@@ -340,9 +341,11 @@ class Remotes:
     ) -> PullResult:
         if merge.is_forward:
             self._ledger.fast_forward(theirs, new_commits)
+            self._rollback.follow_intent.remove()
             return PullResult("forward", len(new_commits))
         self._ledger.index_commits(new_commits)
         self._ledger.merge(merge.tree, theirs, actor, f"merge {len(new_commits)} versions from {name}", mtimes)
+        self._rollback.follow_intent.remove()
         return PullResult("merged", len(new_commits), merge.conflicts)
 
     def _validate_fetched(self, name: str, oid: str, *, is_trusted: bool) -> list[str]:
@@ -405,3 +408,13 @@ def _batches(items: Sequence[str]) -> Iterable[Sequence[str]]:
 def _fetched_prefix(name: str) -> str:
     """Return the ref prefix of a remote's tags and large contents until they are merged."""
     return f"refs/ctxfs/fetched/{name}/"
+
+
+def _not_pulled(applied: ApplyResult, name: str) -> CommandError:
+    """Return the error for a work tree that could not follow."""
+    path, reason = next(iter(applied.left.items()), (b"", UnchangedReason.WRITTEN))
+    cause = "is open for writing" if reason is UnchangedReason.OPEN else "is written to all the time"
+    return CommandError(
+        f"'{display_path(path)}' {cause}: nothing was pulled",
+        f"close it, or wait for its writer, then: ctxfs remote pull {name}",
+    )
