@@ -14,11 +14,14 @@ VERSIONS_ROUNDS ?= $(CRASH_ROUNDS)
 RACE_ROUNDS ?= 40
 TEST_WORKERS ?= 2
 FUZZ_SECONDS ?= 20
+SHARED_SECONDS ?= 70
+SHARED_ROUNDS ?= 300
+SHARED_SEED ?= 1
 AFS_SUITE ?=
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-long test-crash test-fuzz test-budget test-leaks test-mcp test-programs test-web test-wheel test-frameworks test-afs release image lint bench soak system system-test system-programs system-browser model pictures clean
+.PHONY: help run stop test test-long test-crash test-shared test-fuzz test-budget test-leaks test-mcp test-programs test-web test-wheel test-frameworks test-afs release image lint bench soak system system-test system-programs system-browser model pictures clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -64,6 +67,11 @@ test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill ag
 	    $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \
 	    $(addprefix tests/crash/test_,$(addsuffix .py,kill_accept kill_mount kill_versions kill_while_indexing race_versions))
 	CTXFS_CRASH_ROUNDS=$(shell expr $(CRASH_ROUNDS) / 8) $(BIN)/python -m pytest tests/crash/test_power_cut.py
+
+# A fault prints the arguments that replay it. The full run: make test-shared SHARED_ROUNDS=1000 SHARED_SECONDS=3600
+test-shared: system system-test $(VENV)/.ready ## Random operations with faults on 2 to 4 nodes of a shared store (three minutes)
+	$(BIN)/python -m tests.shared.checking --runs 1000 --seed $(SHARED_SEED) --rounds $(SHARED_ROUNDS) --seconds $(SHARED_SECONDS)
+	$(BIN)/python -m tests.shared.checking --runs 1000 --seed $(SHARED_SEED) --rounds $(SHARED_ROUNDS) --seconds $(SHARED_SECONDS) --engine postgres
 
 test-programs: system system-programs $(VENV)/.ready ## stress-ng, fio, git, SQLite, a compiler and pip inside a mount; handlers fuzzed (4 minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/programs

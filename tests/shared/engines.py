@@ -4,14 +4,18 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.live import children_of, eventually
 
 PASSWORD = secrets.token_hex(8)
 NOBODY = 65534
@@ -67,6 +71,15 @@ class Postgres:
     def stop(self) -> None:
         self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
 
+    def kill(self) -> None:
+        """Kill all processes of the server."""
+        pid = int((self._data / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGSTOP)  # it starts no process meanwhile
+        processes = [pid, *children_of(pid)]
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+        eventually("the server has ended", lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
+
     def url(self, port: int | None = None, database: str = "postgres") -> str:
         """Return the URL of a TCP connection, without the password."""
         return f"postgresql://ctxfs@127.0.0.1:{port or self.port}/{database}"
@@ -90,10 +103,14 @@ def running_postgres() -> Iterator[Postgres]:
 
 
 class Proxy:
-    """A TCP proxy. While it is `cut` it forwards nothing and closes nothing, as a dead switch."""
+    """A TCP proxy. While it is `cut` it forwards nothing and closes nothing, as a dead switch.
+
+    `delay_seconds` delays what it forwards, in each direction.
+    """
 
     def __init__(self, port: int) -> None:
         self._target = port
+        self.delay_seconds = 0.0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         self._flowing = threading.Event()
@@ -105,7 +122,11 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._server.accept()
-                engine = socket.create_connection(("127.0.0.1", self._target))
+                try:
+                    engine = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    client.close()  # the engine is down
+                    continue
                 self._sockets += [client, engine]
                 for source, target in ((client, engine), (engine, client)):
                     threading.Thread(target=self._forward, args=(source, target), daemon=True).start()
@@ -114,6 +135,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
+                if self.delay_seconds:
+                    time.sleep(self.delay_seconds)
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
 

@@ -124,7 +124,8 @@ def check_sound(past: Past, *, rebuild: bool = True) -> None:
     """
     assert past.git("fsck", "--full", "--no-dangling") == ""
     archive = past.archive
-    assert archive.core.committer.commit_everything(BOB, "check") is None, "the newest version is not the work tree"
+    made = archive.core.committer.commit_everything(BOB, "check")
+    assert made is None, f"the newest version is not the work tree: {past.git('show', '--stat', made.oid)}"
     if not rebuild:
         return
     rows = {
