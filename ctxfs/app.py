@@ -109,7 +109,8 @@ class App:
             transitions=lambda: memory_file.rules.transitions,
         )
         self._rule_history = RuleHistory(layout.policy_history)
-        self.sharing = Sharing(layout, self.settings_file, self.archive, self._rule_history, str(self.principal))
+        settings_file, owner = self.settings_file, str(self.principal)
+        self.sharing = Sharing(layout, settings_file, self.archive, self._rule_history, owner, lambda: self.erasure)
 
     def _open_policy(self) -> None:
         layout = self.layout
@@ -218,7 +219,7 @@ class App:
         self.derived_memory = DerivedMemory(
             self._parts, self.memory, self.contexts, self.audit, self.settings_file, self.daemon
         )
-        self.erasure = DerivedErasure(
+        self.erasure: DerivedErasure = DerivedErasure(
             self.contexts.tasks,
             self.history,
             self.capture,

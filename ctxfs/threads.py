@@ -1,6 +1,6 @@
 """Worker threads: all blocking calls of trio tasks go through this module."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar, TypeVarTuple
 
 import trio
@@ -40,3 +40,8 @@ async def in_turn(function: Callable[[*Args], Result], *args: *Args) -> Result:
 async def blocking(function: Callable[[*Args], Result], *args: *Args) -> Result:
     """Run `function(*args)` in a worker thread and return its result; exceptions pass through."""
     return await trio.to_thread.run_sync(function, *args, limiter=_run_limiter())
+
+
+def run_in_loop(function: Callable[[*Args], Awaitable[Result]], *args: *Args) -> Result:
+    """Run an async function in the trio loop that started this worker thread, and return its result."""
+    return trio.from_thread.run(function, *args)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ctxfs.cli import completion_values
+from ctxfs.cli.erasure_output import print_certificates, print_remaining_copies, remotes_notice
 from ctxfs.cli.options import aliased_option, json_option, limit_option, principal_option, reason_option, yes_option
 from ctxfs.cli.output import count_noun, print_json, print_line, warn, write_bytes, write_content
 from ctxfs.cli.paths import tree_path
@@ -35,7 +36,6 @@ _at_option = click.option(
     shell_complete=completion_values.revisions,
     help="Revision, snapshot or time",
 )
-_MAX_COPIES_SHOWN = 20
 _SHORT_REVISION_CHARS = 8
 _WATCH_SECONDS = 0.5
 
@@ -298,10 +298,18 @@ def redo(store: str | None, path: str, dry_run: bool, reason: str, as_json: bool
 @yes_option()
 @_dry_run
 @_reason_option
+@click.option("--certificate", is_flag=True, help="Show what each node of a shared store has erased")
 @_json_option
 @click.pass_obj
 def forget(
-    store: str | None, path: str, principal: str | None, yes: bool, dry_run: bool, reason: str, as_json: bool
+    store: str | None,
+    path: str,
+    principal: str | None,
+    yes: bool,
+    dry_run: bool,
+    reason: str,
+    certificate: bool,
+    as_json: bool,
 ) -> None:
     """Erase content from all versions
 
@@ -309,6 +317,9 @@ def forget(
 
     A link that leads nowhere stays at the path. Remotes with a copy still have it.
     """
+    if certificate:
+        print_certificates(store, as_json)
+        return
     if bool(path) == bool(principal):
         raise CommandError("name either a PATH or --principal", "ctxfs forget --help", 2)
     with _joined_session(store, reason) as opened:
@@ -318,7 +329,7 @@ def forget(
             paths = "\n  ".join(change["path"] for change in erasure["changes"][:20])
             summary = f"{count_noun(erasure['blobs'], 'content')} at {count_noun(len(erasure['changes']), 'path')}:\n  {paths}"
             if not yes:
-                remote_copies = _remotes_notice(erasure)
+                remote_copies = remotes_notice(erasure)
                 click.confirm(
                     lines_of(f"Erase from every version, for good, {summary}{remote_copies}\n?"), abort=True, err=True
                 )
@@ -336,32 +347,7 @@ def forget(
     )
     for path_with_copy in erasure["elsewhere"]:
         warn(f"the same content is still kept at {path_with_copy}; forget it there too if it is meant")
-    _print_remaining_copies(erasure, dry_run)
-
-
-def _remotes_notice(erasure: dict[str, Any]) -> str:
-    """Return the part of the prompt that names the remotes with a possible copy, empty without remotes."""
-    names = ", ".join(erasure["remotes"])
-    return f"\nRemotes may hold it, and keep it until you replace what they have: {names}" if names else ""
-
-
-def _print_remaining_copies(erasure: dict[str, Any], dry_run: bool) -> None:
-    """Print the erased derived texts, and the copies that stay: files of their own, and remotes."""
-    words = {
-        "deliveries": "contexts' deliveries",
-        "records": "records of the event log",
-        "calls": "kept calls of tools",
-    }
-    erased = [f"{count} {words[kind]}" for kind, count in erasure["derived"].items() if count]
-    if erased:
-        print_line(f"also erased: {', '.join(erased)}")
-    for copy in erasure["copies"][:_MAX_COPIES_SHOWN]:
-        warn(f"phrases of it are still in {copy}, which is a file of its own; forget that too if it is meant")
-    if len(erasure["copies"]) > _MAX_COPIES_SHOWN:
-        warn(f"and in {len(erasure['copies']) - _MAX_COPIES_SHOWN} more files: ctxfs forget --json names them")
-    verb = "would still hold it" if dry_run else "may still hold it"
-    for name in erasure["remotes"]:
-        warn(f"the remote {name} {verb}: ctxfs remote push --replace {name}")
+    print_remaining_copies(erasure, dry_run)
 
 
 def _print_outcome(outcome: dict[str, Any], dry_run: bool, as_json: bool, verb: str) -> None:

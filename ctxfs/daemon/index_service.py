@@ -200,6 +200,7 @@ class IndexService:
             self._set_progress(kind, detail)
         if kind == "purged":
             self._app.searcher.drop_memory()
+            self._app.sharing.record_purge()
         if kind in ("words-idle", "idle"):
             self._restarts.reset()
             if detail == str(self._sent) and not self._unsent:  # otherwise the event is older than the last order

@@ -105,7 +105,9 @@ class Daemon:
                 self._nursery = nursery
                 self._mountpoints = Mountpoints(self._app, nursery, self._spare, self._tree_changed)
                 self._app.daemon.connect(self._mountpoints, self._secrets)
-                self._shared = SharedService(self._app.sharing, self._app.memory.conflict_desk, self._push_paths)
+                self._shared = SharedService(
+                    self._app.sharing, self._app.memory.conflict_desk, self._push_paths, self._purge_index
+                )
                 self._versions = CommitService(self._app, self._mountpoints, self._shared.request)
                 listener = self._server.listen()
                 fd_socket = FdSocket(self._layout.run, self._mountpoints.receive)
@@ -182,10 +184,13 @@ class Daemon:
                 await self._push_rollback(response)
                 self._shared.request()
             if erases and not args.get("dry_run"):
-                await self._indexing.send("purge")
+                await self._purge_index()
             return response
 
         return handle
+
+    async def _purge_index(self) -> None:
+        await self._indexing.send("purge")
 
     async def _catch_up(self) -> None:
         """Commit all earlier writes, so that methods on versions include them."""

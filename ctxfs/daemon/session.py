@@ -62,8 +62,10 @@ class LocalSession:
         if Effect.COMMITS_FIRST in declared.effects:
             self.app.archive.commit_if_space()
         response = trio.run(run_method, self.app, self._caller, declared, arguments)
-        if Effect.ERASES in declared.effects and not arguments.get("dry_run"):
+        erases = Effect.ERASES in declared.effects and not arguments.get("dry_run")
+        if self.app.sharing.pop_purge() or erases:
             self._catch_up(purge=True)
+            self.app.sharing.record_purge()
         return response
 
     @property

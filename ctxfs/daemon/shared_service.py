@@ -22,16 +22,23 @@ _BACKOFF = Backoff(first_seconds=0.2, max_seconds=1.0)  # an engine that answers
 class SharedService:
     """The daemon's exchange with a shared store. `push` receives the paths that others changed.
 
+    `purge` is called when an erasure has removed contents, which the index still has.
+
     A store that is not shared costs nothing: the service sleeps until `request`. Reviews of conflicts are opened and
     withdrawn at the start, and at the node that has merged.
     """
 
     def __init__(
-        self, sharing: Sharing, conflicts: ConflictDesk, push: Callable[[Sequence[str]], Awaitable[None]]
+        self,
+        sharing: Sharing,
+        conflicts: ConflictDesk,
+        push: Callable[[Sequence[str]], Awaitable[None]],
+        purge: Callable[[], Awaitable[None]],
     ) -> None:
         self._conflicts = conflicts
         self._has_conflicts = True  # not known yet
         self._sharing = sharing
+        self._purge = purge
         self._push = push
         self._request = trio.Event()
         self._taken = trio.Event()
@@ -107,6 +114,8 @@ class SharedService:
             log.warning("'%s' was changed here and at another node: both contents stay", display_path(path))
         if result.changes:
             await self._push([path_text(change.path) for change in result.changes])
+        if self._sharing.pop_purge():
+            await self._purge()
         if (result.conflicts or self._has_conflicts) and not self._sharing.read_only_reason():
             await self._refresh_reviews()
 

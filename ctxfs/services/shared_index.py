@@ -121,6 +121,12 @@ class SharedIndex:
         except CommandError:
             return ""  # the status of the index reports it
 
+    def erase(self) -> None:
+        """Forget the newest generation: an erasure has removed its vectors. The index is purged of fetched ones."""
+        self._waiting = None
+        self._file.unlink(missing_ok=True)
+        (self._folder / _FETCHED_NAME).unlink(missing_ok=True)
+
     # publishing
 
     def publish(self) -> int:

@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -20,17 +20,23 @@ from ctxfs.model.errors import EXIT_USAGE, CommandError, path_error
 from ctxfs.model.path import printable
 from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.services.conflict_files import ConflictFiles
+from ctxfs.services.erasure import DerivedErasure
 from ctxfs.services.sources import SettingsFile, embedder_of
 from ctxfs.store.config import set_section
 from ctxfs.store.layout import Layout
 from ctxfs.store.settings import SharedSettings
+from ctxfs.threads import run_in_loop
 from ctxfs.versions.archive import Archive
+from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.phrases import Phrases
+from ctxfs.versions.recording.pathindex import PathChange
 
 if TYPE_CHECKING:
     from ctxfs.services.shared_index import SharedIndex
+    from ctxfs.shared.certificates import CertificateTopic, ErasureReport
     from ctxfs.shared.health import HealthCheck
     from ctxfs.shared.log import SharedLog
-    from ctxfs.shared.node import Exchanged, Node
+    from ctxfs.shared.node import Exchanged, Node, NodeErasure
 
 _MAX_NODE_CHARACTERS = 64
 _WAIT_SECONDS = 1.0
@@ -57,12 +63,18 @@ class Sharing:
         archive: Archive,
         rule_history: RuleHistory,
         principal: str,
+        derived: Callable[[], DerivedErasure],
     ) -> None:
+        """Take the parts of a store. `derived` is called when an entry of the log orders an erasure."""
         self._layout = layout
         self._settings_file = settings_file
         self._archive = archive
         self._rule_history = rule_history
         self._principal = principal
+        self._derived = derived
+        self._unreported = tuple[PathChange, ...]()  # changes during an erasure, unknown to the kernel
+        self._is_purge_due = False
+        self._certificates: CertificateTopic | None = None
         self._node: Node | None = None
         self._index: SharedIndex | None = None
         self._state = SharingState()
@@ -128,7 +140,63 @@ class Sharing:
             self._set_state(error.message, error.remedy, is_reachable=True)
             raise
         self._set_state(self._node.topic_fault if self._node else "", is_reachable=True)
-        return result
+        return self._with_erasures(result)
+
+    def _with_erasures(self, result: Exchanged) -> Exchanged:
+        """Return a result whose changes include the tombstones of erasures."""
+        unreported, self._unreported = self._unreported, ()
+        if result.erased:
+            self._prepare_purge()
+        tombstones = [
+            PathChange(path, "edit", 0, "", "", 0) for erased in result.erased for path in erased.result.paths
+        ]
+        return replace(result, changes=(*unreported, *tombstones, *result.changes))
+
+    def erase(self, path: str | None, principal: str, actor: Actor) -> NodeErasure:
+        """Erase a path, or all contents of a principal, on all nodes. Raise OSError or CommandError as `exchange` does.
+
+        Nothing is erased if the engine does not answer, or if this node is read-only.
+        """
+        self.check_writable()
+        erasure = self._open_node().erase(path, principal, actor)
+        self._unreported += erasure.changes
+        self._prepare_purge()
+        return erasure
+
+    def _prepare_purge(self) -> None:
+        self._is_purge_due = True
+        if self._index is not None:
+            self._index.erase()
+
+    def record_purge(self) -> None:
+        """Record that the index no longer has erased contents, for the certificates of erasures."""
+        if self._certificates is not None:
+            self._certificates.record_purge()
+
+    def erasures(self) -> tuple[Sequence[ErasureReport], Sequence[str]]:
+        """Return all erasures of the shared store with the answers of its nodes, and the names of all nodes."""
+        if not self.is_on:
+            raise CommandError("this store is not shared", "certificates are for shared stores: ctxfs share URL")
+        from ctxfs.shared.certificates import read_reports
+
+        log = _connect(self.settings)
+        try:
+            return read_reports(log)
+        finally:
+            log.close()
+
+    def _answer_for_copies(self) -> Mapping[str, str]:
+        """Return the answers of this node for copies that it cannot erase."""
+        names = ", ".join(sorted(printable(name) for name in self._archive.remotes.urls()))
+        return {
+            "remotes": f"may hold it until they are replaced: {names}" if names else "none",
+            "exports": "not traced: bundles and exported files are outside of the store",
+        }
+
+    def pop_purge(self) -> bool:
+        """Return True if contents were erased since the last call, which the index still has."""
+        is_due, self._is_purge_due = self._is_purge_due, False
+        return is_due
 
     def wait(self) -> bool:
         """Wait for an entry of another node, at most a second. Return True for one; False also without a connection."""
@@ -150,16 +218,18 @@ class Sharing:
     def has_news(self) -> bool:
         """Return True if the newest version differs from the newest entry, or rules may have changed. Takes no lock."""
         node = self._node
+        is_due = self._is_purge_due or bool(self._unreported)
         if node is not None and self.settings.read_only:
-            return False
-        return node is None or self._archive.newest != node.seen.commit or node.has_topic_news()
+            return is_due
+        return is_due or node is None or self._archive.newest != node.seen.commit or node.has_topic_news()
 
     def exchange_vectors(self) -> None:
         """Fetch the vectors that other nodes have published, and publish those of this index.
 
         The next exchange appends the entry about them. Raise OSError or CommandError as `exchange` does.
         """
-        if self._index is not None:
+        is_purged = self._certificates is None or not self._certificates.is_purge_due()
+        if self._index is not None and is_purged:  # otherwise vectors of erased texts would be published
             self._index.fetch()
             if not self.settings.read_only:
                 self._index.publish()
@@ -210,11 +280,11 @@ class Sharing:
         self._state = SharingState()
 
     def check_may_erase(self) -> None:
-        """Raise CommandError if this is a node: other nodes would bring erased content back."""
+        """Raise CommandError if this is a node: other nodes would bring a content of one version back."""
         if self.is_on:
             raise CommandError(
-                "this store is shared: its other nodes still have the content, and would bring it back",
-                "on each machine: ctxfs leave, then ctxfs forget; then ctxfs share under another name: --name NAME",
+                "this store is shared: its other nodes still have that version, and would bring it back",
+                "forget the whole file, on all nodes: ctxfs forget PATH",
             )
 
     def note(self) -> str:
@@ -289,12 +359,14 @@ class Sharing:
     def _open_node(self) -> Node:
         if self._node is None:
             from ctxfs.services.shared_index import SharedIndex
+            from ctxfs.shared.certificates import CertificateTopic
+            from ctxfs.shared.erasures import Erasures
             from ctxfs.shared.log import EntryKind
             from ctxfs.shared.node import Node
             from ctxfs.shared.node_state import NodeStateFile
             from ctxfs.shared.policy_records import open_topics
 
-            settings = self.settings
+            settings, repo = self.settings, self._layout.repo
             self._index = SharedIndex(
                 self._layout.index,
                 self._layout.repo,
@@ -302,18 +374,29 @@ class Sharing:
                 lambda: self.settings.index,
                 lambda: _connect(settings),
             )
+            name = settings.node or _host_name()
+            certificates = self._certificates = CertificateTopic(repo, name, self._answer_for_copies)
             self._node = Node(
                 self._archive.shared,
-                NodeStateFile(self._layout.repo),
+                NodeStateFile(repo),
                 settings.store,
-                settings.node or _host_name(),
+                name,
                 self._principal,
                 lambda: _connect(settings),
-                {**open_topics(self._layout, self._rule_history), EntryKind.INDEX: self._index},
+                {
+                    **open_topics(self._layout, self._rule_history),
+                    EntryKind.INDEX: self._index,
+                    EntryKind.CERTIFICATE: certificates,
+                },
+                Erasures(self._archive.shared_erasure, self._archive.shared, repo, self._erase_derived, certificates),
                 last_entry=settings.at or None,
                 is_read_only=settings.read_only,
             )
+            self._is_purge_due = self._is_purge_due or certificates.is_purge_due()
         return self._node
+
+    def _erase_derived(self, phrases: Phrases, by: str) -> dict[str, int]:
+        return run_in_loop(self._derived().erase, phrases, by)
 
     def _set_state(self, fault: str, remedy: str = "", *, is_reachable: bool) -> None:
         if not self._state.since or (fault, is_reachable) != (self._state.fault, self._state.is_reachable):

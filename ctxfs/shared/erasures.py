@@ -5,6 +5,7 @@ objects of all earlier entries: they keep their place in the chain. A node that 
 packs of the newest erasure. Each node computes the new commits by itself, so a late one finds its last head in them.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -14,8 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path as HostPath
 from typing import Protocol
 
+from ctxfs.shared.certificates import CertificateTopic
 from ctxfs.shared.erasure_data import decode_plan, encode_plan
-from ctxfs.shared.log import Entry, EntryKind, LogRefused, SharedLog
+from ctxfs.shared.generation import decode_generation
+from ctxfs.shared.log import Entry, EntryKind, LogRefused, SharedLog, all_entries
 from ctxfs.shared.object_pack import encode_packs
 from ctxfs.store.durable_file import replace_file
 from ctxfs.versions.erase import ErasureResult
@@ -56,7 +59,15 @@ def is_erasure(entry: Entry) -> bool:
 class Erasures:
     """The erasures of one node. Its methods run within the node's exchanges, outside of turns."""
 
-    def __init__(self, erasure: SharedErasure, heads: SharedHeads, repo: HostPath, derived: DerivedEraser) -> None:
+    def __init__(
+        self,
+        erasure: SharedErasure,
+        heads: SharedHeads,
+        repo: HostPath,
+        derived: DerivedEraser,
+        certificates: CertificateTopic,
+    ) -> None:
+        self._certificates = certificates
         self._erasure = erasure
         self._heads = heads
         self._derived = derived
@@ -100,6 +111,7 @@ class Erasures:
         derived = self._derived(self._erasure.phrases(shared), shared.by)
         result, new_seen = self._erasure.erase(shared, seen, is_member=is_member)
         self._remember(shared)
+        self._certificates.begin(entry.number, derived)
         log.warning(
             "node '%s' has erased %d contents in the shared store: gone here too", entry.node, len(shared.plan.blobs)
         )
@@ -111,9 +123,16 @@ class Erasures:
         return any(item.number > number for item in self._done)
 
     def strip(self, engine: SharedLog, number: int, shared: SharedPlan) -> None:
-        """Remove the contents from the log before an entry."""
+        """Remove the contents from the log before an entry, with all vectors: some may belong to erased texts."""
         large = [sha256 for sha256 in shared.plan.large if not self._erasure.has_large(sha256)]
-        engine.erase(number, large)
+        vectors = set[str]()
+        for entry in all_entries(engine, 0):
+            if entry.number >= number:
+                break
+            if entry.kind is EntryKind.INDEX:
+                with contextlib.suppress(ValueError):
+                    vectors.update(decode_generation(entry.data).packs)
+        engine.erase(number, [*large, *vectors])
 
     def is_member(self, engine: SharedLog, seen: str) -> bool:
         """Return True if this store has versions of the log, although its state may be lost."""
@@ -130,10 +149,10 @@ class Erasures:
         encode_plan(shared)
         return shared, copies
 
-    def bury(self, shared: SharedPlan, actor: Actor) -> tuple[bytes, ...]:
-        """Erase derived texts, and put the tombstones into the work tree; return their paths."""
-        self._derived(self._erasure.phrases(shared), shared.by)
-        return self._erasure.bury(shared, actor)
+    def bury(self, shared: SharedPlan, actor: Actor) -> tuple[tuple[bytes, ...], dict[str, int]]:
+        """Erase derived texts, and put the tombstones into the work tree; return their paths, and counts of texts."""
+        derived = self._derived(self._erasure.phrases(shared), shared.by)
+        return self._erasure.bury(shared, actor), derived
 
     def send(self, shared: SharedPlan, head: str, engine: SharedLog, sent: "Snapshot") -> "Snapshot":
         """Store all objects of a rewritten head in the engine, except those that are sent already."""

@@ -30,6 +30,7 @@ class EntryKind(StrEnum):
     APPROVALS = "approvals"
     ERASE = "erase"
     INDEX = "index"
+    CERTIFICATE = "certificate"
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,13 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class NodeErasure:
-    """An erasure that this node has ordered: its result here, changes meanwhile, and files that hold phrases of it."""
+    """An erasure that this node has ordered: its result here, paths of tombstones, changes of others meanwhile, copies.
+
+    `copies` are files of others that hold phrases of the contents.
+    """
 
     erased: Erased
+    paths: tuple[bytes, ...]
     changes: tuple[PathChange, ...]
     copies: tuple[bytes, ...]
 
@@ -147,7 +151,7 @@ class Node:
             engine = self._open()
             before = self._exchange(engine)
             shared, copies = self._erasures.plan(path, principal, actor)
-            self._erasures.bury(shared, actor)
+            paths, derived = self._erasures.bury(shared, actor)
             buried = self._exchange(engine)
             snapshot = Snapshot()
             for _ in range(_MAX_TURNS):
@@ -164,7 +168,9 @@ class Node:
                     continue
                 after = self._exchange(engine)
                 changes = (*before.changes, *buried.changes, *after.changes)
-                return NodeErasure(next(item for item in after.erased if item.number == entry.number), changes, copies)
+                erased = next(item for item in after.erased if item.number == entry.number)
+                counts = {kind: number + erased.derived.get(kind, 0) for kind, number in derived.items()}
+                return NodeErasure(replace(erased, derived=counts), paths, changes, copies)
         raise turn_lost(f"{_MAX_TURNS} turns in a row were lost")
 
     def has_topic_news(self) -> bool:
@@ -252,7 +258,7 @@ class Node:
                 seen = self._erasures.carry_out(entry, plans[entry.number], seen, is_member=is_member)
         self._accept(engine, [replace(last, previous=seen)] if seen != last.head else [], f"entry {last.number}")
         self._heads.keep(last.head)
-        self._take_topics(entries)
+        self._take_topics([entry for entry in entries if entry.kind is not EntryKind.INDEX])  # whose vectors are erased
         for number, shared in plans.items():
             self._erasures.strip(engine, number, shared)
         self._state = advanced(self._state, Head(last.number, last.head))

@@ -80,7 +80,7 @@ class SharedErasure:
     def erase(self, shared: SharedPlan, seen: str, *, is_member: bool) -> tuple[ErasureResult, str]:
         """Carry a plan out here; return the result, and the new id of the head `seen` of the log (empty: none).
 
-        Unpublished versions lose the contents as well, at whatever path. A store that has never had versions of the log
+        Unpublished versions lose the contents as well, at any path. A store that has never had versions of the log
         (not `is_member`) loses the contents only, not its own files at the same paths.
         """
         actor = Actor(shared.by, "shared", "shared")

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.fuse, pytest.mark.long]
 VARIABLE = "CTXFS_TEST_ENGINE"
 MakeNode = Callable[..., Live]
 LOG = "memory/shared/log.jsonl"
+CERTIFICATE = ("forget", "--certificate")
 
 
 @pytest.fixture
@@ -56,6 +57,11 @@ def read(live: Live, path: str) -> str:
         return (live.at / path).read_text()
     except FileNotFoundError:
         return ""
+
+
+def search(live: Live, question: str) -> list[Any]:
+    hits: list[Any] = json.loads(live.try_run("search", question, "--json").stdout)["hits"]
+    return hits
 
 
 def append(live: Live, path: str, line: str) -> None:
@@ -255,8 +261,6 @@ def test_membership_begins_and_ends_by_commands(nodes: MakeNode, tmp_path: Path)
     settle(one, two)
     refused = one.try_run("join", url)
     assert refused.returncode == 1 and "ctxfs leave" in refused.stderr
-    refused = one.try_run("forget", "memory/shared/x.md", "--yes")
-    assert refused.returncode == 1 and "is shared" in refused.stderr
     two.run("leave")
     assert shared(two) == {}
     assert read(two, "memory/shared/x.md") == "x\n"
@@ -273,6 +277,35 @@ def test_membership_begins_and_ends_by_commands(nodes: MakeNode, tmp_path: Path)
     settle(one, two)
     assert read(one, "memory/shared/x.md") == "changed apart\n", "both have the version before, so this is an edit"
     two.run("forget", "memory/shared/x.md", "--dry-run")
+
+
+def test_forget_at_one_mount_erases_at_the_other(nodes: MakeNode, tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    url = f"file://{tmp_path}/engine"
+    one, two = nodes("one", url), nodes("two", url)
+    secret = "the vault opens with seventeen turns of the brass wheel\n"
+    (one.at / "memory/shared/x.md").write_text(secret)
+    (one.at / "memory/shared/y.md").write_text("a harmless note\n")
+    eventually("the file arrives", lambda: read(two, "memory/shared/x.md") == secret)
+    eventually("it is searched", lambda: search(two, "brass wheel"))
+    erased = json.loads(one.run("forget", "memory/shared/x.md", "--yes", "--json"))
+    assert erased["blobs"] == 1 and [change["path"] for change in erased["changes"]] == ["memory/shared/x.md"]
+    eventually("a tombstone takes its place", lambda: (two.at / "memory/shared/x.md").is_symlink(), 30)
+    settle(one, two)
+    for live in (one, two):
+        assert (live.at / "memory/shared/x.md").is_symlink()
+        eventually("no search finds it", lambda live=live: not search(live, "brass wheel"))
+        assert "brass" not in live.run("log", "--json")
+        listed = ["git", f"--git-dir={live.store}/repo.git", "cat-file", "--batch-all-objects", "--batch"]
+        assert b"brass" not in subprocess.run(listed, capture_output=True, check=True).stdout
+        live.run("history", "verify")
+    assert not [file for file in (tmp_path / "engine").rglob("*") if file.is_file() and b"brass" in file.read_bytes()]
+    (two.at / "memory/shared/y.md").write_text("another note\n")
+    eventually(
+        "both nodes certify it", lambda: all(json.loads(one.run(*CERTIFICATE, "--json"))[0]["nodes"].values()), 30
+    )
+    assert "index: erased" in two.run(*CERTIFICATE)
+    eventually("versions are exchanged as before", lambda: read(one, "memory/shared/y.md") == "another note\n")
 
 
 def test_commands_exchange_versions_without_a_daemon(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ctxfs.shared.certificates import CertificateTopic, read_reports
 from ctxfs.shared.engines import open_log
 from ctxfs.shared.erasure_data import decode_plan, encode_plan
 from ctxfs.shared.erasures import Erasures
@@ -37,9 +38,11 @@ class Member:
 
     def _open(self) -> Node:
         archive, repo = self.past.archive, self.past.layout.repo
-        erasures = Erasures(archive.shared_erasure, archive.shared, repo, self._erase_derived)
+        self.certificates = CertificateTopic(repo, self.name, lambda: {"remotes": "none", "exports": "not traced"})
+        erasures = Erasures(archive.shared_erasure, archive.shared, repo, self._erase_derived, self.certificates)
+        topics = {EntryKind.CERTIFICATE: self.certificates}
         return Node(
-            archive.shared, NodeStateFile(repo), "main", self.name, "human:owner", self.connect, erasures=erasures
+            archive.shared, NodeStateFile(repo), "main", self.name, "human:owner", self.connect, topics, erasures
         )
 
     def _erase_derived(self, phrases: Phrases, by: str) -> dict[str, int]:
@@ -284,6 +287,49 @@ def test_kill_after_the_append_is_made_up_for(
     settle(two, one)
     assert not one.holds(SECRET) and not two.holds(SECRET) and not log_holds(tmp_path, SECRET)
     check_equal(one, two)
+
+
+def test_each_node_certifies_its_erasure_part_by_part(open_node: Opener) -> None:
+    one, two, away = open_node("one"), open_node("two"), open_node("away")
+    one.write("memory/a/x.md", SECRET)
+    away.write("memory/a/other.md", OTHER)
+    settle(one, two, away)
+    number = one.forget("memory/a/x.md").erased.number
+    settle(one, two)
+    (report,), nodes = read_reports(one.connect())
+    assert (report.number, report.node, nodes) == (number, "one", ["away", "one", "two"])
+    assert report.answers == {}, "the index is not purged yet"
+    for member in (one, two):
+        assert member.certificates.is_purge_due()
+        member.restart()  # the answers survive a restart
+        member.certificates.record_purge()
+    settle(one, two)
+    (report,), _ = read_reports(one.connect())
+    assert set(report.answers) == {"one", "two"}
+    assert report.answers["two"]["index"] == "erased" and report.answers["two"]["remotes"] == "none"
+    assert not one.node.has_topic_news() and not one.certificates.is_purge_due()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[" * 10_000,
+        b'{"format": 1, "number": 1, "answers": {}}',
+        b'{"format": 1, "number": true, "answers": {}}',
+        b'{"format": 1, "number": 1, "answers": {"versions": "\\u001b[2J"}}',
+    ],
+)
+def test_broken_certificate_is_refused_with_its_node(open_node: Opener, data: bytes) -> None:
+    one, two = open_node("one"), open_node("two")
+    one.write("memory/a/x.md", OTHER)
+    settle(one, two)
+    log = one.connect()
+    (last,) = list(all_entries(log, 0))[-1:]
+    changes = {"number": last.number + 1, "previous": last.head, "kind": EntryKind.CERTIFICATE, "data": data}
+    log.append(replace(last, objects=b"", packs=(), **changes))
+    with pytest.raises(LogRefused, match=r"node '(one|two)'"):
+        two.node.exchange()
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ ALLOWED = {
     "ctxfs/services/citations.py": "the descriptor of a folder that rooted_fs opened",
     "ctxfs/services/file_marks.py": STORE,
     "ctxfs/shared/folder_log.py": "the folder of a shared log, which its nodes alone write; entries by rooted_fs",
+    "ctxfs/shared/certificates.py": STORE,
     "ctxfs/shared/erasures.py": STORE,
     "ctxfs/shared/node_state.py": STORE,
     "ctxfs/shared/policy_records.py": STORE,

@@ -119,6 +119,21 @@ async def _sync(app: App, caller: Session, params: NoParams) -> Synchronised:
     return await _exchange(app, app.sharing.exchange)
 
 
+@method("erasures", NoParams, needs=Check.ADMINISTRATORS)
+async def _erasures(app: App, caller: Session, params: NoParams) -> Any:
+    """Return the erasures of the shared store, oldest first, with the certificate of each node; None without one."""
+    reports, nodes = await blocking(app.sharing.erasures)
+    return [
+        {
+            "entry": report.number,
+            "time_ns": report.time_ns,
+            "ordered_by": report.node,
+            "nodes": {name: report.answers.get(name) for name in nodes},
+        }
+        for report in reports
+    ]
+
+
 def _settings_of(params: ShareParams, *, read_only: bool = False, at: int = 0) -> SharedSettings:
     if params.durable not in ("local", "engine"):
         raise invalid("durable", "local or engine is needed")

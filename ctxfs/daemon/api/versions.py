@@ -338,14 +338,14 @@ async def _redo(app: App, caller: Session, params: RedoParams) -> Rollback:
     "forget", ForgetParams, needs=Check.ADMINISTRATORS, audit=_CHANGE_EVENT, effects=ROLLBACK_EFFECTS | Effect.ERASES
 )
 async def _forget(app: App, caller: Session, params: ForgetParams) -> Erasure:
-    if not params.dry_run:
-        app.sharing.check_may_erase()
     await commit_everything(app)
     named, is_dry_run = params.principal, params.dry_run
     path = None if named else _check_versioned(params.path)
     if path is not None and len(params.path.parts) < 2:
         raise invalid(path or "/", "a whole area cannot be forgotten: name what is in it")
     actor = actor_for(caller, params.reason)
+    if app.sharing.is_on and not is_dry_run:
+        return await _forget_on_all_nodes(app, path, named, actor)
     phrases = await in_turn(app.archive.erasure.phrases_of, path, named)
     derived = Counter[str]()
     if not is_dry_run:  # before the versions, which contain the phrases: after a kill the request can be repeated
@@ -360,6 +360,20 @@ async def _forget(app: App, caller: Session, params: ForgetParams) -> Erasure:
         elsewhere=[path_text(other) for other in erased.elsewhere],
         copies=[path_text(copy) for copy in erased.copies],
         derived={kind: derived[kind] for kind in ("deliveries", "records", "calls")} if not is_dry_run else {},
+        remotes=sorted(await in_turn(app.archive.remotes.urls)),
+    )
+
+
+async def _forget_on_all_nodes(app: App, path: str | None, principal: str, actor: Actor) -> Erasure:
+    erasure = await blocking(lambda: app.sharing.erase(path, principal, actor))
+    erased, derived = erasure.erased, erasure.erased.derived
+    return Erasure(
+        versions=erased.result.versions,
+        blobs=erased.result.blobs,
+        changes=[ErasedPath(path_text(erased_path)) for erased_path in erasure.paths],
+        elsewhere=[path_text(other) for other in erased.result.elsewhere],
+        copies=[path_text(copy) for copy in erasure.copies if copy not in erased.result.elsewhere],
+        derived={kind: derived.get(kind, 0) for kind in ("deliveries", "records", "calls")},
         remotes=sorted(await in_turn(app.archive.remotes.urls)),
     )
 

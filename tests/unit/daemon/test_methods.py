@@ -20,7 +20,7 @@ STORE_METHODS = frozenset(
     "context context_budgets curate decide decide_policy delete_snapshot diff doctor evaluate_response find forget forget_history glob "
     "join_shared leave_shared consolidate memories memory_groups memory_sizes mounted_paths nearest "
     "grep history impact import_messages import_state issue_token kept_call list log metadata mountpoints pack_history "
-    "check_policy policy policy_matrix "
+    "check_policy policy policy_matrix erasures "
     "prepare_tables promote pull push "
     "quarantine_impact read read_extracted read_labelled recall record redact_version redo remotes "
     "remove_remote restore "
