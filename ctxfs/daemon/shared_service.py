@@ -80,15 +80,15 @@ class SharedService:
     async def _exchange_vectors(self) -> None:
         """Fetch the vectors of other nodes after their entries, and publish those of this node. Faults are harmless."""
         while True:
-            with trio.move_on_after(_VECTORS_SECONDS):
-                await self._taken.wait()
-            self._taken = trio.Event()
             try:
                 await blocking(self._sharing.exchange_vectors)
             except (OSError, CommandError) as error:
                 log.info("vectors are not shared now: %s; tried again", error)
             except Exception:
                 log.exception("vectors are not shared now; tried again")
+            with trio.move_on_after(_VECTORS_SECONDS):
+                await self._taken.wait()
+            self._taken = trio.Event()
 
     async def _exchange(self) -> None:
         """Exchange versions. A fault is logged once, and the service tries again."""
