@@ -92,6 +92,8 @@ class SharedIndex:
     def fetch(self) -> int:
         """Fetch the vectors of the newest generation, unless this index has them, and return their number.
 
+        A generation that an erasure has removed from the engine is forgotten: then this node may publish the next one.
+
         A generation of another model is left. Raise OSError as the engine does, `LogRefused` for damaged packs.
         """
         generation = self._newest()
@@ -102,7 +104,11 @@ class SharedIndex:
                 return 0
         with closing(EmbeddingRequests(self._folder, SHARED_VECTORS)) as stored, closing(self._connect()) as engine:
             stored.clear()
-            count = sum(_fetch_pack(engine, pack, generation, stored) for pack in generation.packs)
+            try:
+                count = sum(_fetch_pack(engine, pack, generation, stored) for pack in generation.packs)
+            except FileNotFoundError:
+                self._file.unlink(missing_ok=True)
+                return 0
         self._mark_fetched(generation)
         return count
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
+from ctxfs.shared.log import Entry, EntryKind
 from ctxfs.versions.objects.sidecar import is_sha256
 
 FORMAT = 1
@@ -48,6 +49,16 @@ def decode_generation(data: bytes) -> Generation:
     if not is_valid:
         raise ValueError(f"it is not a generation of vectors of format {FORMAT}")
     return generation
+
+
+def published_packs(entry: Entry) -> tuple[str, ...]:
+    """Return the packs of vectors that an entry names; none for entries of other kinds, and for refused ones."""
+    if entry.kind is not EntryKind.INDEX:
+        return ()
+    try:
+        return decode_generation(entry.data).packs
+    except ValueError:
+        return ()
 
 
 def _is_number(value: object, maximum: int) -> bool:

@@ -3,7 +3,7 @@
 Below `PREFIX/STORE/`, `entries/000000000001` is entry 1: an object that is created once. `contents/<sha256>` is the first
 piece of a content, written after the further pieces `contents/<sha256>.00001`. `leases/NAME` holds the token of the
 holder, or nothing. `format` holds the format's number, `clock` is written to learn the engine's time. Nothing is listed,
-and nothing is deleted.
+and only an erasure deletes.
 
 The storage has to honour `If-None-Match: *` and `If-Match`, and to read its own writes. Measured with SeaweedFS 4.48: of
 16 clients that wrote one key at once, exactly one succeeded, in 100 of 100 rounds, with either condition. The losers wait

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from ctxfs.shared.generation import published_packs
 from ctxfs.shared.log import Entry
 
 
@@ -17,11 +18,16 @@ def erase_entries(
     replace_entry: Callable[[Entry], None],
     delete: Callable[[str], None],
 ) -> None:
-    """Remove objects and their packs from all entries before a number. `entries` returns those after a number."""
+    """Remove objects, their packs and packs of vectors from all entries before a number.
+
+    `entries` returns those after a number. Vectors may be those of erased texts: a node publishes the others again.
+    """
     kept = {name for entry in _all(entries, before - 1) for name in entry.packs}
     for entry in _all(entries, 0):
         if entry.number >= before:
             return
+        for name in published_packs(entry):
+            delete(name)
         if entry.objects or entry.packs:
             for name in entry.packs:  # before the entry, so that a kill leaves no content without a name
                 if name not in kept:

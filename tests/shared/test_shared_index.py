@@ -209,6 +209,23 @@ def test_node_whose_index_was_deleted_fetches_again(
     assert one.node.fetch() == 0, "it is no node any more"
 
 
+def test_erasure_removes_published_vectors_and_a_node_publishes_again(
+    machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = machines
+    data = publish(one)
+    two.node.take(entry_of(data))
+    with closing(two.connect()) as engine:
+        engine.append(entry_of(data))
+        engine.erase(2, ())
+        for pack in decode_generation(data).packs:
+            with pytest.raises(FileNotFoundError):
+                engine.get(pack, io.BytesIO(), 10**9)
+    assert two.node.fetch() == 0
+    assert two.embed(monkeypatch) == FILES + 1
+    assert two.node.publish() == FILES, "the generation is forgotten, so that the next one need not be larger"
+
+
 def test_entry_of_other_data_is_refused(machines: tuple[Machine, Machine]) -> None:
     _, two = machines
     for data in (b"", b"x", b'{"format": 1}'):
@@ -228,8 +245,5 @@ def test_false_packs_are_refused_and_embedding_goes_on(
         engine.put(name, io.BytesIO(zero))
     two.node.take(entry_of(encode_generation(replace(generation, packs=(name,)))))
     with pytest.raises(LogRefused, match="no model has made"):
-        two.node.fetch()
-    two.node.take(entry_of(encode_generation(replace(generation, packs=("e" * 64,)))))
-    with pytest.raises(FileNotFoundError):
         two.node.fetch()
     assert two.embed(monkeypatch) == FILES + 1
