@@ -25,7 +25,7 @@ _DURABLE = click.option(
     type=click.Choice(["local", "engine"]),
     default="local",
     show_default=True,
-    help="Where fsync writes to",
+    help="Storage that fsync waits for",
 )
 
 
