@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctxfs.context.build.breakdown import SUMMARY, Source, break_down, describe_reason
-from ctxfs.context.build.manifest import item_path
+from ctxfs.context.build.manifest_items import item_path
 from ctxfs.model.escapes import one_line
 
 MAX_ROWS = 30

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ctxfs.context.build.token_bound import longest_prefix
-from ctxfs.index.extract.extracted_text import NumberedLine, is_text_itself, number_lines
+from ctxfs.index.extract.extracted_text import NumberedLine, number_lines
 from ctxfs.index.extract.extractor import unpack_chunk
+from ctxfs.index.extract.text_formats import is_text_itself
 from ctxfs.mcp_server.sessions import TreeSession
 from ctxfs.mcp_server.tree_ops import REVISION_DIGITS
 from ctxfs.mcp_server.uris import printable_path

@@ -20,7 +20,7 @@ from dataclasses import replace
 import trio
 
 from ctxfs.context.build.render import NAMES
-from ctxfs.context.build.request import default_request
+from ctxfs.context.build.request_template import default_request
 from ctxfs.context.delivery.expiry import REQUEST
 from ctxfs.context.delivery.records import sources_of_window, window_name
 from ctxfs.context.delivery.tasks import EVALUATION, RESPONSE, Tasks

@@ -42,7 +42,7 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "mcp": ("mcp_server", "ctxfs/mcp_client"),
     "pydantic": ("mcp_server", "ctxfs/exec/function_program.py"),
     "referencing": "ctxfs/exec/schema.py",
-    "hypercorn": "ctxfs/http/hypercorn_server.py",
+    "hypercorn": "ctxfs/http/http1_only.py",
     "cryptography": "ctxfs/http/tls.py",
     "starlette": ("ctxfs/http", "ctxfs/serve", "ctxfs/web"),
     "jinja2": "ctxfs/web/templates.py",

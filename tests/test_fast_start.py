@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.cli.fast_search import parse_search
+from ctxfs.cli.fast_web import parse_web
 from ctxfs.index.search.word_matches import select_lines
 from tests.live import Live
 
@@ -112,3 +113,26 @@ def test_lines_of_ascii_match_the_same_words_as_the_pattern() -> None:
         for limit in (1, 2, 3):
             # A term that is not ASCII, and that no line has, takes the pattern.
             assert select_lines(text, terms, limit) == select_lines(text, [*terms, "\u00e9\u00e9\u00e9"], limit)
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["web"], {}),
+        (["web", "--no-open", "--as", "agent:a"], {"no_open": "yes", "principal": "agent:a"}),
+        (["--store", "/s", "web", "--port=80", "--token", "t"], {"store": "/s", "port": "80", "token": "t"}),
+        (["web", "--help"], None),
+        (["web", "--port"], None),
+        (["web", "--port", "many"], None),
+        (["web", "--port", "65536"], None),
+        (["web", "--host", "0.0.0.0"], None),
+        (["web", "--no-open=1"], None),
+        (["web", "--as", "--no-open"], None),
+        (["web", "further"], None),
+        (["status", "web"], None),
+    ],
+)
+def test_words_of_the_page_are_left_to_click_unless_they_are_plain(
+    words: list[str], options: dict[str, str] | None
+) -> None:
+    assert parse_web(words) == options

@@ -227,11 +227,11 @@ def diff(store: str | None, old: str, new: str, as_json: bool) -> None:
 
     Lists the lines that the context of NEW has and that of OLD has not, and the reverse. Exit code 1 if they differ.
     """
+    from ctxfs.context.build.comparison import compare
     from ctxfs.context.build.manifest import parse_manifest
-    from ctxfs.context.build.rebuild import compare
 
     with session(store) as opened:
-        difference = compare(parse_manifest(_read_manifest(opened, old)), parse_manifest(_read_manifest(opened, new)))
+        difference = compare(*(parse_manifest(_read_manifest(opened, name)).body for name in (old, new)))
     if as_json:
         print_json(
             {

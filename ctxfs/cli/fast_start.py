@@ -1,4 +1,4 @@
-"""The commands that start fast: help, version, and searches through a daemon into a pipe.
+"""The commands without click: help, version, and searches through a daemon into a pipe, which start fast, and the page.
 
 They take the most common words only, and give the output of the commands in `main`, which take all others. A command
 starts in a third of the time because neither click, nor `typing`, `pathlib`, `dataclasses` or `json` are imported.
@@ -37,6 +37,11 @@ def _run(words: list[str]) -> int | None:
 
         search = parse_search(words)
         return None if search is None else run_search(search)
+    if "web" in words[:3]:
+        from ctxfs.cli.fast_web import parse_web, run_web
+
+        page = parse_web(words)
+        return None if page is None else run_web(page)
     return None
 
 

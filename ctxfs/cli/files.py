@@ -114,8 +114,9 @@ def _read_through_links(opened: StoreSession, path: str, *, as_text: bool) -> by
 
 def _read_extracted(opened: StoreSession, path: str) -> bytes:
     """Return the extracted text of a file, or a file that is text itself. Raise EINVAL if it has none."""
-    from ctxfs.index.extract.extracted_text import is_text_itself, number_lines
+    from ctxfs.index.extract.extracted_text import number_lines
     from ctxfs.index.extract.extractor import unpack_chunk
+    from ctxfs.index.extract.text_formats import is_text_itself
 
     reply = opened.call("read_extracted", path=path)
     if not reply["format"] or (reply["reason"] and is_text_itself(reply["format"])):

@@ -12,6 +12,7 @@ from ctxfs.services.impact import Impact
 from ctxfs.services.memory_episodes import TOOL as EPISODES_TOOL
 from ctxfs.services.memory_episodes import MemoryEpisodes
 from ctxfs.services.memory_table import MemoryTable
+from ctxfs.services.recent_activity import RecentActivity
 from ctxfs.services.session_episodes import SessionEpisodes
 from ctxfs.services.session_records import SessionRecords
 from ctxfs.services.sources import SettingsFile
@@ -22,7 +23,7 @@ from ctxfs.store.settings import MemorySettings
 
 
 class DerivedMemory:
-    """Episodes of sessions, use, impact and consolidation."""
+    """Episodes of sessions, use, activity, impact and consolidation."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class DerivedMemory:
         self.table = MemoryTable(
             store.layout.tree, lambda: memory.rules.rules.kinds, memory.citations, self.use, store.scope
         )
+        self.activity = RecentActivity(audit)
         self.impact = Impact(store.archive, contexts.deliveries, audit)
         self.sessions = SessionEpisodes(
             store.layout.history, store.archive, store.scope, contexts.summarise, memory_settings

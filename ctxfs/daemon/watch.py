@@ -73,16 +73,20 @@ class FolderWatch:
     """
 
     def __init__(self, folder: str) -> None:
-        self._inotify = inotify_simple.INotify(nonblocking=True)
+        self._inotify: inotify_simple.INotify | None = None
+        self.is_active = False
         try:
+            self._inotify = inotify_simple.INotify(nonblocking=True)
             self._inotify.add_watch(folder, _MASK)
             self.is_active = True
         except OSError as error:
             log.warning("changes in %s are polled for: %s", folder, error)
-            self.is_active = False
 
     async def wait(self, seconds: float) -> bool:
         """Return True after a change, at once if one is queued; False after `seconds` without any."""
+        if self._inotify is None:
+            await trio.sleep(seconds)
+            return False
         with trio.move_on_after(seconds):
             await trio.lowlevel.wait_readable(self._inotify.fileno())
             self._inotify.read(timeout=0)
@@ -91,7 +95,8 @@ class FolderWatch:
 
     def close(self) -> None:
         """Release the watch."""
-        self._inotify.close()
+        if self._inotify is not None:
+            self._inotify.close()
 
 
 class Watcher:

@@ -12,20 +12,23 @@ Reads of files in one directory that follow each other are one record: `path` is
 import contextlib
 import errno
 import fcntl
+import heapq
 import json
 import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, islice
+from operator import itemgetter
 from pathlib import Path as HostPath
 from typing import Any
 
+from ctxfs.eventlog.appended_lines import blocks_from_end
 from ctxfs.eventlog.chain import Link, Verified, body_of, parse_record
-from ctxfs.eventlog.log import EventLog
+from ctxfs.eventlog.log import EventLog, encode_member, encode_text, lines_with
 from ctxfs.eventlog.spool import Spool, query_digest, redact_query
 from ctxfs.store.lock import exclusive_folder
 
@@ -105,32 +108,48 @@ class Audit:
     def records(self, *, day: str = "", limit: int = 1000, **members: str) -> list[dict[str, Any]]:
         """Return the newest `limit` records, oldest first, whose members equal `members`.
 
-        `path` also matches paths below it, and the digest of a query with this text.
+        `path` also matches paths below it, and the digest of a query with this text. Days are read from their ends, and
+        only as far as needed.
         """
         path = members.pop("path", "")
-        base, digest = redact_query(path.strip("/")), query_digest(path)
-        member = next(((name, members[name]) for name in _RARE_MEMBERS if members.get(name)), None)
-        matches = [
-            record
-            for record in chain.from_iterable(map(split_read, self.log.records(day, member=member)))
-            if all(record.get(name) == value for name, value in members.items() if value)
-            and (not base or any(_is_below(str(record.get(name, "")), base, digest) for name in ("path", "to")))
-        ]
-        return matches[-limit:]
+        wanted = _Wanted({name: value for name, value in members.items() if value}, path)
+        days = [day] if day else self.log.days()
+        newest = (record for name in reversed(days) for record in self._newest_first(name, wanted))
+        matches = list(islice(newest, limit))
+        matches.reverse()  # the parts of a joined read have one number
+        return sorted(matches, key=itemgetter("seq"))
 
-    def newest(self, max_bytes: int) -> tuple[list[dict[str, Any]], bool]:
-        """Return (records of the last two days with records, oldest first, True if these are all) from the ends of their files.
+    def newest(self, max_bytes: int, after: int = -1) -> list[dict[str, Any]]:
+        """Return the records behind `after` that are in about the last `max_bytes` of the last two days, oldest first.
 
         The time does not depend on the size of the audit.
         """
-        records, is_all = list[dict[str, Any]](), True
-        for day in self.log.days()[-2:]:
-            data, is_whole = self.log.read_tail(day, SESSION, max_bytes)
-            is_all = is_all and is_whole
-            for line in data.splitlines():
-                with contextlib.suppress(ValueError):
-                    records.append(parse_record(line))
-        return [{"seq": record["seq"], **body_of(record)} for record in records], is_all
+        records, size = list[dict[str, Any]](), 0
+        for day in self.log.days()[:-3:-1]:
+            for block in blocks_from_end(self.log, day, SESSION):
+                for record in _parse_lines(reversed(block.splitlines())):
+                    if record["seq"] <= after:
+                        return records[::-1]
+                    records.append(_body(record))
+                size += len(block)
+                if size >= max_bytes:
+                    return records[::-1]
+        return records[::-1]
+
+    def _newest_first(self, day: str, wanted: "_Wanted") -> Iterator[dict[str, Any]]:
+        """Yield the matching records of a day, the newest first."""
+        sessions = self.log.sessions(day)
+        if sessions == [SESSION]:
+            return self._newest_of(day, SESSION, wanted)
+        return heapq.merge(
+            *(self._newest_of(day, name, wanted) for name in sessions), key=itemgetter("seq"), reverse=True
+        )
+
+    def _newest_of(self, day: str, session: str, wanted: "_Wanted") -> Iterator[dict[str, Any]]:
+        for block in blocks_from_end(self.log, day, session):
+            records = map(_body, _parse_lines(lines_with(block, *wanted.parts)))
+            parts = [part for record in records for part in split_read(record) if wanted.matches(part)]
+            yield from reversed(parts)
 
     def verify(self) -> Verified:
         """Verify the chain."""
@@ -212,6 +231,44 @@ class Audit:
                     del self._positions[name]
             finally:
                 os.close(fd)
+
+
+class _Wanted:
+    """The records that a request selects: equal members, and a path or a query."""
+
+    def __init__(self, members: Mapping[str, str], path: str) -> None:
+        self._members = members
+        self._base, self._digest = redact_query(path.strip("/")), query_digest(path)
+        self.parts = self._line_parts()
+
+    def matches(self, record: Mapping[str, Any]) -> bool:
+        """Return True for a record that is selected; reads are split."""
+        if not all(record.get(name) == value for name, value in self._members.items()):
+            return False
+        return not self._base or any(
+            _is_below(str(record.get(name, "")), self._base, self._digest) for name in ("path", "to")
+        )
+
+    def _line_parts(self) -> tuple[bytes, ...]:
+        """Return texts of which a line with a selected record has at least one; an empty one for any line."""
+        for name in _RARE_MEMBERS:
+            if name in self._members:
+                return (encode_member((name, self._members[name])),)
+        if not self._base:
+            return (b"",)
+        above = self._base.rpartition("/")[0] or self._base  # joined reads have the directory and the names
+        return tuple(encode_text(text) for text in (above, self._digest))
+
+
+def _parse_lines(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield the records of lines. Invalid lines are omitted (`verify` reports them)."""
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            yield parse_record(line)
+
+
+def _body(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"seq": record["seq"], **body_of(record)}
 
 
 def _join_read(batch: list[dict[str, Any]], body: dict[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path as HostPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from ctxfs.eventlog.chain import (
     FORGOTTEN,
@@ -281,17 +281,12 @@ class EventLog:
         except FileNotFoundError:
             return gzip.decompress(self._compressed_file(day, session).read_bytes())
 
-    def read_tail(self, day: str, session: str, max_bytes: int) -> tuple[bytes, bool]:
-        """Return (the last whole lines of a session's file of a day, True if these are all); empty without a file."""
+    def open(self, day: str, session: str) -> BinaryIO | gzip.GzipFile:
+        """Return a session's file of a day, open for reading; a compressed one decompresses. Raise `OSError` ENOENT."""
         try:
-            with open(self._folder / day / f"{session}{SUFFIX}", "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                file.seek(max(0, size - max_bytes))
-                data = file.read(max_bytes)
+            return open(self._folder / day / f"{session}{SUFFIX}", "rb")
         except FileNotFoundError:
-            return b"", True
-        is_all = size <= max_bytes
-        return data[0 if is_all else data.find(b"\n") + 1 : data.rfind(b"\n") + 1], is_all
+            return gzip.open(self._compressed_file(day, session), "rb")
 
     def _compressed_file(self, day: str, session: str) -> HostPath:
         file = self._folder / day / f"{session}{SUFFIX}{COMPRESSED_SUFFIX}"
@@ -321,7 +316,7 @@ class EventLog:
             for date_name in days
             for name in self.sessions(date_name)
             if not session or name == session
-            for record in self._parse_records(date_name, name, _encode_member(member))
+            for record in self._parse_records(date_name, name, encode_member(member))
             if not principal or record.get("principal") == principal
             if member is None or record.get(member[0]) == member[1]
         ]
@@ -359,21 +354,28 @@ class EventLog:
                 yield from self._parse_records(day, session)
 
 
-def lines_with(data: bytes, part: bytes) -> Iterator[bytes]:
-    """Yield the lines that contain `part`; all lines for an empty one."""
-    if not part:
+def lines_with(data: bytes, *parts: bytes) -> Iterator[bytes]:
+    """Yield the lines that contain one of the parts; all lines for an empty one."""
+    if not all(parts):
         yield from data.splitlines(keepends=True)
         return
-    position = data.find(part)
-    while position >= 0:
-        start, end = data.rfind(b"\n", 0, position) + 1, data.find(b"\n", position) + 1 or len(data)
+    positions = {part: data.find(part) for part in parts}
+    while found := [position for position in positions.values() if position >= 0]:
+        start, end = data.rfind(b"\n", 0, min(found)) + 1, data.find(b"\n", min(found)) + 1 or len(data)
         yield data[start:end]
-        position = data.find(part, end)
+        for part, position in positions.items():
+            if 0 <= position < end:
+                positions[part] = data.find(part, end)
 
 
-def _encode_member(member: tuple[str, str] | None) -> bytes:
+def encode_member(member: tuple[str, str] | None) -> bytes:
     """Return a member as the line of a record contains it (`chain.chain_record`); empty for None."""
     return json.dumps(dict([member]), ensure_ascii=False).encode("utf-8", "replace")[1:-1] if member else b""
+
+
+def encode_text(text: str) -> bytes:
+    """Return a part of a text as the line of a record contains it, without quotes."""
+    return json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")[1:-1]
 
 
 def _principal_of(line: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Hypercorn on trio: one application until a signal arrives. No other module imports it."""
+"""Hypercorn on trio: one application until a signal arrives."""
 
 import signal
 import ssl
@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import hypercorn.config
-import hypercorn.trio
 import trio
+
+from ctxfs.http.http1_only import hypercorn
 
 
 @dataclass(frozen=True, slots=True)

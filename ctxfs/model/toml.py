@@ -4,6 +4,7 @@ The standard parser recurses on nesting, and its time is quadratic in the parts 
 seconds.
 """
 
+import json
 import re
 import tomllib
 from typing import Any
@@ -32,6 +33,11 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise
     except ValueError as error:  # a number of too many digits, a date that does not exist
         raise tomllib.TOMLDecodeError(str(error)) from error
+
+
+def quote_toml(text: str) -> str:
+    """Return a text as a basic string of TOML, whose escapes are those of JSON, and one more."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _has_long_key(text: str) -> bool:

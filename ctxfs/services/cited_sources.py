@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ctxfs.eventlog.log import is_day
 from ctxfs.index.extract.chunks import Chunk
-from ctxfs.index.extract.extracted_text import format_to_extract, is_text_itself
+from ctxfs.index.extract.extracted_text import format_to_extract
 from ctxfs.index.extract.extractor import ExtractorUnavailable
 from ctxfs.index.extract.formats import UnreadableFile
 from ctxfs.index.extract.text_decoding import read_text
+from ctxfs.index.extract.text_formats import is_text_itself
 from ctxfs.model.errors import path_error
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path, printable

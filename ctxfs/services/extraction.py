@@ -7,10 +7,11 @@ from collections import OrderedDict
 
 import trio
 
-from ctxfs.index.extract.extracted_text import ExtractedText, format_to_extract, is_text_itself, unit_of
+from ctxfs.index.extract.extracted_text import ExtractedText, format_to_extract, unit_of
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor, ExtractorUnavailable
 from ctxfs.index.extract.formats import UnreadableFile, size_limit
 from ctxfs.index.extract.large_files import read_searched
+from ctxfs.index.extract.text_formats import is_text_itself
 from ctxfs.model.path import Path, printable
 from ctxfs.services.sources import SettingsFile
 from ctxfs.threads import blocking

@@ -15,7 +15,8 @@ from urllib.parse import unquote
 from ctxfs.context.delivery.delivery_store import DeliveryStore
 from ctxfs.context.delivery.records import sources_of_answered, sources_of_window
 from ctxfs.context.delivery.tasks import RESPONSE
-from ctxfs.eventlog.audit import Audit
+from ctxfs.eventlog.audit import SESSION, Audit
+from ctxfs.eventlog.rare_operations import RareOperations
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import Path
@@ -115,6 +116,7 @@ class Impact:
         self._archive = archive
         self._deliveries = deliveries
         self._audit = audit
+        self._exports = RareOperations(audit.log, SESSION, "export")
 
     async def of_path(self, path: Path) -> ImpactReport:
         """Return the impact of a file, or of all files below a directory, also of a source."""
@@ -216,7 +218,7 @@ class Impact:
     def _find_exports(self, paths: set[str]) -> list[Mapping[str, Any]]:
         parents = {"/".join(path.split("/")[:depth]) for path in paths for depth in range(1, path.count("/") + 2)}
         self._audit.collect()
-        exports = self._audit.records(op="export", limit=_MAX_EXPORTS)
+        exports = self._exports.records()[-_MAX_EXPORTS:]
         names = ("at", "principal", "session", "path")
         return [
             {name: record[name] for name in names if name in record}

@@ -5,7 +5,6 @@ thousands of them cost a request no more than a few.
 """
 
 import os
-import stat as st
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +48,7 @@ class _State:
     files: dict[str, _Checked] = field(default_factory=dict)
     kinds: Mapping[str, KindRules] = field(default_factory=dict)
     round: int = 0
-    walk: Iterator[Path] | None = None
+    walk: Iterator[tuple[str, os.stat_result]] | None = None
     is_complete: bool = False
 
 
@@ -71,8 +70,8 @@ class KindRemarks:
             if kinds != state.kinds:
                 self._state = state = _State(kinds=kinds)
             end = self._now() + seconds
-            for count, path in enumerate(self._files(state), 1):
-                self._look(path, state)
+            for count, (path, stat) in enumerate(self._files(state), 1):
+                self._look(path, stat, state)
                 if count % _FILES_BETWEEN_CLOCKS == 0 and self._now() >= end:
                     break
             else:
@@ -81,34 +80,26 @@ class KindRemarks:
             remarks = {path: file.remark for path, file in state.files.items() if file.remark}
             return KindReport(remarks, len(state.files), state.is_complete)
 
-    def _files(self, state: _State) -> Iterator[Path]:
+    def _files(self, state: _State) -> Iterator[tuple[str, os.stat_result]]:
         if state.walk is None:
             state.round += 1
             state.walk = self._walk()
         return state.walk
 
-    def _walk(self) -> Iterator[Path]:
-        """Yield the files below memory/<agent>/."""
-        top = os.path.join(self._root, _AREA)
-        for folder, _, names in rooted_fs.walk(top):
-            above = Path((_AREA, *os.path.relpath(folder, top).split(os.sep))) if folder != top else Path((_AREA,))
-            if len(above.parts) > 1:
-                yield from (above / name for name in sorted(names))
+    def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield (path, stat) of the files below memory/<agent>/."""
+        for below, stat in rooted_fs.walk_files(os.path.join(self._root, _AREA)):
+            if "/" in below:
+                yield f"{_AREA}/{below}", stat
 
-    def _look(self, path: Path, state: _State) -> None:
-        try:
-            stat = os.lstat(os.path.join(self._root, *path.parts))
-        except OSError:
-            return
-        if not st.S_ISREG(stat.st_mode):
-            return
-        stamp, known = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size), state.files.get(str(path))
+    def _look(self, path: str, stat: os.stat_result, state: _State) -> None:
+        stamp, known = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size), state.files.get(path)
         if known is not None and known.stamp == stamp:
             known.round = state.round
             return
-        remark = self._remark(path, state.kinds)
+        remark = self._remark(Path(tuple(path.split("/"))), state.kinds)
         if remark is not None:
-            state.files[str(path)] = _Checked(stamp, state.round, remark)
+            state.files[path] = _Checked(stamp, state.round, remark)
 
     def _remark(self, path: Path, kinds: Mapping[str, KindRules]) -> str | None:
         """Return how a file differs from its kind; empty if it fits, None if it has no kind or cannot be read."""

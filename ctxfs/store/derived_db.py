@@ -24,6 +24,10 @@ class DerivedDatabase:
         """Close the connection."""
         self._db.close()
 
+    def data_version(self) -> int:
+        """Return a number that changes with each commit of another connection."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit all writes of the block, or none if it raises. A nested transaction is part of the outer one."""

@@ -1,6 +1,7 @@
 """Diffs with attributes, and blame."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ctxfs.model.path import one_line
@@ -51,9 +52,16 @@ def _describe_attribute_changes(before: SideCar, after: SideCar) -> list[str]:
     return descriptions
 
 
-def blame_lines(ledger: Ledger, commit: str, path: bytes) -> list[Line]:
-    """Return the lines of a file in a version, each with the version that added it."""
-    out = ledger.repo.run("blame", "--line-porcelain", commit, "--", stored_path(path))
+def blame_lines(ledger: Ledger, commit: str, path: bytes, changes: Sequence[Commit]) -> list[Line]:
+    """Return the lines of a file in a version, each with the version that added it.
+
+    `changes` are all commits up to that version which changed the file, newest first: git then compares these only, and does
+    not walk the history of all files. Empty: git finds them itself.
+    """
+    options, data = list[str](), None
+    if changes:
+        options, data, commit = ["-S", "/dev/stdin"], _ancestry(changes), changes[0].oid
+    out = ledger.repo.run("blame", *options, "--line-porcelain", commit, "--", stored_path(path), data=data)
     lines, commits = list[Line](), dict[str, Commit]()
     oid, number = "", 0
     for line in out.split(b"\n"):
@@ -64,6 +72,17 @@ def blame_lines(ledger: Ledger, commit: str, path: bytes) -> list[Line]:
         elif header := _BLAME_HEADER.match(line):
             oid, number = header[1].decode(), int(header[2])
     return lines
+
+
+def _ancestry(changes: Sequence[Commit]) -> bytes:
+    """Return the parents of commits for git: each has its own parent, for comparison, whose parent is the change before."""
+    lines = []
+    for commit, older in zip(changes, (*changes[1:], None), strict=True):
+        parent = next(iter(commit.parents), "")
+        lines.append(f"{commit.oid} {parent}".strip())
+        if parent and (older is None or older.oid != parent):
+            lines.append(f"{parent} {older.oid if older is not None else ''}".strip())
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _format_value(value: bytes | None) -> str:

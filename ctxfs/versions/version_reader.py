@@ -186,7 +186,10 @@ class VersionReader:
             step = core.history.resolve(at)
             old_name = core.history.name_at(path_bytes(path), step.seq)
             core.snapshot_reader.read(step.commit, path_text(old_name))  # for its errors, which are clearer than git's
-            return blame_lines(core.ledger, step.commit.oid, old_name)
+            # The index has the order of changes in one line only: a merge has several.
+            is_linear = core.ledger.index.is_linear()
+            changes = core.history.log(old_name, before=step.seq + 1) if is_linear else []
+            return blame_lines(core.ledger, step.commit.oid, old_name, [change.commit for change in changes])
 
 
 def _tree_at(core: ArchiveCore, name: str) -> str:

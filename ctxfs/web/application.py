@@ -4,11 +4,13 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ctxfs.http.daemon_sessions import AccessEnded, DaemonAway
 from ctxfs.http.errors import status_of
@@ -22,8 +24,11 @@ log = logging.getLogger(__name__)
 _LEAVE = "leave"
 
 
-def build_application(parts: Parts, sessions: BrowserSessions, screens: Sequence[Screen]) -> Starlette:
-    """Return the application; the first screen is the home."""
+def build_application(parts: Parts, sessions: BrowserSessions, screens: Sequence[Screen]) -> ASGIApp:
+    """Return the application; the first screen is the home.
+
+    The class Starlette would add a page of tracebacks for developers, and half a megabyte.
+    """
     prefix = f"/{parts.address.prefix}"
 
     async def go_home(request: Request) -> Response:
@@ -38,13 +43,16 @@ def build_application(parts: Parts, sessions: BrowserSessions, screens: Sequence
     async def not_there(request: Request, error: Exception) -> Response:
         return _error_page(Page(request, parts, ""), not_found(request.url.path))
 
+    async def raise_not_found(scope: Scope, receive: Receive, send: Send) -> None:
+        raise HTTPException(404)
+
     routes = [
         Route(f"{prefix}/", go_home),
         Route(f"{prefix}/{_LEAVE}", leave, methods=["POST"]),
         *(Route(f"{prefix}/{screen.name}", _endpoint(parts, screen), methods=[screen.method]) for screen in screens),
         Mount(f"{prefix}/static", StaticFiles(packages=[("ctxfs.web", "static")])),
     ]
-    return Starlette(routes=routes, exception_handlers={404: not_there})
+    return ExceptionMiddleware(Router(routes, default=raise_not_found), handlers={404: not_there})
 
 
 def _endpoint(parts: Parts, screen: Screen) -> Callable[[Request], Awaitable[Response]]:

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ctxfs.http.access import Access
 from ctxfs.http.daemon_sessions import DaemonSessions
-from ctxfs.model.errors import invalid
+from ctxfs.model.errors import CommandError, invalid
 from ctxfs.model.path import encode_name
 from ctxfs.model.principal import Principal, parse_principal
 from ctxfs.web.guard import FORM_TOKEN, Address
@@ -94,6 +94,25 @@ class Page:
     async def call(self, method: str, **arguments: object) -> Any:
         """Return the response of the daemon. Raises OSError and CommandError, as the method raises them."""
         return await self._parts.daemon.call(self._access, method, **arguments)
+
+    async def call_all(self, *calls: tuple[str, Mapping[str, object]]) -> Sequence[Any]:
+        """Return the responses to (method, arguments), which the daemon works on at the same time. Raise the first error."""
+        responses: list[Any] = [None] * len(calls)
+        errors: list[OSError | CommandError] = []
+
+        async def call(number: int, method: str, arguments: Mapping[str, object]) -> None:
+            try:
+                responses[number] = await self.call(method, **arguments)
+            except (OSError, CommandError) as error:
+                errors.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for number, (method, arguments) in enumerate(calls):
+                nursery.start_soon(call, number, method, arguments)
+        if errors:
+            raise errors[0]
+        return responses
 
     def number(self, name: str, default: int, maximum: int = 10_000_000) -> int:
         """Return a positive number of the query. Raise EINVAL for another text."""

@@ -1,4 +1,4 @@
-"""HTML of texts by a worker process, which is started at the first text and again after one that took too long."""
+"""HTML of texts by a worker process, which is started at the first text, and ends after a minute without one."""
 
 import errno
 import logging
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 MAX_TEXT_CHARACTERS = 300_000
 _ANSWER_SECONDS = 5.0  # also the start of the process
+_IDLE_SECONDS = 60.0  # the process has 30 MB
 _CHUNK_BYTES = 1 << 16
 
 
@@ -30,6 +31,17 @@ class Renderer:
     def __init__(self) -> None:
         self._process: TiedProcess | None = None
         self._lock = trio.Lock()
+        self._used = trio.Event()
+
+    async def end_if_idle(self) -> None:
+        """End the process whenever no text has come for a minute, until cancelled."""
+        while True:
+            await self._used.wait()
+            while self._used.is_set():
+                self._used = trio.Event()
+                await trio.sleep(_IDLE_SECONDS)
+            async with self._lock:
+                await self.close()
 
     async def code(self, name: str, text: str) -> list[Markup] | None:
         """Return the lines of a file as HTML; None if its syntax is not known, or the text is too much."""
@@ -50,6 +62,7 @@ class Renderer:
     async def _render(self, *request: object) -> object:
         if sum(len(part) for part in request if isinstance(part, str)) > MAX_TEXT_CHARACTERS:
             return None
+        self._used.set()
         async with self._lock:
             try:
                 return await blocking(self._exchange, pack_frame(list(request)))

@@ -16,7 +16,9 @@ from ctxfs.http.hypercorn_server import ServerSettings, serve_until_signal
 from ctxfs.http.limits import HttpLimits, Limits
 from ctxfs.model.errors import EXIT_USAGE, CommandError
 from ctxfs.store.layout import Layout
+from ctxfs.threads import blocking
 from ctxfs.web.application import build_application
+from ctxfs.web.free_memory import FreeMemory, freeze_objects, return_free_memory, use_one_heap
 from ctxfs.web.guard import OPEN, Address, Guard
 from ctxfs.web.instance import AddressSocket, InstanceLock
 from ctxfs.web.page import Parts
@@ -40,6 +42,7 @@ def serve_web(layout: Layout, endpoint: Endpoint, access: Access, announce: Call
     token on an address of other machines.
     """
     check_access(endpoint, access)
+    use_one_heap()
     lock = InstanceLock(layout)
     if not lock.try_acquire():
         return False
@@ -75,13 +78,15 @@ async def _serve(
         daemon, renderer = DaemonSessions(layout, nursery, "web"), Renderer()
         navigation = [(screen.name, screen.title) for screen in SCREENS if screen.title]
         parts = Parts(address, daemon, Templates(), renderer, navigation, trio.Semaphore(_MAX_STREAMS))
-        guard = Guard(build_application(parts, sessions, SCREENS), sessions, address)
-        app = guard if address.endpoint.address.is_loopback else Limits(guard, needs_token=False, limits=_LIMITS)
+        app = FreeMemory(Guard(build_application(parts, sessions, SCREENS), sessions, address))
+        limited = app if address.endpoint.address.is_loopback else Limits(app, needs_token=False, limits=_LIMITS)
         nursery.start_soon(AddressSocket(layout, issue).serve)
         announce(issue(access))
-        nursery.start_soon(_prepare, daemon, access)
+        nursery.start_soon(_prepare, daemon, access, parts.templates)
+        nursery.start_soon(app.run)
+        nursery.start_soon(renderer.end_if_idle)
         try:
-            await serve_until_signal(app, f"fd://{listener.fileno()}", _SERVER, address.endpoint.tls)
+            await serve_until_signal(limited, f"fd://{listener.fileno()}", _SERVER, address.endpoint.tls)
         finally:
             with trio.CancelScope(shield=True):
                 await renderer.close()
@@ -89,7 +94,10 @@ async def _serve(
             nursery.cancel_scope.cancel()
 
 
-async def _prepare(daemon: DaemonSessions, access: Access) -> None:
-    """Have the daemon read the tables before their first screen; without it, the first screen waits for them."""
+async def _prepare(daemon: DaemonSessions, access: Access, templates: Templates) -> None:
+    """Compile templates, and have the daemon read tables, before their first screen, which else waits for them."""
+    await blocking(templates.prepare)
+    freeze_objects()
+    return_free_memory()
     with suppress(CommandError, OSError):
         await daemon.call(access, "prepare_tables")

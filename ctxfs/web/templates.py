@@ -16,7 +16,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 class Templates:
-    """The templates of this package, compiled at first use."""
+    """The templates of this package, compiled at first use, or by `prepare`."""
 
     def __init__(self) -> None:
         self._environment = Environment(
@@ -37,6 +37,11 @@ class Templates:
             "moment": _moment,
             "share": _share,
         }
+
+    def prepare(self) -> None:
+        """Compile all templates, so that no first request waits for that. Blocks."""
+        for name in self._environment.list_templates(extensions=["html"]):
+            self._environment.get_template(name)
 
     def render(self, name: str, values: Mapping[str, object]) -> str:
         """Return a page or a part of one."""

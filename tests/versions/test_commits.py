@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import threading
 from pathlib import Path
@@ -222,6 +223,32 @@ def test_blame_names_the_author_of_each_line(past: Past) -> None:
         ("agent:bob", b"TWO"),
         ("agent:bob", b"three"),
     ]
+
+
+def test_blame_is_that_of_git_through_moves_removals_and_changes_of_other_files(past: Past) -> None:
+    past.version("memory/a/x.md", "one\ntwo\nthree\nfour\nfive\n")
+    past.version("memory/a/other.md", "other\n")
+    past.version("memory/a/x.md", "one\nTWO\nthree\nfour\nfive\n", BOB)
+    past.version("memory/a/other.md", "other\nfile\n", BOB)
+    past.move("memory/a/x.md", "memory/b/y.md")
+    past.archive.commit()
+    past.version("memory/b/y.md", "zero\none\nTWO\nthree\nfour\nfive\n")
+    past.version("memory/a/other.md", "another\n")
+    past.remove("memory/b/y.md")
+    past.archive.commit()
+    past.version("memory/b/y.md", "one\nagain\n", BOB)
+    repo = past.archive.core.ledger.repo
+    for step in past.archive.reader.log("", ALL_COMMITS, 100):
+        for path in ("memory/a/x.md", "memory/b/y.md", "memory/a/other.md"):
+            try:
+                lines = past.archive.reader.blame(path, step.commit.oid)
+            except FileNotFoundError:
+                continue
+            names = past.git("ls-tree", "-r", "--name-only", step.commit.oid).splitlines()
+            name = path if path in names else "memory/a/x.md"
+            plain = repo.run("blame", "--porcelain", "-s", step.commit.oid, "--", name).decode()
+            found = re.findall(r"^([0-9a-f]{40}) \d+ \d+", plain, re.MULTILINE)
+            assert [line.commit for line in lines] == found, (step.commit.subject, path)
 
 
 def test_sparse_large_file_stays_sparse_in_versions_and_after_restore(past: Past) -> None:

@@ -1,5 +1,7 @@
 """Test the screen of memories: its table, its map, and its actions on one file and on many."""
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,6 +87,23 @@ def test_many_files_are_changed_and_changed_back(
     assert [label(live, path, name) for path in paths] == [value] * 3
     assert "3 of 3 done" in act(owner, back, *paths).main_text()
     assert label(live, paths[0], name) in ("active", "")
+
+
+def test_reason_of_an_action_is_recorded_with_its_versions_only(owner: Visitor, live: Live) -> None:
+    paths = [write(live, f"reasoned-{number}.md") for number in range(2)]
+    assert "2 of 2 done" in act(owner, "pin", *paths, reason="the team asked for it").main_text()
+    for path in paths:
+        assert "the team asked for it" in live.run("log", path)
+        assert "the team asked for it" in owner.get("time", path=path).main_text()
+    assert "2 of 2 done" in act(owner, "unpin", *paths).main_text()
+    newest, *older = json.loads(live.run("log", "--json", paths[0]))
+    assert newest["reason"] == ""
+    assert [entry["reason"] for entry in older] == ["the team asked for it", ""]
+    form = {"path": quote(paths[0]), "text": "Edited.\n", "revision": "", "reason": "a slip"}
+    revision = hashlib.sha256((live.at / paths[0]).read_bytes()).hexdigest()
+    assert owner.post("memory/save", token(owner, **{**form, "revision": revision})).status == 200
+    assert json.loads(live.run("log", "--json", paths[0]))[0]["reason"] == "a slip"
+    assert "at most 1000 characters" in act(owner, "pin", paths[0], reason="x" * 1001).main_text()
 
 
 def test_each_refusal_is_named_and_the_other_files_are_changed(owner: Visitor, live: Live) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ctxfs.context.build.manifest import item_path
+from ctxfs.context.build.manifest_items import item_path
 
 FRAMING = "headers and citations"
 SUMMARY = "summary of what did not fit"

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ctxfs import __version__
 from ctxfs.context.build.conflicts import MemoryConflict
+from ctxfs.context.build.manifest_items import item_path
 from ctxfs.context.build.pack import Plan
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.request import Request, make_request
@@ -139,11 +139,6 @@ def _piece_record(piece: Piece) -> dict[str, object]:
         "score": round(piece.score, 4),
         **({"p": round(piece.p, 4)} if piece.p is not None else {}),
     }
-
-
-def item_path(item: Mapping[str, Any]) -> str:
-    """Return the path of an item, including bytes that are not UTF-8."""
-    return os.fsdecode(bytes.fromhex(item["raw"])) if "raw" in item else str(item["path"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Reconstruction of a context from its manifest, and comparison of two. Pure except for fetched and read sources."""
+"""Reconstruction of a context from its manifest. Pure except for fetched and read sources."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -120,40 +120,6 @@ def _has_parts(content: str, piece: Piece) -> bool:
     body = piece.body.removesuffix(" …")
     parts = (part.strip() for section in split_at_remarks(body) for part in section.split(" … "))
     return all(part in content for part in parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The difference of two contexts; ranges are `path:first-last`."""
-
-    added: Sequence[str]
-    dropped: Sequence[str]
-    changed: Sequence[str]
-    kept: int
-    request: Mapping[str, tuple[object, object]]
-
-
-def compare(old: Manifest, new: Manifest) -> Difference:
-    """Compare items by their lines; `changed` are lines with another text."""
-    before = {_span_of(piece): text_digest for piece, text_digest in zip(old.pieces, old.digests, strict=True)}
-    after = {_span_of(piece): text_digest for piece, text_digest in zip(new.pieces, new.digests, strict=True)}
-    shared = before.keys() & after.keys()
-    requests = (old.request.record(), new.request.record())
-    return Difference(
-        sorted(after.keys() - before.keys()),
-        sorted(before.keys() - after.keys()),
-        sorted(span for span in shared if before[span] != after[span]),
-        sum(before[span] == after[span] for span in shared),
-        {
-            name: (requests[0].get(name), requests[1].get(name))
-            for name in sorted({*requests[0], *requests[1]})
-            if requests[0].get(name) != requests[1].get(name)
-        },
-    )
-
-
-def _span_of(piece: Piece) -> str:
-    return f"{piece.path}:{piece.first}-{piece.last}" if piece.path else "(derived)"
 
 
 def explain_path(manifest: Manifest, path: str) -> list[dict[str, Any]]:

@@ -1,9 +1,8 @@
 """RPC methods on present activity: new operations of the audit as they happen, and the work of each principal."""
 
-import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import trio
@@ -11,8 +10,8 @@ import trio
 from ctxfs.app import App
 from ctxfs.daemon.api.params import NoParams
 from ctxfs.daemon.api.registry import Check, Effect, method
+from ctxfs.daemon.watch import FolderWatch
 from ctxfs.eventlog.audit import split_read
-from ctxfs.eventlog.spool import OK
 from ctxfs.model.errors import invalid
 from ctxfs.threads import blocking
 from ctxfs.vfs.session import Session
@@ -20,12 +19,9 @@ from ctxfs.vfs.session import Session
 _MAX_WAIT_SECONDS = 60.0
 _MAX_RECORDS = 1000
 _POLL_SECONDS = 0.15
+_MAX_POLL_SECONDS = 1.0  # while the spools are watched: each write to one is noticed at once
 _FOLLOWED_BYTES = 256 * 1024
-_ACTIVITY_BYTES = 4 << 20
-_HOUR_SECONDS = 3600.0
 _MAX_COLLECTED_RECORDS = 2000
-_READS = frozenset(("read", "past"))
-_QUESTIONS = frozenset(("search", "context"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +40,6 @@ class FollowParams:
     outcome: str = ""
 
 
-@dataclass(slots=True)
-class PrincipalActivity:
-    """The number of operations of a principal, and the time of the last one."""
-
-    principal: str
-    reads: int = 0
-    writes: int = 0
-    questions: int = 0
-    refused: int = 0
-    last: str = ""
-
-
 @method("follow_audit", FollowParams, needs=Check.ADMINISTRATORS, effects=Effect.CANCELLABLE)
 async def _follow(app: App, caller: Session, params: FollowParams) -> Any:
     """Return {records, last}: the operations after a record, oldest first, as soon as there are any.
@@ -67,20 +51,28 @@ async def _follow(app: App, caller: Session, params: FollowParams) -> Any:
         raise invalid("wait", f"from 0 to {_MAX_WAIT_SECONDS:.0f} seconds are needed")
     limit = max(1, min(params.limit, _MAX_RECORDS))
     deadline, after = trio.current_time() + params.wait, params.after
-    while True:
-        app.spool.flush()
-        await blocking(app.audit.collect, _MAX_COLLECTED_RECORDS)
-        head = await blocking(app.audit.log.head_nowait)
-        if after < 0 or (head is not None and head.seq > after):
-            newest, _ = await blocking(app.audit.newest, _FOLLOWED_BYTES)
-            operations = [part for record in newest if record["seq"] > after for part in split_read(record)]
-            matches = [part for part in operations if _matches(part, params)][-limit:]
-            is_from_end, after = after < 0, max([after, 0, *(record["seq"] for record in newest)])
-            if matches or is_from_end:
-                return {"records": matches, "last": after}
-        if trio.current_time() >= deadline:
-            return {"records": [], "last": after}
-        await trio.sleep(_POLL_SECONDS)
+    with closing(_watch_spools(app)) as watch:
+        while True:
+            app.spool.flush()
+            await blocking(app.audit.collect, _MAX_COLLECTED_RECORDS)
+            head = await blocking(app.audit.log.head_nowait)
+            if after < 0 or (head is not None and head.seq > after):
+                newest = await blocking(app.audit.newest, _FOLLOWED_BYTES, after)
+                operations = [part for record in newest for part in split_read(record)]
+                matches = [part for part in operations if _matches(part, params)][-limit:]
+                is_from_end, after = after < 0, max([after, 0, *(record["seq"] for record in newest)])
+                if matches or is_from_end:
+                    return {"records": matches, "last": after}
+            if trio.current_time() >= deadline:
+                return {"records": [], "last": after}
+            seconds = _MAX_POLL_SECONDS if watch.is_active else _POLL_SECONDS
+            await watch.wait(min(seconds, max(0.0, deadline - trio.current_time())))
+
+
+def _watch_spools(app: App) -> FolderWatch:
+    """Return a watch of the spools, to which each process writes its operations; the first one of a store makes the folder."""
+    folder = app.audit.spools
+    return FolderWatch(str(folder if folder is not None and folder.is_dir() else app.layout.root))
 
 
 def _matches(operation: Mapping[str, Any], params: FollowParams) -> bool:
@@ -96,26 +88,5 @@ async def _activity(app: App, caller: Session, params: NoParams) -> Any:
     """
     app.spool.flush()
     await blocking(app.audit.collect, _MAX_COLLECTED_RECORDS)
-    since = datetime.fromtimestamp(time.time() - _HOUR_SECONDS, UTC).isoformat(timespec="milliseconds")
-    records, is_all = await blocking(app.audit.newest, _ACTIVITY_BYTES)
-    principals: dict[str, PrincipalActivity] = {}
-    for record in records:
-        if str(record.get("at", "")) >= since and (name := str(record.get("principal", ""))):
-            _count(principals.setdefault(name, PrincipalActivity(name)), record)
-    is_complete = is_all or bool(records and str(records[0].get("at", "")) < since)
-    rows = sorted(principals.values(), key=lambda row: row.last, reverse=True)
+    rows, is_complete = await blocking(app.derived_memory.activity.read)
     return {"principals": [asdict(row) for row in rows], "complete": is_complete}
-
-
-def _count(row: PrincipalActivity, record: Mapping[str, Any]) -> None:
-    names, op = record.get("names"), record.get("op")
-    times = len(names) if isinstance(names, list) else int(record.get("times", 1))
-    row.last = max(row.last, str(record.get("until", record["at"])))
-    if record.get("outcome", OK) in ("EACCES", "EPERM"):
-        row.refused += times
-    elif op in _READS:
-        row.reads += times
-    elif op in _QUESTIONS:
-        row.questions += times
-    elif op in ("write", "create", "delete", "rename", "meta", "record"):
-        row.writes += times

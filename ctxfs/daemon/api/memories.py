@@ -5,6 +5,7 @@ from typing import Any
 
 from ctxfs.app import App
 from ctxfs.daemon.api.params import NoParams
+from ctxfs.daemon.api.reasons import with_reason
 from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, method
 from ctxfs.memory.citations import HOLDS
 from ctxfs.memory.table import TRUST_LEVELS, MemoryFilter
@@ -39,10 +40,11 @@ class MemoriesParams:
 
 @dataclass(frozen=True, slots=True)
 class PromoteParams:
-    """A file, and the folder of memory that it is moved to."""
+    """A file, and the folder of memory that it is moved to. `reason` replaces that of the session."""
 
     path: Path
     to: Path
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ async def _parse_filter(caller: Session, params: MemoriesParams) -> MemoryFilter
 @method("promote", PromoteParams, needs=Check.BY_METHOD, audit=AuditEvent("move", "path"), effects=Effect.CHANGES_FILES)
 async def _promote(app: App, caller: Session, params: PromoteParams) -> Any:
     """Move a file to memory; with reasons against it, open a review instead and return its id with the reasons."""
-    result = await app.memory.changes.promote(caller, params.path, params.to)
+    async with with_reason(app, caller, params.reason) as session:
+        result = await app.memory.changes.promote(session, params.path, params.to)
     return {"path": result.path, "review": result.review, "reasons": list(result.reasons)}
 
 

@@ -12,11 +12,12 @@ from ctxfs.context.build.copied_text import CopiedText
 from ctxfs.context.build.secrets import find_secrets
 from ctxfs.daemon.api.labels import label_of
 from ctxfs.daemon.api.params import PathParams
+from ctxfs.daemon.api.reasons import with_reason
 from ctxfs.daemon.api.registry import AuditEvent, ChangeEvent, Check, Effect, method
 from ctxfs.eventlog.record_marks import label_of_text
-from ctxfs.index.extract.extracted_text import is_text_itself
 from ctxfs.index.extract.extractor import pack_chunks
 from ctxfs.index.extract.text_decoding import read_text
+from ctxfs.index.extract.text_formats import is_text_itself
 from ctxfs.memory.states import STATE_ATTRIBUTES
 from ctxfs.model.change import Append, Change, Put, SetMeta
 from ctxfs.model.errors import invalid, path_error
@@ -42,9 +43,10 @@ class ContentParams:
 
 @dataclass(frozen=True, slots=True)
 class ApplyParams:
-    """A change, see `rpc.wire.change_to_wire`."""
+    """A change, see `rpc.wire.change_to_wire`. `reason` replaces that of the session."""
 
     change: list[Any]
+    reason: str = ""
 
 
 @method("stat", PathParams, needs=Check.BY_METHOD)
@@ -120,7 +122,11 @@ async def _apply(app: App, caller: Session, params: ApplyParams) -> Any:
     `warnings` lists likely secrets, text that is copied from the tree, and contradictions or repetitions among memories;
     none of them prevents the write.
     """
-    change = change_from_wire(params.change)
+    async with with_reason(app, caller, params.reason) as session:
+        return await _apply_change(app, session, change_from_wire(params.change))
+
+
+async def _apply_change(app: App, caller: Session, change: Change) -> Mapping[str, Any]:
     before = await _read_memory(caller, change.path) if isinstance(change, Put) else b""
     recalled: Sequence[CopiedText] = ()
     marks: Mapping[str, bytes] = {}

@@ -12,10 +12,10 @@ from datetime import date
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.formats import format_of, is_slow
 from ctxfs.index.extract.formats.mail_detection import is_mail, may_be_mail
+from ctxfs.index.extract.text_formats import SOURCE_FORMATS
 
 _UNITS = {"PDF": "page", "Word": "paragraph", "Excel": "row", "PowerPoint": "slide", "EPUB": "chapter"}
 _OPENDOCUMENT_UNITS = {".ods": "row", ".fods": "row", ".odp": "slide", ".odg": "slide", ".fodp": "slide"}
-_SOURCE_FORMATS = frozenset(("mail", "notebook"))  # their bytes are text, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +44,15 @@ class NumberedLine:
 
 def may_be_extracted(name: str) -> bool:
     """Return True if `format_to_extract` has to look at the content of a file with this name."""
-    return is_slow(name) or format_of(name) in _SOURCE_FORMATS or may_be_mail(name)
+    return is_slow(name) or format_of(name) in SOURCE_FORMATS or may_be_mail(name)
 
 
 def format_to_extract(name: str, data: bytes) -> str:
     """Return the format of a file that is read by its extracted text; empty for one that is read as it is."""
     file_format = format_of(name)
-    if is_slow(name) or file_format in _SOURCE_FORMATS:
+    if is_slow(name) or file_format in SOURCE_FORMATS:
         return file_format
     return "mail" if may_be_mail(name) and is_mail(data) else ""
-
-
-def is_text_itself(file_format: str) -> bool:
-    """Return True for a format whose bytes are text as well: they are shown if nothing can be extracted."""
-    return file_format in _SOURCE_FORMATS
 
 
 def unit_of(name: str, file_format: str) -> str:

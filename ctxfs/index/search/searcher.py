@@ -25,6 +25,7 @@ from ctxfs.index.search.declared_kinds import NO_DECLARED_KINDS, DeclaredKinds
 from ctxfs.index.search.file_status import FileStatus
 from ctxfs.index.search.history_views import select_records, selection_of
 from ctxfs.index.search.index_monitor import IndexMonitor, NoIndexMonitor
+from ctxfs.index.search.index_totals import IndexTotals
 from ctxfs.index.search.question_embedding import QuestionEmbedder, read_query
 from ctxfs.index.search.remarks import find_remarks
 from ctxfs.index.search.results import Answer, Generation, IndexState, SearchResults, Verdict
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 PastFile = tuple[str, bytes | None, Mapping[str, bytes], int]
 
 MAX_QUESTION_CHARS = 20_000
-_MAX_SKIPPED_LISTED = _MAX_UNCOVERED = 1000  # files
+_MAX_UNCOVERED = 1000  # files
 _BEHIND_NOTE = "the index is behind: files may be missing"
 _EMPTY_NOTE = "the index is empty: nothing has been indexed yet"
 _UNCOVERED_NOTE = "what was just written is still being indexed by words: some of it may be missing"
@@ -78,6 +79,7 @@ class Searcher:
         self._lock = threading.Lock()
         self._view: IndexView | None = None
         self._vector_executor = ThreadPoolExecutor(1, "ctxfs-meaning")
+        self._totals = IndexTotals()
         self._extractor = Extractor(INTERACTIVE)
         self._monitor: IndexMonitor = NoIndexMonitor(folder)
         self.generation = Generation(0, 0)
@@ -391,18 +393,11 @@ class Searcher:
             with self._locked_view() as view:
                 if view is None:
                     return IndexState(meaning=fault)
-                return IndexState(
-                    view.catalog.counts(),
-                    view.catalog.skipped(),
-                    view.vectors.count if view.vectors else 0,
-                    view.model.name if view.model else "",
-                    fault,
-                    skipped_files=view.catalog.skipped_files(_MAX_SKIPPED_LISTED),
-                    noise=view.catalog.noise_counts(),
-                    partial=view.catalog.count_partial(),
-                    ignored_folders=view.catalog.ignored_folders(),
-                    chunks_per_second=view.catalog.embeddings.chunks_per_second,
-                    device=view.catalog.embeddings.device,
+                return replace(
+                    self._totals.count(view.catalog),
+                    vectors=view.vectors.count if view.vectors else 0,
+                    model=view.model.name if view.model else "",
+                    meaning=fault,
                 )
         except CorruptIndex as error:
             return IndexState(meaning=fault, damaged=error.strerror or str(error))

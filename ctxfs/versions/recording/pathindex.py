@@ -153,10 +153,8 @@ class PathIndex(DerivedDatabase):
 
     def by_prefix(self, prefix: str) -> list[tuple[int, Commit]]:
         """Return at most two commits whose id begins with `prefix`."""
-        rows = self._db.execute(
-            f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE oid>=? AND oid<? LIMIT 2", (prefix, prefix + "g")
-        )
-        return [_parse_commit(row) for row in rows]
+        sql = f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE oid>=? AND oid<? LIMIT 2"
+        return [_parse_commit(row) for row in self._db.execute(sql, (prefix, prefix + "g"))]
 
     def version_at(self, time_ns: int) -> tuple[int, Commit] | None:
         """Return the newest version at a time, with its number."""
@@ -170,6 +168,10 @@ class PathIndex(DerivedDatabase):
         row = self._fetch_commit(f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE seq=?", seq)
         assert row is not None
         return row[1]
+
+    def is_linear(self) -> bool:
+        """Return True unless commits came with a merge."""
+        return self._db.execute("SELECT 1 FROM commits WHERE NOT mainline LIMIT 1").fetchone() is None
 
     def count(self) -> int:
         """Return the number of commits."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ctxfs.context.build.request import default_request
+from ctxfs.context.build.request_template import default_request
 from ctxfs.index.search.snippets import Snippet, cut_snippet
 from ctxfs.index.search.strong_hits import count_strong
 from ctxfs.model.change import MakeDir, Put

@@ -10,8 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from ctxfs.context.build.breakdown import FRAMING, Source, break_down, describe_reason, sources_of
-from ctxfs.context.build.manifest import parse_manifest
-from ctxfs.context.build.rebuild import compare
+from ctxfs.context.build.comparison import compare
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 from ctxfs.rpc.wire import entry_from_wire
@@ -207,8 +206,7 @@ async def _compare(page: Page) -> Response:
     old, new = page.query.get("old", ""), page.query.get("new", "")
     if not old or not new:
         raise CommandError("two tasks are needed", "choose both")
-    manifests = [await page.call("read", path=str(Path(("context", name, "manifest.json")))) for name in (old, new)]
-    difference = compare(*map(parse_manifest, manifests))
+    difference = compare(await _read_manifest(page, old), await _read_manifest(page, new))
     rows = [
         *(("request", f"{name}: {before!r} → {after!r}") for name, (before, after) in difference.request.items()),
         *(("removed", passage) for passage in difference.dropped),

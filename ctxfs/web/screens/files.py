@@ -6,8 +6,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ctxfs.index.extract.extracted_text import is_text_itself
 from ctxfs.index.extract.text_decoding import is_binary, read_text
+from ctxfs.index.extract.text_formats import is_text_itself
 from ctxfs.model.entry import Entry
 from ctxfs.model.path import Path, lines_of, one_line
 from ctxfs.rpc.wire import entry_from_wire

@@ -35,14 +35,19 @@ class Outcome:
 
 def _setter(name: str, value: bytes | None, done: str) -> Callable[[Page, str], Awaitable[str]]:
     async def act(page: Page, path: str) -> str:
-        await page.call("apply", change=change_to_wire(SetMeta(Path.parse(path), name, value)))
+        await page.call("apply", change=change_to_wire(SetMeta(Path.parse(path), name, value)), reason=_reason(page))
         return done
 
     return act
 
 
+def _reason(page: Page) -> str:
+    """Return the reason of the form, which the versions of an action record."""
+    return page.form.get("reason", "").strip()
+
+
 async def _promote(page: Page, path: str) -> str:
-    result = await page.call("promote", path=path, to=page.form.get("to", "").strip())
+    result = await page.call("promote", path=path, to=page.form.get("to", "").strip(), reason=_reason(page))
     if result["review"]:
         return f"not moved: the review {result['review']} waits for a decision: {'; '.join(result['reasons'])}"
     return f"moved to {result['path']}"
@@ -103,6 +108,7 @@ async def _confirm(page: Page, paths: Sequence[str]) -> Response:
         more=len(erased) - _SHOWN_PATHS,
         copies=[path for path in copies if path not in erased][:_SHOWN_PATHS],
         remotes=erasures[0]["remotes"],
+        reason=_reason(page),
     )
 
 
@@ -114,7 +120,7 @@ async def _forget(page: Page) -> Response:
     remotes = dict[str, None]()
 
     async def forget(path: str) -> str:
-        erasure = await page.call("forget", path=path, reason=page.form.get("reason", ""))
+        erasure = await page.call("forget", path=path, reason=_reason(page))
         remotes.update(dict.fromkeys(erasure["remotes"]))
         return f"{erasure['blobs']} contents erased, {erasure['versions']} versions written again"
 
@@ -138,6 +144,7 @@ def _editor(page: Page, path: str, text: str, revision: str, fault: str = "") ->
         text=convert_line_ends(text, LF),
         revision=revision,
         fault=fault,
+        reason=_reason(page),
     )
 
 
@@ -169,7 +176,8 @@ async def _save(page: Page) -> Response:
         new = editable.encode(convert_line_ends(text, editable.line_end))
     except CharsetConflict as conflict:
         raise invalid(path, str(conflict)) from conflict
-    answer = await page.call("apply", change=change_to_wire(Put(Path.parse(path), new, expects=revision)))
+    change = change_to_wire(Put(Path.parse(path), new, expects=revision))
+    answer = await page.call("apply", change=change, reason=_reason(page))
     return _done(page, "edit", [Outcome(path, "saved")], answer["warnings"])
 
 

@@ -21,10 +21,13 @@ _OUTCOMES = {"refused": "EACCES"}
 
 
 async def _now(page: Page) -> Response:
-    report = await page.call("status")
-    activity = await page.call("activity")
-    reviews = [review for review in await page.call("reviews") if not review["decision"]]
-    newest = await page.call("follow_audit", limit=_SHOWN_OPERATIONS, **_filters(page))
+    report, activity, listed, newest = await page.call_all(
+        ("status", {}),
+        ("activity", {}),
+        ("reviews", {}),
+        ("follow_audit", {"limit": _SHOWN_OPERATIONS, **_filters(page)}),
+    )
+    reviews = [review for review in listed if not review["decision"]]
     index = report["index"]
     embedded = index["embeddable"] - index["waiting_for_meaning"]
     return page.render(

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxfs.context.build.candidate_filter import FilterCriteria, filter_candidates
+from ctxfs.context.build.comparison import compare
 from ctxfs.context.build.compress import compress
 from ctxfs.context.build.constructor import Candidates, Context, assemble
 from ctxfs.context.build.fit import fit
 from ctxfs.context.build.manifest import parse_manifest, schema
 from ctxfs.context.build.pack import Limits, pack
 from ctxfs.context.build.piece import Piece
-from ctxfs.context.build.rebuild import compare, explain_path, rebuild, relocate_piece
+from ctxfs.context.build.rebuild import explain_path, rebuild, relocate_piece
 from ctxfs.context.build.render import render
 from ctxfs.context.build.request import Request, make_request, parse_request
 from ctxfs.context.build.sentences import sentences
@@ -285,8 +286,8 @@ def test_context_can_be_rebuilt_from_its_manifest() -> None:
 
 def test_manifest_lists_differences_and_the_reason_for_a_line() -> None:
     one, two = (parse_manifest(context_of(source).manifest) for source in (SOURCE, SOURCE))
-    assert compare(one, two).kept == 2
-    assert not compare(one, two).added
+    assert compare(one.body, two.body).kept == 2
+    assert not compare(one.body, two.body).added
     assert [entry["why"] for entry in explain_path(one, "k.md")] == ["pin", "search"]
     assert explain_path(one, "elsewhere") == []
 
