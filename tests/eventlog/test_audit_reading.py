@@ -1,4 +1,4 @@
-"""Test the reading of an audit in parts: from its end, and what was appended since, as reading all of it would find."""
+"""Test the reading of an audit in parts: from its end, and of new lines, as reading all of it would find."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
