@@ -20,9 +20,9 @@ from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal, current_person
 from ctxfs.mounts.agents_guide import AgentsGuideMount
 from ctxfs.mounts.audit import AuditMount
+from ctxfs.mounts.branches import attach_branched_areas
 from ctxfs.mounts.context import ContextMount
 from ctxfs.mounts.control import ControlMount
-from ctxfs.mounts.folders import create_memory_mount, create_pad_mount
 from ctxfs.mounts.history import HistoryMount
 from ctxfs.mounts.replica import ReplicaMount
 from ctxfs.mounts.review import ReviewMount
@@ -32,6 +32,7 @@ from ctxfs.mounts.versions import SnapshotsMount, VersionsView
 from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.rule_history import RuleHistory
+from ctxfs.services.branches import BranchService
 from ctxfs.services.bundles import Bundles
 from ctxfs.services.caller_scope import CallerScope
 from ctxfs.services.capture import Capture
@@ -147,6 +148,7 @@ class App:
         self._parts = StoreParts(
             self.layout, self.principal, self.archive, self.policy, self.scope, self.searcher, self.namespace
         )
+        self.branches = BranchService(self.archive, self.policy, self.scope, self.searcher)
         self.memory = MemoryParts(self._parts, self.memory_file, self.resolver, self.tree, self.sharing.conflicts)
         self.tools = Toolbox(
             self.layout,
@@ -166,6 +168,7 @@ class App:
             self.principal,
             self.memory.citations,
             lambda: self.settings_file.current.context.max_share_per_origin,
+            self.branches.texts,
             self.sharing.note,
         )
         self.search_view = SearchView(self.search, self.scope, settings.search.results, settings.search.budget)
@@ -234,11 +237,10 @@ class App:
         )
 
     def _attach_mounts(self) -> None:
-        tree, folders, owner = self.namespace, self.layout.tree, str(self.principal)
+        tree, owner = self.namespace, str(self.principal)
         tree.attach(ROOT, AgentsGuideMount(self.sources.visible))
-        reason = self.sharing.read_only_reason
-        tree.attach(Path(("memory",)), ReplicaMount(create_memory_mount(folders), reason))
-        tree.attach(Path(("pad",)), ReplicaMount(create_pad_mount(folders), reason))
+        reason, branches = self.sharing.read_only_reason, self.archive.branches
+        attach_branched_areas(tree, self.layout.tree, branches, self.scope, owner, reason)
         tree.attach(Path(("knowledge",)), ControlMount({}))  # exists before the first source does
         questions = self.search_view.root(self._work_folder("search"), StoredQueries(self.owners, owner))
         tree.attach(Path(("search",)), questions)

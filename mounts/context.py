@@ -34,7 +34,7 @@ from ctxfs.policy.owners import Owners
 from ctxfs.policy.scope import ReadScope
 from ctxfs.store.record_names import ANSWERED, LOADS, is_record
 from ctxfs.threads import blocking
-from ctxfs.vfs.caller_context import acting_principal
+from ctxfs.vfs.caller_context import acting_branch, acting_principal
 
 _MANIFEST = "manifest.json"
 _ERROR = "error.txt"
@@ -151,6 +151,8 @@ class ContextMount(Mount):
             case MakeDir(path) if len(path.parts) == 1:
                 await self._create_task(path)
                 text = default_request(path.name.replace("-", " ").replace("_", " "), self._default_budget)
+                if (branch := acting_branch()) is not None:
+                    text += f'branch = "{branch.name}"\n'
                 await self._requests.apply(Put(path / REQUEST, text.encode("utf-8", "replace")))
             case Remove(path) if len(path.parts) == 1:
                 for entry in await self._requests.list(path):

@@ -94,6 +94,14 @@ class SearchService(Protocol):
         """Return the state of the index; an answer of another generation may differ."""
         ...
 
+    async def branch_key(self) -> Hashable:
+        """Return a value that changes with the texts of the acting branch; None on main."""
+        ...
+
+    def evict(self) -> None:
+        """Drop the texts of branches from memory."""
+        ...
+
 
 @dataclass(slots=True)
 class _Page:
@@ -120,7 +128,7 @@ class SearchView:
         self._scope = scope
         self._results = results
         self._budget = budget
-        self._pages: OrderedDict[tuple[Hashable, str, Path], _Page] = OrderedDict()
+        self._pages: OrderedDict[tuple[Hashable, Hashable, str, Path], _Page] = OrderedDict()
 
     def at(self, below: Path) -> Mount:
         """Return the mount of queries limited to the directory `below`."""
@@ -133,6 +141,7 @@ class SearchView:
     def evict(self) -> None:
         """Evict all results, because they hold texts of files."""
         self._pages.clear()
+        self._search.evict()
 
     @property
     def budget(self) -> int:
@@ -141,7 +150,7 @@ class SearchView:
 
     async def page(self, question: str, below: Path) -> _Page:
         """Return the rendered results; search again after a change of the index."""
-        key = (self._scope.cache_key(), question, below)
+        key = (self._scope.cache_key(), await self._search.branch_key(), question, below)
         page = self._pages.get(key)
         now = time.monotonic()
         generation = self._search.generation()

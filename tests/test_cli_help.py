@@ -220,6 +220,7 @@ def test_the_shell_completes_every_kind_of_value(offline: Live, tmp_path: Path) 
     note.parent.mkdir(parents=True)
     note.write_text("an okapi")
     offline.run("snapshot", "before")
+    offline.run("branch", "idea")
     offline.run("token", "issue", "agent:carol")
     subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "backup.git")], check=True)
     offline.run("remote", "add", "backup", str(tmp_path / "backup.git"))
@@ -234,6 +235,7 @@ def test_the_shell_completes_every_kind_of_value(offline: Live, tmp_path: Path) 
         ("ctxfs restore --to pre", {"prev"}),
         ("ctxfs diff --from bef", {"before"}),
         ("ctxfs snapshot bef", {"before"}),
+        ("ctxfs branch diff id", {"idea"}),
         ("ctxfs context next rel", {"release"}),
         ("ctxfs context show rel", {"release"}),
         ("ctxfs policy check agent:al", {"agent:alice"}),

@@ -71,6 +71,7 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
         "undo": Entry("versions", "Undo the newest change of a path"),
         "redo": Entry("versions", "Redo the last undo of a path"),
         "snapshot": Entry("versions", "Name the present version"),
+        "branch": Entry("branches", "Manage branches of memory and pads"),
         "commit": Entry("versions", "Make versions of all changes now"),
         "forget": Entry("versions", "Erase content from all versions"),
         "export": Entry("bundles:export_bundle", "Export a part of the tree as a bundle"),

@@ -1,4 +1,4 @@
-"""Values that shells complete: tree paths, sources, snapshots, tasks, principals, sessions, remotes and tools.
+"""Values that shells complete: tree paths, sources, snapshots, branches, tasks, principals, sessions, remotes and tools.
 
 Each function has the signature of click's `shell_complete`. It completes nothing if the store cannot be opened,
 because the shell would take an error message for values.
@@ -64,6 +64,11 @@ def _snapshots(opened: StoreSession, prefix: str) -> list[str]:
     return [str(snapshot["name"]) for snapshot in opened.call("snapshots")]
 
 
+def _branches(opened: StoreSession, prefix: str) -> list[str]:
+    del prefix
+    return [str(branch["name"]) for branch in opened.call("branches")]
+
+
 def _revisions(opened: StoreSession, prefix: str) -> list[str]:
     recent = [str(version["revision"])[:12] for version in opened.call("log", path="", limit=20)]
     return ["prev", "latest", *_snapshots(opened, prefix), *recent]
@@ -113,6 +118,7 @@ tree_paths = _completer(_paths)
 history_sessions = _completer(_history_sessions)
 sources = _completer(_sources)
 snapshots = _completer(_snapshots)
+branches = _completer(_branches)
 revisions = _completer(_revisions)
 tasks = _completer(_tasks)
 principals = _completer(_principals)

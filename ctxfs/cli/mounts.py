@@ -8,11 +8,12 @@ from pathlib import Path as HostPath
 
 import click
 
+from ctxfs.cli import completion_values
 from ctxfs.cli.options import principal_option, token_option
 from ctxfs.cli.output import print_line, warn
 from ctxfs.model.errors import CommandError
 from ctxfs.store.agents_md import AgentsMdFiles
-from ctxfs.store.layout import find_store
+from ctxfs.store.layout import Layout, find_store
 from ctxfs.store.lock import wait_released
 from ctxfs.store.lost_and_found import StrayFiles, list_stray_files
 
@@ -25,6 +26,7 @@ _MIN_MISSING_CHECKS = 4  # checks, half a second apart, that must find no mount 
 @principal_option("Principal of the mount, such as agent:alice [default: you]", hidden_aliases=["--as"], default="")
 @token_option()
 @click.option("--read-only", is_flag=True, help="Refuse changes and calls of tools")
+@click.option("--branch", default="", shell_complete=completion_values.branches, help="Branch to show [default: main]")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground; Ctrl-C unmounts")
 @click.option(
     "--agents-md",
@@ -39,6 +41,7 @@ def mount(
     principal: str,
     token: str,
     read_only: bool,
+    branch: str,
     foreground: bool,
     guide: HostPath | None,
 ) -> None:
@@ -57,22 +60,18 @@ def mount(
     stray_before = set(list_stray_files(layout.root))
     prepare_mountpoint(target, is_known_mountpoint=MountRecords(layout.run).was_mounted(str(target)))
     client = connect_or_start(layout)
-    arguments = {"at": str(target), "principal": principal, "token": token, "read_only": read_only}
+    arguments = {"at": str(target), "principal": principal, "token": token, "read_only": read_only, "branch": branch}
     if not foreground:
         client.call("mount", **arguments)
         client.close()
         print_line(f"mounted at {target}")
-        _warn_of_stray_files(layout.root, stray_before)
-        if guide is not None:
-            AgentsMdFiles(layout.run).add_block(guide, str(target))
+        _finish_mount(layout, target, stray_before, guide)
         return
     _interrupt_on_terminate()
     try:
         client.call("mount", **arguments)
         print_line(f"mounted at {target}; Ctrl-C unmounts")
-        _warn_of_stray_files(layout.root, stray_before)
-        if guide is not None:
-            AgentsMdFiles(layout.run).add_block(guide, str(target))
+        _finish_mount(layout, target, stray_before, guide)
         missing_checks = 0
         while missing_checks < _MIN_MISSING_CHECKS:  # the daemon replaces a mount process that dies
             time.sleep(0.5)
@@ -83,6 +82,13 @@ def mount(
             again.call("unmount", at=str(target), lazy=True)
         print_line(f"unmounted {target}")
     AgentsMdFiles(layout.run).remove_blocks(str(target))
+
+
+def _finish_mount(layout: Layout, target: HostPath, stray_before: set[StrayFiles], guide: HostPath | None) -> None:
+    """Warn of files that the mount hides, and name the mount point in the file `guide`."""
+    _warn_of_stray_files(layout.root, stray_before)
+    if guide is not None:
+        AgentsMdFiles(layout.run).add_block(guide, str(target))
 
 
 def _warn_of_stray_files(store: HostPath, before: set[StrayFiles]) -> None:

@@ -92,9 +92,11 @@ def _print_status(report: dict[str, Any]) -> None:
 
 def _print_versions(versions: dict[str, Any]) -> None:
     if versions["state"] == "ok":
+        count = versions["branches"]
+        branches = f", {count} branch{'' if count == 1 else 'es'}" if count else ""
         print_line(
             f"versions   {versions['commits']}, the newest {versions['newest'][:8]} of {versions['at']}; "
-            f"{count_noun(versions['snapshots'], 'snapshot')}"
+            f"{count_noun(versions['snapshots'], 'snapshot')}{branches}"
         )
     elif versions["state"] != "closed":
         print_line(f"versions   {versions['state']}", fg="yellow")
@@ -152,7 +154,8 @@ def _print_capture(capture: dict[str, int]) -> None:
 def _print_mounts(report: dict[str, Any]) -> None:
     for mount in report["mounts"]:
         print_line(
-            f"mounted    {mount['at']}  as {mount['principal']}{', read only' if mount['read_only'] else ''}",
+            f"mounted    {mount['at']}  as {mount['principal']}{', read only' if mount['read_only'] else ''}"
+            f"{', branch ' + mount['branch'] if mount['branch'] else ''}",
             fg="green",
         )
         if mount.get("fault"):

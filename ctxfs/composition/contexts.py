@@ -39,6 +39,7 @@ class ContextParts:
             store.searcher,
             store.archive,
             store.scope,
+            search.texts,
             store.principal,
             self.summarise,
             lambda: settings.current.context.max_share_per_origin,

@@ -7,6 +7,9 @@ from ctxfs.consolidation.desk import ProposalDesk
 from ctxfs.context.build.tree_view import SourceResolver
 from ctxfs.context.grounding.review import Curator, Decider
 from ctxfs.model.mount import Mount
+from ctxfs.services.branch_reviews import KIND as BRANCH
+from ctxfs.services.branch_reviews import TOOL as BRANCH_TOOL
+from ctxfs.services.branch_reviews import BranchReviews
 from ctxfs.services.citations import Citations
 from ctxfs.services.cited_sources import CitedSources
 from ctxfs.services.conflict_desk import KIND as CONFLICT
@@ -38,9 +41,13 @@ class MemoryParts:
         self.citations = Citations(store.namespace, sources, moved, searcher, store.scope)
         desk_tree = store.tree_of(DESK_TOOL)
         self.desk = ProposalDesk(desk_tree, archive, store.policy, lambda: rules.rules.transitions)
+        self.branch_reviews = BranchReviews(
+            store.tree_of(BRANCH_TOOL), archive.branches, store.policy, lambda: rules.rules.transitions
+        )
         judged = JudgedLines(resolver, self.citations)
         self.conflict_desk = ConflictDesk(store.tree_of("review"), tree, archive, conflicts)
         deciders: dict[str, Decider] = {PROPOSAL: self.desk, CONFLICT: self.conflict_desk}
+        deciders[BRANCH] = self.branch_reviews
         self.curator = Curator(store.tree_of("evaluator"), deciders, judged)
         self.elicitation = Elicitation(self.curator)
         self.remarks = MemoryRemarks(searcher)

@@ -1,11 +1,11 @@
 """`run/mounts.json`: current mount points, so that the next daemon can replace dead ones, and all earlier ones.
 
-Format: `{"mounted": [{"at", "principal", "read_only"}, …], "known": [path, …]}`.
+Format: `{"mounted": [{"at", "principal", "read_only", "branch"}, …], "known": [path, …]}`.
 """
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path as HostPath
 
 import trio
@@ -25,6 +25,7 @@ class MountRecord:
     at: str
     principal: str
     read_only: bool
+    branch: str = ""
 
 
 class MountRecords:
@@ -68,7 +69,8 @@ class MountRecords:
 
     def _parse(self, value: dict[str, list[dict[str, object]]]) -> None:
         for entry in value["mounted"]:
-            record = MountRecord(str(entry["at"]), str(entry["principal"]), bool(entry["read_only"]))
+            branch = str(entry.get("branch", ""))
+            record = MountRecord(str(entry["at"]), str(entry["principal"]), bool(entry["read_only"]), branch)
             self._mounted[record.at] = record
         self._earlier = dict.fromkeys(map(str, value["known"]))
 
@@ -76,7 +78,7 @@ class MountRecords:
         async with self._saving:
             for mountpoint in list(self._earlier)[:-_MAX_EARLIER]:
                 del self._earlier[mountpoint]
-            mounted = [{"at": r.at, "principal": r.principal, "read_only": r.read_only} for r in self._mounted.values()]
+            mounted = [asdict(record) for record in self._mounted.values()]
             text = json.dumps({"mounted": mounted, "known": list(self._earlier)})
             try:
                 await blocking(replace_text, self._file, text)

@@ -115,6 +115,7 @@ class Mountpoints:
                 "principal": served.record.principal,
                 "pid": served.pid,
                 "read_only": served.record.read_only,
+                "branch": served.record.branch,
                 "fault": served.fault,
             }
             for served in self._served.values()
@@ -160,14 +161,14 @@ class Mountpoints:
                     self._nursery.start_soon(self._replace, served)
             await trio.sleep(_POLL_SECONDS)
 
-    async def mount(self, mountpoint: str, principal: str, *, read_only: bool) -> None:
-        """Mount the tree at `at` and return when the kernel serves it.
+    async def mount(self, record: MountRecord) -> None:
+        """Mount the tree as the record describes, and return when the kernel serves it.
 
         Raise CommandError with the reason if that fails.
 
         An equal request for a dead mount that this daemon has replaced already succeeds once.
         """
-        record = MountRecord(mountpoint, principal, read_only)
+        mountpoint = record.at
         served = self._served.get(mountpoint)
         if served is not None and served.record == record and served.is_remounted and not served.is_leaving:
             await served.started.wait()
@@ -240,11 +241,12 @@ class Mountpoints:
         """Return the connections of the mount processes that have joined."""
         return [served.peer for served in self._served.values() if served.peer is not None]
 
-    async def adopt(self, mountpoint: str, principal: str, pid: int, peer: Peer, *, read_only: bool) -> None:
+    async def adopt(self, record: MountRecord, pid: int, peer: Peer) -> None:
         """Record the connection of a mount process, and supervise the process if an earlier daemon started it."""
+        mountpoint = record.at
         served = self._served.get(mountpoint)
         if served is None:
-            served = _ServedMount(MountRecord(mountpoint, principal, read_only))
+            served = _ServedMount(record)
             with contextlib.suppress(ProcessLookupError):  # it has just died: `restore` or the next `mount` replaces it
                 served.attach(pid, is_child=False)
                 served.started.set()
@@ -310,6 +312,7 @@ class Mountpoints:
             "audit": str(self._app.audit.spools or ""),
             "audit_reads": self._app.settings.history.audit_reads,
             "read_only": record.read_only,
+            "branch": record.branch,
             "shared": self.count > 1,
             "allow_other": options.allow_other or bool(options.allow_users),
             "users": _allowed_uids(options),

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import trio
@@ -17,7 +18,7 @@ from ctxfs import heap
 from ctxfs.app import App
 from ctxfs.daemon.api.methods import METHODS, run_method
 from ctxfs.daemon.api.params import JoinParams, NameParams, NoParams, parse_params
-from ctxfs.daemon.api.permissions import bound_principal, check_method
+from ctxfs.daemon.api.permissions import bound_principal, check_branch, check_method
 from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, Method, declared_methods, method
 from ctxfs.daemon.api.request_audit import audited
 from ctxfs.daemon.api.service import (
@@ -29,11 +30,12 @@ from ctxfs.daemon.api.service import (
     SyncedParams,
     UnmountParams,
 )
-from ctxfs.daemon.api.store import tree_shape
 from ctxfs.daemon.commit_service import CommitService
 from ctxfs.daemon.index_service import IndexService
 from ctxfs.daemon.mcp_host import McpHost
 from ctxfs.daemon.mount_child import Spare, fork_spare
+from ctxfs.daemon.mount_records import MountRecord
+from ctxfs.daemon.mount_shapes import MountShapes
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.policy_service import PolicyService
 from ctxfs.daemon.registration import register_server, register_source, unregister_server
@@ -83,6 +85,7 @@ class Daemon:
         self._nursery: trio.Nursery | None = None
         self._watchers: set[Peer] = set()
         self._callers: dict[Peer, Session] = {}
+        self._shapes = MountShapes(self._app, self._caller)
         self._had_mounts = False
         self._is_following = False
 
@@ -141,7 +144,7 @@ class Daemon:
             self._servers.run,
             RemoteSync(self._app, self._catch_up, self._push_rollback).run,
             self._shared.run,
-            PolicyService(self._app, _DAEMON_ACTOR, self._push_policy).run,
+            PolicyService(self._app, _DAEMON_ACTOR, partial(self._shapes.push_policy, self._watchers)).run,
             self._flush_audit,
             self._app.capture.run,
             self._pack_history,
@@ -212,10 +215,12 @@ class Daemon:
     async def _join(self, peer: Peer, params: JoinParams) -> Any:
         """Set the principal and session of this connection, and return both."""
         principal = bound_principal(self._app, self._caller(peer).principal, params.principal, params.token)
-        old = self._callers.pop(peer, None)
-        if old is not None:
+        branch = await in_turn(check_branch, self._app, params.branch) if params.branch else ""
+        if (old := self._callers.pop(peer, None)) is not None:
             old.close()
-        caller = self._callers[peer] = self._app.session(principal, params.session, params.tool, params.reason)
+        caller = self._callers[peer] = self._app.session(principal, params.session, params.tool, params.reason).on(
+            branch
+        )
         return {"session": caller.actor.session, "principal": str(principal)}
 
     @method("synced", SyncedParams, needs=Check.BY_METHOD)
@@ -253,15 +258,16 @@ class Daemon:
         The value of `changed` is [[host root, [[directory, names, deleted names], …]], …].
         """
         self._watchers.add(peer)
-        return tree_shape(self._app)
+        return self._shapes.shape_for(peer)
 
     @method("mount", MountParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("mount", "at"))
     async def _mount(self, peer: Peer, params: MountParams) -> Any:
         principal = bound_principal(self._app, self._caller(peer).principal, params.principal, params.token)
+        branch = await in_turn(check_branch, self._app, params.branch) if params.branch else ""
         if self._mountpoints.share(self._mountpoints.count + 1):
             await self._versions.sync(record=False)  # caches are revalidated before a second mount can write
         try:
-            await self._mountpoints.mount(params.at, principal.bound, read_only=params.read_only)
+            await self._mountpoints.mount(MountRecord(params.at, principal.bound, params.read_only, branch))
         finally:
             self._mountpoints.share(self._mountpoints.count)
         self._had_mounts = True
@@ -276,7 +282,8 @@ class Daemon:
 
     @method("mounted", MountedParams, needs=Check.BY_METHOD)
     async def _mounted(self, peer: Peer, params: MountedParams) -> Any:
-        await self._mountpoints.adopt(params.at, params.principal, params.pid, peer, read_only=params.read_only)
+        mount = MountRecord(params.at, params.principal, params.read_only, params.branch)
+        await self._mountpoints.adopt(mount, params.pid, peer)
         self._had_mounts = True
 
     @method("add", AddParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("source", "path"))
@@ -341,7 +348,7 @@ class Daemon:
     async def _tree_changed(self) -> None:
         """Send a change of mounts or opaque folders to the adapters, the watcher and the indexer."""
         for peer in self._watchers:
-            peer.push("tree", tree_shape(self._app))
+            peer.push("tree", self._shapes.shape_for(peer))
         if self._is_following:
             await self._watch_sources()
             await self._indexing.send_roots()
@@ -355,11 +362,6 @@ class Daemon:
         for peer in self._watchers:
             peer.push("refresh", None)  # nothing was watched until now
         await self._indexing.run()
-
-    def _push_policy(self) -> None:
-        """Send the policy to the mount processes, which invalidate the kernel's caches."""
-        for peer in self._watchers:
-            peer.push("policy", self._app.policy.wire)
 
     async def _flush_audit(self) -> None:
         """Flush the audit spool often, and collect it into the audit's hash chain less often."""
@@ -408,6 +410,7 @@ class Daemon:
 
     def _drop_peer(self, peer: Peer) -> None:
         self._watchers.discard(peer)
+        self._shapes.drop_peer(peer)
         caller = self._callers.pop(peer, None)
         if caller is not None:
             caller.close()

@@ -92,11 +92,12 @@ class LocalSession:
         self.app.spool.close()  # the next reader of the audit collects it
 
     def _join(self, params: "JoinParams") -> dict[str, str]:
-        from ctxfs.daemon.api.permissions import bound_principal
+        from ctxfs.daemon.api.permissions import bound_principal, check_branch
 
         named = bound_principal(self.app, self._caller.principal, params.principal, params.token)
+        branch = check_branch(self.app, params.branch)
         self._caller.close()
-        self._caller = self.app.session(named, params.session, params.tool, params.reason)
+        self._caller = self.app.session(named, params.session, params.tool, params.reason).on(branch)
         return {"session": self._caller.actor.session, "principal": str(named)}
 
     def _catch_up(self, *, purge: bool = False) -> None:

@@ -197,7 +197,8 @@ class MountProcess:
         """Introduce this mount to the daemon, and receive the mount table."""
         try:
             principal = self._arguments["principal"]
-            await self._client.call("join", principal=principal, session=self._session, tool="mount")
+            branch = str(self._arguments.get("branch", ""))
+            await self._client.call("join", principal=principal, session=self._session, tool="mount", branch=branch)
             self._is_bound = True
             await self._client.call(
                 "mounted",
@@ -205,6 +206,7 @@ class MountProcess:
                 principal=principal,
                 pid=os.getpid(),
                 read_only=self._arguments.get("read_only"),
+                branch=branch,
             )
             shape = await self._client.call("watch")
         except OSError:

@@ -31,7 +31,7 @@ from ctxfs.fuse.lock_requests import LockRequests
 from ctxfs.fuse.source_citations import SourceCitations
 from ctxfs.fuse.state import FIRST_SYNTHETIC_HANDLE, State
 from ctxfs.fuse.state_transitions import StateTransitions
-from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
+from ctxfs.fuse.synthetic import SyntheticFiles, is_computed, is_in_branch
 from ctxfs.fuse.transaction_files import FIRST_TRANSACTION_HANDLE
 from ctxfs.model.errors import path_error, read_only
 
@@ -243,10 +243,12 @@ class Operations:
     def setxattr(
         self, number: int, name: bytes, value: bytes, flags: int = 0, *, drops_setgid: bool = False
     ) -> Answer[None]:
-        """Set an extended attribute of a backed file; `flags` as of setxattr(2).
+        """Set an extended attribute of a backed file, or of one in a branch; `flags` as of setxattr(2).
 
         `drops_setgid`: clear the setgid bit, because a caller outside of the file's group sets an ACL.
         """
+        if is_in_branch(self._nodes[number]):
+            return self._synthetic.set_xattr(self._nodes[number], name, value, flags)
         node = self._backed_node(number)
         if self._source_citations.follows(node, name, value):
             return self._source_citations.set_source(node, value, flags)
@@ -256,7 +258,9 @@ class Operations:
         return None
 
     def removexattr(self, number: int, name: bytes) -> Answer[None]:
-        """Remove an extended attribute of a backed file."""
+        """Remove an extended attribute of a backed file, or of one in a branch."""
+        if is_in_branch(self._nodes[number]):
+            return self._synthetic.set_xattr(self._nodes[number], name, None, os.XATTR_REPLACE)
         node = self._backed_node(number)
         if self._transitions.follows(node, name, None):
             return self._transitions.remove_state(node, name)

@@ -18,13 +18,14 @@ from ctxfs.fuse.attributes import Attributes, OpenReply, SetattrRequest
 from ctxfs.fuse.inodes import ROOT_NUMBER, Node
 from ctxfs.fuse.state import FIRST_SYNTHETIC_HANDLE, State
 from ctxfs.fuse.transaction_files import FIRST_TRANSACTION_HANDLE
-from ctxfs.model.change import Change, MakeDir, Move, Put, Remove
+from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_permitted, path_error, read_only
 from ctxfs.model.metadata import COMPUTED, PREFIX
 from ctxfs.model.path import Path, check_name
 from ctxfs.policy import operations
 from ctxfs.rpc.frames import ANSWERED
+from ctxfs.vfs.branch_paths import BRANCHES, is_branched
 from ctxfs.vfs.handles import check_size
 
 log = logging.getLogger(__name__)
@@ -212,6 +213,10 @@ class SyntheticFiles:
         For a file on disk they may lag its last write by a moment.
         """
         path, now = node.path, time.monotonic()
+        if is_in_branch(node):  # no push reports its changes
+            await self.commit_pending()
+            branched: Mapping[str, bytes] = await self._loop.call(self._tree.metadata, path)
+            return branched
         if (cached := self._metadata_cache.get(path)) is not None:
             return cached
         metadata: Mapping[str, bytes] = await self._loop.call(self._tree.metadata, path)
@@ -224,6 +229,18 @@ class SyntheticFiles:
         if value is None:
             raise OSError(errno.ENODATA, "")
         return value
+
+    async def set_xattr(self, node: Node, name: bytes, value: bytes | None, flags: int) -> None:
+        """Set or remove (None) an attribute of a file in a branch; `flags` as of setxattr(2)."""
+        if not name.startswith(b"user."):
+            raise path_error(errno.EOPNOTSUPP, node.path)
+        if flags:
+            is_there = os.fsdecode(name) in await self.metadata(node)
+            if flags & os.XATTR_CREATE and is_there:
+                raise path_error(errno.EEXIST, node.path)
+            if flags & os.XATTR_REPLACE and not is_there:
+                raise path_error(errno.ENODATA, node.path)
+        await self._apply(SetMeta(node.path, os.fsdecode(name), value))
 
     async def list_xattrs(self, node: Node) -> list[bytes]:
         """Return the names of extended attributes, without the computed ones."""
@@ -352,6 +369,14 @@ class SyntheticFiles:
 def _check_append_flags(path: Path, flags: int) -> None:
     if not flags & os.O_APPEND or flags & os.O_TRUNC:
         raise not_permitted(path)
+
+
+def is_in_branch(node: Node) -> bool:
+    """Return True for a synthetic node of a branch: below `.branches`, or in an area that a host folder backs on main."""
+    if node.area is not None:
+        return False
+    path = node.path
+    return is_branched(path) or (path.parts[:1] == (BRANCHES,) and is_branched(Path(path.parts[2:])))
 
 
 def is_computed(name: bytes) -> bool:

@@ -295,6 +295,10 @@ class PolicyEngine:
             is_unrestricted = self._unrestricted[principal] = self.policy.is_unrestricted(principal)
         return is_unrestricted
 
+    def has_own_branch(self, principal: Principal) -> bool:
+        """Return True for an agent whose writes go to a branch of its own."""
+        return self.policy.has_own_branch(principal, time.time_ns())
+
     def rights(self, principal: Principal | None, path: Path) -> Rights:
         """Return the rights of a principal at a path of the tree, which may be a view's path."""
         if principal is None or self.is_unrestricted(principal):

@@ -151,6 +151,14 @@ class Policy:
         has_all = any(rule.pattern == (_DEEP,) and rule.verbs == EVERYTHING and not rule.expires_ns for rule in rules)
         return has_all and all(rule.effect == "allow" for rule in rules)
 
+    def has_own_branch(self, principal: Principal, now_ns: int) -> bool:
+        """Return True for an agent that a rule with `branch = "auto"` names."""
+        subject = Principal(principal.kind, principal.name)
+        return not principal.is_person and any(
+            rule.own_branch and not 0 < rule.expires_ns <= now_ns and self._names_principal(rule.principal, subject)
+            for rule in self._rules
+        )
+
     def rights(self, principal: Principal, path: Path, now_ns: int) -> Rights:
         """Return the current rights of the principal at a path of the tree (`tree_path_of` maps a view's path to one)."""
         self._expire(now_ns)
@@ -331,10 +339,14 @@ def _with_deep_states(states: Iterable[_State]) -> list[_State]:
 def tree_path_of(path: Path) -> Path:
     """Return the path of the tree whose rights apply to `path`: for a view's path, the path that it is a view of.
 
-    `a/.versions/x/…` is judged as `a/x/…`, `a/.search/question/…` as `a`, `.snapshots/when/a/x` as `a/x`.
+    `a/.versions/x/…` is judged as `a/x/…`, `a/.search/question/…` as `a`, `.snapshots/when/a/x` as `a/x`, and
+    `.branches/name/a/.search/question/…` as `a`.
     """
     parts = path.parts
-    if parts[:1] == (".snapshots",):
+    if parts[:1] == (".branches",):
+        parts = parts[2:]
+        path = Path(parts)
+    elif parts[:1] == (".snapshots",):
         return Path(parts[2:])
     for position, name in enumerate(parts):
         if name == ".search":

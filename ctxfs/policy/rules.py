@@ -45,7 +45,7 @@ _NAMES = {verb.name.lower(): verb for verb in Verb if verb.name}
 _PRINCIPAL = re.compile(r"\*|(?:human|agent):(?:\*|[a-z0-9][a-z0-9._-]{0,62})|group:[a-z0-9][a-z0-9._-]{0,62}")
 _GROUP_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _MEMBER = re.compile(r"(?:human|agent):[a-z0-9][a-z0-9._-]{0,62}")
-_RULE_KEYS = frozenset(("principal", "path", "verbs", "effect", "expires"))
+_RULE_KEYS = frozenset(("principal", "path", "verbs", "effect", "expires", "branch"))
 _MAX_PATTERN_CHARS = 1024
 _MAX_RULES = 10_000
 
@@ -54,7 +54,8 @@ _MAX_RULES = 10_000
 class Rule:
     """An access rule.
 
-    `where` is its position in a file; `expires_ns` is in nanoseconds since the epoch, 0 for no expiry.
+    `where` is its position in a file; `expires_ns` is in nanoseconds since the epoch, 0 for no expiry. With `own_branch`
+    the agents that it names work in branches of their own.
     """
 
     principal: str
@@ -63,6 +64,7 @@ class Rule:
     effect: Effect
     where: str
     expires_ns: int = 0
+    own_branch: bool = False
 
     @property
     def specificity(self) -> tuple[int, int, int]:
@@ -74,17 +76,19 @@ class Rule:
     @property
     def wire(self) -> list[Any]:
         """The rule as plain values."""
-        return [self.principal, list(self.pattern), int(self.verbs), self.effect, self.where, self.expires_ns]
+        wire = [self.principal, list(self.pattern), int(self.verbs), self.effect, self.where, self.expires_ns]
+        return [*wire, True] if self.own_branch else wire
 
     def __str__(self) -> str:
         verbs = ",".join(name for name, verb in _NAMES.items() if verb & self.verbs)
-        return f"{self.effect} {self.principal} {verbs} /{'/'.join(self.pattern)} ({self.where})"
+        branch = ", in a branch of its own" if self.own_branch else ""
+        return f"{self.effect} {self.principal} {verbs} /{'/'.join(self.pattern)}{branch} ({self.where})"
 
 
 def rule_from_wire(value: list[Any]) -> Rule:
     """Return the rule from the value of `Rule.wire`."""
-    principal, pattern, verbs, effect, where, expires_ns = value
-    return Rule(principal, tuple(pattern), Verb(verbs), effect, where, expires_ns)
+    principal, pattern, verbs, effect, where, expires_ns, *own_branch = value
+    return Rule(principal, tuple(pattern), Verb(verbs), effect, where, expires_ns, bool(own_branch))
 
 
 # Persons have every permission. An agent reads shared files, and writes its own memory, pads, queries and contexts.
@@ -181,7 +185,19 @@ def _parse_rule(entry: object, where: str) -> Rule:
         effect,
         where,
         _parse_expiry(entry.get("expires"), where),
+        _parse_branch(entry, where),
     )
+
+
+def _parse_branch(entry: Mapping[str, Any], where: str) -> bool:
+    """Return True for `branch = "auto"`. Raise `CommandError` for other values, and in rules of people or denials."""
+    if "branch" not in entry:
+        return False
+    if entry["branch"] != "auto":
+        raise CommandError(f"{where}: branch is 'auto', not {entry['branch']!r}", "leave it out for no branch")
+    if entry["principal"].startswith("human:") or entry.get("effect", "allow") != "allow":
+        raise CommandError(f"{where}: branch = 'auto' is for agents, in a rule that allows", "leave it out")
+    return True
 
 
 def parse_verbs(value: object, where: str) -> Verb:

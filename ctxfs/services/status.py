@@ -30,7 +30,7 @@ from ctxfs.store.memory_file import MemoryFile
 from ctxfs.threads import blocking
 from ctxfs.toolbox import Toolbox
 from ctxfs.versions.archive import Archive
-from ctxfs.vfs.caller_context import acting_principal
+from ctxfs.vfs.caller_context import acting_branch, acting_principal
 from ctxfs.vfs.namespace import Namespace
 
 _KIND_SECONDS = 0.2  # in which a request for the status checks memories
@@ -249,7 +249,9 @@ def control_mount(
         return as_json(await status.read())
 
     async def whoami() -> bytes:
-        return f"{acting_principal() or owner}\n".encode()
+        branch = acting_branch()
+        work = f"branch {branch.name}\n" if branch is not None else ""
+        return f"{acting_principal() or owner}\n{work}".encode()
 
     async def mounts() -> bytes:
         return as_json([f"/{path}" for path in sorted(namespace.mountpoints)])

@@ -20,6 +20,9 @@ from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
 from ctxfs.store.settings import DEFAULT_MAX_FILE_BYTES
 from ctxfs.versions.archive_core import ArchiveCore, CoreSettings, open_core
+from ctxfs.versions.branches import refs as branch_refs
+from ctxfs.versions.branches.branches import Branches
+from ctxfs.versions.branches.line import branch_changes
 from ctxfs.versions.erasure_commands import ErasureCommands
 from ctxfs.versions.marks import Marks
 from ctxfs.versions.objects.commits import Actor, Commit
@@ -92,6 +95,7 @@ class Archive:
         self.reader = VersionReader(self)
         self.rollbacks = RollbackCommands(self, transitions)
         self.proposals = Proposals(self)
+        self.branches = Branches(self)
         self.tree_files = TreeFiles(self)
         self.snapshots = SnapshotCommands(self)
         self.erasure = ErasureCommands(self)
@@ -140,6 +144,7 @@ class Archive:
         _finish_erasure(core)
         finished = core.rollback.finish()
         drop_damaged(ledger)
+        branch_refs.repair(ledger)
         ledger.work.clear_temporaries(time.time() - _TEMPORARY_SECONDS, functools.partial(_is_recorded, core))
         commits = [finished] if finished else []
         if ledger.head is None:
@@ -191,8 +196,12 @@ class Archive:
                 core.rollback.record_late()
                 core.reserve.allocate()
             head, seq = core.ledger.head, core.ledger.seq
+            branches = branch_refs.list_heads(core.ledger.repo) if self._is_open else None
             started = time.time()
-        return head is not None and self._checkpoints.write(head.oid, seq, started)
+        is_durable = head is not None and self._checkpoints.write(head.oid, seq, started)
+        if branches is not None:
+            branch_refs.make_durable(core.ledger.repo, branches, is_synced=is_durable)
+        return is_durable
 
     @property
     def _unverified_commits(self) -> int:
@@ -316,7 +325,8 @@ class Archive:
         with self.lock:
             repo.close_readers()
             if full:
-                maintenance.delete_unused_large(self.core.ledger)
+                ledger = self.core.ledger
+                maintenance.delete_unused_large(ledger, [change.side for _, change in branch_changes(ledger)])
         return True
 
     def status(self) -> dict[str, object]:
@@ -336,6 +346,7 @@ class Archive:
                 "newest": head.oid if head else "",
                 "at": head.time_text if head else "",
                 "snapshots": len(ledger.tags),
+                "branches": len(branch_refs.list_heads(ledger.repo)),
                 "unversioned": ledger.unversioned.reasons(),
                 "scratch": ledger.scratch.counts(),
             }

@@ -9,7 +9,6 @@ import errno
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -18,8 +17,10 @@ from pathlib import Path as HostPath
 from ctxfs.model.errors import path_error
 from ctxfs.store.atomic_replace import UnchangedReason, WriterTimeout
 from ctxfs.store.durable_file import replace_text
+from ctxfs.versions.branches.line import branch_changes
+from ctxfs.versions.branches.refs import drop_checkpoint
 from ctxfs.versions.history_rewrite import ErasurePlan, HistoryRewrite
-from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.objects.commits import Actor, Commit
 from ctxfs.versions.objects.fingerprint import MAX_TEXT_BYTES
 from ctxfs.versions.objects.git import BRANCH
 from ctxfs.versions.objects.name_encoding import path_bytes, path_text, split_path
@@ -29,6 +30,8 @@ from ctxfs.versions.proposal_refs import drop_all
 from ctxfs.versions.recording.capture import Capture
 from ctxfs.versions.recording.committer import Committer
 from ctxfs.versions.recording.ledger import Ledger, State
+from ctxfs.versions.recording.maintenance import delete_commit_graph
+from ctxfs.versions.recording.pathindex import PathChange
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +81,12 @@ class Eraser:
                     contents.setdefault(change.path, set()).add(change.oid)
                 if change.side:
                     sides.add(change.side)
+        in_branches = list(branch_changes(self._ledger))
+        rows = [*rows, *(row for _, row in in_branches if _is_at(row.path, path))]
+        for row in rows:
+            if row.oid:
+                contents.setdefault(row.path, set()).add(row.oid)
+        _add_moved(contents, in_branches)
         sides |= {row.side for row in rows if row.side}
         if not rows:
             raise path_error(errno.ENOENT, path_text(path), "no version knows this path")
@@ -88,7 +97,9 @@ class Eraser:
         index = self._ledger.index
         contents: dict[bytes, set[str]] = {}
         sides = []
-        for row in index.changes_by(principal):
+        in_branches = list(branch_changes(self._ledger))
+        own = [row for commit, row in in_branches if commit.actor.principal == principal]
+        for row in (*index.changes_by(principal), *own):
             if row.oid:
                 contents.setdefault(row.path, set()).add(row.oid)
                 sides.append(row.side)
@@ -96,6 +107,7 @@ class Eraser:
         for path, oid, seq in index.occurrences_of(written):
             if any(path == target or path.startswith(target + b"/") for _, target in index.moves_of(seq)):
                 contents.setdefault(path, set()).add(oid)
+        _add_moved(contents, in_branches)
         return self._make_plan(frozenset(), contents, [side for side in sides if side], principal)
 
     def phrases(self, plan: ErasurePlan) -> Phrases:
@@ -261,6 +273,7 @@ class Eraser:
         ledger.origins.replace(rewrite.new)
         changed = sum(1 for old, replacement in rewrite.new.items() if old != replacement)
         if changed:
+            drop_checkpoint(ledger.repo)
             for prefix in ("refs/remotes/", "refs/ctxfs/fetched/"):
                 ledger.repo.delete_refs(prefix)
             self._move_refs(rewrite.new, ledger.head.oid)
@@ -283,9 +296,7 @@ class Eraser:
         ledger = self._ledger
         repo = ledger.repo
         repo.close_readers()
-        info = repo.folder / "objects" / "info"
-        (info / "commit-graph").unlink(missing_ok=True)
-        shutil.rmtree(info / "commit-graphs", ignore_errors=True)
+        delete_commit_graph(repo)
         repo.run_maintenance("pack-refs", "--all")
         repo.run_maintenance("repack", "-a", "-d", "-l", "-q")
         repo.run_maintenance("prune", "--expire=now")
@@ -298,8 +309,11 @@ class Eraser:
         ledger.index.vacuum()
         ledger.open_head()
         other_paths = {path: oid for path, oid, _ in ledger.index.occurrences_of(plan.blobs)}
-        used = set(other_paths.values())
-        sides = set(ledger.index.sides_of(0))  # equal side-cars are one blob, which other files may refer to
+        in_branches = [row for _, row in branch_changes(ledger)]
+        other_paths |= {row.path: row.oid for row in in_branches if row.oid in plan.blobs}
+        used = {*other_paths.values(), *(row.oid for row in in_branches)}
+        # Equal side-cars are one blob, which other files may refer to.
+        sides = {*ledger.index.sides_of(0), *(row.side for row in in_branches if row.side)}
         used_large = {side.large.sha256 for oid in sides if (side := ledger.read_sidecar(oid)).large is not None}
         ledger.large.remove(plan.large - used_large)
         remaining = [oid for oid in plan.blobs - used - sides if repo.has(oid)]
@@ -317,6 +331,18 @@ class Eraser:
             "actor": asdict(actor),
         }
         replace_text(self._intent, json.dumps(value))
+
+
+def _add_moved(contents: dict[bytes, set[str]], in_branches: Iterable[tuple[Commit, PathChange]]) -> None:
+    """Add the new names of contents that a branch has moved."""
+    planned = {oid for oids in contents.values() for oid in oids}
+    for commit, row in in_branches:
+        if row.oid in planned and any(_is_at(row.path, target) for _, target in commit.moves):
+            contents.setdefault(row.path, set()).add(row.oid)
+
+
+def _is_at(path: bytes, above: bytes) -> bool:
+    return path == above or path.startswith(above + b"/")
 
 
 def tombstone_text(actor: Actor) -> bytes:

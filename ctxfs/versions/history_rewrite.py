@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from ctxfs.versions.branches.refs import START_OP
 from ctxfs.versions.objects.commits import Commit, decode_commit, encode_commit
 from ctxfs.versions.objects.name_encoding import real_name, sidecar_name, split_path
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
@@ -67,7 +68,8 @@ class HistoryRewrite:
         """Return the id of the commit without the contents."""
         tree = self._filter.tree(commit.tree)
         parents = tuple(dict.fromkeys(self.new[parent] for parent in commit.parents))
-        if len(parents) == 1 and tree != commit.tree and self._read_tree_id(parents[0]) == tree:
+        is_start = commit.op == START_OP  # a branch begins with it, also if the tree is that of its parent
+        if len(parents) == 1 and not is_start and tree != commit.tree and self._read_tree_id(parents[0]) == tree:
             return parents[0]  # the commit had no other changes
         moves = tuple(move for move in commit.moves if not any(map(self._filter.is_erased_path, move)))
         is_by_principal = self._is_by_principal(commit)

@@ -203,6 +203,11 @@ class Marks:
         self._unversioned_texts.put(oid, _Content(len(data), marks, length, runs))
         self._publish()
 
+    def forget_texts_below(self, path: bytes) -> None:
+        """Drop the texts of the unversioned files below a path, which are gone."""
+        for other in [other for other in self._sources if other.startswith(path + b"/")]:
+            self._drop_source(other)
+
     def _drop_source(self, path: bytes) -> None:
         oid = self._sources.pop(path, "")
         paths = self._paths_of.get(oid, set())

@@ -80,7 +80,7 @@ class Proposals:
             repo, ledger = core.ledger.repo, core.ledger
             if repo.read_ref(f"{PROPOSALS}{name}") is not None:
                 return False
-            tree = _edit_tree(ledger, base.tree, edits)
+            tree = edit_tree(ledger, base.tree, edits)
             draft = Commit("", tree, (base.oid,), now_ns(base.time_ns), actor, "propose", subject)
             oid = repo.write("commit", encode_commit(draft))
             repo.update_ref(f"{PROPOSALS}{name}", oid, None)
@@ -96,7 +96,7 @@ class Proposals:
         with self._archive.locked() as core:
             commit, base_tree = read_proposal(core.ledger, name)
             paths = [change.path for change in core.ledger.compare_trees(base_tree, commit.tree)]
-            return _read_changes(core.ledger, base_tree, commit.tree, paths)
+            return read_changes(core.ledger, base_tree, commit.tree, paths)
 
     def diff(self, name: str) -> bytes:
         """Return the diff of an open proposal, attributes included. Raise OSError ENOENT."""
@@ -129,8 +129,8 @@ class Proposals:
             tree = ledger.edit_tree(ledger.tree, _merge_states(ledger, base_tree, commit.tree))
             paths = [change.path for change in ledger.compare_trees(base_tree, commit.tree)]
             paths += [change.path for change in ledger.compare_trees(ledger.tree, tree) if change.path not in paths]
-            check(_read_changes(ledger, ledger.tree, tree, paths))
-            tree = _edit_tree(ledger, tree, [FileEdit(path, data) for path, data in records.items()])
+            check(read_changes(ledger, ledger.tree, tree, paths))
+            tree = edit_tree(ledger, tree, [FileEdit(path, data) for path, data in records.items()])
             return Plan(tree, "merge", subject, b"", merged=commit.oid)
 
         with self._archive.locked() as core:
@@ -144,7 +144,8 @@ class Proposals:
             delete(core.ledger.repo, name)
 
 
-def _edit_tree(ledger: Ledger, root: str, edits: Iterable[FileEdit]) -> str:
+def edit_tree(ledger: Ledger, root: str, edits: Iterable[FileEdit]) -> str:
+    """Return the id of a tree with edited files. Missing directories are created. Raise OSError ENOENT."""
     states: dict[Parts, State] = {}
     for edit in edits:
         parts = split_path(path_bytes(edit.path))
@@ -212,7 +213,8 @@ def _merge_state(ledger: Ledger, change: PathChange, old: State, mine: State, ne
     return State(new.entry, ledger.write_sidecar(replace(ours, xattrs=xattrs, large=large)))
 
 
-def _read_changes(ledger: Ledger, before: str, after: str, paths: Sequence[bytes]) -> list[FileChange]:
+def read_changes(ledger: Ledger, before: str, after: str, paths: Sequence[bytes]) -> list[FileChange]:
+    """Return the states of paths in two trees, without folders that only come with a new file."""
     changes = []
     for path in paths:
         parts = split_path(path)

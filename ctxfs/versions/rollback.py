@@ -159,7 +159,7 @@ class Rollback:
         if tree == ledger.tree:
             return None
         if plan.merged:
-            ledger.index_commits([plan.merged])
+            ledger.index_commits(ledger.list_unmerged(plan.merged))
             return ledger.merge(
                 tree, ledger.read_commit(plan.merged), actor, plan.subject, mtimes_of(applied.stat_keys)
             )

@@ -37,11 +37,17 @@ class Namespace(Mount):
     def __init__(self, views: Mapping[str, View] | None = None) -> None:
         self._mounts: dict[Path, Mount] = {}
         self._hidden: set[Path] = set()
+        self._trees: set[Path] = set()  # mount points of whole trees, which have views of their own
         self._views = dict(views or {})
 
-    def attach(self, at: Path, mount: Mount, *, hidden: bool = False) -> None:
-        """Mount `mount` at `at`, in place of a mount that is there. `hidden` omits it from listings."""
+    def attach(self, at: Path, mount: Mount, *, hidden: bool = False, has_views: bool = False) -> None:
+        """Mount `mount` at `at`, in place of a mount that is there.
+
+        `hidden` omits it from listings. A mount that `has_views` routes the paths of views below it by itself.
+        """
         self._mounts[at] = mount
+        if has_views:
+            self._trees.add(at)
         if hidden:
             self._hidden.add(at)
 
@@ -54,6 +60,7 @@ class Namespace(Mount):
         if self._mounts.pop(at, None) is None:
             raise not_found(at)
         self._hidden.discard(at)
+        self._trees.discard(at)
 
     @property
     def mountpoints(self) -> Mapping[Path, Mount]:
@@ -154,6 +161,8 @@ class Namespace(Mount):
         return None
 
     def _view_position(self, path: Path) -> int | None:
+        if any(path.is_below(tree) for tree in self._trees):
+            return None
         for position, name in enumerate(path.parts):
             if name in self._views:
                 return position

@@ -1,7 +1,8 @@
 """Session trees: each change is journalled for its session, after a check of the attributes that it sets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from ctxfs.model.change import Append, Change, MakeDir, Move, Put, Remove, SetMeta
@@ -10,11 +11,11 @@ from ctxfs.model.metadata import check_attribute
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
-from ctxfs.store.layout import is_versioned
 from ctxfs.versions.marks import MARK_OP, MARKS
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.recording.journal import JournalWriter
-from ctxfs.vfs.caller_context import acting
+from ctxfs.vfs.branch_paths import recorded_change
+from ctxfs.vfs.caller_context import BranchRef, acting, recorded_for
 from ctxfs.vfs.mount_wrapper import MountWrapper
 
 
@@ -56,10 +57,12 @@ class SessionTree(MountWrapper):
         if isinstance(change, Put):
             for name, value in change.attributes.items():
                 check_attribute(change.path, name, value, self._principal)
-        with self._journal.changes.change(), acting(self._principal, self._journal.actor.session):
+        actor, recorded = self._journal.actor, recorded_change(change)
+        progress = self._journal.changes.change() if recorded is not None else nullcontext()
+        with progress, acting(self._principal, actor.session), recorded_for(actor):
             await self._tree.apply(change)
-            if is_versioned(change.path):
-                self._record(change)
+            if recorded is not None:
+                self._record(recorded)
 
     def _record(self, change: Change) -> None:
         match change:
@@ -81,12 +84,17 @@ class SessionTree(MountWrapper):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session: its tree, its actor, its journal and its principal."""
+    """One session: its tree, its actor, its journal, its principal, and the branch that it is bound to."""
 
     tree: Mount
     actor: Actor
     journal: JournalWriter
     principal: Principal
+    branch: BranchRef | None = None
+
+    def on(self, branch: str) -> "Session":
+        """Return the session bound to a branch; an empty name is main."""
+        return replace(self, branch=BranchRef(branch) if branch else None)
 
     def close(self) -> None:
         """End the session: its changes are committed without waiting."""

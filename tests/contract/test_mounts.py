@@ -6,20 +6,24 @@ import json
 import re
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path as HostPath
 
 import pytest
 import trio
 
 from ctxfs.app import App
-from ctxfs.model.change import MakeDir, Move, Put, Remove, SetMeta
-from ctxfs.model.mount import Mount
+from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.entry import Entry
+from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.mounts.folders import create_source_mount
 from ctxfs.store.config import add_source
 from ctxfs.store.layout import Layout
 from ctxfs.store.settings import ServerSource, Source
+from ctxfs.versions.objects.commits import Actor
+from ctxfs.vfs.caller_context import BranchRef, in_branch
+from ctxfs.vfs.mount_wrapper import MountWrapper
 
 ROOT_FOLDER = HostPath(__file__).parent.parent.parent
 SOME_QUESTION = Path.parse("how to rotate keys")
@@ -99,8 +103,44 @@ PROVIDERS: dict[str, Callable[[App], Mount]] = {
     "view": lambda app: app.search_view.at(Path.parse("knowledge/handbook")),
     "versions": lambda app: app.namespace._views[".versions"].at(Path.parse("memory/a/fact")),
     "past": lambda app: committed(app).namespace._views[".versions"].at(Path.parse("memory/a/fact")),
+    "branches": lambda app: branched(app).namespace.mountpoints[Path.parse(".branches")],
+    "memory of a branch": lambda app: AreaOfBranch(branched(app).namespace.mountpoints[Path.parse("memory")]),
+    "pad of a branch": lambda app: AreaOfBranch(branched(app).namespace.mountpoints[Path.parse("pad")]),
     "snapshots": lambda app: committed(app).namespace.mountpoints[Path.parse(".snapshots")],
 }
+
+
+class AreaOfBranch(MountWrapper):
+    """An area of the tree, with `idea` as the acting branch."""
+
+    async def stat(self, path: Path) -> Entry:
+        with in_branch(BranchRef("idea")):
+            return await self._tree.stat(path)
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        with in_branch(BranchRef("idea")):
+            return await self._tree.list(path)
+
+    async def read(self, path: Path) -> bytes:
+        with in_branch(BranchRef("idea")):
+            return await self._tree.read(path)
+
+    async def metadata(self, path: Path) -> Mapping[str, bytes]:
+        with in_branch(BranchRef("idea")):
+            return await self._tree.metadata(path)
+
+    async def apply(self, change: Change) -> None:
+        with in_branch(BranchRef("idea")):
+            await self._tree.apply(change)
+
+    def backing(self, path: Path) -> Backing | None:
+        with in_branch(BranchRef("idea")):
+            return self._tree.backing(path)
+
+
+def branched(app: App) -> App:
+    app.archive.branches.create("idea", Actor("human:owner", "s", "test", ""))
+    return app
 
 
 def committed(app: App) -> App:

@@ -160,6 +160,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
         assert live.status()["policy"]["fault"] == ""
         live.run("commit")
         live.run("snapshot", "first")
+        live.run("branch", "idea")
         for path in HIDDEN if name == "with" else ():
             if path.startswith(("memory/", "pad/")):
                 with (live.at.parent / "mnt-ada" / path).open("a") as file:
@@ -310,6 +311,10 @@ for path in HIDDEN:
         "versions from above": lambda at, p=path: sorted(os.listdir(at / ".versions" / p)),
         "snapshot": lambda at, p=path: (at / ".snapshots" / "now" / p).read_text(),
         "snapshot stat": lambda at, p=path: os.lstat(at / ".snapshots" / "first" / p).st_size,
+        "branch": lambda at, p=path: (at / ".branches" / "idea" / p).read_text(),
+        "branch stat": lambda at, p=path: os.lstat(at / ".branches" / "idea" / p).st_size,
+        "branch list": lambda at, p=parent: sorted(os.listdir(at / ".branches" / "idea" / p)),
+        "asked in a branch": lambda at: sorted(os.listdir(at / ".branches" / "idea" / "search" / WORD)),
         "asked there": lambda at, p=parent: sorted(os.listdir(at / p / ".search" / WORD)),
         "through a link": lambda at, p=path: _through_link(at, p),
         "dots": lambda at, p=path: (at / "pad" / ".." / p).read_text(),

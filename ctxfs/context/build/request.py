@@ -41,8 +41,8 @@ class Request:
     """A checked request.
 
     `budget`, `quotas` (maximum by kind), `reserves` (minimum by kind, if available) and `piece` (of a stream) are in
-    tokens of `tokenizer`; the budget limits the rendered whole. `as_of` is a version, a snapshot or a time, `fresh` an
-    age or a time (empty: no limit), `min_score` is a probability, `p` of `ctxfs search --json`. `fill` uses the whole
+    tokens of `tokenizer`; the budget limits the rendered whole. `as_of` is a version, a snapshot or a time, `branch` a branch,
+    `fresh` an age or a time (empty: no limit), `min_score` is a probability, `p` of `ctxfs search --json`. `fill` uses the whole
     budget, also for hits that do not seem to answer. `recent` adds the chunks of that many newest files. `stale` is for
     files whose cited lines have changed or are gone. `when` is a period of the world's time in which a file must be valid
     (empty: any).
@@ -58,6 +58,7 @@ class Request:
     quotas: Mapping[str, int] = field(default_factory=dict)
     reserves: Mapping[str, int] = field(default_factory=dict)
     as_of: str = ""
+    branch: str = ""
     fresh: str = ""
     min_score: float | None = None
     fill: bool = False
@@ -95,6 +96,7 @@ class Request:
 # Keys whose value is copied unchanged → its type, and a description for error messages.
 _SIMPLE_KEYS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "as_of": (str, 'a version, a snapshot or a time, as "2026-11-01" or "2h"'),
+    "branch": (str, "the name of a branch"),
     "fresh": (str, 'an age or a time, as "7d" or "2026-11-01"'),
     "min_score": ((int, float), "a number from 0 to 1, a probability"),
     "fill": (bool, "true or false"),

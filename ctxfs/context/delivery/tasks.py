@@ -192,7 +192,8 @@ class Tasks:
         steady = True
         try:
             parsed = self._parse_request(request)
-            steady = all(pin.path.parts[:1] in _STABLE_AREAS for pin in parsed.pins)
+            # No generation counts the versions of a branch.
+            steady = not parsed.branch and all(pin.path.parts[:1] in _STABLE_AREAS for pin in parsed.pins)
             context = await self._builder.build(parsed)
         except OSError as failure:
             error = failure.strerror or str(failure)

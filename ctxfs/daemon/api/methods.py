@@ -9,6 +9,7 @@ from typing import Any
 from ctxfs.app import App
 from ctxfs.daemon.api import (
     activity,
+    branches,
     bundles,
     capture,
     citations,
@@ -35,11 +36,15 @@ from ctxfs.daemon.api.params import parse_params
 from ctxfs.daemon.api.permissions import check_method
 from ctxfs.daemon.api.registry import Effect, Method, declared_methods
 from ctxfs.daemon.api.request_audit import audited
-from ctxfs.vfs.caller_context import acting
+from ctxfs.model.errors import not_permitted
+from ctxfs.vfs.caller_context import acting, in_branch
 from ctxfs.vfs.session import Session
+
+_EFFECTS_ON_MAIN = Effect.CHANGES_WORK_TREE | Effect.ERASES
 
 METHODS: Mapping[str, Method[App, Session]] = declared_methods(
     activity,
+    branches,
     bundles,
     capture,
     citations,
@@ -79,7 +84,10 @@ async def run_method(
         params = parse_params(method.params, args)
         if Effect.CHANGES_WORK_TREE in method.effects and method.name not in _EXCHANGES:
             app.sharing.check_writable()
+        branch = app.branches.acting_for(caller)
+        if branch is not None and method.effects & _EFFECTS_ON_MAIN:
+            raise not_permitted(method.name, f"this session works in the branch {branch.name}: this changes main")
         if first is not None:
             await first()
-        with acting(caller.principal, caller.actor.session):
+        with acting(caller.principal, caller.actor.session), in_branch(branch):
             return await method.call(app, caller, params)

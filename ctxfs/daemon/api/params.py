@@ -42,13 +42,14 @@ class NameParams:
 
 @dataclass(frozen=True, slots=True)
 class JoinParams:
-    """The principal that a session acts for, or the credential that names it, and the actor of its versions."""
+    """The principal of a session, or the credential that names it, the actor of its versions, and its branch."""
 
     principal: str = ""
     session: str = ""
     tool: str = ""
     reason: str = ""
     token: str = ""
+    branch: str = ""
 
 
 def parse_params(params: type[Params], args: Mapping[str, Any]) -> Params:

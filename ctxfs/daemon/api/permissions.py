@@ -11,8 +11,8 @@ from typing import Any
 
 from ctxfs.app import App
 from ctxfs.daemon.api.registry import Check, Method, RightsBelow
-from ctxfs.model.errors import not_found, not_permitted, path_error
-from ctxfs.model.path import ROOT, Path
+from ctxfs.model.errors import CommandError, not_found, not_permitted, path_error
+from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.model.principal import Principal, parse_principal
 from ctxfs.policy.evaluate import Rights
 from ctxfs.policy.rules import Verb
@@ -37,6 +37,16 @@ def check_method(app: App, principal: Principal, method: Method[Any, Any], args:
         return
     if not app.policy.is_allowed(principal, Verb.ADMIN, ROOT):
         raise path_error(errno.EACCES, method.name, f"{principal} may not do this: it is for people")
+
+
+def check_branch(app: App, name: str) -> str:
+    """Return the name of an existing branch that a session or mount is for; empty for main. Blocks.
+
+    Raise `CommandError` if there is no such branch.
+    """
+    if name and not app.archive.branches.exists(name):
+        raise CommandError(f"there is no branch '{printable(name[:80])}'", "see: ctxfs branch list")
+    return name
 
 
 def bound_principal(app: App, current: Principal, principal: str, token: str) -> Principal:

@@ -124,6 +124,27 @@ class ChangedPath(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class BranchRecord(Result):
+    """A branch with its author, its newest revision, and the changes that main lacks and the caller may read."""
+
+    name: str
+    by: str
+    created_at: str
+    revision: str
+    changed_at: str
+    versions: int
+    changes: list[ChangedPath]
+
+
+@dataclass(frozen=True, slots=True)
+class BranchMerge(Result):
+    """A proposed merge: the id of its review, and its changes that the caller may read."""
+
+    review: str
+    changes: list[ChangedPath]
+
+
+@dataclass(frozen=True, slots=True)
 class LogEntry(Result):
     """A version of a log, with its changes if they were requested."""
 

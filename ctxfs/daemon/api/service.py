@@ -13,12 +13,13 @@ class SyncedParams:
 
 @dataclass(frozen=True, slots=True)
 class MountParams:
-    """A mount point on the host, and the principal that its mount acts for, by name or by credential."""
+    """A mount point on the host, the principal of its mount, by name or by credential, and its branch."""
 
     at: str
     principal: str = ""
     token: str = ""
     read_only: bool = False
+    branch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,13 @@ class UnmountParams:
 
 @dataclass(frozen=True, slots=True)
 class MountedParams:
-    """The mount process that has connected: its mount point, principal and process id."""
+    """The mount process that has connected: its mount point, principal, process id and branch."""
 
     at: str
     principal: str
     pid: int
     read_only: bool = False
+    branch: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,9 @@ class DoctorParams:
 
 @method("whoami", NoParams, needs=Check.BY_METHOD)
 async def _whoami(app: App, caller: Session, params: NoParams) -> Any:
-    return {"principal": str(caller.principal), "session": caller.actor.session}
+    branch = app.branches.acting_for(caller)
+    name = branch.name if branch is not None else ""
+    return {"principal": str(caller.principal), "session": caller.actor.session, "branch": name}
 
 
 @method("status", NoParams, needs=Check.ADMINISTRATORS)

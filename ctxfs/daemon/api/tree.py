@@ -22,6 +22,7 @@ from ctxfs.memory.states import STATE_ATTRIBUTES
 from ctxfs.model.change import Append, Change, Put, SetMeta
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.path import Path
+from ctxfs.policy.evaluate import tree_path_of
 from ctxfs.policy.rules import Verb
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
 from ctxfs.services.citations import CITES, SOURCE
@@ -189,4 +190,5 @@ async def _cite_source(app: App, caller: Session, change: SetMeta) -> None:
 
 def _existing_marks(app: App, change: Put) -> Mapping[str, bytes]:
     """Return the marks that the path of a change, or its content, has already. Blocks."""
-    return app.archive.marks.required_marks(path_bytes(str(change.path)), blob_id(change.data), change.data)
+    path = path_bytes(str(tree_path_of(change.path)))
+    return app.archive.marks.required_marks(path, blob_id(change.data), change.data)

@@ -42,7 +42,13 @@ from ctxfs.index.query import Query
 from ctxfs.index.search.features import Candidates
 from ctxfs.index.search.file_roles import role_of
 from ctxfs.index.search.filter_values import contains_all, is_of_searched_kind, is_under, is_within, passes_attributes
-from ctxfs.index.search.overlay_matching import count_equal_chunks, has_phrase, score_alternatives
+from ctxfs.index.search.overlay_matching import (
+    OverlayChunk,
+    count_equal_chunks,
+    has_phrase,
+    iterate_ancestors,
+    score_alternatives,
+)
 from ctxfs.model.noise import is_marker
 from ctxfs.model.path import Path, printable
 from ctxfs.store import rooted_fs
@@ -56,19 +62,6 @@ Idf = Callable[[str], float]  # FullText.idf
 
 
 @dataclass(frozen=True, slots=True)
-class _OverlayChunk:
-    row: ChunkRow
-    file: int
-    traits: int
-    words: int
-    fields: tuple[Sequence[str], Sequence[str], Sequence[str]]  # terms of text, heading and path
-    counts: Mapping[str, int]
-    neighbourhood: Mapping[str, int]  # of the chunk with its neighbours
-    authors: Sequence[str]
-    embeddable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class _OverlayFile:
     """A file in the overlay. `stat` is None for a deleted file; `users` are the names that it has of users, as JSON.
 
@@ -78,7 +71,7 @@ class _OverlayFile:
     stat: FileStat | None
     sha256: str = ""
     attributes: Sequence[tuple[str, str]] = ()
-    chunks: Sequence[_OverlayChunk] = ()
+    chunks: Sequence[OverlayChunk] = ()
     is_noise: bool = False
     folder: str = ""
     users: str = ""
@@ -88,11 +81,6 @@ class _OverlayFile:
     def attributes_at(self, line: int) -> Sequence[tuple[str, str]]:
         """Return the attributes of a line: of a part of a session's file, with the principal of the line alone."""
         return self.attributes if self.line_labels is None else self.line_labels(line)
-
-
-def _iterate_ancestors(path: str) -> Iterator[str]:
-    while path := path.rpartition("/")[0]:
-        yield path
 
 
 class Overlay:
@@ -108,7 +96,11 @@ class Overlay:
         split_words: Callable[[str], str],
         author_terms: Callable[[str], Sequence[str]],
         extractor: Extractor,
+        *,
+        beside: bool = False,
     ) -> None:
+        """With `beside`, its files are searched beside those of the current overlay, whose numbers it does not use."""
+        self._is_beside = beside
         self._extractor = extractor
         self._analyse = analyse
         self._analyse_split = analyse_split
@@ -117,7 +109,7 @@ class Overlay:
         self._files: OrderedDict[str, _OverlayFile] = OrderedDict()
         self._rules: dict[IndexedRoot, IgnoreRules] = {}
         self._noise: dict[IndexedRoot, NoiseRules] = {}
-        self._last = 0
+        self._last = -(1 << 40) if beside else 0
 
     def __bool__(self) -> bool:
         return bool(self._files)
@@ -154,7 +146,7 @@ class Overlay:
 
     def record_folder_deletions(self, folders: AbstractSet[str], indexed: Iterable[str]) -> None:
         """Record the deletion of folders, with the files `indexed` below them and those in the overlay."""
-        existing = [path for path in self._files if not folders.isdisjoint(_iterate_ancestors(path))]
+        existing = [path for path in self._files if not folders.isdisjoint(iterate_ancestors(path))]
         for path in (*indexed, *existing):
             self._put(path, _OverlayFile(None))
 
@@ -164,13 +156,21 @@ class Overlay:
         view._files = OrderedDict((path, file) for path, file in self._files.items() if may_see(path, file.attributes))
         return view
 
+    def over(self, current: "Overlay") -> "Overlay":
+        """Return the overlay to be searched in place of the current one: beside it, with those files that this one lacks."""
+        if not self._is_beside:
+            return self
+        joined = copy.copy(self)
+        joined._files = OrderedDict({**current._files, **self._files})
+        return joined
+
     def drop(self, path: str) -> None:
         """Remove a file, because the index is up to date for it."""
         self._files.pop(path, None)
 
     def keep_sources(self, prefixes: AbstractSet[str]) -> None:
         """Remove the files of all sources except these."""
-        for path in [path for path in self._files if prefixes.isdisjoint(_iterate_ancestors(path))]:
+        for path in [path for path in self._files if prefixes.isdisjoint(iterate_ancestors(path))]:
             del self._files[path]
 
     def drop_indexed(self, indexed: Callable[[str], FileStat | None]) -> None:
@@ -289,7 +289,7 @@ class Overlay:
         stat: FileStat,
         digest: str,
         pieces: Sequence[Chunk],
-        earlier: Sequence[_OverlayChunk] = (),
+        earlier: Sequence[OverlayChunk] = (),
     ) -> _OverlayFile:
         """Return a file with the terms of its chunks. Of its `earlier` chunks, those that are equal are used again."""
         shown_path = tree_path(path)
@@ -314,7 +314,7 @@ class Overlay:
             counts = Counter(term for field in fields for term in field)
             neighbourhood = Counter(self._analyse_split(join_neighbours(broken, index) if has_neighbours else ""))
             authors = self._author_terms(chunk.author)
-            chunks.append(_OverlayChunk(row, file, *features, fields, counts, neighbourhood, authors, chunk.embeddable))
+            chunks.append(OverlayChunk(row, file, *features, fields, counts, neighbourhood, authors, chunk.embeddable))
         line_labels = labels_of_lines(attributes) if kind == KIND else None
         return _OverlayFile(stat, digest, attributes, chunks, folder=folder_of(path), line_labels=line_labels)
 
@@ -421,12 +421,12 @@ class Overlay:
         """Return the authors of the chunks."""
         return {chunk.row.author for _, chunk in self._iterate_chunks()} - {""}
 
-    def _iterate_chunks(self) -> Iterator[tuple[_OverlayFile, _OverlayChunk]]:
+    def _iterate_chunks(self) -> Iterator[tuple[_OverlayFile, OverlayChunk]]:
         for file in self._files.values():
             for chunk in file.chunks:
                 yield file, chunk
 
-    def _filter_chunks(self, query: Query, below: Path) -> Iterator[_OverlayChunk]:
+    def _filter_chunks(self, query: Query, below: Path) -> Iterator[OverlayChunk]:
         """Yield the chunks that pass the filters, which match like those of the full-text index."""
         for file, chunk in self._iterate_chunks():
             path, path_terms = printable(chunk.row.path), chunk.fields[2]

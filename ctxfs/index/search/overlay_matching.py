@@ -1,12 +1,28 @@
 """Comparison of the chunks of the overlay with the terms of a query, and with chunks of an earlier time. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 
 from ctxfs.index.engines.catalog_schema import ChunkRow
 from ctxfs.index.extract.chunks import Chunk
 
 _K1 = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayChunk:
+    """A chunk of the overlay, with its terms."""
+
+    row: ChunkRow
+    file: int
+    traits: int
+    words: int
+    fields: tuple[Sequence[str], Sequence[str], Sequence[str]]  # terms of text, heading and path
+    counts: Mapping[str, int]
+    neighbourhood: Mapping[str, int]  # of the chunk with its neighbours
+    authors: Sequence[str]
+    embeddable: bool = True
 
 
 def score_alternatives(weights: Mapping[str, float], counts: Mapping[str, int]) -> float:
@@ -36,3 +52,9 @@ def has_phrase(fields: Iterable[Sequence[str]], phrase: Sequence[str]) -> bool:
         for field in fields
         for start in range(len(field) - length + 1)
     )
+
+
+def iterate_ancestors(path: str) -> Iterator[str]:
+    """Yield the directories above a path, the nearest first."""
+    while path := path.rpartition("/")[0]:
+        yield path

@@ -27,6 +27,7 @@ from ctxfs.index.search.history_views import select_records, selection_of
 from ctxfs.index.search.index_monitor import IndexMonitor, NoIndexMonitor
 from ctxfs.index.search.index_totals import IndexTotals
 from ctxfs.index.search.question_embedding import QuestionEmbedder, read_query
+from ctxfs.index.search.regex_literals import Needed
 from ctxfs.index.search.remarks import find_remarks
 from ctxfs.index.search.results import Answer, Generation, IndexState, SearchResults, Verdict
 from ctxfs.model.errors import invalid
@@ -255,14 +256,14 @@ class Searcher:
             self._view.hide_outdated(self._roots or ())
         return self._view
 
-    def past_overlay(self, files: Iterable[PastFile]) -> Overlay:
-        """Return an overlay with the content of files at another time, to be searched in place of the current one."""
+    def past_overlay(self, files: Iterable[PastFile], *, beside: bool = False) -> Overlay:
+        """Return an overlay with other contents of files: in place of the current one, or with `beside` in addition."""
         from ctxfs.index.engines.analyzers import analyse_split
         from ctxfs.index.engines.fulltext import analyse
         from ctxfs.index.engines.word_split import author_terms, split_words
         from ctxfs.index.search.overlay import Overlay
 
-        overlay = Overlay(analyse, analyse_split, split_words, author_terms, self._extractor)
+        overlay = Overlay(analyse, analyse_split, split_words, author_terms, self._extractor, beside=beside)
         for file in files:
             overlay.add_past(*file)
         return overlay
@@ -283,8 +284,7 @@ class Searcher:
         try:
             results = self._declared_kinds.label(self._search_loosely(query, below, limit, past, exact))
             results = replace(results, remarks=(*query.remarks, *results.remarks))
-            behind = self.coverage_note()
-            if behind and (results.is_complete or results.hits):
+            if (behind := self.coverage_note()) and (results.is_complete or results.hits):
                 # A part of the files was not searched, so that they may answer the question.
                 verdict = Verdict.WEAK if results.is_unknown else results.answer.verdict
                 answer = replace(results.answer, verdict=verdict, reasons=())
@@ -337,7 +337,7 @@ class Searcher:
             remarks = (*find_remarks(view, query, results.hits), *describe_corrections(query))
             return replace(results, query=query, remarks=remarks)
 
-    def find_by_filters(self, query: Query, below: Path, limit: int) -> list[str]:
+    def find_by_filters(self, query: Query, below: Path, limit: int, past: Overlay | None = None) -> list[str]:
         """Return the paths of the files that pass the filters of a query, newest first.
 
         Raise OSError EINVAL if the query has words, or no filters.
@@ -349,9 +349,9 @@ class Searcher:
                 "kind:fact, tag:deploy, confidence:>0.8, pinned:true, state:archived, trust:trusted, path:, since:"
             )
             raise invalid(query.text[:80], f"only filters can be asked for here: {examples}")
-        return list(dict.fromkeys(hit.path for hit in self.search(query, below, limit).hits))
+        return list(dict.fromkeys(hit.path for hit in self.search(query, below, limit, past).hits))
 
-    def candidate_files(self, needed: Sequence[Collection[str]], below: Path) -> list[str] | None:
+    def candidate_files(self, needed: Needed, below: Path, past: Overlay | None = None) -> list[str] | None:
         """Return the sorted files that may have a line with a text of each set in `needed`; a superset.
 
         Return None without an index.
@@ -360,7 +360,7 @@ class Searcher:
         with self._locked_view() as view:
             if view is None:
                 return None
-            view = view.for_reader(reader)
+            view = (view if past is None else view.with_overlay(past)).for_reader(reader)
             files = view.full_text.files_with_literals(needed, selection.below, selection.labels)
             paths = {path for file, path in view.catalog.paths_of(files).items() if file not in view.hidden}
             unsearchable = view.catalog.unsearchable_paths(selection.labels)

@@ -234,7 +234,7 @@ class IndexView:
     def with_overlay(self, overlay: Overlay) -> IndexView:
         """Return this index with another overlay, such as one of another time."""
         view = copy.copy(self)
-        view.overlay = overlay
+        view.overlay = overlay.over(self.overlay)
         view._refresh_derived()
         return view
 

@@ -359,6 +359,11 @@ class Ledger:
                     commit = self.read_commit(oid)
                     self.index.add(commit, self.compare_with_parents(commit), mainline=False)
 
+    def list_unmerged(self, oid: str) -> list[str]:
+        """Return the commits of another line up to `oid` that the head does not have, oldest first."""
+        assert self.head is not None
+        return self.repo.run("rev-list", "--topo-order", "--reverse", oid, "--not", self.head.oid).decode().split()
+
     def _index_commit(self, commit: Commit, rows: Sequence[PathChange]) -> None:
         try:
             with self.index.transaction():

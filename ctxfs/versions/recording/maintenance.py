@@ -6,7 +6,9 @@ is deleted only when a pack contains it.
 
 import logging
 import os
+import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path as HostPath
 
 from ctxfs.store.config import MIN_LARGE_BYTES
@@ -50,11 +52,25 @@ def pack_fully(repo: Repository) -> None:
     (repo.folder / _STAMP_FILE).write_text(f"{time.time()}\n")
 
 
-def delete_unused_large(ledger: Ledger) -> None:
-    """Delete the large contents that no version refers to. Called under the archive's lock."""
-    sidecars = map(ledger.read_sidecar, ledger.index.sides_of(MIN_LARGE_BYTES))
-    used = {sidecar.large.sha256 for sidecar in sidecars if sidecar.large is not None}
-    ledger.large.remove(set(ledger.large.names()) - used)
+def delete_commit_graph(repo: Repository) -> None:
+    """Delete the commit graph, which names commits that are about to be deleted; the next packing writes it again."""
+    info = repo.folder / "objects" / "info"
+    (info / "commit-graph").unlink(missing_ok=True)
+    shutil.rmtree(info / "commit-graphs", ignore_errors=True)
+
+
+def delete_unused_large(ledger: Ledger, other_sides: Iterable[str]) -> None:
+    """Delete the large contents that no version refers to. Called under the archive's lock.
+
+    `other_sides` are the side-cars of versions that the path index lacks, such as those of branches.
+    """
+    ledger.large.remove(set(ledger.large.names()) - used_large(ledger, other_sides))
+
+
+def used_large(ledger: Ledger, other_sides: Iterable[str]) -> set[str]:
+    """Return the SHA-256 of the large contents to which versions refer."""
+    sidecars = map(ledger.read_sidecar, {*ledger.index.sides_of(MIN_LARGE_BYTES), *other_sides})
+    return {sidecar.large.sha256 for sidecar in sidecars if sidecar.large is not None}
 
 
 def is_full_packing_due(folder: HostPath) -> bool:

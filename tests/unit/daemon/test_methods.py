@@ -15,6 +15,7 @@ from ctxfs.daemon.server import DAEMON_METHODS
 from ctxfs.model.path import Path
 
 STORE_METHODS = frozenset(
+    "branch_diff branch_log branches create_branch drop_branch merge_branch "
     "activity add_gold add_remote apply approve_tool audit begin_call blame bundle_add bundle_begin bundle_commit bundle_drop "
     "await_engine follow_audit bundle_files call_state call_tool calls cancel_call check cite cite_source commit content_of correct "
     "context context_budgets curate decide decide_policy delete_snapshot diff doctor evaluate_response find forget forget_history glob "
@@ -32,6 +33,7 @@ METHODS_OF_THE_DAEMON = frozenset(
     "add add_server join mount mounted ping reindex remove remove_server stop synced unmount watch".split()
 )
 CHECKED_BY_METHOD = frozenset(
+    "branch_diff branch_log branches create_branch drop_branch merge_branch "
     "ping join synced watch mounted content_of stat list read read_extracted read_labelled apply metadata search find grep glob "
     "add_gold context context_budgets evaluate_response verify_context curate recall record "
     "import_messages import_state history whoami skills skill tools tool "
