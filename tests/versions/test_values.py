@@ -96,6 +96,30 @@ def test_tree_edits_agree_with_git(tmp_path: Path) -> None:
     repo.close()
 
 
+@pytest.mark.parametrize("count", [3, 400])
+def test_deferred_objects_are_read_before_and_after_they_are_stored(tmp_path: Path, count: int) -> None:
+    """Few are stored as loose objects, many in a pack."""
+    create_repository(tmp_path / "r.git")
+    repo = Repository(tmp_path / "r.git")
+    contents = [b"%d" % number * (number * 7 % 300) for number in range(count)]
+    dropped = b"never stored"
+    with repo.deferring_writes():
+        oids = [repo.write("blob", data) for data in contents]
+        assert repo.read(oids[-1]) == contents[-1]
+        assert repo.describe(oids[-1]) == ("blob", len(contents[-1]))
+    assert Repository(tmp_path / "r.git").has(oids[-1]) is False
+    repo.store_pending()
+    with repo.deferring_writes():
+        lost = repo.write("blob", dropped)
+    repo.drop_pending()
+    assert not repo.has(lost)
+    repo.close_readers()
+    assert repo.read_many(oids) == dict(zip(oids, contents, strict=True))
+    assert list(repo.sizes(oids).values()) == [len(data) for data in dict.fromkeys(contents)]
+    subprocess.run(["git", f"--git-dir={tmp_path}/r.git", "fsck", "--strict"], check=True, capture_output=True)
+    repo.close()
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

@@ -22,12 +22,15 @@ from ctxfs.model.errors import path_error
 from ctxfs.versions.objects import git_process
 from ctxfs.versions.objects.git_config import restrict_configuration
 from ctxfs.versions.objects.git_process import start_git
+from ctxfs.versions.objects.object_memory import ObjectMemory, StoredObject
+from ctxfs.versions.objects.pack_stream import encode_pack_stream
 
 log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 BRANCH = "refs/heads/main"
 _MAX_SINGLE_REQUESTS = 8  # above, one process that streams is quicker than as many requests
+_MAX_LOOSE_PENDING = 300  # more objects are stored in a pack
 _MAX_WRITE_TRIES = 10  # to write an object during a repack
 _OID = re.compile(r"[0-9a-f]{40}")
 
@@ -67,6 +70,8 @@ class Repository:
         self._objects = CatFile(folder)
         self._loose = gitdb.LooseObjectDB(str(folder / "objects"))
         self._ref_process: subprocess.Popen[bytes] | None = None
+        self._memory = ObjectMemory()
+        self._is_deferring = False
 
     def close(self) -> None:
         """End the child processes."""
@@ -83,15 +88,26 @@ class Repository:
         """Return (`blob` | `tree` | `commit` | `tag`, content) of an object. Raise OSError EIO as `read` does."""
         if not is_oid(oid):
             raise path_error(errno.EIO, oid, "not the id of an object")
-        _, kind, _, data = self._request(self._objects.get_object_data, oid)
-        return kind, data
+        item = self._memory.find(oid)
+        if item is not None:
+            return item
+        answer: tuple[Any, Any, int, bytes] = self._request(self._objects.get_object_data, oid)
+        item = StoredObject(answer[1].decode(), answer[3])
+        self._memory.cache(oid, item)
+        return item
 
     def size(self, oid: str) -> int:
         """Return the bytes of an object's content. Raise OSError EIO if it is missing."""
+        item = self._memory.find(oid)
+        if item is not None:
+            return len(item.data)
         return int(self._request(self._objects.get_object_header, oid)[2])
 
     def describe(self, oid: str) -> tuple[str, int]:
         """Return the kind and the bytes of an object. Raise OSError EIO if it is missing."""
+        item = self._memory.find(oid)
+        if item is not None:
+            return item.kind, len(item.data)
         if not is_oid(oid):
             raise path_error(errno.EIO, oid, "not the id of an object")
         header: tuple[Any, Any, Any] = self._request(self._objects.get_object_header, oid)
@@ -114,13 +130,18 @@ class Repository:
 
     def sizes(self, oids: Iterable[str]) -> dict[str, int]:
         """Return the sizes in bytes of many objects, by id. Raise OSError EIO if one is missing."""
-        unique_oids = list(dict.fromkeys(oids))
+        sizes, unique_oids = dict[str, int](), list[str]()
+        for oid in dict.fromkeys(oids):
+            item = self._memory.find(oid)
+            if item is not None:
+                sizes[oid] = len(item.data)
+            else:
+                unique_oids.append(oid)
         if len(unique_oids) <= _MAX_SINGLE_REQUESTS:
-            return {oid: self.size(oid) for oid in unique_oids}
+            return sizes | {oid: self.size(oid) for oid in unique_oids}
         out = self.run(
             "cat-file", "--buffer", "--batch-check=%(objectname) %(objectsize)", data=argument_list(unique_oids)
         )
-        sizes = {}
         for line in out.decode().splitlines():
             oid, _, size = line.partition(" ")
             if not size.isdigit():
@@ -130,11 +151,17 @@ class Repository:
 
     def read_many(self, oids: Iterable[str]) -> dict[str, bytes]:
         """Return the contents of many objects, by id, all in memory. Raise OSError EIO if one is missing."""
-        unique_oids = list(dict.fromkeys(oids))
+        contents, unique_oids = dict[str, bytes](), list[str]()
+        for oid in dict.fromkeys(oids):
+            item = self._memory.find(oid)
+            if item is not None:
+                contents[oid] = item.data
+            else:
+                unique_oids.append(oid)
         if len(unique_oids) <= _MAX_SINGLE_REQUESTS:
-            return {oid: self.read(oid) for oid in unique_oids}
+            return contents | {oid: self.read(oid) for oid in unique_oids}
         out = self.run("cat-file", "--batch", "--buffer", data=argument_list(unique_oids))
-        contents, offset = {}, 0
+        offset = 0
         for oid in unique_oids:
             end = out.index(b"\n", offset)
             head = out[offset:end].split()
@@ -166,6 +193,48 @@ class Repository:
 
         No partly written object gets a name.
         """
+        if self._is_deferring:
+            oid = object_id(kind, data)
+            self._memory.add_pending(oid, StoredObject(kind, data))
+            return oid
+        oid = self._write_loose(kind, data)
+        self._memory.cache(oid, StoredObject(kind, data))
+        return oid
+
+    @contextlib.contextmanager
+    def deferring_writes(self) -> Iterator[None]:
+        """Keep the objects that the block writes in memory, until `store_pending` or `drop_pending`.
+
+        Other objects that refer to them, and refs, must not be written before.
+        """
+        was_deferring, self._is_deferring = self._is_deferring, True
+        try:
+            yield
+        finally:
+            self._is_deferring = was_deferring
+
+    @property
+    def pending_bytes(self) -> int:
+        """The bytes of the contents that are to be stored."""
+        return self._memory.pending_bytes
+
+    def store_pending(self) -> None:
+        """Store the objects of `deferring_writes`: many in a pack. Raise OSError as `write` does; they stay in memory then."""
+        pending = self._memory.pending
+        if len(pending) > _MAX_LOOSE_PENDING:
+            stream = b"".join(encode_pack_stream(pending.values()))
+            self.run("index-pack", "--stdin", data=stream)
+        else:
+            for oid, item in pending.items():
+                self._write_loose(*item)
+                self._memory.cache(oid, item)
+        self._memory.take_pending()
+
+    def drop_pending(self) -> None:
+        """Forget the objects of `deferring_writes` that are not stored."""
+        self._memory.take_pending()
+
+    def _write_loose(self, kind: str, data: bytes) -> str:
         for tries_left in reversed(range(_MAX_WRITE_TRIES)):
             stream = self._stream_type(kind.encode(), len(data), io.BytesIO(data))
             try:
@@ -277,8 +346,9 @@ class Repository:
         git_process.run_maintenance(arguments, repo=self.folder)
 
     def close_readers(self) -> None:
-        """End the child processes that may have packs open which are deleted."""
+        """End the child processes that may have packs open which are deleted, and forget cached objects."""
         self._objects.clear_cache()
+        self._memory.clear()
 
     def loose_objects(self) -> Iterator[os.DirEntry[str]]:
         """Yield the files of loose objects."""

@@ -18,6 +18,7 @@ from ctxfs.versions.recording.ledger import Ledger
 log = logging.getLogger(__name__)
 
 MAX_LOOSE_OBJECTS = 5_000
+MAX_PACKS = 50  # those of a shared store are small; git searches each
 _SAMPLED_FOLDERS = 8
 _FULL_PACK_INTERVAL_SECONDS = 7 * 86400.0
 
@@ -33,9 +34,13 @@ def loose_count(repo: Repository) -> int:
     return count * 256 // _SAMPLED_FOLDERS
 
 
+def _pack_count(repo: Repository) -> int:
+    return sum(1 for _ in (repo.folder / "objects" / "pack").glob("*.pack"))
+
+
 def is_packing_needed(repo: Repository) -> bool:
-    """Return True if there are enough loose objects to pack."""
-    return loose_count(repo) > MAX_LOOSE_OBJECTS
+    """Return True if there are enough loose objects or packs to pack."""
+    return loose_count(repo) > MAX_LOOSE_OBJECTS or _pack_count(repo) > MAX_PACKS
 
 
 def pack(repo: Repository) -> None:
