@@ -8,6 +8,7 @@ nodes up.
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import socket
 import threading
@@ -135,12 +136,14 @@ class PostgresLog:
         }
         try:
             with self._session.answering() as connection:
-                row = connection.execute(_APPEND, values).fetchone()
+                with connection.pipeline() if self._is_leasing else contextlib.nullcontext():
+                    cursor = connection.execute(_APPEND, values)
+                    if self._is_leasing:
+                        connection.execute("commit")  # of nothing, if the entry does not continue the log
+                row = cursor.fetchone()
+                self._is_leasing = False
                 if row is None:
                     raise turn_lost(f"entry {entry.number - 1} is not the newest, or has another commit")
-                if self._is_leasing:
-                    connection.execute("commit")
-                    self._is_leasing = False
         except errors.UniqueViolation as error:
             raise turn_lost(f"entry {entry.number} exists") from error
         return int(row[0]) * _TIME_UNIT_NS
@@ -306,6 +309,7 @@ class _Session:
         self._address = url
         self._password = password
         self._connection: Any = None
+        self._watchdog = _Watchdog()
         self.is_new = True
 
     @contextlib.contextmanager
@@ -313,7 +317,7 @@ class _Session:
         """Yield the connection for calls that together take less than `ANSWER_SECONDS`. Translate errors."""
         try:
             connection = self._connected()
-            with _watchdog(connection):
+            with self._watchdog.watching(connection):
                 yield connection
         except (errors.UniqueViolation, errors.LockNotAvailable):
             raise
@@ -352,23 +356,47 @@ class _Session:
         return unreachable(self.url, text)
 
 
-@contextlib.contextmanager
-def _watchdog(connection: Any) -> Iterator[None]:
-    """Shut the connection's socket down if the block takes longer than `ANSWER_SECONDS`."""
-    watched = socket.socket(fileno=os.dup(connection.fileno()))
-    timer = threading.Timer(ANSWER_SECONDS, _shut_down, (watched,))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        watched.close()
+class _Watchdog:
+    """Shuts the socket of a connection down if a block takes longer than `ANSWER_SECONDS`.
 
+    One thread serves the blocks of a session: a thread for each would cost more than a request to the engine. It ends
+    when no block has begun for a while.
+    """
 
-def _shut_down(watched: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        watched.shutdown(socket.SHUT_RDWR)
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._watched: socket.socket | None = None
+        self._deadline = math.inf  # of the block that runs
+        self._is_running = False
+        self._is_used = False  # since the thread looked
+
+    @contextlib.contextmanager
+    def watching(self, connection: Any) -> Iterator[None]:
+        """Watch a block with the connection. One block at a time is watched."""
+        with socket.socket(fileno=os.dup(connection.fileno())) as watched:
+            with self._lock:
+                self._watched, self._deadline = watched, time.monotonic() + ANSWER_SECONDS
+                self._is_used = True
+                if not self._is_running:
+                    threading.Thread(target=self._run, name="shared-watchdog", daemon=True).start()
+                    self._is_running = True
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._watched, self._deadline = None, math.inf
+
+    def _run(self) -> None:
+        with self._lock:
+            while self._is_used or self._watched is not None:
+                self._is_used = False
+                # A block that begins during the wait has its deadline after the wait.
+                self._lock.wait(max(0.0, min(self._deadline - time.monotonic(), ANSWER_SECONDS)))
+                if self._watched is not None and time.monotonic() >= self._deadline:
+                    self._deadline = math.inf
+                    with contextlib.suppress(OSError):
+                        self._watched.shutdown(socket.SHUT_RDWR)
+            self._is_running = False
 
 
 def _lock_key(store: str, name: str) -> int:
