@@ -27,6 +27,15 @@ def check_entries(seen: Head, entries: Sequence[Entry]) -> None:
         seen = Head(entry.number, entry.head)
 
 
+def check_names(entries: Sequence[Entry], store: str, name: str, instance: str) -> None:
+    """Raise `LogRefused` if an entry is of another instance with the name of this node."""
+    if any(entry.node == name and entry.instance != instance for entry in entries):
+        raise LogRefused(
+            f"another store has joined '{store}' as '{name}'",
+            "ctxfs leave, then join under another name: ctxfs join URL --node NAME",
+        )
+
+
 def _split(number: int) -> LogRefused:
     return LogRefused(
         f"the log of the shared store was split: its entry {number} is not the one that this node has read", _REMEDY

@@ -21,7 +21,7 @@ LEASE_WAIT_SECONDS = 30.0  # for the turns of others
 
 
 class EntryKind(StrEnum):
-    """The reason for an entry: versions, the first versions of a node, the data of a topic, or an erasure."""
+    """The reason for an entry: versions, the first ones of a node, data of a topic, an erasure, or packs of all versions."""
 
     VERSIONS = "versions"
     JOIN = "join"
@@ -29,6 +29,7 @@ class EntryKind(StrEnum):
     CREDENTIALS = "credentials"
     APPROVALS = "approvals"
     ERASE = "erase"
+    SNAPSHOT = "snapshot"
     INDEX = "index"
     CERTIFICATE = "certificate"
 

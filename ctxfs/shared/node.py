@@ -4,8 +4,6 @@ An exchange never waits for the network with the archive's lock held. In a turn 
 and appends; the work tree follows afterwards, by the same path as a pull.
 """
 
-import hashlib
-import io
 import logging
 import threading
 import time
@@ -14,12 +12,13 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ctxfs.model.errors import CommandError
-from ctxfs.shared.chain import check_entries, check_head
-from ctxfs.shared.entries import MAX_INLINE_BYTES
+from ctxfs.shared.chain import check_entries, check_head, check_names
 from ctxfs.shared.erasures import Erased, Erasures, Snapshot, is_erasure
 from ctxfs.shared.log import TURN, Entry, EntryKind, Head, LogRefused, SharedLog, TurnLost, turn_lost
 from ctxfs.shared.node_state import NodeState, NodeStateFile, advanced
-from ctxfs.shared.object_pack import MAX_PACK_BYTES, PackError, decode_pack, encode_packs
+from ctxfs.shared.object_pack import PackError, decode_pack
+from ctxfs.shared.publication_packs import MAX_TURN_OBJECTS, Sent, send
+from ctxfs.shared.snapshots import INTERVAL_ENTRIES, SnapshotFault, Snapshots, read_pack
 from ctxfs.shared.topics import Topic
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.objects.name_encoding import display_path
@@ -29,29 +28,23 @@ from ctxfs.versions.remotes.shared_heads import Publication, SharedHeads
 log = logging.getLogger(__name__)
 
 _BATCH_ENTRIES = 100
-_MAX_TURN_OBJECTS = 12  # that are read and packed in a turn without a look at their sizes
 _MAX_TURNS = 5  # that are lost in a row
 _MIN_CLOCK_OFFSET_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """The result of an exchange: changes of the work tree, numbers of entries, paths kept beside each other, erasures."""
+    """The result of an exchange: changes of the work tree, numbers of entries, paths kept beside each other, erasures.
+
+    `turn_seconds` is the time during which the turn of its publication was held.
+    """
 
     changes: tuple[PathChange, ...] = ()
     taken: int = 0
     published: int = 0
     conflicts: tuple[bytes, ...] = ()
     erased: tuple[Erased, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """The packs that the engine has already, the ids of the objects in them, and a small pack for the entry itself."""
-
-    packs: tuple[str, ...] = ()
-    objects: frozenset[str] = frozenset()
-    inline: bytes = b""
+    turn_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +76,7 @@ class Node:
         *,
         last_entry: int | None = None,
         is_read_only: bool = False,
+        snapshot_interval: int = INTERVAL_ENTRIES,
     ) -> None:
         """`principal` is the author of merges. Entries of a kind in `topics` are left to that topic.
 
@@ -92,6 +86,7 @@ class Node:
         self._erasures = erasures
         self._last_entry = last_entry
         self._is_read_only = is_read_only
+        self._snapshots = Snapshots(heads, snapshot_interval)
         self._topics = topics
         self._principal = principal
         self._heads = heads
@@ -101,7 +96,9 @@ class Node:
         self._connect = connect
         self._lock = threading.Lock()
         self._log: SharedLog | None = None
-        self._state = NodeState(store)
+        self._state = self._saved = NodeState(store)
+        self._taken = 0  # entries in this exchange
+        self._turn_seconds = 0.0  # of the last turn
         self._instance = ""
         self._clock_offset_ns = 0
 
@@ -125,10 +122,11 @@ class Node:
             return self._exchange(self._open())
 
     def _exchange(self, engine: SharedLog) -> Exchanged:
-        first = self._state.seen.number
-        self._take(engine)
-        taken = self._state.seen.number - first
-        publication = None if self._is_read_only else self._publish(engine)
+        self._taken = 0
+        try:
+            publication = self._publish(engine)
+        finally:
+            self._save()
         for kind, topic in self._topics.items() if not self._is_read_only else ():
             self._publish_topic(engine, kind, topic)
         try:
@@ -136,10 +134,12 @@ class Node:
         except (OSError, CommandError):
             self._heads.keep(self._state.seen.commit)
             raise
+        self._publish_snapshot(engine)
         erased = tuple(self._erasures.pop_done()) if self._erasures is not None else ()
         if publication is None:
-            return Exchanged(changes, taken, 0, conflicts, erased)
-        return Exchanged(changes, taken, 1, (*publication.conflicts, *conflicts), erased)
+            return Exchanged(changes, self._taken, 0, conflicts, erased)
+        conflicts = (*publication.conflicts, *conflicts)
+        return Exchanged(changes, self._taken, 1, conflicts, erased, self._turn_seconds)
 
     def erase(self, path: str | None, principal: str, actor: Actor) -> NodeErasure:
         """Erase a path, or all contents of a principal, on all nodes: an entry of the log orders it.
@@ -195,7 +195,7 @@ class Node:
 
     def _open(self) -> SharedLog:
         if self._log is None:
-            self._state = self._file.read(self._store)
+            self._state = self._saved = self._file.read(self._store)
             self._instance = self._heads.store_id()
             engine = self._connect()
             offset = engine.now() - time.time_ns()
@@ -210,39 +210,74 @@ class Node:
     # entries of others
 
     def _take(self, engine: SharedLog, *, is_turn: bool = False) -> None:
-        """Read, check and keep all entries that follow the last one.
+        """Read, check and store all entries that follow the last one.
 
         An erasure takes longer than a turn: then raise `TurnLost`.
         """
         newest = engine.head()
         check_head(self._state.seen, newest)
         last = newest.number if self._last_entry is None else min(newest.number, self._last_entry)
+        if not self._state.seen.number:
+            self._take_snapshot(engine, last)
         while self._state.seen.number < last:
-            entries = engine.entries(self._state.seen.number, min(_BATCH_ENTRIES, last - self._state.seen.number))
-            check_entries(self._state.seen, entries)
-            if not entries:
+            count = min(_BATCH_ENTRIES, last - self._state.seen.number)
+            if not self._take_batch(engine, count, is_turn=is_turn):
                 return  # the log was rewound just now; the next exchange notices it
-            for entry in entries:
-                if entry.node == self._name and entry.instance != self._instance and not self._is_read_only:
-                    raise LogRefused(
-                        f"another store has joined '{self._store}' as '{self._name}'",
-                        "ctxfs leave, then join under another name: ctxfs join URL --node NAME",
-                    )
-            count = next((index for index, entry in enumerate(entries) if is_erasure(entry)), len(entries))
-            if not count:
-                if is_turn:
-                    raise turn_lost("an erasure comes first")
-                self._take_erasures(engine)
-                continue
-            entries = entries[:count]
-            try:
-                self._take_entries(engine, entries)
-            except LogRefused:
-                if len(entries) == 1:
-                    raise
-                for entry in entries:  # those before the refused one are taken
-                    self._take_entries(engine, [entry])
+            self._save()
+
+    def _take_batch(self, engine: SharedLog, limit: int, *, is_turn: bool) -> int:
+        """Read and check the next entries, and return their number."""
+        entries = engine.entries(self._state.seen.number, limit)
+        check_entries(self._state.seen, entries)
+        self._check_names(entries)
+        if not entries:
+            return 0
+        count = next((index for index, entry in enumerate(entries) if is_erasure(entry)), len(entries))
+        if not count:
+            if is_turn:
+                raise turn_lost("an erasure comes first")
+            before = self._state.seen.number
+            self._take_erasures(engine)
+            return self._state.seen.number - before
+        entries = entries[:count]
+        try:
+            self._take_entries(engine, entries)
+        except LogRefused:
+            if len(entries) == 1:
+                raise
+            for entry in entries:  # those before the refused one are taken
+                self._take_entries(engine, [entry])
+        return count
+
+    def _check_names(self, entries: Sequence[Entry]) -> None:
+        if not self._is_read_only:
+            check_names(entries, self._store, self._name, self._instance)
+
+    def _take_snapshot(self, engine: SharedLog, newest: int) -> None:
+        """Take the entries that the newest snapshot covers, if it is sound, with its packs in place of theirs."""
+        try:
+            covered = self._snapshots.take(engine, newest, self._now_ns(), self._check_names)
+        except SnapshotFault as error:
+            log.warning("a snapshot of the shared log is ignored: %s", error)
+            return
+        if covered is not None:
+            self._take_topics(covered.entries)
+            self._state = advanced(self._state, covered.head)
+            self._taken += covered.head.number
+            self._save()
+
+    def _save(self) -> None:
+        """Store the objects of the entries that were taken or appended, then the state that covers them."""
+        if self._state == self._saved:
+            return
+        try:
+            self._heads.store()
             self._file.write(self._state)
+        except OSError:
+            self._heads.drop()
+            self._state = self._saved  # these entries are read again
+            raise
+        self._saved = self._state
 
     def _take_erasures(self, engine: SharedLog) -> None:
         """Carry out all erasures of the log that follow, and take the newest one's versions."""
@@ -257,12 +292,14 @@ class Node:
             if entry.number in plans:
                 seen = self._erasures.carry_out(entry, plans[entry.number], seen, is_member=is_member)
         self._accept(engine, [replace(last, previous=seen)] if seen != last.head else [], f"entry {last.number}")
+        self._heads.store()
         self._heads.keep(last.head)
         self._take_topics([entry for entry in entries if entry.kind is not EntryKind.INDEX])  # whose vectors are erased
         for number, shared in plans.items():
             self._erasures.strip(engine, number, shared)
         self._state = advanced(self._state, Head(last.number, last.head))
-        self._file.write(self._state)
+        self._taken += len(entries)
+        self._save()
 
     def _take_topics(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -275,6 +312,7 @@ class Node:
         self._accept(engine, entries, f"entry {last.number} of node '{last.node}'")
         self._take_topics(entries)
         self._state = advanced(self._state, Head(last.number, last.head))
+        self._taken += len(entries)
 
     def _accept(self, engine: SharedLog, entries: Sequence[Entry], source: str) -> None:
         """Store the objects of entries, and check all of them. Raise `LogRefused` for objects that no store writes."""
@@ -282,7 +320,9 @@ class Node:
             return
         try:
             for entry in entries:
-                for pack in (entry.objects, *(_read_content(engine, name) for name in entry.packs)):
+                if entry.kind is EntryKind.SNAPSHOT:
+                    continue
+                for pack in (entry.objects, *(read_pack(engine, name) for name in entry.packs)):
                     self._heads.write_objects(decode_pack(pack))
             self._heads.accept(
                 [entries[0].previous, *(entry.head for entry in entries)],
@@ -291,6 +331,7 @@ class Node:
                 source,
             )
         except (PackError, CommandError) as error:
+            self._heads.drop()
             cause = error.message if isinstance(error, CommandError) else str(error)
             raise LogRefused(f"{source} is refused: {cause}", "mend it there; this store stays as it is") from error
 
@@ -306,17 +347,26 @@ class Node:
     # own entries
 
     def _publish(self, engine: SharedLog) -> Publication | None:
-        """Append the local versions; return None if the log has them."""
+        """Take the entries of others, and append the local versions; return None if the log has them."""
+        if self._is_read_only:
+            self._take(engine)
+            return None
+        local = self._heads.prepare_local(self._state.seen.commit, self._now_ns()) if self._state.has_joined else None
+        if local is None or local.large or len(local.objects) > MAX_TURN_OBJECTS:
+            self._take(engine)
         for _ in range(_MAX_TURNS):
-            publication = self._heads.prepare(self._state.seen.commit, self._actor())
-            if publication is None:
+            local = self._heads.prepare_local(self._state.seen.commit, self._now_ns())
+            if local is None:
                 return None
-            if self._erase_brought(publication):
+            if self._erase_brought(local):
                 continue
-            sent = self._send(engine, publication)
+            sent = send(engine, self._heads, local)
             try:
                 with engine.lease(TURN):
-                    return self._append(engine, sent)
+                    start = time.perf_counter()
+                    publication = self._append(engine, sent)
+                    self._turn_seconds = time.perf_counter() - start
+                    return publication
             except TurnLost as error:
                 log.debug("a turn was lost: %s", error.strerror)
                 before = self._state.seen.number
@@ -326,21 +376,26 @@ class Node:
         raise turn_lost(f"{_MAX_TURNS} turns in a row were lost")
 
     def _append(self, engine: SharedLog, sent: Sent) -> Publication | None:
-        """Append in a turn: nothing changes the log meanwhile."""
-        self._take(engine, is_turn=True)
+        """Append in a turn: nothing changes the log meanwhile. The caller stores the objects."""
+        while self._take_batch(engine, _BATCH_ENTRIES, is_turn=True) == _BATCH_ENTRIES:
+            pass
         seen = self._state.seen
-        publication = self._heads.prepare(seen.commit, self._actor(), sent.objects)
+        publication = self._heads.prepare(seen.commit, self._actor(), self._now_ns(), sent.objects)
         if publication is None:
             return None
         if self._erasures is not None and self._erasures.brings_erased([oid for _, oid in publication.objects]):
             raise turn_lost("a publication has erased contents")
-        self._heads.check_publication(publication.head, seen.commit, self._now_ns())
-        rest = self._send(engine, publication, is_turn=True)
+        rest = send(engine, self._heads, publication, is_turn=True)
         kind = EntryKind.VERSIONS if self._state.has_joined else EntryKind.JOIN
         entry = replace(self._next_entry(kind, publication.head), objects=rest.inline, packs=(*sent.packs, *rest.packs))
         engine.append(entry)
-        self._remember(entry)
+        self._advance(entry)
         return publication
+
+    def _advance(self, entry: Entry) -> None:
+        """Continue after an entry of this node."""
+        self._state = advanced(self._state, Head(entry.number, entry.head), has_joined=True)
+        self._snapshots.request_after(self._state.seen)
 
     def _erase_brought(self, publication: Publication) -> bool:
         """Erase contents of a publication that the shared store has erased; return True if there were any."""
@@ -355,15 +410,36 @@ class Node:
         """Append all data that waits in a topic, an entry each. A log without versions has none."""
         while self._state.seen.commit and (data := topic.pending()) is not None:
             try:
-                with engine.lease(TURN):
-                    self._take(engine, is_turn=True)
-                    entry = replace(self._next_entry(kind, self._state.seen.commit), data=data)
-                    engine.append(entry)
+                entry = self._append_data(engine, kind, data)
             except TurnLost as error:
                 log.debug("a turn was lost: %s", error.strerror)  # the next exchange tries again
                 return
             topic.take(entry)
-            self._remember(entry)
+            self._advance(entry)
+            self._save()
+
+    def _append_data(self, engine: SharedLog, kind: EntryKind, data: bytes, packs: tuple[str, ...] = ()) -> Entry:
+        """Append an entry with the head of the entry before."""
+        with engine.lease(TURN):
+            self._take(engine, is_turn=True)
+            entry = replace(self._next_entry(kind, self._state.seen.commit), data=data, packs=packs)
+            engine.append(entry)
+        return entry
+
+    def _publish_snapshot(self, engine: SharedLog) -> None:
+        """Append a snapshot if this node has completed an interval. Joining works without it, so a failure is logged."""
+        packs: tuple[str, ...] = ()
+        try:
+            due = self._snapshots.put_due(engine)
+            if due is None:
+                return
+            data, packs = due
+            self._advance(self._append_data(engine, EntryKind.SNAPSHOT, data, packs))
+            self._save()
+        except OSError as error:
+            log.warning("no snapshot of the shared log was made: %s", error.strerror or error)
+            if isinstance(error, TurnLost):
+                engine.erase(0, packs)  # which no entry names, and may hold contents that are erased now
 
     def _next_entry(self, kind: EntryKind, head: str) -> Entry:
         return Entry(
@@ -376,39 +452,5 @@ class Node:
             anchor=self._heads.anchor(),
         )
 
-    def _remember(self, entry: Entry) -> None:
-        self._state = advanced(self._state, Head(entry.number, entry.head), has_joined=True)
-        self._file.write(self._state)
-
-    def _send(self, engine: SharedLog, publication: Publication, *, is_turn: bool = False) -> Sent:
-        """Store large contents and packs in the engine, so that the entry is small.
-
-        Before a turn, objects that fit into the entry are left to it.
-        """
-        for large in publication.large:
-            with self._heads.open_large(large) as file:
-                engine.put(large.sha256, file)
-        if not is_turn and len(publication.objects) <= _MAX_TURN_OBJECTS:
-            return Sent()
-        packs = encode_packs(self._heads.read_objects(publication.objects))
-        first, second = next(packs, b""), next(packs, None)
-        if second is None and len(first) <= MAX_INLINE_BYTES:
-            return Sent(inline=first if is_turn else b"")
-        names = [_put(engine, pack) for pack in (first, *([] if second is None else [second]))]
-        names += [_put(engine, pack) for pack in packs]
-        return Sent(tuple(names), frozenset(oid for _, oid in publication.objects))
-
     def _actor(self) -> Actor:
         return Actor(self._principal, "shared", "shared")
-
-
-def _put(engine: SharedLog, pack: bytes) -> str:
-    name = hashlib.sha256(pack).hexdigest()
-    engine.put(name, io.BytesIO(pack))
-    return name
-
-
-def _read_content(engine: SharedLog, name: str) -> bytes:
-    target = io.BytesIO()
-    engine.get(name, target, MAX_PACK_BYTES)
-    return target.getvalue()

@@ -240,7 +240,7 @@ def test_node_that_is_killed_before_it_hears_of_its_entry_goes_on(
     settle(two)
     one.write("memory/a/log.md", "1\n")
     with monkeypatch.context() as patch:
-        patch.setattr(Node, "_remember", lambda *_: (_ for _ in ()).throw(Unreachable()))
+        patch.setattr(Node, "_save", lambda *_: (_ for _ in ()).throw(Unreachable()))
         with pytest.raises(Unreachable):
             one.node.exchange()
     one.append("memory/a/log.md", "2")

@@ -14,7 +14,7 @@ from ctxfs.model.errors import CommandError
 from ctxfs.model.host_numbers import file_numbers
 from ctxfs.versions.archive_core import ArchiveAccess, ArchiveCore
 from ctxfs.versions.objects.commits import Actor
-from ctxfs.versions.objects.git import Repository, object_id
+from ctxfs.versions.objects.git import Repository
 from ctxfs.versions.objects.name_encoding import SIDE_PREFIX, split_path
 from ctxfs.versions.objects.sidecar import Large
 from ctxfs.versions.objects.trees import MODE_DIR
@@ -30,6 +30,8 @@ _BATCH_OBJECTS = 200
 _MAX_FOLLOWED = 20_000
 _MAX_CACHED_COUNTS = 200_000
 _MAX_SINGLE_REQUESTS = 200  # more objects are described by one process
+_MAX_PENDING_BYTES = 16_000_000  # of contents that are not stored yet
+_MAX_CHECKED_COMMITS = 10_000
 Item = TypeVar("Item")
 
 
@@ -55,6 +57,7 @@ class SharedHeads:
         self._graphs: dict[Repository, CommitGraph] = {}
         self._followed: dict[bytes, str] = {}  # path → blob id, the oldest first
         self._path_counts: dict[str, int] = {}  # without it each check would walk the whole tree
+        self._checked: set[str] = set()  # own commits that other nodes would accept
 
     def _graph(self, core: ArchiveCore) -> CommitGraph:
         """Return the graph of the open repository, which caches commits."""
@@ -74,27 +77,42 @@ class SharedHeads:
             core.ledger.clock_offset_ns = offset_ns
 
     def write_objects(self, objects: Iterable[tuple[str, bytes]]) -> None:
-        """Store objects that are not checked yet."""
+        """Take objects that are not checked yet. `store` writes them to the disk; many are written at once."""
         for batch in _in_batches(objects):
             with self._archive.locked() as core:
-                for kind, data in batch:
-                    self._sizes[object_id(kind, data)] = ObjectInfo(kind, len(data))
-                    core.ledger.repo.write(kind, data)
+                repo = core.ledger.repo
+                with repo.deferring_writes():
+                    for kind, data in batch:
+                        self._sizes[repo.write(kind, data)] = ObjectInfo(kind, len(data))
+                if repo.pending_bytes > _MAX_PENDING_BYTES:
+                    repo.store_pending()
+
+    def store(self) -> None:
+        """Write the objects of accepted and published heads to the disk. Nothing refers to them before."""
+        with self._archive.locked() as core:
+            core.ledger.repo.store_pending()
+
+    def drop(self) -> None:
+        """Forget the objects that are not stored."""
+        with self._archive.locked() as core:
+            core.ledger.repo.drop_pending()
 
     def accept(
         self, chain: Sequence[str], now_ns: int, fetch_large: Callable[[Large, BinaryIO], None], source: str
     ) -> None:
-        """Check a chain of heads whose objects are stored. It begins with the last accepted head (empty: none).
+        """Check a chain of heads whose objects were taken. It begins with the last accepted head (empty: none).
 
         `fetch_large` writes a large content that is missing to a file. `source` names the sender. Raise CommandError for
         a history that no store has written; nothing refers to its objects then.
         """
-        with self._archive.locked() as core:
-            history = self._check(core, chain, now_ns, source)
-            missing = _missing(core, history.large)
+        try:
+            with self._archive.locked() as core:
+                history = self._check_chain(core, chain, now_ns, source)
+                missing = _missing(core, history.large)
+        finally:
+            self._sizes.clear()
         for large in missing:
             self._store_large(large, fetch_large)
-        self._sizes.clear()
 
     def keep(self, head: str) -> None:
         """Keep the objects of an accepted or published head that the branch does not reach yet."""
@@ -112,31 +130,43 @@ class SharedHeads:
         for large in missing:
             self._store_large(large, fetch_large)
 
-    def _check(self, core: ArchiveCore, chain: Sequence[str], now_ns: int, source: str) -> FetchedHistory:
-        ledger = core.ledger
-        if len(self._path_counts) > _MAX_CACHED_COUNTS:
-            self._path_counts.clear()
-        history = FetchedHistory(
-            ledger.repo, ledger.trees, source, is_trusted=True, now_ns=now_ns, path_counts=self._path_counts
-        )
-        graph = self._graph(core)
+    def _check_chain(self, core: ArchiveCore, chain: Sequence[str], now_ns: int, source: str) -> FetchedHistory:
+        history, graph = self._history(core, now_ns, source), self._graph(core)
         try:
             for known, head in pairwise(chain):
                 if known and graph.find_base(known, head) != known:
                     raise history.refusal(b"", f"{head[:12]} does not continue {known[:12]}")
             commits = graph.list_new(chain[-1], chain[0])
-            oids = [*commits, *(named.entry.oid for named in self._entries(core, graph, commits))]
-            objects = {oid: self._sizes[oid] for oid in oids if oid in self._sizes}
-            unknown = [oid for oid in oids if oid not in objects]
-            if len(unknown) <= _MAX_SINGLE_REQUESTS:
-                objects |= {oid: ObjectInfo(*ledger.repo.describe(oid)) for oid in unknown}
-                unknown = []
+            entries = list(self._entries(core, graph, commits))
         except (ValueError, OSError) as error:
-            raise history.refusal(b"", f"an object cannot be read: {error}") from error
+            raise _unreadable(history, error) from error
+        self._check_objects(core, history, commits, entries)
+        return history
+
+    def _history(self, core: ArchiveCore, now_ns: int, source: str) -> FetchedHistory:
+        if len(self._path_counts) > _MAX_CACHED_COUNTS:
+            self._path_counts.clear()
+        ledger, counts = core.ledger, self._path_counts
+        return FetchedHistory(ledger.repo, ledger.trees, source, is_trusted=True, now_ns=now_ns, path_counts=counts)
+
+    def _check_objects(
+        self, core: ArchiveCore, history: FetchedHistory, commits: Sequence[str], entries: Iterable[NamedEntry]
+    ) -> None:
+        """Check commits and their new objects. Raise CommandError for those that no store has written."""
+        repo = core.ledger.repo
+        oids = [*commits, *(named.entry.oid for named in entries)]
+        objects = {oid: self._sizes[oid] for oid in oids if oid in self._sizes}
+        unknown = [oid for oid in oids if oid not in objects]
+        try:
+            if len(unknown) <= _MAX_SINGLE_REQUESTS:
+                objects |= {oid: ObjectInfo(*repo.describe(oid)) for oid in unknown}
+                unknown = []
+        except OSError as error:
+            raise _unreadable(history, error) from error
         if unknown:
+            repo.store_pending()  # a process reads them
             objects |= history.describe("".join(f"{oid}\n" for oid in unknown).encode())
         history.check_objects(commits, objects)
-        return history
 
     def _entries(self, core: ArchiveCore, graph: CommitGraph, commits: Iterable[str]) -> Iterator[NamedEntry]:
         """Yield the new objects of commits. A merge is compared with the last parent, which others have published."""
@@ -203,37 +233,62 @@ class SharedHeads:
         with self._archive.locked() as core:
             return self._graph(core).find_base(revision, known) == revision
 
-    def prepare(self, known: str, actor: Actor, covered: Collection[str] = ()) -> Publication | None:
-        """Return the publication of the local versions on top of `known`, without the objects `covered`; None if all are.
+    def prepare_local(self, known: str, now_ns: int) -> Publication | None:
+        """Return the local versions that `known` lacks, as they are before a merge with it; None without such versions.
 
-        Where both have versions, it is a merge of both that exists beside the branch.
+        Raise CommandError for a version that other nodes would refuse: one such entry would stop all of them.
         """
         with self._archive.locked() as core:
             self._archive.commit()
-            ledger = core.ledger
+            ledger, graph = core.ledger, self._graph(core)
             assert ledger.head is not None
-            graph = self._graph(core)
+            if known and graph.find_base(ledger.head.oid, known) == ledger.head.oid:
+                return None
+            return self._publication(core, ledger.head.oid, known, now_ns)
+
+    def prepare(
+        self, known: str, actor: Actor, now_ns: int, covered: Collection[str] = frozenset()
+    ) -> Publication | None:
+        """Return the publication of the local versions on top of `known`, without the objects `covered`; None if all are.
+
+        Where both have versions, it is a merge of both that exists beside the branch, and is to be stored.
+        """
+        with self._archive.locked() as core:
+            self._archive.commit()
+            ledger, graph = core.ledger, self._graph(core)
+            assert ledger.head is not None
             head = ledger.head.oid
             base = graph.find_base(head, known) if known else ""
             if known and base == head:
                 return None
             conflicts: tuple[bytes, ...] = ()
             if base != known:
-                head, conflicts = core.remotes.merge_with(known, base, actor, _NAME)
-            return replace(self._publication(core, graph, head, known, covered), conflicts=conflicts)
+                with ledger.repo.deferring_writes():
+                    head, conflicts = core.remotes.merge_with(known, base, actor, _NAME)
+            publication = self._publication(core, head, known, now_ns)
+            objects = tuple(item for item in publication.objects if item[1] not in covered)
+            return replace(publication, objects=objects, conflicts=conflicts)
 
-    def _publication(
-        self, core: ArchiveCore, graph: CommitGraph, head: str, known: str, covered: Collection[str]
-    ) -> Publication:
+    def _publication(self, core: ArchiveCore, head: str, known: str, now_ns: int) -> Publication:
+        """Return the publication of a head, checked as other nodes check it."""
+        graph = self._graph(core)
         commits = graph.list_new(head, known)
+        entries = list(self._entries(core, graph, commits))
+        unchecked = [oid for oid in commits if oid not in self._checked]
+        self._check_objects(
+            core, self._history(core, now_ns, "this store"), unchecked, self._entries(core, graph, unchecked)
+        )
+        if len(self._checked) > _MAX_CHECKED_COMMITS:
+            self._checked.clear()
+        self._checked.update(unchecked)
         objects, large = [("commit", oid) for oid in commits], dict[Large, None]()
-        for named in self._entries(core, graph, commits):
+        for named in entries:
             objects.append(("tree" if named.entry.mode == MODE_DIR else "blob", named.entry.oid))
             if named.stored.startswith(SIDE_PREFIX):
                 content = core.ledger.read_sidecar(named.entry.oid).large
                 if content is not None:
                     large[content] = None
-        return Publication(head, tuple(item for item in objects if item[1] not in covered), tuple(large))
+        return Publication(head, tuple(objects), tuple(large))
 
     def read_objects(self, objects: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
         """Yield the (kind, content) of objects, in order."""
@@ -242,15 +297,20 @@ class SharedHeads:
                 contents = [(kind, core.ledger.repo.read(oid)) for kind, oid in batch]
             yield from contents
 
+    def read_history(self, head: str) -> Iterator[tuple[str, bytes]]:
+        """Yield the (kind, content) of all objects of a stored head and its history. Commits continue meanwhile."""
+        with self._archive.locked() as core:
+            repo = core.ledger.repo
+        listed = repo.run("rev-list", "--objects", "--no-object-names", head).decode().split()
+        for batch in _in_batches(listed):
+            with self._archive.locked() as core:
+                contents = [core.ledger.repo.read_kind(oid) for oid in batch]
+            yield from contents
+
     def open_large(self, large: Large) -> BinaryIO:
         """Open a stored large content."""
         with self._archive.locked() as core:
             return core.ledger.large.path(large.sha256).open("rb")
-
-    def check_publication(self, head: str, known: str, now_ns: int) -> None:
-        """Check a publication as other nodes will: one that they refuse would stop all of them."""
-        with self._archive.locked() as core:
-            self._check(core, (known, head), now_ns, "this store")
 
     def count_unpublished(self, known: str) -> int:
         """Return the number of local versions that a published head lacks."""
@@ -269,6 +329,10 @@ class SharedHeads:
             oid = core.ledger.repo.read_ref(SHARED_REF)
             if oid is not None:
                 core.ledger.repo.delete_ref(SHARED_REF, oid)
+
+
+def _unreadable(history: FetchedHistory, error: Exception) -> CommandError:
+    return history.refusal(b"", f"an object cannot be read: {error}")
 
 
 def _missing(core: ArchiveCore, contents: Iterable[Large]) -> list[Large]:
