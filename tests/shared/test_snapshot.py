@@ -92,8 +92,9 @@ def snapshots(member: SnapshotMember) -> list[Entry]:
 
 
 def without_objects(entry: Entry) -> Entry:
-    """Return an entry of a snapshot's range as if its objects were lost, so that only the snapshot has them."""
-    return replace(entry, objects=b"") if entry.number <= 2 * _INTERVAL else entry
+    """Return an entry of a snapshot's range with other objects, so that only the snapshot has the right ones."""
+    (other,) = encode_packs([("blob", b"other")])
+    return replace(entry, objects=other) if entry.number <= 2 * _INTERVAL and entry.objects else entry
 
 
 def test_new_node_joins_by_the_snapshot(join: MAKE) -> None:
