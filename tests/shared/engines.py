@@ -105,12 +105,14 @@ def running_postgres() -> Iterator[Postgres]:
 class Proxy:
     """A TCP proxy. While it is `cut` it forwards nothing and closes nothing, as a dead switch.
 
-    `delay_seconds` delays what it forwards, in each direction.
+    `delay_seconds` delays what it forwards, in each direction. `requests` counts the pieces that clients send.
     """
 
     def __init__(self, port: int) -> None:
         self._target = port
         self.delay_seconds = 0.0
+        self.requests = 0
+        self._clients: set[socket.socket] = set()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         self._flowing = threading.Event()
@@ -128,6 +130,7 @@ class Proxy:
                     client.close()  # the engine is down
                     continue
                 self._sockets += [client, engine]
+                self._clients.add(client)
                 for source, target in ((client, engine), (engine, client)):
                     threading.Thread(target=self._forward, args=(source, target), daemon=True).start()
 
@@ -135,6 +138,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
+                self.requests += source in self._clients
                 if self.delay_seconds:
                     time.sleep(self.delay_seconds)
                 target.sendall(data)
