@@ -91,7 +91,7 @@ def test_first_publication_that_is_interrupted_sends_the_rest(
     for number in range(4):
         one.write(f"pad/{number}.bin", bytes([number]) * 90_000)
     for number in range(400):
-        one.write(f"memory/a/{number}.md", f"{number}\n" * 9000)
+        one.write(f"memory/a/{number}.md", f"{number}\n" * 20_000)
     with pytest.raises(Unreachable):
         one.node.exchange()
     contents = {file.name: file.stat().st_ino for file in (tmp_path / "engine/s/contents").glob("*/*")}

@@ -196,6 +196,7 @@ def test_files_stay_and_history_starts_anew_without_the_repository(past: Past) -
 
 def test_dead_git_process_loses_nothing(past: Past) -> None:
     past.version("memory/a/x.md", "one")
+    past.archive.core.ledger.repo.close_readers()  # nothing is in memory then
     assert past.archive.reader.show("memory/a/x.md", "latest") == b"one"
     # Only children of this process: other processes may have these words in a command line.
     helpers = {child: Path(f"/proc/{child}/cmdline").read_text() for child in children_of(os.getpid())}
