@@ -18,7 +18,7 @@ from ctxfs.shared.log import TURN, Entry, EntryKind, Head, LogRefused, SharedLog
 from ctxfs.shared.node_state import NodeState, NodeStateFile, advanced
 from ctxfs.shared.object_pack import PackError, decode_pack
 from ctxfs.shared.publication_packs import MAX_TURN_OBJECTS, Sent, send
-from ctxfs.shared.snapshots import INTERVAL_ENTRIES, SnapshotFault, Snapshots, read_pack
+from ctxfs.shared.snapshots import INTERVAL_ENTRIES, Snapshots, read_pack
 from ctxfs.shared.topics import Topic
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.objects.name_encoding import display_path
@@ -255,11 +255,7 @@ class Node:
 
     def _take_snapshot(self, engine: SharedLog, newest: int) -> None:
         """Take the entries that the newest snapshot covers, if it is sound, with its packs in place of theirs."""
-        try:
-            covered = self._snapshots.take(engine, newest, self._now_ns(), self._check_names)
-        except SnapshotFault as error:
-            log.warning("a snapshot of the shared log is ignored: %s", error)
-            return
+        covered = self._snapshots.take(engine, newest, self._now_ns(), self._check_names)
         if covered is not None:
             self._take_topics(covered.entries)
             self._state = advanced(self._state, covered.head)
@@ -430,12 +426,10 @@ class Node:
         """Append a snapshot if this node has completed an interval. Joining works without it, so a failure is logged."""
         packs: tuple[str, ...] = ()
         try:
-            due = self._snapshots.put_due(engine)
-            if due is None:
-                return
-            data, packs = due
-            self._advance(self._append_data(engine, EntryKind.SNAPSHOT, data, packs))
-            self._save()
+            data, packs = self._snapshots.put_due(engine)
+            if packs:
+                self._advance(self._append_data(engine, EntryKind.SNAPSHOT, data, packs))
+                self._save()
         except OSError as error:
             log.warning("no snapshot of the shared log was made: %s", error.strerror or error)
             if isinstance(error, TurnLost):

@@ -11,6 +11,7 @@ So is one that covers an erasure, which has packs of its own.
 
 import hashlib
 import io
+import logging
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from ctxfs.shared.erasures import is_erasure
 from ctxfs.shared.log import EMPTY, Entry, EntryKind, Head, LogRefused, SharedLog, Unreachable
 from ctxfs.shared.object_pack import MAX_PACK_BYTES, PackError, decode_pack, encode_packs
 from ctxfs.versions.remotes.shared_heads import SharedHeads
+
+log = logging.getLogger(__name__)
 
 INTERVAL_ENTRIES = 10_000
 MAX_DATA_BYTES = 64_000_000  # of topics in the covered entries
@@ -55,21 +58,30 @@ class Snapshots:
         if head.number % self._interval == 0:
             self._due = head
 
-    def put_due(self, engine: SharedLog) -> tuple[bytes, tuple[str, ...]] | None:
-        """Store the packs of a due snapshot in the engine; return the data of its entry and their names."""
+    def put_due(self, engine: SharedLog) -> tuple[bytes, tuple[str, ...]]:
+        """Store the packs of a due snapshot in the engine; return the data of its entry and their names, if any."""
         due, self._due = self._due, None
         if due is None:
-            return None
+            return b"", ()
         packs = encode_packs(self._heads.read_history(due.commit))
         return encode_covered(due.number), tuple(put_pack(engine, pack) for pack in packs)
 
     def take(
         self, engine: SharedLog, newest: int, now_ns: int, check: Callable[[Sequence[Entry]], None]
     ) -> Covered | None:
-        """Take the history that the newest snapshot covers; return None without one. `check` refuses entries.
+        """Take the history that the newest snapshot covers; return None without one that is sound.
 
-        Raise `SnapshotFault` for one that cannot be used, with nothing taken, and `LogRefused` for a broken chain.
+        `check` refuses entries. Raise `LogRefused` for a broken chain.
         """
+        try:
+            return self._take(engine, newest, now_ns, check)
+        except SnapshotFault as error:
+            log.warning("a snapshot of the shared log is ignored: %s", error)
+            return None
+
+    def _take(
+        self, engine: SharedLog, newest: int, now_ns: int, check: Callable[[Sequence[Entry]], None]
+    ) -> Covered | None:
         match = self._find(engine, newest)
         if match is None:
             return None

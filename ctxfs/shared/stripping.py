@@ -22,6 +22,8 @@ def erase_entries(
 
     `entries` returns those after a number. Vectors may be those of erased texts: a node publishes the others again.
     """
+    if before <= 1:
+        return  # there are none
     kept = {name for entry in _all(entries, before - 1) for name in entry.packs}
     for entry in _all(entries, 0):
         if entry.number >= before:
