@@ -202,12 +202,16 @@ def measure_stream(setup: Bench, visitor: _Visitor, processes: tuple[int, int]) 
 
 def _idle_percents(processes: tuple[int, int]) -> tuple[float, float]:
     """Return the share of a processor, in per cent, that the page and the daemon take while nothing happens."""
-    begin = tuple(map(running_ns, processes))
+    begin = running_ns(processes[0]), _process_seconds(processes[1])
     time.sleep(_IDLE_SECONDS)
-    page, daemon = (
-        (running_ns(pid) - start) / _IDLE_SECONDS / 1e7 for pid, start in zip(processes, begin, strict=True)
-    )
-    return page, daemon
+    page = (running_ns(processes[0]) - begin[0]) / 1e9
+    return 100 * page / _IDLE_SECONDS, 100 * (_process_seconds(processes[1]) - begin[1]) / _IDLE_SECONDS
+
+
+def _process_seconds(pid: int) -> float:
+    """Return the processor time of a process with that of its threads that have ended, in clock ticks of 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _limited_ms(p95: float, limit: float) -> str:
