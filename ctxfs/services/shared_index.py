@@ -1,4 +1,4 @@
-"""The vectors of an index in a shared store: one node publishes what it has embedded, and the others embed none of it twice.
+"""The vectors of an index in a shared store: a node publishes those that it has computed, and the others fetch them.
 
 A vector follows from the name of the model and the digest of the text. Only vectors of files that all nodes have are
 published, never those of knowledge or of the event log. Vectors of other nodes wait in the index's folder, by digest,

@@ -150,7 +150,7 @@ class Bucket:
                 return None
 
     def write(self, key: str, data: bytes) -> str:
-        """Write an object, whatever was there, and return its ETag."""
+        """Write an object, over an earlier one too, and return its ETag."""
         with self._translated():
             return _etag(obstore.put(self._store, self._prefix + key, data, use_multipart=False))
 

@@ -25,7 +25,7 @@ PATH = "memory/slow/x.md"
 
 
 class Changes(ChangesInProgress):
-    """Changes in progress that tell when they are waited for."""
+    """Changes in progress with an event for a thread that waits for them."""
 
     def __init__(self) -> None:
         super().__init__()

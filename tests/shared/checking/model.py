@@ -1,4 +1,4 @@
-"""The model of a shared store: each operation with the operations that its node knew, and the outcome that follows.
+"""The model of a shared store: each operation with those that its node had seen, and the outcome that follows.
 
 An operation is the difference that it makes in the tree of its node. Two operations are concurrent if neither node knew
 the other's. Each written line has a token that no other line has.
@@ -15,7 +15,7 @@ Vector = Mapping[str, int]  # by actor: the number of its operations that are kn
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One operation of an actor, with the number of operations that it knew of each actor."""
+    """One operation of an actor, with the number of operations of each actor that it had seen."""
 
     actor: str
     number: int
@@ -23,7 +23,7 @@ class Event:
     label: str
 
     def is_after(self, other: "Event") -> bool:
-        """Return True if this operation knew the other one."""
+        """Return True if this operation had seen the other one."""
         return self is not other and self.known.get(other.actor, 0) >= other.number
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class Model:
         return None
 
     def _final_kill(self, token: bytes) -> Event | None:
-        """Return an operation that removed the token, and knew all operations on the paths that ever had it."""
+        """Return an operation that removed the token, and had seen all operations on the paths that ever had it."""
         paths = {*self._births[token], *self._deaths[token]}
         touches = [touch.event for path in paths for touch in self.touches[path]]
         for kill in self._kills[token]:

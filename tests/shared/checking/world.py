@@ -53,7 +53,7 @@ class Killed(BaseException):
 
 
 class Member:
-    """A store, its node, and the operations that it knows."""
+    """A store, its node, and the operations that it has seen."""
 
     def __init__(self, world: "World", name: str, clock_ns: int) -> None:
         self._world = world
