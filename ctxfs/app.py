@@ -150,15 +150,8 @@ class App:
         )
         self.branches = BranchService(self.archive, self.policy, self.scope, self.searcher)
         self.memory = MemoryParts(self._parts, self.memory_file, self.resolver, self.tree, self.sharing.conflicts)
-        self.tools = Toolbox(
-            self.layout,
-            self.settings_file.get,
-            self.policy,
-            self.searcher,
-            self.memory.curator,
-            self.records,
-            self.daemon,
-        )
+        get, curator = self.settings_file.get, self.memory.curator
+        self.tools = Toolbox(self.layout, get, self.policy, self.searcher, curator, self.records, self.daemon)
         self.sources = Sources(self.layout, self.settings_file, self.namespace, self.policy, self.tools)
         self.search = Search(
             self.searcher,
@@ -177,16 +170,8 @@ class App:
         self._open_reports()
 
     def _open_reports(self) -> None:
-        self.metadata = Metadata(
-            self.tree,
-            self.namespace,
-            self.archive.reader,
-            self.searcher,
-            self.scope,
-            self.settings_file,
-            self.memory.citations,
-            self.memory_file,
-        )
+        files = (self.settings_file, self.memory.citations, self.memory_file)
+        self.metadata = Metadata(self.tree, self.namespace, self.archive.reader, self.searcher, self.scope, *files)
         self.status = Status(
             self.layout,
             self.principal,

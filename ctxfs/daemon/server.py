@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
 import signal
@@ -38,6 +37,7 @@ from ctxfs.daemon.mount_records import MountRecord
 from ctxfs.daemon.mount_shapes import MountShapes
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.policy_service import PolicyService
+from ctxfs.daemon.record_upkeep import RecordUpkeep
 from ctxfs.daemon.registration import register_server, register_source, unregister_server
 from ctxfs.daemon.remote_sync import RemoteSync
 from ctxfs.daemon.secret_scanner import SecretScanner
@@ -63,11 +63,6 @@ _UNUSED_SECONDS = 60.0
 _FOLLOW_AFTER_SECONDS = 0.3
 _CONNECT_SECONDS = 35.0
 _ANSWER_SECONDS = 0.05
-_FLUSH_SECONDS = 0.1
-_FLUSHES_PER_COLLECTION = 10
-_PACK_AFTER_SECONDS = 10.0
-_DAY_SECONDS = 86400.0
-_MAX_COLLECTED_RECORDS = 2000  # half a second, for which the end of the daemon waits
 _SCANNED_AREAS = ("memory", "pad")
 _DAEMON_ACTOR = AuditActor("ctxfs", "daemon", "")
 _JOURNAL_DELAY_NS = 50_000_000
@@ -130,6 +125,7 @@ class Daemon:
 
     def _tasks(self) -> Sequence[Callable[[], Awaitable[object]]]:
         """Return the background work, which runs until the daemon ends."""
+        records = RecordUpkeep(self._app)
         return (
             self._mountpoints.restore,
             self._watcher.run,
@@ -145,9 +141,9 @@ class Daemon:
             RemoteSync(self._app, self._catch_up, self._push_rollback).run,
             self._shared.run,
             PolicyService(self._app, _DAEMON_ACTOR, partial(self._shapes.push_policy, self._watchers)).run,
-            self._flush_audit,
+            records.flush_audit,
             self._app.capture.run,
-            self._pack_history,
+            records.pack_history,
             self._secrets.run,
             self._stop_on_signal,
             self._stop_when_unused,
@@ -362,27 +358,6 @@ class Daemon:
         for peer in self._watchers:
             peer.push("refresh", None)  # nothing was watched until now
         await self._indexing.run()
-
-    async def _flush_audit(self) -> None:
-        """Flush the audit spool often, and collect it into the audit's hash chain less often."""
-        for turn in itertools.count():
-            await trio.sleep(_FLUSH_SECONDS)
-            self._app.spool.flush()
-            if turn % _FLUSHES_PER_COLLECTION == 0:
-                try:
-                    await blocking(self._app.audit.collect, _MAX_COLLECTED_RECORDS)
-                except OSError as error:
-                    log.error("the audit cannot be written: %s", error)
-
-    async def _pack_history(self) -> None:
-        """Compress old days of the event log and the audit, soon after the start and once a day."""
-        while True:
-            await trio.sleep(_PACK_AFTER_SECONDS)
-            try:
-                await blocking(self._app.records.pack, self._app.settings.history.pack_after_days)
-            except OSError as error:
-                log.error("the history cannot be compressed: %s", error)
-            await trio.sleep(_DAY_SECONDS)
 
     async def _watch_sources(self) -> None:
         folders = {str(self._layout.tree / area) for area in AREAS} | {
