@@ -35,6 +35,7 @@ class SeaweedFs:
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
+        self._ports: list[int] = []
 
     def begin(self) -> None:
         """Write the settings and start."""
@@ -57,7 +58,7 @@ class SeaweedFs:
     def _start(self) -> bool:
         """Start, and wait for an answer. Return False if the process ends before."""
         ports = _free_ports(8)
-        self.port = ports[0]
+        self.port, self._ports = ports[0], ports
         names = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
         options = dict(zip((*names, "filer.port", "filer.port.grpc"), ports, strict=True))
         words = [
@@ -107,6 +108,9 @@ class SeaweedFs:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+        for port in self._ports:  # it ignores TMPDIR for these
+            for socket_file in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
+                socket_file.unlink(missing_ok=True)
 
     def url(self, port: int | None = None, bucket: str = BUCKET) -> str:
         """Return the URL of a prefix in the bucket."""
