@@ -272,7 +272,7 @@ def test_every_argument_and_option_for_a_value_of_the_store_is_completed() -> No
         "task",
         "manifest",
     }
-    not_of_the_tree = {("context", "build", "manifest"), ("mcp-call", "tool"), ("model", "path")}
+    not_of_the_tree = {("context", "build", "manifest"), ("join", "at"), ("mcp-call", "tool"), ("model", "path")}
     for path, command, _ in COMMANDS:
         for parameter in command.params:
             if parameter.name in completed_names and (*path, parameter.name) not in not_of_the_tree:

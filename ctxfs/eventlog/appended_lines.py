@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ctxfs.eventlog.log import EventLog
+from ctxfs.model.host_numbers import inode_of
 
 _FIRST_BLOCK_BYTES = 128 * 1024
 _MAX_BLOCK_BYTES = 4 << 20
@@ -70,7 +71,7 @@ class AppendedLines:
                 stat = os.fstat(file.fileno())
         except FileNotFoundError:
             return True
-        return stat.st_ino != known.inode or stat.st_size < known.offset
+        return inode_of(stat) != known.inode or stat.st_size < known.offset
 
     def forget(self, day: str) -> None:
         """Read a file anew at the next reading."""
@@ -92,7 +93,7 @@ class AppendedLines:
                 offset += end
                 yield data[:end]
             is_packed = isinstance(file, gzip.GzipFile)
-            self._positions[day] = _Position(stat.st_ino, stat.st_size, 0 if is_packed else offset)
+            self._positions[day] = _Position(inode_of(stat), stat.st_size, 0 if is_packed else offset)
 
     def _skip(self, file: BinaryIO | gzip.GzipFile, size: int) -> int:
         """Return the offset of the first line to read of a file that was not read before."""

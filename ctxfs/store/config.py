@@ -162,7 +162,7 @@ def _check_value(config: HostPath, name: str, default: object, value: object) ->
     if (
         isinstance(value, int | float)
         and not isinstance(value, bool)
-        and value < (0 if isinstance(default, float) or name.endswith(("_days", "_hours")) else 1)
+        and value < (0 if default == 0 or isinstance(default, float) or name.endswith(("_days", "_hours")) else 1)
     ):
         raise CommandError(f"'{config}': {name} = {value} is too small", "")
     if name == "context.max_share_per_origin" and isinstance(value, int | float) and value > 1:

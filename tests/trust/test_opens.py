@@ -111,6 +111,7 @@ ALLOWED = {
     "ctxfs/transcripts/archive.py": "a zip file in a descriptor that rooted_fs opened",
     "ctxfs/transcripts/sources.py": "a descriptor that rooted_fs opened",
     "ctxfs/versions/erase.py": STORE,
+    "ctxfs/versions/follow_intent.py": STORE,
     "ctxfs/versions/objects/git.py": STORE,
     "ctxfs/versions/objects/git_config.py": STORE,
     "ctxfs/versions/recording/journal.py": STORE,

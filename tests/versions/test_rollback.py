@@ -8,6 +8,7 @@ import pytest
 from ctxfs.model.errors import CommandError
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.recording.pathindex import CommitFilter
+from ctxfs.versions.rollback_plan import write_intent
 from tests.versions.conftest import ALICE, BOB, Past, check_sound
 
 OWNER = Actor("human:owner", "s-owner", "test", "")
@@ -222,7 +223,7 @@ def test_killed_rollback_is_finished_at_the_next_start(past: Past) -> None:
     past.archive.commit()
     rollback = past.archive.core.rollback
     plan = past.archive.core.planner.plan_restore(b"memory/a", past.archive.reader.resolve(commit.oid))
-    rollback._write_intent(plan, BOB, past.archive.core.ledger.tree)
+    write_intent(rollback._intent, plan, BOB, past.archive.core.ledger.tree)
     changes = past.archive.core.ledger.compare_trees(past.archive.core.ledger.tree, plan.tree)
     rollback._apply(past.archive.core.ledger.tree, plan.tree, changes[:3])
     past.crash()

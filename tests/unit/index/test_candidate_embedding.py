@@ -24,7 +24,7 @@ from ctxfs.model.path import ROOT
 _AMPLE_SECONDS = 60.0
 _PARTS = 28
 _ANSWER = "# Hall\n\nA small brass key, which hangs beside the window in the hall, turns the lock of the box.\n"
-_QUESTION = "tool for unlocking the box"
+_QUESTION = "tool hung in the hallway for unlocking the box"
 
 
 class Tree:
