@@ -14,11 +14,16 @@ from ctxfs.model.path import Path as TreePath
 from ctxfs.mounts.folders import create_memory_mount
 from ctxfs.mounts.replica import ReplicaMount
 from ctxfs.policy.rule_history import RuleHistory
+from ctxfs.services.erasure import DerivedErasure
 from ctxfs.services.sharing import Sharing
 from ctxfs.services.sources import SettingsFile
 from ctxfs.shared.log import Unreachable
 from ctxfs.store.settings import SharedSettings
 from tests.versions.conftest import Past
+
+
+def _no_erasure() -> DerivedErasure:
+    raise AssertionError("no entry of these tests orders an erasure")
 
 
 class Membership:
@@ -29,7 +34,12 @@ class Membership:
         self.name = name
         layout = self.past.layout
         self.sharing = Sharing(
-            layout, SettingsFile(layout), self.past.archive, RuleHistory(layout.policy_history), "human:owner"
+            layout,
+            SettingsFile(layout),
+            self.past.archive,
+            RuleHistory(layout.policy_history),
+            "human:owner",
+            _no_erasure,
         )
 
     def close(self) -> None:
