@@ -21,6 +21,7 @@ import trio
 from ctxfs.consolidation.draft import Draft, render_evidence, render_why
 from ctxfs.consolidation.law import STATE, require_lawful
 from ctxfs.context.grounding.review import REVIEWS, Decision, ReviewTree
+from ctxfs.context.grounding.review_files import read_about, read_optional
 from ctxfs.context.grounding.review_outcome import outcome_record
 from ctxfs.memory.states import BUILT_IN_TRANSITIONS, Transition, check_transition
 from ctxfs.model.change import Change, MakeDir, Put, Remove
@@ -96,7 +97,7 @@ class ProposalDesk:
         self, draft: Draft, base: Commit, actor: Actor, principal: Principal, scope: str
     ) -> OpenedProposal | None:
         folder = REVIEWS / draft.id
-        if await self._read(folder / OUTCOME) is not None:
+        if await read_optional(self._tree, folder / OUTCOME) is not None:
             return None
         proposals = self._archive.proposals
         is_new = await in_turn(lambda: proposals.open(draft.id, base, draft.edits, actor, draft.title))
@@ -106,7 +107,7 @@ class ProposalDesk:
             if is_new:
                 await in_turn(proposals.drop, draft.id)
             raise
-        if is_new or await self._read(folder / VERDICT) is None:
+        if is_new or await read_optional(self._tree, folder / VERDICT) is None:
             diff = await in_turn(proposals.diff, draft.id)
             await self._tree.apply(_new_files(folder, draft, diff, actor, scope), f"proposed: {draft.title[:80]}")
         return OpenedProposal(draft.id, draft.rule, draft.title, tuple(draft.paths), is_new)
@@ -122,9 +123,9 @@ class ProposalDesk:
 
     async def _decide(self, name: str, decision: Decision, principal: str) -> Sequence[str]:
         folder = REVIEWS / name
-        if await self._read(folder / OUTCOME) is not None:
+        if await read_optional(self._tree, folder / OUTCOME) is not None:
             raise not_permitted(folder / VERDICT, "this is decided; ctxfs undo takes it back")
-        about = await self._about(folder)
+        about = await read_about(self._tree, folder)
         suggested = str(about.get("suggested", "accept"))
         outcome = outcome_record(decision, principal, suggested)
         proposals = self._archive.proposals
@@ -164,8 +165,8 @@ class ProposalDesk:
         """
         async with self._lock:
             folder = REVIEWS / name
-            about = await self._about(folder)
-            decision = json.loads(await self._read(folder / OUTCOME) or b"{}").get("decision")
+            about = await read_about(self._tree, folder)
+            decision = json.loads(await read_optional(self._tree, folder / OUTCOME) or b"{}").get("decision")
             changed = await self._roll_back(name, about, principal) if decision == "accept" else []
             await self._tree.apply([Remove(folder / OUTCOME), Put(folder / VERDICT, b"")], f"undo: proposal {name}")
             return changed
@@ -194,7 +195,7 @@ class ProposalDesk:
         async with self._lock:
             withdrawn = await self._withdraw_stale()
             for name in await in_turn(self._archive.proposals.names):
-                about = await self._about(REVIEWS / name)
+                about = await read_about(self._tree, REVIEWS / name)
                 if name not in current and about.get("by") == by and str(about.get("scope", "")) in scopes:
                     await self._withdraw(name, "it no longer applies, or is proposed anew")
                     withdrawn.append(name)
@@ -209,7 +210,7 @@ class ProposalDesk:
         withdrawn = []
         for name in await in_turn(self._archive.proposals.names):
             try:
-                if await self._read(REVIEWS / name / VERDICT) is not None and await in_turn(
+                if await read_optional(self._tree, REVIEWS / name / VERDICT) is not None and await in_turn(
                     self._archive.proposals.is_current, name
                 ):
                     continue
@@ -221,7 +222,7 @@ class ProposalDesk:
 
     async def _withdraw(self, name: str, why: str) -> None:
         await in_turn(self._archive.proposals.drop, name)
-        if await self._read(REVIEWS / name / ABOUT) is not None:
+        if await read_optional(self._tree, REVIEWS / name / ABOUT) is not None:
             outcome = {**outcome_record("withdraw", "ctxfs", "withdraw"), "why": why}
             await self._tree.apply([Put(REVIEWS / name / OUTCOME, _dump(outcome))], f"withdraw: proposal {name}")
 
@@ -240,22 +241,6 @@ class ProposalDesk:
             if change.before is not None and change.after is not None:
                 state = {STATE: change.after.attributes.get(STATE)}
                 check_transition(change.path, change.before.attributes, state, transitions, principal)
-
-    async def _about(self, folder: Path) -> Mapping[str, object]:
-        """Return about.json; empty if it cannot be parsed."""
-        try:
-            about = json.loads(await self._read(folder / ABOUT) or b"{}")
-        except ValueError:
-            return {}
-        return about if isinstance(about, dict) else {}
-
-    async def _read(self, path: Path) -> bytes | None:
-        try:
-            return await self._tree.read(path)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return None
-            raise
 
 
 def _new_files(folder: Path, draft: Draft, diff: bytes, actor: Actor, scope: str) -> list[Change]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import trio
 
 from ctxfs.context.grounding.review import REVIEWS, Decision, ReviewTree
+from ctxfs.context.grounding.review_files import read_about, read_optional
 from ctxfs.context.grounding.review_outcome import outcome_record
 from ctxfs.memory.states import Transition, check_transition
 from ctxfs.model.change import Change, MakeDir, Put, Remove
@@ -67,7 +68,7 @@ class BranchReviews:
                 raise CommandError(f"the branch '{name}' has no changes that main lacks", "nothing to merge")
             review = f"branch-{name.lower().replace('.', '-').replace('_', '-')}-{head.oid[:8]}"
             folder = REVIEWS / review
-            if await self._read(folder / "verdict") is None:
+            if await read_optional(self._tree, folder / "verdict") is None:
                 diff = await in_turn(self._branches.diff, name)
                 versions = await in_turn(self._branches.versions, name)
                 await self._tree.apply(_files(folder, name, head, paths, diff, versions, actor), f"merge branch {name}")
@@ -81,9 +82,9 @@ class BranchReviews:
         """
         async with self._lock:
             folder = REVIEWS / name
-            if await self._read(folder / "outcome.json") is not None:
+            if await read_optional(self._tree, folder / "outcome.json") is not None:
                 raise not_permitted(folder / "verdict", "this is decided; ctxfs undo takes it back")
-            about = await self._about(folder)
+            about = await read_about(self._tree, folder)
             outcome = outcome_record(decision, principal, "accept")
             if decision == "reject":
                 files: list[Change] = [
@@ -130,7 +131,7 @@ class BranchReviews:
         """Take a rejection back, so that the review waits again. Raise OSError EPERM for an accepted merge."""
         async with self._lock:
             folder = REVIEWS / name
-            decided = json.loads(await self._read(folder / "outcome.json") or b"{}")
+            decided = json.loads(await read_optional(self._tree, folder / "outcome.json") or b"{}")
             if decided.get("decision") == "accept":
                 raise not_permitted(folder, "a merge is taken back path by path: ctxfs undo PATH")
             await self._tree.apply([Remove(folder / "outcome.json"), Put(folder / "verdict", b"")], f"undo: {name}")
@@ -142,7 +143,7 @@ class BranchReviews:
         async with self._lock:
             for entry in await self._waiting():
                 folder = REVIEWS / entry
-                about = await self._about(folder)
+                about = await read_about(self._tree, folder)
                 if about.get("kind") == KIND and about.get("branch") == branch:
                     outcome = {**outcome_record("withdraw", "ctxfs", "withdraw"), "why": "the branch was dropped"}
                     files: list[Change] = [Remove(folder / "change.diff"), Put(folder / "outcome.json", _dump(outcome))]
@@ -156,22 +157,7 @@ class BranchReviews:
         except FileNotFoundError:
             return []
         names = [entry.name for entry in entries if entry.is_dir and entry.name.startswith(f"{KIND}-")]
-        return [name for name in names if await self._read(REVIEWS / name / "outcome.json") is None]
-
-    async def _about(self, folder: Path) -> Mapping[str, object]:
-        try:
-            about = json.loads(await self._read(folder / "about.json") or b"{}")
-        except ValueError:
-            return {}
-        return about if isinstance(about, dict) else {}
-
-    async def _read(self, path: Path) -> bytes | None:
-        try:
-            return await self._tree.read(path)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return None
-            raise
+        return [name for name in names if await read_optional(self._tree, REVIEWS / name / "outcome.json") is None]
 
 
 def _files(

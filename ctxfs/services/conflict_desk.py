@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import trio
 
 from ctxfs.context.grounding.review import REVIEWS, Decision, ReviewTree
+from ctxfs.context.grounding.review_files import read_optional
 from ctxfs.context.grounding.review_outcome import outcome_record
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.errors import invalid, not_permitted, path_error
@@ -59,7 +60,7 @@ class ConflictDesk:
             except FileNotFoundError:
                 names = set()
             for name in sorted(names - files.keys()):
-                if await self._read(REVIEWS / name / _OUTCOME) is None:
+                if await read_optional(self._reviews, REVIEWS / name / _OUTCOME) is None:
                     outcome = {
                         **outcome_record("withdraw", "ctxfs", "withdraw"),
                         "why": "there is no conflict any more",
@@ -77,7 +78,7 @@ class ConflictDesk:
         if choice is None:
             raise invalid(REVIEWS / name / _VERDICT, "write this, other or both")
         async with self._lock:
-            if await self._read(REVIEWS / name / _OUTCOME) is not None:
+            if await read_optional(self._reviews, REVIEWS / name / _OUTCOME) is not None:
                 raise not_permitted(REVIEWS / name / _VERDICT, "this is decided; ctxfs undo takes it back")
             file = await self._file(name)
             path, copy = Path.parse(file.of), Path.parse(file.path)
@@ -136,14 +137,6 @@ class ConflictDesk:
             if _review_id(file) == name:
                 return file
         raise path_error(errno.ESTALE, REVIEWS / name, "the other content is gone: nothing is to be decided")
-
-    async def _read(self, path: Path) -> bytes | None:
-        try:
-            return await self._reviews.read(path)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return None
-            raise
 
 
 def _version_before(archive: Archive, path: str) -> str:
