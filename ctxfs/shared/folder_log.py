@@ -33,6 +33,7 @@ from ctxfs.shared.log import (
     unreachable,
 )
 from ctxfs.shared.stripping import erase_entries
+from ctxfs.store.durable_file import sync_folder
 from ctxfs.store.rooted_fs import read_path
 
 _ENTRIES_PER_FOLDER = 1000
@@ -182,13 +183,13 @@ class FolderLog:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def _delete(self, sha256: str) -> None:
         path = self._content(sha256)
         path.unlink(missing_ok=True)
         if path.parent.exists():
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     @contextlib.contextmanager
     def lease(self, name: str, seconds: float = TURN_SECONDS) -> Iterator[None]:
@@ -292,7 +293,7 @@ class FolderLog:
         finally:
             temporary.unlink(missing_ok=True)
         if is_durable:
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -307,14 +308,6 @@ class FolderLog:
             if error.errno in _STORAGE_ERRNOS:
                 raise
             raise unreachable(self._url, error.strerror or str(error)) from error
-
-
-def _sync_folder(path: HostPath) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _read_token(path: HostPath) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError
+from ctxfs.store.durable_file import sync_folder
 
 _MAX_BYTES = 10_000_000
 _NEW_MODE = 0o644
@@ -93,7 +94,7 @@ def replace_settings(file: HostPath, settings: ForeignSettings, text: str) -> No
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise _refusal(file, error.strerror or str(error), "check its permissions") from error
 
@@ -124,14 +125,6 @@ def _copy_attributes(fd: int, path: HostPath, *, exists: bool) -> None:
         for name in os.listxattr(path):
             os.setxattr(fd, name, os.getxattr(path, name))
     os.fchmod(fd, stat.S_IMODE(status.st_mode))
-
-
-def _sync_folder(folder: HostPath) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _refusal(file: HostPath, problem: str, remedy: str) -> CommandError:

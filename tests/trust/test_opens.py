@@ -85,7 +85,6 @@ ALLOWED = {
     "ctxfs/services/bundles.py": STORE,
     "ctxfs/services/citations.py": "the descriptor of a folder that rooted_fs opened",
     "ctxfs/services/file_marks.py": STORE,
-    "ctxfs/shared/folder_log.py": "the folder of a shared log, which its nodes alone write; entries by rooted_fs",
     "ctxfs/shared/certificates.py": STORE,
     "ctxfs/shared/erasures.py": STORE,
     "ctxfs/shared/node_state.py": STORE,

@@ -37,7 +37,7 @@ class Changes(ChangesInProgress):
 
 
 class SlowTree(MountWrapper):
-    """A tree whose changes are on the disk long before they end: not until somebody waits for them."""
+    """A tree whose changes are on the disk long before they end: they end when a thread waits for them."""
 
     def __init__(self, app: App, changes: Changes) -> None:
         super().__init__(app.tree)
