@@ -22,6 +22,7 @@ from ctxfs.store.settings import DEFAULT_MAX_FILE_BYTES
 from ctxfs.versions.archive_core import ArchiveCore, CoreSettings, open_core
 from ctxfs.versions.branches import refs as branch_refs
 from ctxfs.versions.branches.branches import Branches
+from ctxfs.versions.branches.erasure import finish_deletions
 from ctxfs.versions.branches.line import branch_changes
 from ctxfs.versions.erasure_commands import ErasureCommands
 from ctxfs.versions.marks import Marks
@@ -145,6 +146,7 @@ class Archive:
         finished = core.rollback.finish()
         drop_damaged(ledger)
         branch_refs.repair(ledger)
+        finish_deletions(ledger)
         ledger.work.clear_temporaries(time.time() - _TEMPORARY_SECONDS, functools.partial(_is_recorded, core))
         commits = [finished] if finished else []
         if ledger.head is None:

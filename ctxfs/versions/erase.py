@@ -18,6 +18,7 @@ from ctxfs.model.errors import path_error
 from ctxfs.store.atomic_replace import UnchangedReason, WriterTimeout
 from ctxfs.store.durable_file import replace_text
 from ctxfs.versions.branches.line import branch_changes
+from ctxfs.versions.branches.own_objects import drop_records
 from ctxfs.versions.branches.refs import drop_checkpoint
 from ctxfs.versions.history_rewrite import ErasurePlan, HistoryRewrite
 from ctxfs.versions.objects.commits import Actor, Commit
@@ -274,6 +275,7 @@ class Eraser:
         changed = sum(1 for old, replacement in rewrite.new.items() if old != replacement)
         if changed:
             drop_checkpoint(ledger.repo)
+            drop_records(ledger.repo)
             for prefix in ("refs/remotes/", "refs/ctxfs/fetched/"):
                 ledger.repo.delete_refs(prefix)
             self._move_refs(rewrite.new, ledger.head.oid)

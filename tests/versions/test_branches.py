@@ -361,3 +361,57 @@ def test_existing_name_is_refused_and_a_start_without_head_is_replaced(branched:
     repo.delete_ref(f"{refs.HEADS}idea", head)
     branched.archive.branches.create("idea", OWNER)
     assert branched.archive.branches.names() == ["idea"]
+
+
+def test_drop_needs_no_comparison_with_the_objects_of_main(branched: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = object_ids(branched)
+    branched.archive.branches.drop("idea")
+    branched.archive.branches.create("idea", OWNER)
+    write(branched, FACT, "only in the branch\n")
+    repo, maintained = branched.archive.core.ledger.repo, list[Sequence[str]]()
+    monkeypatch.setattr(repo, "run_maintenance", lambda *arguments: maintained.append(arguments))
+    branched.archive.branches.drop("idea")
+    assert maintained == []
+    assert object_ids(branched) <= before
+
+
+def test_drop_keeps_a_text_that_main_has_written_after_the_branch(branched: Past) -> None:
+    write(branched, OTHER, "first in the branch\n")
+    branched.version(FACT, "first in the branch\n")
+    branched.archive.branches.drop("idea")
+    assert branched.archive.reader.show(FACT, "latest") == b"first in the branch\n"
+    check_sound(branched)
+
+
+def test_text_of_two_branches_is_deleted_with_the_last_one(branched: Past) -> None:
+    before = object_ids(branched)
+    branched.version(FACT, "main moves on\n")
+    branched.archive.branches.create("second", OWNER)
+    for name in ("idea", "second"):
+        write(branched, OTHER, "a text of both branches\n", name=name)
+    branched.archive.branches.drop("idea")
+    assert read(branched, OTHER, "second") == "a text of both branches\n"
+    branched.archive.branches.drop("second")
+    texts = {branched.git("cat-file", "-p", oid) for oid in object_ids(branched) - before}
+    assert not any("both branches" in text for text in texts)
+    check_sound(branched)
+
+
+def test_branch_from_before_an_erasure_is_dropped_whole(branched: Past) -> None:
+    write(branched, FACT, "stays in the branch\n")
+    branched.version("memory/alice/fact/old.md", "an erased text of main\n")
+    branched.archive.erasure.erase("memory/alice/fact/old.md", "", OWNER)
+    write(branched, FACT, "later in the branch\n", BOB)
+    branched.archive.branches.drop("idea")
+    assert not any("in the branch" in branched.git("cat-file", "-p", oid) for oid in object_ids(branched))
+    check_sound(branched)
+
+
+def test_drop_that_was_killed_after_its_refs_is_finished_at_the_next_start(branched: Past) -> None:
+    write(branched, FACT, "only in the branch\n")
+    refs.delete_refs(branched.archive.core.ledger.repo, "idea")
+    branched.crash()
+    branched.reopen()
+    assert branched.archive.branches.names() == []
+    assert not any("only in the branch" in branched.git("cat-file", "-p", oid) for oid in object_ids(branched))
+    check_sound(branched)

@@ -18,6 +18,7 @@ from ctxfs.versions.branches import refs
 from ctxfs.versions.branches.edits import TreeEditor
 from ctxfs.versions.branches.erasure import erase_branch
 from ctxfs.versions.branches.line import Line, Lines
+from ctxfs.versions.branches.own_objects import create_record, recorded
 from ctxfs.versions.diff import diff_trees
 from ctxfs.versions.marks import marks_in
 from ctxfs.versions.objects.commits import Actor, Commit, describe_paths, encode_commit, now_ns
@@ -54,6 +55,18 @@ class MergeResult:
 
     outcome: Outcome
     conflicts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A stored version of a branch with its changes; None if it is the one before, because its changes were taken back.
+
+    With `replaces_head` it takes the place of the newest one.
+    """
+
+    commit: Commit
+    changes: Sequence[PathChange] | None
+    replaces_head: bool
 
 
 class Branches:
@@ -113,7 +126,9 @@ class Branches:
         assert head is not None
         refs.delete_refs(ledger.repo, name)  # the start that a kill has left
         draft = Commit("", head.tree, (head.oid,), now_ns(head.time_ns), actor, refs.START_OP, f"branch {name}")
-        start = replace(draft, oid=ledger.repo.write("commit", encode_commit(draft)))
+        create_record(ledger.repo, name)
+        with recorded(ledger.repo, name, head.oid):
+            start = replace(draft, oid=ledger.repo.write("commit", encode_commit(draft)))
         ledger.repo.update_ref(f"{refs.STARTS}{name}", start.oid, None)
         ledger.repo.update_ref(f"{refs.HEADS}{name}", start.oid, None)
         self._lines.put(name, Line(start))
@@ -165,31 +180,39 @@ class Branches:
         with self._archive.locked() as core:
             ledger = core.ledger
             line = self._lines.get(ledger, name)
-            edit = TreeEditor(ledger, line.head.tree, ledger.large_capture.max_bytes).edit(change)
-            tree = ledger.edit_tree(line.head.tree, dict(sorted(edit.states.items()))) if edit.states else ""
-            if edit.states and tree != line.head.tree:
-                self._advance(ledger, name, line, tree, actor, edit.move)
-                self._record_marks(ledger, name, edit.states)
+            with recorded(ledger.repo, name, line.start.parents[0]):
+                edit = TreeEditor(ledger, line.head.tree, ledger.large_capture.max_bytes).edit(change)
+                tree = ledger.edit_tree(line.head.tree, dict(sorted(edit.states.items()))) if edit.states else ""
+                if not edit.states or tree == line.head.tree:
+                    return
+                version = self._write_version(ledger, line, tree, actor, edit.move)
+            self._advance(ledger, name, line, version)
+            self._record_marks(ledger, name, edit.states)
 
-    def _advance(
-        self, ledger: Ledger, name: str, line: Line, tree: str, actor: Actor, move: tuple[bytes, bytes] | None
-    ) -> None:
-        """Add a version to the branch, or replace the newest one by a version with both changes."""
+    def _write_version(
+        self, ledger: Ledger, line: Line, tree: str, actor: Actor, move: tuple[bytes, bytes] | None
+    ) -> _Version:
+        """Store the next version, or one that has the changes of the newest version, too, and will replace it."""
         old, is_same = line.head, self._may_replace(line, actor)
         parent = ledger.read_commit(old.parents[0]) if is_same else old
         moves = tuple(
             pair for pair in _join_moves(old.moves if is_same else (), move) if ledger.is_move(parent.tree, tree, *pair)
         )
         if is_same and tree == parent.tree:
-            ledger.repo.update_ref(f"{refs.HEADS}{name}", parent.oid, old.oid)
-            line.drop_head()
-            return
+            return _Version(parent, None, is_same)
         changes = ledger.compare_trees(parent.tree, tree)
         subject = _describe(changes, moves)
         draft = Commit("", tree, (parent.oid,), now_ns(parent.time_ns), actor, _WRITE, subject, moves)
-        commit = replace(draft, oid=ledger.repo.write("commit", encode_commit(draft)))
-        ledger.repo.update_ref(f"{refs.HEADS}{name}", commit.oid, old.oid)
-        (line.replace_head if is_same else line.append)(commit, changes)
+        return _Version(replace(draft, oid=ledger.repo.write("commit", encode_commit(draft))), changes, is_same)
+
+    @staticmethod
+    def _advance(ledger: Ledger, name: str, line: Line, version: _Version) -> None:
+        """Make a stored version the newest one."""
+        ledger.repo.update_ref(f"{refs.HEADS}{name}", version.commit.oid, line.head.oid)
+        if version.changes is None:
+            line.drop_head()
+        else:
+            (line.replace_head if version.replaces_head else line.append)(version.commit, version.changes)
 
     def _may_replace(self, line: Line, actor: Actor) -> bool:
         head = line.head

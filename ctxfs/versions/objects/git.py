@@ -72,6 +72,7 @@ class Repository:
         self._ref_process: subprocess.Popen[bytes] | None = None
         self._memory = ObjectMemory()
         self._is_deferring = False
+        self._new_oids: list[str] | None = None
 
     def close(self) -> None:
         """End the child processes."""
@@ -188,11 +189,40 @@ class Repository:
             return False
         return True
 
+    def existing(self, oids: Iterable[str]) -> list[str]:
+        """Return those of many ids of which the repository contains the object, by one process."""
+        wanted = sorted(oids)
+        listed = self.run("cat-file", "--batch-check=%(objectname)", data=argument_list(wanted)) if wanted else b""
+        return [line for line in listed.decode().splitlines() if is_oid(line)]
+
+    @contextlib.contextmanager
+    def collecting_new(self) -> Iterator[list[str]]:
+        """Yield a list that receives the id of each object that the block writes and that the repository lacked."""
+        self._new_oids = oids = list[str]()
+        try:
+            yield oids
+        finally:
+            self._new_oids = None
+
+    def _is_new(self, oid: str) -> bool:
+        """Return True for an object that the repository lacks. The answer of a healthy child process is final."""
+        if self._memory.find(oid) is not None or (self.folder / "objects" / oid[:2] / oid[2:]).exists():
+            return False
+        try:
+            self._objects.get_object_header(oid)
+        except ValueError:  # git has answered that it is missing
+            return True
+        except self._read_errors:
+            return not self.has(oid)
+        return False
+
     def write(self, kind: str, data: bytes) -> str:
         """Store an object and return its id. Raise OSError if the disk refuses it.
 
         No partly written object gets a name.
         """
+        if self._new_oids is not None and self._is_new(oid := object_id(kind, data)):
+            self._new_oids.append(oid)
         if self._is_deferring:
             oid = object_id(kind, data)
             self._memory.add_pending(oid, StoredObject(kind, data))
