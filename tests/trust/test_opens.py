@@ -118,6 +118,7 @@ ALLOWED = {
     "ctxfs/versions/marks.py": STORE,
     "ctxfs/versions/remotes/origins.py": STORE,
     "ctxfs/versions/recording/recover.py": STORE,
+    "ctxfs/versions/branches/own_objects.py": STORE,
     "ctxfs/versions/branches/refs.py": STORE,
     "ctxfs/versions/remotes/remote.py": STORE,
     "ctxfs/versions/recording/disk_reserve.py": STORE,
