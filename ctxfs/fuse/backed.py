@@ -8,7 +8,6 @@ import errno
 import os
 import stat as st
 import time
-from collections.abc import Iterator
 
 from ctxfs.fuse import attributes
 from ctxfs.fuse.access import check_visible, check_writable
@@ -98,16 +97,22 @@ class BackedFiles:
         Return its attributes.
         """
         self._access.check_name_permission(parent, name, operations.CREATE)
-        with _caller_umask(caller):
+        previous_umask = os.umask(caller.umask)
+        try:
             os.mknod(name, mode & ~_SET_IDS, rdev, dir_fd=self._directories.fd_for(parent))
+        finally:
+            os.umask(previous_umask)
         self._recorder.record_name("write", parent, name, "create")
         return self._finish_creation(parent, name, caller, mode & _SET_IDS)
 
     def mkdir(self, parent: Node, name: bytes, mode: int, caller: RequestContext) -> Attributes:
         """Create a directory and return its attributes; the host applies the setgid bit of the parent."""
         self._access.check_name_permission(parent, name, operations.CREATE)
-        with _caller_umask(caller):
+        previous_umask = os.umask(caller.umask)
+        try:
             os.mkdir(name, st.S_IMODE(mode), dir_fd=self._directories.fd_for(parent))
+        finally:
+            os.umask(previous_umask)
         self._recorder.record_name("write", parent, name, "create")
         return self._finish_creation(parent, name, caller)
 
@@ -128,13 +133,14 @@ class BackedFiles:
         self._access.check_name_permission(parent, name, operations.CREATE)
         if node.area is not parent.area:
             raise path_error(errno.EXDEV, node.path)
-        path, follow = self._node_fds.xattr_path(node)
-        frozen_files.check_changeable(path, node.path, follows=follow)
         fd = self._node_fds.find_open_fd(node)
         source = self._node_fds.open_path(node) if fd is None else fd
+        path = f"/proc/self/fd/{source}"
         try:
+            if frozen_files.is_frozen(path, follows=True):
+                raise frozen_files.FrozenFile(node.path)
             # By descriptor, because the name may lead to another file by now.
-            os.link(f"/proc/self/fd/{source}", name, dst_dir_fd=self._directories.fd_for(parent), follow_symlinks=True)
+            os.link(path, name, dst_dir_fd=self._directories.fd_for(parent), follow_symlinks=True)
         finally:
             if fd is None:
                 os.close(source)
@@ -222,7 +228,8 @@ class BackedFiles:
 
     def _check_changeable(self, parent: Node, name: bytes) -> None:
         """Raise OSError EPERM for a frozen file."""
-        frozen_files.check_changeable(self._magic_path(parent, name), parent.path_text_below(name))
+        if frozen_files.is_frozen(self._magic_path(parent, name)):
+            raise frozen_files.FrozenFile(parent.path_text_below(name))
 
     def _magic_path(self, parent: Node, name: bytes) -> bytes:
         """Return a path for calls that take no directory descriptor; l-calls do not follow the last component."""
@@ -230,6 +237,10 @@ class BackedFiles:
 
     def _has_only_changeable(self, parent: Node, name: bytes) -> bool:
         """Raise OSError EPERM for a frozen file, or a directory above one; return False for a very large directory."""
+        node = self._nodes.node_named(parent, name)
+        if node is not None and node.disk_key.kind != st.S_IFDIR:
+            self._check_changeable(parent, name)
+            return True
         is_found = frozen_files.find_frozen(self._directories.fd_for(parent), name, _MAX_SEARCHED_FILES)
         if is_found:
             raise frozen_files.FrozenFile(parent.path_text_below(name))
@@ -243,14 +254,16 @@ class BackedFiles:
             frozen_files.keep_retired_state(self._magic_path(new_parent, new_name), self._magic_path(parent, name))
         replaced = self._nodes.node_named(new_parent, new_name) if not flags & rooted_fs.RENAME_EXCHANGE else None
         fd = self._node_fds.open_before_removal(replaced, new_parent, new_name)
-        source = os.dup(self._directories.fd_for(parent))
+        target = self._directories.fd_for(new_parent)
+        source = target if parent is new_parent else os.dup(self._directories.fd_for(parent))
         try:
             rooted_fs.rename_at(source, name, self._directories.fd_for(new_parent), new_name, flags)
         except BaseException:
             self._node_fds.keep_or_close(None, fd)
             raise
         finally:
-            os.close(source)
+            if source != target:
+                os.close(source)
         self._access.discard_decisions()
         if flags & rooted_fs.RENAME_EXCHANGE:
             self._recorder.record_name("tree", parent, name, "rename")
@@ -275,7 +288,8 @@ class BackedFiles:
         area = parent.area
         assert area is not None
         directory = self._directories.fd_for(parent)
-        previous_umask = os.umask(caller.umask)  # not by `_caller_umask`, which takes longer than the two calls
+        # The host uses the default ACL of the directory instead, if there is one.
+        previous_umask = os.umask(caller.umask)
         try:
             fd = self._node_fds.open_name(
                 name,
@@ -413,16 +427,3 @@ class BackedFiles:
         if set_ids:
             path = f"/proc/self/fd/{fd}"
             os.chmod(path, st.S_IMODE(os.stat(path).st_mode) | set_ids)
-
-
-@contextlib.contextmanager
-def _caller_umask(caller: RequestContext) -> Iterator[None]:
-    """Apply the caller's umask in the host, which uses the default ACL of the directory instead if there is one."""
-    if not caller.umask:
-        yield
-        return
-    previous = os.umask(caller.umask)
-    try:
-        yield
-    finally:
-        os.umask(previous)

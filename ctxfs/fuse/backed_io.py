@@ -250,18 +250,6 @@ class BackedIO:
         if node is not None and node.area is not None and node.area.versioned:
             await self._durability.wait(node.path_text)
 
-    def truncate(self, node: Node, fh: int | None, size: int) -> None:
-        """Set the size of a file, by an open handle or by its name."""
-        self._cache_policy.mark_stale(node)
-        if fh is not None and fh in self._files:
-            os.ftruncate(fh, size)
-            return
-        fd, _ = self._node_fds.open_node(node, os.O_WRONLY)
-        try:
-            os.ftruncate(fd, size)
-        finally:
-            os.close(fd)
-
     def add_handle(
         self, fd: int, node: Node, stat: os.stat_result, flags: int, *, keep_cache: bool = False
     ) -> OpenReply:

@@ -28,13 +28,15 @@ from ctxfs.fuse.state import State
 from ctxfs.memory.kinds import KIND_ATTRIBUTE, kind_by_folder
 from ctxfs.memory.states import STATE_ATTRIBUTES, check_transition
 from ctxfs.model.errors import path_error
-from ctxfs.model.metadata import check_attribute
+from ctxfs.model.metadata import PREFIX, check_attribute
 from ctxfs.policy import operations
 from ctxfs.store import frozen_files
 from ctxfs.store.layout import Layout
 from ctxfs.store.memory_file import MemoryFile
 from ctxfs.versions.marks import MARK_OP, MARKS
 from ctxfs.vfs.access_control import masked_mode
+
+_PREFIX = os.fsencode(PREFIX)
 
 
 class BackedAttributes:
@@ -96,17 +98,18 @@ class BackedAttributes:
         check_writable(node)
         resizes = request.size is not None
         changes_meta = request.mode is not None or request.uid is not None or request.gid is not None
-        self._access.check_permission(
-            node, operations.setattr_permissions(resizes=resizes, changes_metadata=changes_meta)
-        )
-        descriptor = fh if fh in self._files else self._node_fds.find_open_fd(node)
-        self._check_changeable(node)
-        if request.size is not None:
-            self._io.truncate(node, fh, request.size)
-        reopened = descriptor is None
-        handle = self._node_fds.open_path(node) if descriptor is None else descriptor
+        if not self._access.is_unrestricted:
+            self._access.check_permission(
+                node, operations.setattr_permissions(resizes=resizes, changes_metadata=changes_meta)
+            )
+        handle, reopened = self._open_for_setattr(node, fh, resizes=resizes)
         path = f"/proc/self/fd/{handle}"
         try:
+            if frozen_files.is_frozen(path, follows=True):
+                raise frozen_files.FrozenFile(node.path)
+            if request.size is not None:
+                self._cache_policy.mark_stale(node)
+                os.ftruncate(handle, request.size)
             if request.uid is not None or request.gid is not None:
                 self._change_owner(
                     node, handle, *(-1 if value is None else value for value in (request.uid, request.gid))
@@ -116,7 +119,8 @@ class BackedAttributes:
             elif request.drop_privileges:
                 self._io.drop_set_ids(node, path)
             if request.sets_current_time or request.atime_ns is not None or request.mtime_ns is not None:
-                self._change_times(node, path, request)
+                self._change_times(node, handle, request)
+            stat = os.fstat(handle)
         finally:
             if reopened:
                 os.close(handle)
@@ -126,7 +130,17 @@ class BackedAttributes:
             self._recorder.record("write", node, "write" if resizes else "meta")
         elif changes_meta:
             self._recorder.audit("meta", node.path_text)
-        return self.getattr(node)
+        return self.attributes(node, stat)
+
+    def _open_for_setattr(self, node: Node, fh: int | None, *, resizes: bool) -> tuple[int, bool]:
+        """Return (descriptor of a node, True if the caller must close it). It is writable if the size is to change."""
+        if fh in self._files:
+            assert fh is not None
+            return fh, False
+        if resizes:
+            return self._node_fds.open_node(node, os.O_WRONLY)[0], True
+        fd = self._node_fds.find_open_fd(node)
+        return (self._node_fds.open_path(node), True) if fd is None else (fd, False)
 
     def _change_owner(self, node: Node, handle: int, uid: int, gid: int) -> None:
         is_link = node.disk_key.kind == st.S_IFLNK
@@ -136,17 +150,17 @@ class BackedAttributes:
         else:
             os.chown(f"/proc/self/fd/{handle}", uid, gid)
 
-    def _change_times(self, node: Node, path: str, request: SetattrRequest) -> None:
+    def _change_times(self, node: Node, handle: int, request: SetattrRequest) -> None:
         is_link = node.disk_key.kind == st.S_IFLNK
         if is_link and self._directories.removed_fd(node) is None:
             parent, name = self._node_fds.locate(node)
             utime = functools.partial(os.utime, name, dir_fd=parent, follow_symlinks=False)
         else:
-            utime = functools.partial(os.utime, path)
+            utime = functools.partial(os.utime, f"/proc/self/fd/{handle}")
         if request.sets_current_time:
             utime()
         else:
-            stat = self._node_fds.stat(node)
+            stat = os.fstat(handle)
             utime(
                 ns=(
                     stat.st_atime_ns if request.atime_ns is None else request.atime_ns,
@@ -221,8 +235,7 @@ class BackedAttributes:
         if (text := os.fsdecode(name)) in STATE_ATTRIBUTES:
             self._set_state(node, text, value, flags)
             return
-        self._check_changeable(node)
-        path, follow = self._node_fds.xattr_path(node)
+        path, follow = self._check_changeable(node)
         os.setxattr(path, name, value, flags, follow_symlinks=follow)
         if name in ACLS:
             self._open_file_cache.answer_acls()
@@ -240,13 +253,17 @@ class BackedAttributes:
         frozen_files.set_state(path, node.path, name, value, follows=follow, flags=flags, is_guarded=is_kept)
         self._record_xattr(node, os.fsencode(name))
 
-    def _check_changeable(self, node: Node) -> None:
+    def _check_changeable(self, node: Node) -> tuple[bytes, bool]:
+        """Return the path for the xattr calls as `NodeFds.xattr_path`; raise OSError EPERM for a frozen file."""
         path, follow = self._node_fds.xattr_path(node)
-        frozen_files.check_changeable(path, node.path, follows=follow)
+        if frozen_files.is_frozen(path, follows=follow):
+            raise frozen_files.FrozenFile(node.path)
+        return path, follow
 
     def _check_xattr(self, node: Node, name: bytes, value: bytes | None) -> None:
         if name.startswith(NAMESPACE):
-            check_attribute(node.path, os.fsdecode(name), value, self._access.principal)
+            if name.startswith(_PREFIX):
+                check_attribute(node.path, os.fsdecode(name), value, self._access.principal)
         elif not is_host_attribute(name):
             raise path_error(errno.EOPNOTSUPP, node.path)
         elif name not in ACLS and not self._access.principal.is_person:
@@ -276,8 +293,7 @@ class BackedAttributes:
         if (text := os.fsdecode(name)) in STATE_ATTRIBUTES:
             self._set_state(node, text, None)
             return
-        self._check_changeable(node)
-        path, follow = self._node_fds.xattr_path(node)
+        path, follow = self._check_changeable(node)
         os.removexattr(path, name, follow_symlinks=follow)
         self._record_xattr(node, name)
 

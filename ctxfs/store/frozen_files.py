@@ -167,7 +167,8 @@ def keep_retired_state(replaced: str | bytes, source: str | bytes) -> None:
     Editors save by such a rename, and a save is no transition.
     """
     try:
-        state = os.getxattr(replaced, STATE_ATTRIBUTE, follow_symlinks=False)
+        names = os.listxattr(replaced, follow_symlinks=False)
+        state = os.getxattr(replaced, STATE_ATTRIBUTE, follow_symlinks=False) if names else b""
     except OSError:
         return  # nothing is replaced, or an active file
     if state.decode("ascii", "replace") in RETIRED and not read_state(source):
