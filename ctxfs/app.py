@@ -119,7 +119,8 @@ class App:
         self.policy_file = ControlFile(layout.rules, POLICY_EXAMPLE)
         self.owners = Owners(layout.owners, lambda path: os.path.lexists(layout.tree.joinpath(*path.parts)))
         files = (layout.config, layout.rules)
-        self.policy = PolicyEngine(files, self.tokens, self._rule_history, self.owners, self.archive.marks)
+        marks, refusal = self.archive.marks, self.sharing.grace.refusal
+        self.policy = PolicyEngine(files, self.tokens, self._rule_history, self.owners, marks, refusal)
         self.scope = CallerScope(self.policy, self.owners, self.archive, str(layout.deliveries))
         self.records = Records(layout, self.history, self.audit, self.archive, self.policy)
         self.imports = Imports(layout, self.history, self.records)

@@ -1,6 +1,7 @@
 """The commands share, join, leave and sync: one memory on several machines."""
 
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -27,60 +28,46 @@ _DURABLE = click.option(
     show_default=True,
     help="Storage that fsync waits for",
 )
+_GRACE = click.option(
+    "--grace-seconds", default=0, metavar="N", type=click.IntRange(min=0), help="Serve people only without the engine"
+)
+_MEMBERSHIP = (_URL, _NAME, _NODE, _PASSWORD, _DURABLE, _GRACE)
+
+
+def _membership(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the arguments of a membership to a command."""
+    for option in reversed(_MEMBERSHIP):
+        command = option(command)
+    return command
 
 
 @click.command()
-@_URL
-@_NAME
-@_NODE
-@_PASSWORD
-@_DURABLE
+@_membership
 @json_option()
 @click.pass_obj
-def share(
-    store: str | None, url: str, shared_name: str, node: str, password_env: str, durable: str, as_json: bool
-) -> None:
+def share(store: str | None, /, shared_name: str, as_json: bool, **settings: object) -> None:
     """Share the store with other machines
 
     URL is the engine that keeps the order of versions: postgresql://USER@HOST/DATABASE, s3://BUCKET/PREFIX, or
     file:///FOLDER for a folder that all machines reach. The other machines then join it.
     """
-    arguments = {
-        "url": url, "store": shared_name, "node": node, "password_env": password_env, "durable": durable,
-    }  # fmt: skip
-    _become_node(store, "share", arguments, as_json)
+    _become_node(store, "share", {"store": shared_name, **settings}, as_json)
 
 
 @click.command()
-@_URL
-@_NAME
-@_NODE
-@_PASSWORD
-@_DURABLE
+@_membership
 @click.option("--read-only", is_flag=True, help="Follow only: publish nothing, refuse writes")
 @click.option("--at", default=0, metavar="N", type=click.IntRange(min=0), help="Follow up to entry N [default: all]")
 @json_option()
 @click.pass_obj
-def join(
-    store: str | None,
-    url: str,
-    shared_name: str,
-    node: str,
-    password_env: str,
-    durable: str,
-    read_only: bool,
-    at: int,
-    as_json: bool,
-) -> None:
+def join(store: str | None, /, shared_name: str, read_only: bool, at: int, as_json: bool, **settings: object) -> None:
     """Join a shared store
 
     The memories of this store and of the shared one are merged. Where both have a file, both contents stay. With
     --read-only this store follows the shared one, and memory, pads and reviews are changed at other nodes only.
     """
-    arguments = {
-        "url": url, "store": shared_name, "node": node, "password_env": password_env, "durable": durable,
-    }  # fmt: skip
-    _become_node(store, "join_shared", {**arguments, "read_only": read_only or bool(at), "at": at}, as_json)
+    settings = {"store": shared_name, **settings, "read_only": read_only or bool(at), "at": at}
+    _become_node(store, "join_shared", settings, as_json)
 
 
 @click.command()
@@ -127,6 +114,9 @@ def print_shared(shared: dict[str, Any]) -> None:
         print_line(f"           not reached since {since}{waiting}", fg="yellow")
     if shared["fault"]:
         print_line(f"           {shared['fault']}", fg="yellow")
+    if shared["agents_refused"]:
+        limit = f"the engine was silent for more than {shared['grace_seconds']} s"
+        print_line(f"           people only: {limit}, so agents are refused", fg="red")
     if shared["conflicts"]:
         print_line(f"conflicts  {len(shared['conflicts'])} to decide: ctxfs review", fg="yellow")
     for path in shared["conflicts"][:_MAX_SHOWN]:

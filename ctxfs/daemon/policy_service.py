@@ -1,6 +1,7 @@
 """The policy in force: rules, credentials and marks that change while the daemon runs, pushed to the mount processes."""
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ import trio
 from ctxfs.app import App
 from ctxfs.daemon.watch import FolderWatch
 from ctxfs.eventlog.spool import AuditActor
+
+log = logging.getLogger(__name__)
 
 _ACTIVE_SECONDS = 0.02  # between looks at the rules soon after a change in the store's folder
 _SETTLE_SECONDS = 1.0  # rules, credentials and marks take effect within this time after they are written
@@ -30,7 +33,7 @@ class PolicyService:
     async def run(self) -> None:
         """Follow the files of the policy until cancelled."""
         policy = self._app.policy
-        epoch, ends = policy.epoch, policy.policy.next_change(time.time_ns())
+        epoch, ends, refusal = policy.epoch, policy.policy.next_change(time.time_ns()), policy.refusal
         with contextlib.closing(FolderWatch(str(self._app.layout.root))) as watch:
             while True:
                 await self._wait(watch, ends)
@@ -38,6 +41,10 @@ class PolicyService:
                 if policy.epoch == epoch and not (ends is not None and time.time_ns() >= ends):
                     continue
                 reason = "rules" if policy.epoch != epoch else "a rule or token expired"
+                if policy.refusal != refusal:
+                    refusal = policy.refusal
+                    reason = "agents are refused" if refusal else "agents are served again"
+                    log.warning("%s", refusal or "the engine answers: agents are served again")
                 self._app.spool.record_event(self._actor, "policy", reason)
                 epoch, ends = policy.epoch, policy.policy.next_change(time.time_ns())
                 self._changed()

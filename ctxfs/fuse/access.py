@@ -55,6 +55,10 @@ class Access:
         """Return the rights of the principal on a node."""
         return ALL if self.is_unrestricted else self._decision(node)[1]
 
+    def is_hidden(self, node: Node) -> bool:
+        """Return True for a node that the rules hide. A principal that is not served now keeps its nodes."""
+        return not self.policy.is_refused(self.principal) and not self.rights(node).exists
+
     def is_permitted(self, node: Node, verb: int) -> bool:
         """Return True if the principal has all permissions of the bit set `verb` on a node.
 

@@ -166,7 +166,7 @@ class Invalidator:
         """
         if node.parent is None or not self._nodes.has_name(node):
             return
-        if not self._access.rights(node).exists or self._is_unmounted(node):
+        if self._access.is_hidden(node) or self._is_unmounted(node):
             self._notifier.invalidate_entry(node.parent.number, node.name, urgent=urgent)
         elif self._notifier.can_expire:
             self._notifier.expire_entry(node.parent.number, node.name, urgent=urgent)

@@ -19,6 +19,7 @@ STATUSES: Mapping[int, int] = {
     errno.ESTALE: 409,
     errno.EFBIG: 413,
     errno.EAGAIN: 429,
+    errno.EHOSTUNREACH: 503,
     errno.ENOSPC: 507,
     errno.EDQUOT: 507,
 }

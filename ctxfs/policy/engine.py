@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path as HostPath
 from typing import Any, Protocol
 
-from ctxfs.model.errors import CommandError
-from ctxfs.model.path import Path
+from ctxfs.model.errors import CommandError, path_error
+from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
 from ctxfs.model.toml import parse_toml
 from ctxfs.policy.credentials import Credential, grants_by_id
@@ -98,6 +98,7 @@ class PolicyEngine:
         past: RuleHistory | None = None,
         owners: Owners | None = None,
         marks: QuarantineSource | None = None,
+        refuses_agents: Callable[[], str] = str,
         settle_seconds: float = _SETTLE_SECONDS,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -106,8 +107,10 @@ class PolicyEngine:
         `files` begins with the settings, which hold rules in some of their tables. Files of rules alone follow, and may
         be missing. Without files, rules come from `put_in_force` only. `past` records every change of the rules. Without
         `owners`, tasks of contexts are not separated by owner. Mount processes receive the quarantine of `marks`
-        together with the rules.
+        together with the rules. `refuses_agents` returns the reason why people alone are served now; empty without one.
         """
+        self._refuses_agents = refuses_agents
+        self.refusal = ""  # of everything to principals that are not people
         self._marks = NoMarks() if marks is None else marks
         self.quarantine = self._marks.quarantine
         self._owners = owners
@@ -137,9 +140,10 @@ class PolicyEngine:
         """
         if not self._files:
             return False
-        quarantine = self._marks.quarantine
-        if quarantine is not self.quarantine:
-            self.quarantine = quarantine
+        quarantine, refusal = self._marks.quarantine, self._refuses_agents()
+        if quarantine is not self.quarantine or refusal != self.refusal:
+            self.quarantine, self.refusal = quarantine, refusal
+            self._unrestricted.clear()
             self.epoch += 1
             self._load_changed()
             return True
@@ -268,18 +272,20 @@ class PolicyEngine:
 
     @property
     def wire(self) -> list[Any]:
-        """The rules, groups, grants and quarantine as plain values, for other processes."""
+        """The rules, groups, grants and quarantine as plain values, for other processes; and the refusal, if any."""
         return [
             [rule.wire for rule in self.rules],
             {name: sorted(members) for name, members in self.groups.items()},
             {number: [rule.wire for rule in rules] for number, rules in self.grants.items()},
             self.quarantine.wire,
+            *([self.refusal] if self.refusal else []),
         ]
 
     def use_wire(self, value: list[Any]) -> None:
         """Put the rules of another process into force (`wire`)."""
-        rules, groups, grants, quarantine = value
+        rules, groups, grants, quarantine, *refusal = value
         self.quarantine = quarantine_from_wire(quarantine)
+        self.refusal = str(refusal[0]) if refusal else ""
         self.put_in_force(
             tuple(map(rule_from_wire, rules)),
             {name: frozenset(members) for name, members in groups.items()},
@@ -292,17 +298,39 @@ class PolicyEngine:
             return True
         is_unrestricted = self._unrestricted.get(principal)
         if is_unrestricted is None:
-            is_unrestricted = self._unrestricted[principal] = self.policy.is_unrestricted(principal)
+            is_unrestricted = not self.is_refused(principal) and self.policy.is_unrestricted(principal)
+            self._unrestricted[principal] = is_unrestricted
         return is_unrestricted
+
+    def is_refused(self, principal: Principal | None) -> bool:
+        """Return True for a principal that is refused everything now, by any rule: only people are served."""
+        return bool(self.refusal) and principal is not None and not principal.is_person
+
+    def check_served(self, principal: Principal | None, path: Path = ROOT) -> None:
+        """Raise OSError EHOSTUNREACH, with reason and remedy, for a principal that is refused everything now."""
+        if self.is_refused(principal):
+            raise path_error(errno.EHOSTUNREACH, path, self.refusal)
 
     def has_own_branch(self, principal: Principal) -> bool:
         """Return True for an agent whose writes go to a branch of its own."""
         return self.policy.has_own_branch(principal, time.time_ns())
 
     def rights(self, principal: Principal | None, path: Path) -> Rights:
-        """Return the rights of a principal at a path of the tree, which may be a view's path."""
+        """Return the rights of a principal at a path of the tree, which may be a view's path.
+
+        Raise the error of `check_served`.
+        """
         if principal is None or self.is_unrestricted(principal):
             return ALL
+        if self.refusal:
+            self.check_served(principal, path)
+        return self._restricted_rights(principal, path)
+
+    def rights_by_rules(self, principal: Principal, path: Path) -> Rights:
+        """Return the rights that the rules give to a principal, also while it is not served."""
+        return ALL if self.policy.is_unrestricted(principal) else self._restricted_rights(principal, path)
+
+    def _restricted_rights(self, principal: Principal, path: Path) -> Rights:
         tree_path = tree_path_of(path)
         if self._owners is None or principal.is_person or (tree_path.parts and tree_path.parts[0] != _CONTEXT_AREA):
             return self.policy.rights(principal, tree_path, time.time_ns())

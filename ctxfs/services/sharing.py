@@ -19,6 +19,7 @@ from ctxfs.model.credentials import without_passwords
 from ctxfs.model.errors import EXIT_USAGE, CommandError, path_error
 from ctxfs.model.path import printable
 from ctxfs.policy.rule_history import RuleHistory
+from ctxfs.services.agent_grace import AgentGrace, now_seconds
 from ctxfs.services.conflict_files import ConflictFiles
 from ctxfs.services.erasure import DerivedErasure
 from ctxfs.services.sources import SettingsFile, embedder_of
@@ -34,9 +35,10 @@ from ctxfs.versions.recording.pathindex import PathChange
 if TYPE_CHECKING:
     from ctxfs.services.shared_index import SharedIndex
     from ctxfs.shared.certificates import CertificateTopic, ErasureReport
+    from ctxfs.shared.exchanges import Exchanged, NodeErasure
     from ctxfs.shared.health import HealthCheck
     from ctxfs.shared.log import SharedLog
-    from ctxfs.shared.node import Exchanged, Node, NodeErasure
+    from ctxfs.shared.node import Node
 
 _MAX_NODE_CHARACTERS = 64
 _WAIT_SECONDS = 1.0
@@ -75,6 +77,7 @@ class Sharing:
         self._unreported = tuple[PathChange, ...]()  # changes during an erasure, unknown to the kernel
         self._is_purge_due = False
         self._certificates: CertificateTopic | None = None
+        self.grace = AgentGrace(layout.repo, lambda: self.settings)
         self._node: Node | None = None
         self._index: SharedIndex | None = None
         self._state = SharingState()
@@ -130,8 +133,9 @@ class Sharing:
             raise CommandError("this store is not shared", "ctxfs share URL, or ctxfs join URL")
         from ctxfs.shared.log import Unreachable
 
+        node = self._open_node()
         try:
-            result = self._open_node().exchange()
+            result = node.exchange()
         except OSError as error:
             self._waiting = self._count_waiting(-1.0)
             self._set_state(error.strerror or str(error), is_reachable=not isinstance(error, Unreachable))
@@ -139,7 +143,10 @@ class Sharing:
         except CommandError as error:
             self._set_state(error.message, error.remedy, is_reachable=True)
             raise
-        self._set_state(self._node.topic_fault if self._node else "", is_reachable=True)
+        finally:
+            if node.current_at:
+                self.grace.record(node.current_at)
+        self._set_state(node.topic_fault, is_reachable=True)
         return self._with_erasures(result)
 
     def _with_erasures(self, result: Exchanged) -> Exchanged:
@@ -208,7 +215,11 @@ class Sharing:
             time.sleep(_WAIT_SECONDS)
             return True
         try:
-            return node.connection.wait(node.seen.number, _WAIT_SECONDS)
+            asked = now_seconds()
+            if node.connection.wait(node.seen.number, _WAIT_SECONDS):
+                return True
+            self.grace.record(asked)
+            return False
         except OSError as error:
             self._set_state(error.strerror or str(error), is_reachable=False)
             return True
@@ -244,7 +255,7 @@ class Sharing:
             raise CommandError(f"this store is a node of '{self.settings.store}' at {shown}", "first: ctxfs leave")
         if settings.at < 0 or (settings.at and not settings.read_only):
             raise CommandError("only a read-only node follows up to an entry", "add --read-only", EXIT_USAGE)
-        settings = replace(settings, node=settings.node or _host_name())
+        settings = replace(settings, node=settings.node or _host_name(), index=self.settings.index)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", settings.node):
             raise CommandError(
                 f"'{settings.node}' cannot name a node", "use letters, digits, '.', '_' and '-'", EXIT_USAGE
@@ -275,6 +286,7 @@ class Sharing:
         self._settings_file.reload()
         NodeStateFile(self._layout.repo).remove()
         remove_states(self._layout.repo)
+        self.grace.forget()
         forget_generation(self._layout.repo)
         self._archive.shared.forget()
         self._state = SharingState()
@@ -315,6 +327,8 @@ class Sharing:
             "fault": self._state.fault,
             "remedy": self._state.remedy,
             "waiting": self._count_waiting(_STATUS_WAIT_SECONDS),
+            "grace_seconds": self.settings.grace_seconds,
+            "agents_refused": self.grace.refusal(),
             "conflicts": [printable(conflict.path) for conflict in self.conflicts.list(_STATUS_WAIT_SECONDS)],
         }
 
@@ -331,6 +345,10 @@ class Sharing:
         checks = check_engine(lambda: _connect(settings), member)
         if state.fault and all(check.is_ok for check in checks):
             checks.append(HealthCheck("exchange", False, state.fault, state.remedy or "see: ctxfs sync"))
+        if settings.grace_seconds and not settings.at:
+            detail, _, remedy = self.grace.refusal().partition(" → ")
+            served = f"agents are served until {settings.grace_seconds} seconds without the engine"
+            checks.append(HealthCheck("agents", not detail, detail or served, remedy))
         waiting = 0 if settings.read_only else self._archive.shared.count_unpublished(seen.commit)
         is_sending = not waiting or all(check.is_ok for check in checks)
         remedy = "" if is_sending else "they are sent when the faults above are mended: ctxfs sync --wait"

@@ -8,12 +8,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from ctxfs.model.errors import CommandError
 from ctxfs.shared.chain import check_entries, check_head, check_names
-from ctxfs.shared.erasures import Erased, Erasures, Snapshot, is_erasure
+from ctxfs.shared.erasures import Erasures, Snapshot, is_erasure
+from ctxfs.shared.exchanges import Exchanged, NodeErasure
 from ctxfs.shared.log import TURN, Entry, EntryKind, Head, LogRefused, SharedLog, TurnLost, turn_lost
 from ctxfs.shared.node_state import NodeState, NodeStateFile, advanced
 from ctxfs.shared.object_pack import PackError, decode_pack
@@ -30,34 +31,6 @@ log = logging.getLogger(__name__)
 _BATCH_ENTRIES = 100
 _MAX_TURNS = 5  # that are lost in a row
 _MIN_CLOCK_OFFSET_NS = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Exchanged:
-    """The result of an exchange: changes of the work tree, numbers of entries, paths kept beside each other, erasures.
-
-    `turn_seconds` is the time during which the turn of its publication was held.
-    """
-
-    changes: tuple[PathChange, ...] = ()
-    taken: int = 0
-    published: int = 0
-    conflicts: tuple[bytes, ...] = ()
-    erased: tuple[Erased, ...] = ()
-    turn_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class NodeErasure:
-    """An erasure that this node has ordered: its result here, paths of tombstones, changes of others meanwhile, copies.
-
-    `copies` are files of others that hold phrases of the contents.
-    """
-
-    erased: Erased
-    paths: tuple[bytes, ...]
-    changes: tuple[PathChange, ...]
-    copies: tuple[bytes, ...]
 
 
 class Node:
@@ -99,6 +72,7 @@ class Node:
         self._state = self._saved = NodeState(store)
         self._taken = 0  # entries in this exchange
         self._turn_seconds = 0.0  # of the last turn
+        self.current_at = 0.0  # CLOCK_BOOTTIME, when this node last had the newest entry; 0: never
         self._instance = ""
         self._clock_offset_ns = 0
 
@@ -214,6 +188,7 @@ class Node:
 
         An erasure takes longer than a turn: then raise `TurnLost`.
         """
+        asked = time.clock_gettime(time.CLOCK_BOOTTIME)
         newest = engine.head()
         check_head(self._state.seen, newest)
         last = newest.number if self._last_entry is None else min(newest.number, self._last_entry)
@@ -224,6 +199,7 @@ class Node:
             if not self._take_batch(engine, count, is_turn=is_turn):
                 return  # the log was rewound just now; the next exchange notices it
             self._save()
+        self.current_at = asked
 
     def _take_batch(self, engine: SharedLog, limit: int, *, is_turn: bool) -> int:
         """Read and check the next entries, and return their number."""
@@ -391,6 +367,7 @@ class Node:
     def _advance(self, entry: Entry) -> None:
         """Continue after an entry of this node."""
         self._state = advanced(self._state, Head(entry.number, entry.head), has_joined=True)
+        self.current_at = time.clock_gettime(time.CLOCK_BOOTTIME)
         self._snapshots.request_after(self._state.seen)
 
     def _erase_brought(self, publication: Publication) -> bool:

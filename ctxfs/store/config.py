@@ -33,6 +33,7 @@ from ctxfs.store.settings import (
 log = logging.getLogger(__name__)
 
 MIN_LARGE_BYTES = 65_536
+MIN_GRACE_SECONDS = 5  # a waiting node reads from the engine every second, and within four during an exchange
 _SERVER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
@@ -173,6 +174,10 @@ def _check_value(config: HostPath, name: str, default: object, value: object) ->
         raise CommandError(f"'{config}': index.device is 'auto', 'cpu' or 'cuda', not {value!r}", "")
     if name == "shared.index" and value not in ("fetch", "build"):
         raise CommandError(f"'{config}': shared.index is 'fetch' or 'build', not {value!r}", "")
+    if name == "shared.grace_seconds" and value and isinstance(value, int) and value < MIN_GRACE_SECONDS:
+        raise CommandError(
+            f"'{config}': shared.grace_seconds = {value} is too small", f"0, or at least {MIN_GRACE_SECONDS}"
+        )
     if name == "shared.durable" and value not in ("local", "engine"):
         raise CommandError(f"'{config}': shared.durable is 'local' or 'engine', not {value!r}", "")
     if name == "mount.loop" and value not in ("direct", "trio"):

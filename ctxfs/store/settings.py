@@ -186,6 +186,9 @@ class SharedSettings:
         default="local", metadata={"doc": "local, or engine: fsync waits for the engine, and fails without it"}
     )
     read_only: bool = field(default=False, metadata={"doc": "follow the shared store, publish nothing, refuse writes"})
+    grace_seconds: int = field(
+        default=0, metadata={"doc": "serve people only after so long without the engine; 0: agents, too"}
+    )
     at: int = field(default=0, metadata={"doc": "newest entry that a read-only node follows; 0: all"})
 
 

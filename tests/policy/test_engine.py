@@ -1,5 +1,6 @@
 """Test that rules are reloaded from their files as these change, whole files only."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,27 @@ def test_agents_have_no_access_while_the_denials_are_unreadable(files: tuple[Pat
     files[1].write_text("")
     book.reload()
     assert may(book)
+
+
+def test_agents_are_refused_with_the_reason_while_people_alone_are_served(files: tuple[Path, Path]) -> None:
+    reason = ""
+    files[0].write_text('[[rule]]\nprincipal = "agent:admin"\npath = "**"\nverbs = "lrwxa"\n')
+    book = PolicyEngine(files, refuses_agents=lambda: reason)
+    other = PolicyEngine()
+    admin, ada = Principal("agent", "admin"), Principal("human", "ada")
+    assert may(book) and book.is_unrestricted(admin) and not book.reload()
+    reason = "the engine is silent"
+    assert book.reload() and not book.reload()
+    other.use_wire(book.wire)
+    for engine in (book, other):
+        for agent in (ALICE, admin):
+            assert not engine.is_unrestricted(agent)
+            with pytest.raises(OSError, match=reason) as caught:
+                engine.rights(agent, PLACE)
+            assert caught.value.errno == errno.EHOSTUNREACH
+        assert engine.rights(ada, PLACE).allows(Verb.READ) and engine.rights(None, PLACE).allows(Verb.READ)
+        assert engine.rights_by_rules(ALICE, PLACE).allows(Verb.READ), "the rules are shown as they are"
+    reason = ""
+    assert book.reload()
+    other.use_wire(book.wire)
+    assert may(book) and may(other) and book.is_unrestricted(admin)

@@ -12,8 +12,9 @@ from ctxfs.shared.certificates import CertificateTopic, read_reports
 from ctxfs.shared.engines import open_log
 from ctxfs.shared.erasure_data import decode_plan, encode_plan
 from ctxfs.shared.erasures import Erasures
+from ctxfs.shared.exchanges import NodeErasure
 from ctxfs.shared.log import EntryKind, LogRefused, SharedLog, all_entries
-from ctxfs.shared.node import Node, NodeErasure
+from ctxfs.shared.node import Node
 from ctxfs.shared.node_state import NodeStateFile
 from ctxfs.shared.object_pack import decode_pack
 from ctxfs.versions.objects.commits import Actor

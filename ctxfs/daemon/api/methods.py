@@ -80,6 +80,7 @@ async def run_method(
 ) -> Any:
     """Run a method on behalf of the caller, if the policy permits it; `first` runs between the check and the method."""
     with audited(app, caller, method, args):
+        app.policy.check_served(caller.principal)
         check_method(app, caller.principal, method, args)
         params = parse_params(method.params, args)
         if Effect.CHANGES_WORK_TREE in method.effects and method.name not in _EXCHANGES:

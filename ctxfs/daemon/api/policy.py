@@ -75,7 +75,7 @@ async def _matrix(app: App, caller: Session, params: MatrixParams) -> Any:
         raise invalid("paths", f"{_MAX_GIVEN_PATHS} at most")
     named = named_paths(app.policy.rules, map(str, app.namespace.mountpoints))
     paths = list(params.paths or named[:_MAX_PATHS])
-    rights = [[app.policy.rights(principal, Path.parse(path)) for path in paths] for principal in shown]
+    rights = [[app.policy.rights_by_rules(principal, Path.parse(path)) for path in paths] for principal in shown]
     return {
         "principals": [principal.bound for principal in shown],
         "paths": paths,

@@ -15,13 +15,14 @@ from ctxfs.daemon.api.results import ChangedPath, Synchronised
 from ctxfs.daemon.api.versions import ROLLBACK_EFFECTS, commit_everything
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.path import printable
+from ctxfs.store.config import MIN_GRACE_SECONDS
 from ctxfs.store.settings import SharedSettings
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.objects.name_encoding import path_text
 from ctxfs.vfs.session import Session
 
 if TYPE_CHECKING:
-    from ctxfs.shared.node import Exchanged
+    from ctxfs.shared.exchanges import Exchanged
 
 _MAX_ROUNDS = 20
 _ENGINE_SECONDS = 5.0  # in which a silent engine is noticed
@@ -34,7 +35,8 @@ log = logging.getLogger(__name__)
 class ShareParams:
     """An engine, the name of the shared store there, that of this node, and the variable that holds the password.
 
-    With `durable` = "engine" fsync waits for the engine.
+    With `durable` = "engine" fsync waits for the engine. After `grace_seconds` without the engine only people are
+    served; 0: never.
     """
 
     url: str
@@ -42,6 +44,7 @@ class ShareParams:
     node: str = ""
     password_env: str = ""
     durable: str = "local"
+    grace_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +140,15 @@ async def _erasures(app: App, caller: Session, params: NoParams) -> Any:
 def _settings_of(params: ShareParams, *, read_only: bool = False, at: int = 0) -> SharedSettings:
     if params.durable not in ("local", "engine"):
         raise invalid("durable", "local or engine is needed")
+    if params.grace_seconds and params.grace_seconds < MIN_GRACE_SECONDS:
+        raise invalid("grace_seconds", f"0, or {MIN_GRACE_SECONDS} at least is needed")
     return SharedSettings(
         params.url,
         params.store,
         params.node,
         password_env=params.password_env,
         durable=params.durable,
+        grace_seconds=params.grace_seconds,
         read_only=read_only,
         at=at,
     )
