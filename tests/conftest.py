@@ -67,16 +67,23 @@ LONG = [
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Skip the modules and folders of `LONG` by default."""
-    is_named = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.markexpr
-    return True if collection_path in LONG and not is_named else None
+    return True if collection_path in LONG and not _is_named(config) else None
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Add the mark `long` to the tests of `LONG`."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Add the mark `long` to the tests of `LONG`, and leave out the tests with this mark by default."""
     for item in items:
         if any(item.path.is_relative_to(entry) for entry in LONG):
             item.add_marker("long")
+    if not _is_named(config):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
+def _is_named(config: pytest.Config) -> bool:
+    """Return True if the command line names files or a mark."""
+    return bool(config.args_source is pytest.Config.ArgsSource.ARGS or config.option.markexpr)
 
 
 @pytest.fixture(scope="session", autouse=True)
