@@ -4,9 +4,7 @@ from pathlib import Path
 from unittest import mock
 
 from tests.shared.checking.operations import Operations
-from tests.shared.checking.world import World
-
-_OPEN_FILE_SECONDS = 0.02  # that an exchange waits for a file that stays open
+from tests.shared.checking.world import WAIT_FOR_OPEN_FILES, World
 
 
 def check_world(folder: Path, url: str, store: str, seed: int, nodes: int, rounds: int) -> World:
@@ -15,7 +13,7 @@ def check_world(folder: Path, url: str, store: str, seed: int, nodes: int, round
     operations = Operations(world)
     with (
         mock.patch("time.time_ns", world.time_ns),
-        mock.patch("ctxfs.versions.rollback._WAIT_SECONDS", _OPEN_FILE_SECONDS),
+        mock.patch(*WAIT_FOR_OPEN_FILES),
     ):
         try:
             operations.begin()

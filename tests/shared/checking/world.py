@@ -6,6 +6,7 @@ exception that no code catches, or a child that is killed at some moment of its 
 
 import contextlib
 import itertools
+import multiprocessing
 import os
 import random
 import shutil
@@ -14,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 from ctxfs.model.errors import CommandError
 from ctxfs.shared.engines import open_log
@@ -30,6 +32,12 @@ DAY_NS = 86_400 * 10**9
 _REAL_TIME_NS = time.time_ns
 _MAX_SETTLING_ROUNDS = 30
 _TRACED = 30  # operations that a fault shows
+_MAX_EXCHANGE_SECONDS = 120
+# The seconds that an exchange waits for a file that stays open.
+WAIT_FOR_OPEN_FILES = "ctxfs.versions.rollback._WAIT_SECONDS", 0.02
+# A fork of this process would lack the threads of the engines' clients, and wait for them forever.
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["tests.shared.checking.world"])
 
 
 def _kill_after(calls: int) -> None:
@@ -46,6 +54,16 @@ def _kill_after(calls: int) -> None:
 
     for name in ("open", "rename", "replace", "link", "unlink", "fsync", "mkdir", "rmdir"):
         setattr(os, name, counted(getattr(os, name)))
+
+
+def _exchange_until_killed(folder: Path, url: str, store: str, name: str, clock_ns: int, calls: int) -> None:
+    """Exchange as the node of a folder, in a process of its own, without faults but its death."""
+    world = World(folder, url, store, seed=0, nodes=0)
+    _kill_after(calls)
+    with mock.patch("time.time_ns", world.time_ns), mock.patch(*WAIT_FOR_OPEN_FILES):
+        member = Member(world, name, clock_ns)
+        with world.clock(member), contextlib.suppress(CommandError, OSError):
+            member.node.exchange()
 
 
 class Killed(BaseException):
@@ -270,22 +288,16 @@ class World:
         """Exchange in another process, which is killed at its n-th call that changes files."""
         member.node.close()
         member.past.close()
-        child = os.fork()
-        if child == 0:
-            try:
-                self.is_calm = True
-                _kill_after(calls)
-                member.reopen()
-                with self.clock(member):
-                    member.node.exchange()
-            finally:
-                os._exit(0)
-        _, status = os.waitpid(child, 0)
+        arguments = self.folder, self.url, self.store, member.name, member.clock_ns, calls
+        child = _SERVER.Process(target=_exchange_until_killed, args=arguments)
+        child.start()
+        child.join(_MAX_EXCHANGE_SECONDS)
+        assert child.exitcode in (0, -signal.SIGKILL), f"the exchange of {member.name} hangs or fails: {child.exitcode}"
         member.prepared = member.count
         member.reopen()
         self.observe(member)
         self.trace.append(f"{member.name} was killed at its call {calls}")
-        self.count("kill -9" if os.WIFSIGNALED(status) else "kill -9 too late")
+        self.count("kill -9" if child.exitcode == -signal.SIGKILL else "kill -9 too late")
 
     def backup(self, member: Member, target: Path) -> tuple[Vector, int]:
         """Copy a node's folder, when all its changes have versions."""
