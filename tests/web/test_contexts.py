@@ -132,12 +132,16 @@ def test_two_contexts_are_compared(owner: Visitor, live: Live, task: str) -> Non
     assert "no difference" in owner.get("contexts/compare", old=task, new=task).main_text()
 
 
-def test_a_context_that_cannot_be_built_has_its_reason(owner: Visitor, live: Live) -> None:
+def test_a_context_that_cannot_be_built_has_its_reason(owner: Visitor, live: Live, task: str) -> None:
     folder = make_task(live, "web-broken", 700)
     (folder / "request.toml").write_text("query = [unclosed\n")
     page = eventually("the fault", lambda: (a := owner.get("contexts/one", task="web-broken")).status == 200 and a)
     assert "cannot be built" in page.main_text()
     assert owner.get("contexts").status == 200
+    compared = owner.get("contexts/compare", old=task, new="web-broken")
+    assert "web-broken cannot be built: " in compared.main_text()
+    assert "line 1" in compared.main_text()
+    assert owner.get("contexts/compare", old=task, new="web-none").status == 404
     assert owner.get("contexts/one", task="web-no-such-task").status == 404
     assert owner.get("contexts/one", task="../memory").status in (400, 404)
 

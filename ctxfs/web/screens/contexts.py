@@ -206,16 +206,23 @@ async def _compare(page: Page) -> Response:
     old, new = page.query.get("old", ""), page.query.get("new", "")
     if not old or not new:
         raise CommandError("two tasks are needed", "choose both")
-    difference = compare(await _read_manifest(page, old), await _read_manifest(page, new))
+    manifests, faults = [], []
+    for task in (old, new):
+        try:
+            manifests.append(await _read_manifest(page, task))
+        except OSError as error:
+            faults.append((task, await _read_fault(page, task, error)))
+    if faults:
+        return page.render("contexts_compare.html", old=old, new=new, faults=faults)
+    difference = compare(*manifests)
     rows = [
         *(("request", f"{name}: {before!r} → {after!r}") for name, (before, after) in difference.request.items()),
         *(("removed", passage) for passage in difference.dropped),
         *(("changed", passage) for passage in difference.changed),
         *(("added", passage) for passage in difference.added),
     ]
-    return page.render(
-        "contexts_compare.html", old=old, new=new, kept=difference.kept, rows=cut_rows(rows, page.number("page", 1))
-    )
+    shown = cut_rows(rows, page.number("page", 1))
+    return page.render("contexts_compare.html", old=old, new=new, faults=(), kept=difference.kept, rows=shown)
 
 
 SCREENS = (

@@ -10,6 +10,7 @@ from tests.live import Live
 from tests.web.site import Site
 
 CHROMIUM = Path("/usr/bin/chromium")
+MAX_TABS = 80
 AXE = Path(__file__).parents[3] / "build" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 
 
@@ -51,6 +52,14 @@ class Reader:
         """Load a screen, and return the page."""
         self.page.goto(f"{self.base}/{screen}")
         return self.page
+
+    def tab_to(self, selector: str) -> None:
+        """Press the Tab key up to an element of the selector."""
+        for _ in range(MAX_TABS):
+            if self.page.locator(selector).evaluate_all("found => found.includes(document.activeElement)"):
+                return
+            self.page.keyboard.press("Tab")
+        pytest.fail(f"no key leads to {selector}")
 
 
 @pytest.fixture

@@ -46,18 +46,10 @@ def test_ticked_memories_are_archived_and_found_by_the_filter(reader: Reader, li
 def test_memory_is_pinned_by_keys_alone(reader: Reader, live: Live) -> None:
     page = reader.visit("memory?agent=keeper&words=0.md")
     page.locator("body").press("Tab")
-
-    def focus(selector: str) -> None:
-        for _ in range(60):
-            if page.evaluate("(s) => document.activeElement.matches(s)", selector):
-                return
-            page.keyboard.press("Tab")
-        pytest.fail(f"no key leads to {selector}")
-
-    focus("input[type=checkbox]")
+    reader.tab_to("input[type=checkbox]")
     page.keyboard.press("Space")
     page.locator("h1").click()  # the tab order begins anew
-    focus("button[value=pin]")
+    reader.tab_to("button[value=pin]")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=1 of 1 done")
     assert label(live, "pinned") == "true"

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,10 @@ from tests.web.test_contexts import make_task
 from tests.web.test_review import open_claim
 
 QUESTION = "how+are+signing+keys+rotated"
+NEEDED_BUDGET = "td.num:text-matches('^[1-9][0-9]*$')"  # the other numbers of the table have decimals
+UNCOMPARED = "[role=alert]:has-text('broken cannot be built')"
+FOCUSABLE = 'a[href],button,input:not([type=hidden]),select,textarea,summary,[tabindex="0"]'
+REMEDY = "ctxfs remove goes-away"
 SCREENS = [
     "ask",
     f"ask?q={QUESTION}+kind:markdown",
@@ -25,8 +31,12 @@ SCREENS = [
     "contexts/one?task=seen&view=text",
     "contexts/one?task=seen&view=excluded&budget=60",
     "contexts/one?task=seen&view=excluded&budget=60&budgets=1",
+    "contexts/one?task=seen&view=conflicts",
     "contexts/one?task=seen&view=evaluation",
+    "contexts/one?task=seen&verify=1",
+    "contexts/one?task=broken",
     "contexts/compare?old=seen&new=other",
+    "contexts/compare?old=seen&new=broken",
     "file",
     "file?path=knowledge/handbook",
     "file?path=knowledge/handbook/rotation.md",
@@ -44,7 +54,7 @@ SCREENS = [
     "time/file?path=memory/shared/versions.md&n=1",
     "time/rollback?action=undo&path=memory/shared/versions.md",
     "time/rollback?action=restore&to=prev&path=memory/shared/versions.md",
-    "now/doctor",
+    "now/doctor?again=1",
     "review",
     "review?all=1",
     "memory",
@@ -58,13 +68,56 @@ SCREENS = [
     "access/explain?principal=agent:alice&path=memory/bob",
     "access/policy",
 ]
+# Late parts of a screen, and parts of a filled store: a test waits for them.
+PARTS = {
+    "contexts": "tr:has-text('seen') td:has-text('tokens,')",
+    "contexts/one?task=broken": "[role=alert]:has-text('cannot be built')",
+    "now": "#doctor time",
+}
+FILLED = {
+    "contexts/compare?old=seen&new=broken": UNCOMPARED,
+    "contexts/one?task=seen&view=excluded&budget=60&budgets=1": NEEDED_BUDGET,
+    "contexts/one?task=seen&view=evaluation": "table mark",
+    "contexts/one?task=seen&verify=1": ".tag.good",
+    "now/doctor?again=1": f"dd:has-text('{REMEDY}')",
+}
+# (screen, control at the end of some Tab keys, result of its action)
+ACTIONS = [
+    ("contexts", "td a:has-text('seen')", "h1:has-text('seen')"),
+    ("contexts", "button:text('Compare')", UNCOMPARED),
+    ("contexts/one?task=seen", "a:text('Evaluation')", "table mark"),
+    ("contexts/one?task=seen", "a:has-text('Verify')", ".tag.good:has-text('byte for byte')"),
+    ("contexts/one?task=seen", "a:text('Left out')", "th:has-text('Reason')"),
+    ("contexts/one?task=seen&view=excluded&budget=60", "a:has-text('At which budget')", NEEDED_BUDGET),
+]
+
+
+def open_whole(reader: Reader, screen: str, *, has_scripts: bool = True) -> Any:
+    """Load a screen with all of its parts, and return its page."""
+    page = reader.visit(screen)
+    for parts in (FILLED, PARTS) if has_scripts else (FILLED,):
+        if screen in parts:
+            page.wait_for_selector(parts[screen])
+    return page
+
+
+@pytest.fixture(scope="module")
+def lost_source(live: Live) -> Iterator[Path]:
+    """Yield the missing folder of a source."""
+    folder = live.corpus.parent / "goes-away"
+    folder.mkdir()
+    live.run("add", str(folder), "--name", "goes-away")
+    folder.rmdir()
+    yield folder
+    live.run("remove", "goes-away")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _files(live: Live) -> None:
+def _files(live: Live, lost_source: Path) -> None:
     write_hostile_files(live)
-    for name, budget in (("seen", 700), ("other", 300)):
+    for name, budget in (("seen", 700), ("other", 300), ("broken", 300)):
         make_task(live, name, budget)
+    (live.at / "context" / "broken" / "request.toml").write_text("query = [unclosed\n")
     (live.at / "context" / "seen" / "response.md").write_text("Rotate the signing keys every 12 days with keyctl.\n")
     for name in ("seen1", "seen2"):
         open_claim(live, name)
@@ -74,6 +127,7 @@ def _files(live: Live) -> None:
     for text in ("One valve.\n", "One valve.\nTwo pumps.\n"):
         file.write_text(text)
         live.run("commit")
+    eventually("the response is evaluated", (live.at / "context" / "seen" / "evaluation.json").exists)
 
 
 def test_question_leads_to_a_marked_line_of_its_file(reader: Reader) -> None:
@@ -127,8 +181,7 @@ def test_operations_appear_as_they_happen_and_can_be_paused(reader: Reader, live
 
 
 def test_failed_checks_arrive_after_the_page(reader: Reader) -> None:
-    page = reader.visit("now")
-    page.wait_for_selector("#doctor time")
+    page = open_whole(reader, "now")
     page.get_by_role("link", name="check again").click()
     page.wait_for_selector("#doctor.htmx-request", state="hidden")
     page.wait_for_selector("#doctor time")
@@ -158,33 +211,52 @@ def test_another_budget_is_tried(reader: Reader) -> None:
     page.wait_for_selector("text=of 700 tokens")
 
 
-def test_every_part_is_reached_and_used_by_keys(reader: Reader) -> None:
-    page = reader.visit(f"ask?q={QUESTION}")
-    focusable = page.evaluate(
-        "[...document.querySelectorAll('a[href],button,input:not([type=hidden]),summary,[tabindex=\"0\"]')]"
-        ".filter(e => e.checkVisibility()).length"
-    )
-    page.evaluate("document.activeElement.blur()")
-    seen = set()
-    for _ in range(focusable + 5):
-        page.keyboard.press("Tab")
-        seen.add(
-            page.evaluate(
-                "(e => { e.dataset.seen ??= String(Math.random()); return e.dataset.seen })(document.activeElement)"
-            )
-        )
-    assert len(seen) >= focusable
+def test_every_part_of_each_screen_is_reached_by_keys(reader: Reader) -> None:
+    for screen in SCREENS:
+        page = open_whole(reader, screen)
+        unreached = f"""() => [...document.querySelectorAll('{FOCUSABLE}')]
+            .filter(e => e.checkVisibility() && !e.disabled && !window.reached.has(e))"""
+        page.evaluate("""() => {
+            document.activeElement.blur();
+            window.reached = new Set();
+            document.addEventListener("focusin", event => window.reached.add(event.target));
+        }""")
+        for _ in range(page.evaluate(f"({unreached})().length") + 5):  # the focus also leaves the page, and comes back
+            page.keyboard.press("Tab")
+        assert page.evaluate(f"({unreached})().map(e => e.outerHTML)") == [], screen
     page = reader.visit("file?path=knowledge/handbook")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")  # the link that skips the navigation
     page.wait_for_selector("#main:focus")
 
 
+@pytest.mark.parametrize("has_scripts", [True, False])
+def test_actions_of_contexts_and_checks_work_by_keys(
+    chromium: Any, site: Site, live: Live, lost_source: Path, has_scripts: bool
+) -> None:
+    made = Reader(chromium, live, java_script_enabled=has_scripts)
+    for screen, control, effect in ACTIONS:
+        page = made.visit(screen)
+        assert not page.locator(effect).count(), effect
+        made.tab_to(control)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(effect)
+    page = open_whole(made, "now/doctor?again=1", has_scripts=has_scripts)
+    lost_source.mkdir()
+    made.tab_to("a:text('check again')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"dd:has-text('{REMEDY}')", state="detached")
+    page.wait_for_selector("#doctor time")
+    lost_source.rmdir()
+    made.context.close()
+    assert made.faults == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_accessibility_has_no_violation(chromium: Any, site: Site, live: Live, scheme: str) -> None:
     made = Reader(chromium, live, color_scheme=scheme, bypass_csp=True)  # axe is a script of the test
     for screen in SCREENS:
-        page = made.visit(screen)
+        page = open_whole(made, screen)
         page.add_script_tag(path=str(AXE))
         for details in page.locator("details").all():
             details.evaluate("element => element.open = true")
@@ -198,7 +270,7 @@ def test_accessibility_has_no_violation(chromium: Any, site: Site, live: Live, s
 def test_nothing_is_wider_than_a_small_window(chromium: Any, site: Site, live: Live) -> None:
     made = Reader(chromium, live, viewport={"width": 320, "height": 600})
     for screen in SCREENS:
-        page = made.visit(screen)
+        page = open_whole(made, screen)
         assert page.evaluate("document.scrollingElement.scrollWidth") <= 320, screen
     made.context.close()
 
@@ -212,7 +284,7 @@ def test_reading_works_without_scripts(chromium: Any, site: Site, live: Live) ->
     page.get_by_role("link", name="lines").first.click()
     page.wait_for_selector("tr:target")
     for screen in SCREENS:
-        assert made.visit(screen).locator("h1").count() == 1
+        assert open_whole(made, screen, has_scripts=False).locator("h1").count() == 1
     made.context.close()
 
 
