@@ -179,7 +179,8 @@ def verify(store: str | None, remote: str, as_json: bool) -> None:
     """Verify the records and their hash chains
 
     The chains reveal edits, gaps and reordering. The anchors in versions reveal a cut end, and chains that were
-    rewritten as a whole. Exit code 1 if there are faults.
+    rewritten as a whole. In a shared store the log has anchors of all nodes: the chains of this one are verified, those of
+    others have to advance, and are verified on their node. Exit code 1 if there are faults, or if the log cannot be read.
     """
     with opened_session(store) as opened:
         report = opened.call("verify_history", remote=remote)
@@ -189,11 +190,26 @@ def verify(store: str | None, remote: str, as_json: bool) -> None:
         for fault in report["faults"]:
             warn(f"{fault['where']}: {fault['what']}")
         _print_anchors(report["anchors"], remote)
+        _print_nodes(report["nodes"], report["log_fault"])
         erased = f", {report['forgotten']} of them forgotten" if report["forgotten"] else ""
         state = f"{len(report['faults'])} faults" if report["faults"] else "the chains are whole"
         print_line(f"{report['records']} records{erased}, {report['audited']} of the audit: {state}")
-    if report["faults"]:
+    if report["faults"] or report["log_fault"] or any(node["faults"] for node in report["nodes"]):
         raise click.exceptions.Exit(EXIT_FAILURE)
+
+
+def _print_nodes(nodes: list[dict[str, Any]], log_fault: str) -> None:
+    """Print the result for the chains of each node of a shared store; nothing for a store that is not shared."""
+    if log_fault:
+        warn(f"the anchors of the nodes cannot be checked: {log_fault}")
+    for node in nodes:
+        for fault in node["faults"]:
+            warn(f"node {node['node']}: {fault}")
+        up_to = node["up_to"]
+        print_line(
+            f"node {node['node']}: {node['state']}, {node['anchors']} entries of the log name records up to "
+            f"{up_to['events']}, of the audit {up_to['audit']}"
+        )
 
 
 def _print_anchors(anchors: dict[str, Any], remote: str) -> None:

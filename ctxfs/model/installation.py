@@ -19,6 +19,8 @@ EXTRAS = {  # extra of pyproject.toml → the modules that it brings
     "model": ("onnx", "safetensors", "onnxruntime", "tokenizers"),
     "web": ("cryptography", "jinja2", "pygments", "starlette"),
     "fsspec": ("fsspec",),
+    "postgres": ("psycopg",),
+    "s3": ("obstore",),
     "shared": ("obstore", "psycopg"),
 }
 

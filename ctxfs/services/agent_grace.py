@@ -1,7 +1,7 @@
 """The grace period of a node of a shared store: without news from the engine for longer, it serves people only.
 
 Rules, groups and credentials are entries of the log, so a node that is cut off decides by outdated ones. The time of the
-last news outlives the daemon as the mtime of `<repository>/ctxfs-shared-heard`. Nothing is read or written unless
+last news outlives the daemon as the mtime of `<repository>/ctxfs-shared-contact`. Nothing is read or written unless
 `[shared] grace_seconds` is set.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path as HostPath
 
 from ctxfs.store.settings import SharedSettings
 
-_NAME = "ctxfs-shared-heard"
+_NAME = "ctxfs-shared-contact"
 _STORES_PER_PERIOD = 20  # of the time, so that a restart of the daemon costs at most a twentieth of the period
 _MAX_CLOCK_STEP_SECONDS = 60.0  # a later time than now is no news
 
@@ -28,7 +28,7 @@ class AgentGrace:
         self._stored = 0.0
 
     def record(self, heard: float) -> None:
-        """Record the time of `now_seconds` at which this node knew the newest entry."""
+        """Record the time of `now_seconds` at which this node had the newest entry."""
         grace = self._settings().grace_seconds
         self._heard = max(heard, self._heard or 0.0)
         if grace and self._heard - self._stored >= grace / _STORES_PER_PERIOD:
@@ -71,5 +71,5 @@ class AgentGrace:
 
 
 def now_seconds() -> float:
-    """Return the time since the machine has started; it goes on while the machine sleeps, and no one sets it."""
+    """Return the time since the machine has started; it goes on while the machine sleeps, and cannot be set."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -6,9 +6,7 @@ Engines are imported at the first exchange.
 from __future__ import annotations
 
 import errno
-import os
 import re
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +19,7 @@ from ctxfs.model.path import printable
 from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.services.agent_grace import AgentGrace, now_seconds
 from ctxfs.services.conflict_files import ConflictFiles
+from ctxfs.services.engine_connection import connect_engine, host_node_name
 from ctxfs.services.erasure import DerivedErasure
 from ctxfs.services.sources import SettingsFile, embedder_of
 from ctxfs.store.config import set_section
@@ -34,13 +33,12 @@ from ctxfs.versions.recording.pathindex import PathChange
 
 if TYPE_CHECKING:
     from ctxfs.services.shared_index import SharedIndex
+    from ctxfs.shared.anchor_check import NodeChains
     from ctxfs.shared.certificates import CertificateTopic, ErasureReport
     from ctxfs.shared.exchanges import Exchanged, NodeErasure
     from ctxfs.shared.health import HealthCheck
-    from ctxfs.shared.log import SharedLog
     from ctxfs.shared.node import Node
 
-_MAX_NODE_CHARACTERS = 64
 _WAIT_SECONDS = 1.0
 _STATUS_WAIT_SECONDS = 0.1  # for the versions, which another operation may use
 
@@ -186,9 +184,21 @@ class Sharing:
             raise CommandError("this store is not shared", "certificates are for shared stores: ctxfs share URL")
         from ctxfs.shared.certificates import read_reports
 
-        log = _connect(self.settings)
+        log = connect_engine(self.settings)
         try:
             return read_reports(log)
+        finally:
+            log.close()
+
+    def read_chains(self) -> list[NodeChains]:
+        """Return the checked anchors of all nodes in the log. Raise errors as `exchange` does."""
+        from ctxfs.shared.anchor_check import read_chains
+        from ctxfs.shared.node_state import NodeStateFile
+
+        log = connect_engine(self.settings)
+        try:
+            seen = NodeStateFile(self._layout.repo).read(self.settings.store).seen
+            return read_chains(log, seen, self._archive.shared.store_id())
         finally:
             log.close()
 
@@ -255,7 +265,7 @@ class Sharing:
             raise CommandError(f"this store is a node of '{self.settings.store}' at {shown}", "first: ctxfs leave")
         if settings.at < 0 or (settings.at and not settings.read_only):
             raise CommandError("only a read-only node follows up to an entry", "add --read-only", EXIT_USAGE)
-        settings = replace(settings, node=settings.node or _host_name(), index=self.settings.index)
+        settings = replace(settings, node=settings.node or host_node_name(), index=self.settings.index)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", settings.node):
             raise CommandError(
                 f"'{settings.node}' cannot name a node", "use letters, digits, '.', '_' and '-'", EXIT_USAGE
@@ -263,7 +273,7 @@ class Sharing:
         from ctxfs.shared.log import LogRefused, Unreachable
 
         try:
-            _connect(settings, create=is_new).close()
+            connect_engine(settings, create=is_new).close()
         except Unreachable as error:
             remedy = "check the URL, and that the engine runs and is reached from here"
             raise CommandError(error.strerror or str(error), remedy) from error
@@ -342,7 +352,7 @@ class Sharing:
         settings, state = self.settings, self._state
         seen = NodeStateFile(self._layout.repo).read(settings.store).seen
         member = Member(settings.store, settings.node, self._archive.shared.store_id(), seen)
-        checks = check_engine(lambda: _connect(settings), member)
+        checks = check_engine(lambda: connect_engine(settings), member)
         if state.fault and all(check.is_ok for check in checks):
             checks.append(HealthCheck("exchange", False, state.fault, state.remedy or "see: ctxfs sync"))
         if settings.grace_seconds and not settings.at:
@@ -390,9 +400,9 @@ class Sharing:
                 self._layout.repo,
                 lambda: embedder_of(self._settings_file.current),
                 lambda: self.settings.index,
-                lambda: _connect(settings),
+                lambda: connect_engine(settings),
             )
-            name = settings.node or _host_name()
+            name = settings.node or host_node_name()
             certificates = self._certificates = CertificateTopic(repo, name, self._answer_for_copies)
             self._node = Node(
                 self._archive.shared,
@@ -400,7 +410,7 @@ class Sharing:
                 settings.store,
                 name,
                 self._principal,
-                lambda: _connect(settings),
+                lambda: connect_engine(settings),
                 {
                     **open_topics(self._layout, self._rule_history),
                     EntryKind.INDEX: self._index,
@@ -421,16 +431,3 @@ class Sharing:
             is_same = self._state.since and is_reachable == self._state.is_reachable
             since = self._state.since if is_same else time.time()
             self._state = SharingState(fault, remedy, since, is_reachable)
-
-
-def _connect(settings: SharedSettings, *, create: bool = False) -> SharedLog:
-    from ctxfs.shared.engines import open_log
-
-    password = os.environ.get(settings.password_env, "") if settings.password_env else ""
-    return open_log(settings.url, settings.store, password, create=create)
-
-
-def _host_name() -> str:
-    """Return the name of this machine as that of a node."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")
-    return name[:_MAX_NODE_CHARACTERS] or "node"

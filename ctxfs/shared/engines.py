@@ -22,12 +22,12 @@ def open_log(url: str, store: str, password: str = "", *, create: bool = False) 
         raise CommandError(f"'{store}' cannot name a shared store", "use letters, digits, '.', '_' and '-'", EXIT_USAGE)
     scheme, path = _split(url)
     if scheme in _POSTGRES_SCHEMES:
-        require_extra("shared", "PostgreSQL as an engine")
+        require_extra("postgres", "PostgreSQL as an engine")
         from ctxfs.shared.postgres_log import PostgresLog
 
         return PostgresLog(url, store, password, create=create)
     if scheme == "s3":
-        require_extra("shared", "an object storage as an engine")
+        require_extra("s3", "an object storage as an engine")
         from ctxfs.shared.s3_log import S3Log
 
         return S3Log(url, store, password, create=create)

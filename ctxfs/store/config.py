@@ -143,6 +143,11 @@ def _read_section(config: HostPath, section: str, kind: type[Any], values: objec
     if section == "mount" and values.get("loop") == "plain":  # a loop of earlier versions
         log.warning('\'%s\': mount.loop = "plain" was removed; "direct" is used → delete the line', config)
         values = {**values, "loop": "direct"}
+    if section == "shared" and "areas" in values:
+        raise CommandError(
+            f"'{config}': shared.areas is not supported: a node shares all areas that have versions",
+            "delete the line; to keep files to one machine, use a source: ctxfs add FOLDER --writable",
+        )
     for name, value in values.items():
         if name not in fields:
             raise CommandError(

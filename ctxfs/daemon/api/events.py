@@ -1,14 +1,18 @@
 """RPC methods on the event log and the audit: add, show, verify, erase, pack. Plain values in, plain values out."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctxfs.app import App
 from ctxfs.daemon.api.registry import AuditEvent, Check, Effect, method
 from ctxfs.eventlog.record_schema import make_record_body, shell_session
-from ctxfs.model.errors import invalid
+from ctxfs.model.errors import CommandError, invalid
 from ctxfs.threads import blocking, in_turn
 from ctxfs.vfs.session import Session
+
+if TYPE_CHECKING:
+    from ctxfs.shared.anchor_check import NodeChains
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +101,15 @@ async def _records(app: App, caller: Session, params: HistoryParams) -> Any:
 async def _verify(app: App, caller: Session, params: VerifyHistoryParams) -> Any:
     """Verify the hash chains of the event log and the audit, and their anchors.
 
-    The anchors are those of the versions here, or in the remote `remote`.
+    The anchors are those of the versions here, or in the remote `remote`; in a shared store also those of all nodes.
     """
     await app.capture.collect()
+    # Anchors first: the chains then include all records that the anchors name.
+    nodes, log_fault = await _read_node_chains(app) if not params.remote else ([], "")
+    store, anchors = await blocking(app.archive.remotes.read_anchors, params.remote)
     events, operations = await blocking(app.history.verify), await blocking(app.audit.verify)
     faults = [(fault.where, fault.what) for fault in events.faults]
     faults += [(f"audit/{fault.where}", fault.what) for fault in operations.faults]
-    store, anchors = await blocking(app.archive.remotes.read_anchors, params.remote)
     hashes = {"events": events.hashes, "audit": operations.hashes}
     anchored = await blocking(app.anchors.compare, store, anchors, hashes)
     faults += [(fault.where, fault.what) for fault in anchored.faults]
@@ -123,7 +129,43 @@ async def _verify(app: App, caller: Session, params: VerifyHistoryParams) -> Any
             "sealed_since": anchored.sealed_since,
             "of_other_stores": anchored.others,
         },
+        "log_fault": log_fault,
+        "nodes": await blocking(_compare_nodes, nodes, store, hashes),
     }
+
+
+async def _read_node_chains(app: App) -> "tuple[list[NodeChains], str]":
+    """Return the anchors of all nodes of a shared store, and the reason if they cannot be read."""
+    if not app.sharing.is_on:
+        return [], ""
+    try:
+        return await blocking(app.sharing.read_chains), ""
+    except CommandError as error:
+        return [], f"{error.message} → {error.remedy}" if error.remedy else error.message
+    except OSError as error:
+        return [], error.strerror or str(error)
+
+
+def _compare_nodes(
+    nodes: "Sequence[NodeChains]", store: str, hashes: Mapping[str, Mapping[int, str]]
+) -> list[dict[str, Any]]:
+    """Return the results by node, oldest first; the records of this store are compared with its anchors."""
+    for chains in nodes:
+        if chains.store == store:
+            from ctxfs.shared.anchor_check import compare_records
+
+            compare_records(chains, hashes)
+    return [
+        {
+            "node": chains.node,
+            "store": chains.store,
+            "state": chains.state.value,
+            "anchors": chains.anchors,
+            "up_to": {name: link.seq for name, link in chains.last.items()},
+            "faults": chains.faults,
+        }
+        for chains in nodes
+    ]
 
 
 @method("audit", AuditParams, needs=Check.ADMINISTRATORS, audit=AuditEvent("history"))

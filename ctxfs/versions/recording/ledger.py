@@ -274,6 +274,10 @@ class Ledger:
         op = "edit" if "entry" in aspects and before.entry != after.entry else "meta"
         return PathChange(path, "add" if before.entry is None else op, mode, oid, after.side, size)
 
+    def anchor(self) -> str:
+        """Return the present heads of the event log and audit chains of this store; empty without chains."""
+        return self._anchors.text(self.store_id) if self._anchors else ""
+
     def advance(
         self,
         tree: str,
@@ -297,7 +301,7 @@ class Ledger:
         if parents is None:
             parents = (self.head.oid,) if self.head else ()
         time_ns = self._time_after(self.head)
-        anchor = self._anchors.text(self.store_id) if self._anchors else ""
+        anchor = self.anchor()
         rows = self.compare_trees(self.tree, tree, sizes) if changes is None else changes
         ages = ages_of(rows, mtimes, time_ns, self.clock_offset_ns)
         draft = Commit("", tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes, anchor, ages)

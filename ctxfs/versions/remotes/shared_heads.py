@@ -319,9 +319,9 @@ class SharedHeads:
             return len(self._graph(core).list_new(head.oid, known)) if head else 0
 
     def anchor(self) -> str:
-        """Return the heads of the event log and audit chains in the newest version that has them."""
+        """Return the present heads of this store's event log and audit chains."""
         with self._archive.locked() as core:
-            return core.ledger.head.anchor if core.ledger.head else ""
+            return core.ledger.anchor()
 
     def forget(self) -> None:
         """Remove the reference to the accepted head."""
