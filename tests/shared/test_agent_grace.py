@@ -47,11 +47,19 @@ def test_stores_without_a_grace_period_refuse_nobody_and_write_nothing(tmp_path:
     assert not [*tmp_path.iterdir()]
 
 
-def test_too_short_a_period_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "message", "remedy"),
+    [
+        ("grace_seconds = 1", "grace_seconds = 1 is too small", "at least 5"),
+        ('areas = ["memory"]', "areas is not supported: a node shares all areas", "ctxfs add FOLDER --writable"),
+    ],
+)
+def test_settings_that_a_node_cannot_follow_are_refused(tmp_path: Path, line: str, message: str, remedy: str) -> None:
     config = tmp_path / "ctxfs.toml"
-    config.write_text("[shared]\ngrace_seconds = 1\n")
-    with pytest.raises(CommandError, match="grace_seconds = 1 is too small"):
+    config.write_text(f"[shared]\n{line}\n")
+    with pytest.raises(CommandError, match=message) as refused:
         read_settings(config)
+    assert remedy in refused.value.remedy
 
 
 @pytest.fixture
