@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path as HostPath
 from typing import Any, TypeVar
 
@@ -171,6 +171,11 @@ class Repository:
             offset = end + 1 + int(head[2]) + 1
             contents[oid] = out[end + 1 : offset - 1]
         return contents
+
+    def keep(self, kind: str, contents: Mapping[str, bytes]) -> None:
+        """Keep small objects of the repository in memory for later reads, within the bounds of `ObjectMemory`."""
+        for oid, data in contents.items():
+            self._memory.cache(oid, StoredObject(kind, data))
 
     def copy_blob(self, oid: str, target: int) -> None:
         """Write the content of a blob into the open file `target`. Raise OSError EIO if it is missing."""

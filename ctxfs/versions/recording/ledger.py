@@ -15,6 +15,7 @@ from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_
 from ctxfs.versions.objects.git import BRANCH, Repository
 from ctxfs.versions.objects.large_objects import LargeStore
 from ctxfs.versions.objects.name_encoding import SIDE_PREFIX, real_name, sidecar_name, split_path, stored_name
+from ctxfs.versions.objects.prefetch import each_commit
 from ctxfs.versions.objects.sidecar import EMPTY_SIDECAR, SideCar, decode_sidecar, encode_sidecar
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, Listing, Parts, TreeEntry, Trees
 from ctxfs.versions.recording.file_times import NO_MTIMES, ages_of
@@ -407,16 +408,17 @@ class Ledger:
             oids = self._list_commits_after("") or []
         mainline = set(self.repo.run("rev-list", "--first-parent", self.head.oid).decode().split())
         with self.index.transaction():
-            for oid in oids:
+            for oid, sizes in each_commit(self.repo, oids):
                 commit = self.read_commit(oid)
                 if self.index.by_oid(oid) is None:
-                    self.seq = self.index.add(commit, self.compare_with_parents(commit), mainline=oid in mainline)
+                    rows = self.compare_with_parents(commit, sizes)
+                    self.seq = self.index.add(commit, rows, mainline=oid in mainline)
         return len(oids)
 
-    def compare_with_parents(self, commit: Commit) -> list[PathChange]:
-        """Return the changes of a commit. Those of a merge are paths that differ from every parent."""
+    def compare_with_parents(self, commit: Commit, sizes: dict[str, int] | None = None) -> list[PathChange]:
+        """Return the changes of a commit; `sizes` as in `compare_trees`. Those of a merge differ from every parent."""
         trees = [decode_commit(parent, self.repo.read(parent)).tree for parent in commit.parents] or [EMPTY_TREE]
-        rows = self.compare_trees(trees[0], commit.tree)
+        rows = self.compare_trees(trees[0], commit.tree, sizes)
         for other in trees[1:]:
             differing = {row.path for row in self.compare_trees(other, commit.tree)}
             rows = [row for row in rows if row.path in differing]
