@@ -21,9 +21,9 @@ from ctxfs.mounts.folders import create_memory_mount, create_pad_mount
 from ctxfs.mounts.replica import ReplicaMount
 from ctxfs.policy.scope import AccessTimes
 from ctxfs.threads import in_turn
-from ctxfs.versions.branches.branches import Branches
+from ctxfs.versions.branches.branches import Branches, BranchLimit
 from ctxfs.versions.objects.commits import Actor
-from ctxfs.vfs.branch_paths import BRANCHES
+from ctxfs.vfs.branch_paths import BRANCHES, is_branched
 from ctxfs.vfs.caller_context import BranchRef, acting_actor, acting_branch, acting_principal, acting_session, in_branch
 from ctxfs.vfs.mount_wrapper import MountWrapper
 from ctxfs.vfs.namespace import Namespace
@@ -120,10 +120,20 @@ class BranchedFolder(MountWrapper):
 
         def run() -> Result:
             if branch.is_own and not self._branches.exists(branch.name):
-                self._branches.create(branch.name, actor)
+                _create_branch(self._branches, Path((BRANCHES, branch.name)), actor)
             return function(branch.name, *args)
 
         return await in_turn(run)
+
+
+def _create_branch(branches: Branches, path: Path, actor: Actor) -> None:
+    """Create a branch. Raise OSError: EDQUOT beyond the limits of branches, EINVAL for an invalid name. Blocks."""
+    try:
+        branches.create(path.name, actor)
+    except BranchLimit as error:
+        raise path_error(errno.EDQUOT, path, f"{error.message}: {error.remedy}") from error
+    except CommandError as error:
+        raise invalid(path, error.message) from error
 
 
 def is_readable(branches: Branches, scope: AccessTimes, name: str, path: Path) -> bool:
@@ -138,6 +148,28 @@ def is_readable(branches: Branches, scope: AccessTimes, name: str, path: Path) -
     if changed is not None:
         return changed.time_ns >= since
     return branches.get(name).start.time_ns >= since or branches.is_as_on_main(name, str(path))
+
+
+class BranchFiles:
+    """The files of the acting branch, for services that read host files on main. Blocks."""
+
+    def __init__(self, branches: Branches, scope: AccessTimes) -> None:
+        self._branches = branches
+        self._scope = scope
+
+    def read(self, path: Path) -> tuple[bytes, Mapping[str, bytes]] | None:
+        """Return content and attributes of a file in the acting branch; None if the path is that of main.
+
+        Raise OSError ENOENT for a path that does not exist there for the calling principal, EISDIR for a directory.
+        """
+        branch = acting_branch()
+        if branch is None or not is_branched(path):
+            return None
+        data = self._branches.read(branch.name, str(path))
+        attributes = self._branches.attributes(branch.name, str(path))
+        if not is_readable(self._branches, self._scope, branch.name, path):
+            raise not_found(path)
+        return data, attributes
 
 
 def is_shown(name: str) -> bool:
@@ -210,10 +242,7 @@ class BranchesMount(Mount):
         if await in_turn(self._branches.exists, path.name):
             raise path_error(errno.EEXIST, path)
         actor = acting_actor() or Actor(str(acting_principal() or self._owner), acting_session(), _TOOL)
-        try:
-            await in_turn(self._branches.create, path.name, actor)
-        except CommandError as error:
-            raise invalid(path, error.message) from error
+        await in_turn(_create_branch, self._branches, path, actor)
 
     async def _branch_of(self, path: Path) -> BranchRef:
         """Return the branch that a path begins with. Raise ENOENT if there is none, and for the past of main."""

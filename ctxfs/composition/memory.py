@@ -7,6 +7,7 @@ from ctxfs.consolidation.desk import ProposalDesk
 from ctxfs.context.build.tree_view import SourceResolver
 from ctxfs.context.grounding.review import Curator, Decider
 from ctxfs.model.mount import Mount
+from ctxfs.mounts.branches import BranchFiles
 from ctxfs.services.branch_reviews import KIND as BRANCH
 from ctxfs.services.branch_reviews import TOOL as BRANCH_TOOL
 from ctxfs.services.branch_reviews import BranchReviews
@@ -34,7 +35,8 @@ class MemoryParts:
     ) -> None:
         searcher, archive = store.searcher, store.archive
         self.rules = rules
-        sources = CitedSources(store.namespace, str(store.layout.history), store.scope, searcher.extract)
+        branch_files = BranchFiles(archive.branches, store.scope)
+        sources = CitedSources(store.namespace, str(store.layout.history), store.scope, searcher.extract, branch_files)
         moved = MovedText(
             store.namespace, sources, searcher, archive.reader, FileMarker(store.layout.citation_key), store.scope
         )

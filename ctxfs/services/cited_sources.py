@@ -7,9 +7,9 @@ import errno
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ctxfs.eventlog.log import is_day
 from ctxfs.index.extract.chunks import Chunk
@@ -36,6 +36,14 @@ _ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.
 Extract = Callable[[str, bytes], Sequence[Chunk]]
 
 
+class BranchFiles(Protocol):
+    """The files of the branch that the caller works in."""
+
+    def read(self, path: Path) -> tuple[bytes, Mapping[str, bytes]] | None:
+        """Return content and attributes of a file in the branch; None if the path is that of main."""
+        ...
+
+
 class FileIdentity(NamedTuple):
     """The numbers by which a change of a file is detected. `touch` changes them, too: then the text is read again."""
 
@@ -57,8 +65,11 @@ class CitedSource:
 class CitedSources:
     """Reads sources below folders of the host. All methods block, and check that the calling principal may read."""
 
-    def __init__(self, tree: Mount, history: str, scope: CallerScope, extract: Extract) -> None:
+    def __init__(
+        self, tree: Mount, history: str, scope: CallerScope, extract: Extract, branch_files: BranchFiles
+    ) -> None:
         """Take the tree without access control, because the scope decides, and the host folder of the event log."""
+        self._branch_files = branch_files
         self._tree = tree
         self._history = history
         self._scope = scope
@@ -94,6 +105,13 @@ class CitedSources:
         reader = self._scope.reader()
         if reader is not None and not reader.may_read(str(path)):
             raise path_error(errno.EACCES, path)
+        if (in_branch := self._branch_files.read(path)) is not None:
+            data, attributes = in_branch
+            if attributes.get(QUARANTINED) == b"true" and reader is not None and not reader.sees_quarantined:
+                raise path_error(errno.EACCES, path, WITHHELD)
+            with _memory_file(data) as fd:
+                yield fd
+            return
         backing = self._backing(path)
         if backing is None:
             raise path_error(
@@ -190,3 +208,14 @@ class CitedSources:
         with self._lock:
             self._cache.clear()
             self._cached_bytes = 0
+
+
+@contextlib.contextmanager
+def _memory_file(data: bytes) -> Iterator[int]:
+    """Yield a descriptor of a file in memory with the head of this content."""
+    fd = os.memfd_create("branch", os.MFD_CLOEXEC)
+    try:
+        os.pwrite(fd, data[:MAX_SOURCE_BYTES], 0)
+        yield fd
+    finally:
+        os.close(fd)

@@ -178,6 +178,65 @@ def test_writes_of_an_agent_with_an_own_branch_do_not_reach_main(own_branch: App
     assert call(own_branch, own_branch.session(BOB), "whoami")["branch"] == ""  # type: ignore[index]
 
 
+def main_picture(app: App, layout: Layout) -> dict[str, bytes]:
+    """Return the files of memory and pads on main."""
+    app.archive.commit()
+    files = [file for area in ("memory", "pad") for file in (layout.tree / area).rglob("*") if file.is_file()]
+    return {str(file.relative_to(layout.tree)): file.read_bytes() for file in files}
+
+
+def test_commands_that_change_memories_do_so_in_the_own_branch_of_an_agent(own_branch: App, layout: Layout) -> None:
+    from ctxfs.rpc.wire import change_to_wire
+
+    before, alice = main_picture(own_branch, layout), own_branch.session(ALICE)
+    corrected = call(own_branch, alice, "correct", path=OWN, text="alice likes wombats", because="she said so")
+    new = corrected["path"]  # type: ignore[index]
+    note = Put(Path.parse("memory/alice/experiential/note.md"), b"wombats sleep in burrows")
+    for folder in ("memory/alice/experiential", "memory/alice/procedural"):
+        call(own_branch, alice, "apply", change=change_to_wire(MakeDir(Path.parse(folder))))
+    call(own_branch, alice, "apply", change=change_to_wire(note))
+    promoted = call(
+        own_branch, alice, "promote", path=str(note.path), to="memory/alice/procedural", reason="it is a rule"
+    )
+    assert promoted["path"] == "memory/alice/procedural/note.md"  # type: ignore[index]
+    assert main_picture(own_branch, layout) == before
+    assert {path for path in (new, promoted["path"]) if own_branch.archive.branches.read("agent-alice", path)} == {  # type: ignore[index]
+        new,
+        promoted["path"],  # type: ignore[index]
+    }
+
+
+def test_no_method_that_changes_main_runs_in_the_own_branch_of_an_agent(own_branch: App, layout: Layout) -> None:
+    from ctxfs.daemon.api.registry import Effect
+
+    before, alice = main_picture(own_branch, layout), own_branch.session(ALICE)
+    changing = {name for name, method in METHODS.items() if method.effects & (Effect.CHANGES_WORK_TREE | Effect.ERASES)}
+    assert {"forget", "bundle_commit", "restore", "undo", "redo"} <= changing
+    arguments: dict[str, dict[str, object]] = {
+        "forget": {"path": OWN, "principal": ""},
+        "bundle_commit": {"name": "none"},
+        "undo": {"path": OWN},
+        "restore": {"path": OWN, "to": "previous"},
+    }
+    for name, values in arguments.items():
+        caller = own_branch.session(OWNER).on("idea") if name == "forget" else alice
+        with pytest.raises(PermissionError, match="this session works in the branch") as caught:
+            call(own_branch, caller, name, **values)
+        assert caught.value.errno == errno.EPERM
+    assert main_picture(own_branch, layout) == before
+
+
+def test_agent_reads_and_writes_fail_clearly_if_its_own_branch_cannot_be_made(
+    own_branch: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ctxfs.versions.branches import branches
+
+    monkeypatch.setattr(branches, "MAX_BRANCHES", 1)
+    with pytest.raises(OSError, match="there are 1 branches already") as caught:
+        call(own_branch, own_branch.session(ALICE), "read", path=OWN)
+    assert caught.value.errno == errno.EDQUOT
+
+
 def test_journal_of_main_has_no_changes_of_a_branch(own_branch: App, layout: Layout) -> None:
     from ctxfs.rpc.wire import change_to_wire
 

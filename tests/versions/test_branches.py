@@ -415,3 +415,22 @@ def test_drop_that_was_killed_after_its_refs_is_finished_at_the_next_start(branc
     assert branched.archive.branches.names() == []
     assert not any("only in the branch" in branched.git("cat-file", "-p", oid) for oid in object_ids(branched))
     check_sound(branched)
+
+
+def test_agents_and_the_store_have_limits_of_branches(branched: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(branches, "MAX_BRANCHES_PER_AGENT", 2)
+    create = branched.archive.branches.create
+    for name in ("one", "two"):
+        create(name, ALICE)
+    with pytest.raises(branches.BranchLimit, match="agent:alice has 2 branches already, such as 'one'") as caught:
+        create("three", ALICE)
+    assert "ctxfs branch drop" in caught.value.remedy
+    create(refs.own_branch_name("alice"), ALICE)
+    create("three", BOB)
+    create("four", OWNER)
+    branched.archive.branches.drop("one")
+    create("five", ALICE)
+    monkeypatch.setattr(branches, "MAX_BRANCHES", len(branched.archive.branches.names()))
+    with pytest.raises(branches.BranchLimit, match="branches already"):
+        create("six", OWNER)
+    assert "six" not in branched.archive.branches.names()

@@ -87,7 +87,11 @@ async def run_method(
             app.sharing.check_writable()
         branch = app.branches.acting_for(caller)
         if branch is not None and method.effects & _EFFECTS_ON_MAIN:
-            raise not_permitted(method.name, f"this session works in the branch {branch.name}: this changes main")
+            raise not_permitted(
+                method.name,
+                f"this session works in the branch {branch.name}, and this changes main: a person does it, or merges"
+                f" (ctxfs branch merge {branch.name})",
+            )
         if first is not None:
             await first()
         with acting(caller.principal, caller.actor.session), in_branch(branch):

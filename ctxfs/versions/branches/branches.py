@@ -35,8 +35,14 @@ _WINDOW_NS = 150_000_000  # the default of `versions.window_ms`
 _WRITE = "write"
 _MERGE = "merge"
 MAX_BRANCHES = 1000
+MAX_BRANCHES_PER_AGENT = 20  # that it has created, beside its own branch
+_PERSON = "human:"
 IsVisible = Callable[[str], bool]
 Check = Callable[[Sequence[FileChange]], None]
+
+
+class BranchLimit(CommandError):
+    """The refusal of a branch beyond the limits of the store, or of its author."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +115,31 @@ class Branches:
     def create(self, name: str, actor: Actor) -> Branch:
         """Create a branch of the newest version, after a commit of all changes.
 
-        Raise `CommandError` for an invalid or existing name, and beyond `MAX_BRANCHES`.
+        Raise `CommandError` for an invalid or existing name, `BranchLimit` beyond the limits.
         """
         refs.check_branch_name(name)
         with self._archive.locked() as core:
             if refs.read_head(core.ledger.repo, name) is not None:
                 raise CommandError(f"a branch '{name}' exists already", f"see: ctxfs branch diff {name}")
-            if len(refs.list_heads(core.ledger.repo)) >= MAX_BRANCHES:
-                raise CommandError(f"there are {MAX_BRANCHES} branches already", "drop one: ctxfs branch drop NAME")
+            self._check_limits(core.ledger, name, actor.principal)
             self._archive.commit()
             return self._create(core, name, actor)
+
+    @staticmethod
+    def _check_limits(ledger: Ledger, name: str, principal: str) -> None:
+        """Raise `BranchLimit` for one branch too many. The own branch of an agent counts in the limit of all only."""
+        heads = refs.list_heads(ledger.repo)
+        if len(heads) >= MAX_BRANCHES:
+            raise BranchLimit(f"there are {MAX_BRANCHES} branches already", "drop one: ctxfs branch drop NAME")
+        uncounted = refs.own_branch_name(principal.partition(":")[2])
+        if principal.startswith(_PERSON) or name == uncounted:
+            return
+        own = [branch for branch in heads if branch != uncounted and refs.author_of(ledger, branch) == principal]
+        if len(own) >= MAX_BRANCHES_PER_AGENT:
+            raise BranchLimit(
+                f"{principal} has {MAX_BRANCHES_PER_AGENT} branches already, such as '{min(own)}'",
+                "merge or drop one: ctxfs branch drop NAME",
+            )
 
     def _create(self, core: ArchiveCore, name: str, actor: Actor) -> Branch:
         ledger = core.ledger

@@ -73,6 +73,12 @@ def read_head(repo: Repository, name: str) -> str | None:
     return repo.read_ref(f"{HEADS}{name}") if is_branch_name(name) else None
 
 
+def author_of(ledger: Ledger, name: str) -> str:
+    """Return the principal that has created a branch; empty if that is not known."""
+    start = ledger.repo.read_ref(f"{STARTS}{name}")
+    return ledger.read_commit(start).actor.principal if start is not None else ""
+
+
 def delete_refs(repo: Repository, name: str) -> None:
     """Delete the refs of a branch, if there are any. A kill in between leaves no branch, and a start to be replaced."""
     for prefix in (HEADS, STARTS):
