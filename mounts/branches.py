@@ -23,7 +23,7 @@ from ctxfs.policy.scope import AccessTimes
 from ctxfs.threads import in_turn
 from ctxfs.versions.branches.branches import Branches, BranchLimit
 from ctxfs.versions.objects.commits import Actor
-from ctxfs.vfs.branch_paths import BRANCHES, is_branched
+from ctxfs.vfs.branch_paths import BRANCHES
 from ctxfs.vfs.caller_context import BranchRef, acting_actor, acting_branch, acting_principal, acting_session, in_branch
 from ctxfs.vfs.mount_wrapper import MountWrapper
 from ctxfs.vfs.namespace import Namespace
@@ -148,28 +148,6 @@ def is_readable(branches: Branches, scope: AccessTimes, name: str, path: Path) -
     if changed is not None:
         return changed.time_ns >= since
     return branches.get(name).start.time_ns >= since or branches.is_as_on_main(name, str(path))
-
-
-class BranchFiles:
-    """The files of the acting branch, for services that read host files on main. Blocks."""
-
-    def __init__(self, branches: Branches, scope: AccessTimes) -> None:
-        self._branches = branches
-        self._scope = scope
-
-    def read(self, path: Path) -> tuple[bytes, Mapping[str, bytes]] | None:
-        """Return content and attributes of a file in the acting branch; None if the path is that of main.
-
-        Raise OSError ENOENT for a path that does not exist there for the calling principal, EISDIR for a directory.
-        """
-        branch = acting_branch()
-        if branch is None or not is_branched(path):
-            return None
-        data = self._branches.read(branch.name, str(path))
-        attributes = self._branches.attributes(branch.name, str(path))
-        if not is_readable(self._branches, self._scope, branch.name, path):
-            raise not_found(path)
-        return data, attributes
 
 
 def is_shown(name: str) -> bool:

@@ -24,7 +24,8 @@ from ctxfs.versions.archive import Archive
 from ctxfs.versions.objects.commits import Commit
 from ctxfs.versions.objects.trees import MODE_LINK
 from ctxfs.versions.version_reader import PathVersion
-from ctxfs.vfs.caller_context import acting_principal
+from ctxfs.vfs.branch_paths import is_branched
+from ctxfs.vfs.caller_context import acting_branch, acting_principal
 
 _MAX_CACHED_PAGES = 256
 _OWNED_PREFIXES = tuple((area,) for area in OWNED_AREAS)  # areas in which only the owners see versions
@@ -62,8 +63,19 @@ class VersionsView:
         """Return the mount of the versions in the directory `below`."""
         return _Versions(self, self._archive, below)
 
+    @staticmethod
+    def check_on_main(path: Path) -> None:
+        """Raise OSError ENOENT for a path that the acting branch has of its own: the versions here are those of main."""
+        branch = acting_branch()
+        if branch is not None and is_branched(path):
+            raise path_error(errno.ENOENT, path, f"versions of a branch are listed by: ctxfs branch log {branch.name}")
+
     async def page(self, path: Path) -> _Page:
-        """Return the page of a path for the calling principal, empty without versions. Cached until the next commit."""
+        """Return the page of a path for the calling principal, empty without versions. Cached until the next commit.
+
+        Raise OSError ENOENT for a path of the acting branch.
+        """
+        self.check_on_main(path)
         since, reader = await self._visible_since(path), self._scope.restricted_principal()
         page = self._pages.get((path, since, reader))
         if page is None or page.newest != self._archive.newest:
@@ -130,6 +142,7 @@ class _Versions(Mount):
     async def stat(self, path: Path) -> Entry:
         """Return an entry with the size and time of the version."""
         if path.is_root:
+            self._view.check_on_main(self._below)
             return directory("")
         page = await self._view.page(self._below.join(path))
         if page.is_file or page.names is not None:

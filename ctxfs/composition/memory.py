@@ -7,7 +7,7 @@ from ctxfs.consolidation.desk import ProposalDesk
 from ctxfs.context.build.tree_view import SourceResolver
 from ctxfs.context.grounding.review import Curator, Decider
 from ctxfs.model.mount import Mount
-from ctxfs.mounts.branches import BranchFiles
+from ctxfs.services.branch_files import BranchFiles
 from ctxfs.services.branch_reviews import KIND as BRANCH
 from ctxfs.services.branch_reviews import TOOL as BRANCH_TOOL
 from ctxfs.services.branch_reviews import BranchReviews

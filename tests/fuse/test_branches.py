@@ -1,9 +1,11 @@
 """Test branches on real mounts: files, search, contexts, mounts of a branch, and branches of agents."""
 
+import contextlib
 import errno
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +106,45 @@ def test_mount_of_a_branch_shows_the_branch(zoo: Live, tmp_path: Path) -> None:
     assert mounted["branch"] == "idea"
     refused = zoo.try_run("mount", str(tmp_path / "none"), "--branch", "none")
     assert refused.returncode == 1 and "there is no branch 'none'" in refused.stderr
+
+
+def test_programs_on_a_mount_of_a_branch_work_or_fail_with_a_documented_errno(zoo: Live, tmp_path: Path) -> None:
+    at, source = tmp_path / "branch", tmp_path / "source"
+    zoo.run("mount", str(at), "--branch", "idea")
+    folder = at / "memory/zoo/fact"
+    file, mode, mtime = folder / "okapi.md", (folder / "okapi.md").stat().st_mode, (folder / "okapi.md").stat().st_mtime
+    os.chmod(file, mode & 0o7777)
+    os.utime(file, (1, 1))
+    assert file.stat().st_mtime == mtime
+    for refused in (
+        lambda: os.chmod(file, 0o700),
+        lambda: os.link(file, folder / "hard.md"),
+        lambda: os.symlink("okapi.md", folder / "soft.md"),
+        lambda: os.mkfifo(folder / "fifo"),
+    ):
+        assert code_of(refused) == errno.EPERM
+    os.rename(file, folder / "zebra.md")
+    assert (folder / "zebra.md").read_text() == "okapis drink milk at dawn\n" and not file.exists()
+    for versions in (folder / ".versions", folder / ".versions/zebra.md", at / ".versions/memory/zoo/fact/zebra.md"):
+        assert code_of(lambda versions=versions: os.listdir(versions)) == errno.ENOENT  # type: ignore[misc]
+    with contextlib.closing(sqlite3.connect(folder / "notes.sqlite")) as database:
+        database.execute("create table note(text)")
+        database.executemany("insert into note values(?)", [("penguin",)] * 100)
+        database.commit()
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+    with (
+        contextlib.closing(sqlite3.connect(folder / "wal.sqlite")) as database,
+        pytest.raises(sqlite3.OperationalError),
+    ):
+        database.executescript("pragma journal_mode=wal; create table note(text)")
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
+    source.mkdir()
+    (source / "readme.md").write_text("a repository\n")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *arguments], cwd=source, check=True)
+    subprocess.run([*git, "clone", "-q", str(source), str(folder / "clone")], check=True)
+    state = subprocess.run([*git, "status", "--short"], cwd=folder / "clone", capture_output=True, check=True)
+    assert state.stdout == b"" and not (zoo.at / "memory/zoo/fact/clone").exists()
 
 
 def test_acknowledged_writes_survive_a_kill_of_the_daemon(zoo: Live) -> None:
