@@ -52,7 +52,8 @@ def test_removal_is_linear(unit: str) -> None:
         strip_private(text)
         return time.process_time() - started
 
-    assert min(seconds(800_000) for _ in range(3)) < 12 * max(0.002, min(seconds(100_000) for _ in range(3)))
+    # Some kernels count processor time in ticks of ten milliseconds.
+    assert min(seconds(800_000) for _ in range(3)) < 12 * max(0.01, min(seconds(100_000) for _ in range(3)))
 
 
 @pytest.mark.parametrize(

@@ -396,23 +396,24 @@ class Ledger:
         last = self.index.last()
         if self.head is None:
             if last is not None:
-                self._reset_index()
+                with self.index.transaction():
+                    self.index.clear()
             return 0
         if last is not None and last[1].oid == self.head.oid:
             self.seq = last[0]
             return 0
-        indexed = last[1].oid if last is not None else ""
-        oids = self._list_commits_after(indexed)
+        oids = self._list_commits_after(last[1].oid if last is not None else "")
         if oids is None:
-            self._reset_index()
+            with self.index.transaction():
+                self.index.clear()
             oids = self._list_commits_after("") or []
         mainline = set(self.repo.run("rev-list", "--first-parent", self.head.oid).decode().split())
         with self.index.transaction():
             for oid, sizes in each_commit(self.repo, oids):
                 commit = self.read_commit(oid)
                 if self.index.by_oid(oid) is None:
-                    rows = self.compare_with_parents(commit, sizes)
-                    self.seq = self.index.add(commit, rows, mainline=oid in mainline)
+                    changes = self.compare_with_parents(commit, sizes)
+                    self.seq = self.index.add(commit, changes, mainline=oid in mainline)
         return len(oids)
 
     def compare_with_parents(self, commit: Commit, sizes: dict[str, int] | None = None) -> list[PathChange]:
@@ -437,10 +438,6 @@ class Ledger:
                 return None
         revisions = f"{ancestor}..{self.head.oid}" if ancestor else self.head.oid
         return self.repo.run("rev-list", "--topo-order", "--reverse", revisions).decode().split()
-
-    def _reset_index(self) -> None:
-        with self.index.transaction():
-            self.index.clear()
 
 
 def _is_blob(state: State) -> bool:
