@@ -52,6 +52,7 @@ from ctxfs.store.config import check_server_name, remove_source
 from ctxfs.store.errors_log import log_to
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
+from ctxfs.store.presence import StorePresence
 from ctxfs.store.settings import ServerSource, Source
 from ctxfs.threads import blocking, in_turn
 from ctxfs.vfs.session import Session
@@ -147,6 +148,7 @@ class Daemon:
             self._secrets.run,
             self._stop_on_signal,
             self._stop_when_unused,
+            self._stop_when_store_is_gone,
         )
 
     # requests
@@ -411,6 +413,12 @@ class Daemon:
             had_time = self._had_mounts or trio.current_time() > started + _UNUSED_SECONDS
             if had_time and self._mountpoints.is_empty and not self._server.peers:
                 self._end()
+
+    async def _stop_when_store_is_gone(self) -> None:
+        """End the daemon when its store is moved or removed; the mount points stay, and start another when it is back."""
+        await StorePresence(self._layout.run / "lock").wait_gone()
+        log.error("the directory '%s' is gone: the daemon ends", self._layout.root)
+        self._end()
 
     async def _end_after_answering(self) -> None:
         await trio.sleep(_ANSWER_SECONDS)

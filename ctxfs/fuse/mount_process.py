@@ -176,8 +176,10 @@ class MountProcess:
             except NoDaemon:
                 attempts += 1
                 if attempts >= next_start and (daemon is None or daemon.poll() is not None):
-                    daemon = await self._start_daemon()
-                    next_start = attempts + min(next_start * 2, _MAX_RESTART_ATTEMPTS)
+                    # Without the store: a daemon is started when it is back.
+                    with contextlib.suppress(FileNotFoundError):
+                        daemon = await self._start_daemon()
+                        next_start = attempts + min(next_start * 2, _MAX_RESTART_ATTEMPTS)
                 await trio.sleep(_RECONNECT_SECONDS)
 
     async def _start_daemon(self) -> trio.Process:

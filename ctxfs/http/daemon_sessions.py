@@ -19,12 +19,28 @@ _MAX_CONNECTIONS = 32
 
 
 class DaemonAway(CommandError):
-    """Raised if no daemon answers, or if it ends before it has answered."""
+    """Raised if no daemon answers, or if it ends before it has answered. `subject` is the missing part."""
+
+    subject = "the daemon"
+
+    def __init__(
+        self,
+        message: str = "the daemon of this store does not answer",
+        remedy: str = "start it: ctxfs mount DIR, or call the command of this server again",
+    ) -> None:
+        super().__init__(message, remedy)
+
+
+class StoreAway(DaemonAway):
+    """Raised if the directory of the store is not there."""
+
+    subject = "the store"
 
     def __init__(self) -> None:
+        # Without its path: servers send this to clients of other machines.
         super().__init__(
-            "the daemon of this store does not answer",
-            "start it: ctxfs mount DIR, or call the command of this server again",
+            "the directory of this store is gone: it was moved or removed, or its disk is away",
+            "bring it back, and if it has no mount point, then: ctxfs mount DIR",
         )
 
 
@@ -63,8 +79,12 @@ class DaemonSessions:
             return await connection.client.call(method, **arguments)
         except OSError as error:
             if ANSWERED not in getattr(error, "__notes__", ()):
-                raise DaemonAway from error
+                raise self._away() from error
             raise
+
+    def _away(self) -> DaemonAway:
+        """Return the error for a daemon that does not answer."""
+        return DaemonAway() if self._layout.config.exists() else StoreAway()
 
     async def principal_of(self, access: Access) -> Principal:
         """Return the principal that an access stands for."""
@@ -100,7 +120,7 @@ class DaemonSessions:
         try:
             await connection.client.connect(self._layout.run)
         except NoDaemon as error:
-            raise DaemonAway from error
+            raise self._away() from error
         self._nursery.start_soon(connection.client.run)
         self._connections[access] = connection
         while len(self._connections) > _MAX_CONNECTIONS:
@@ -119,7 +139,7 @@ class DaemonSessions:
                 await connection.client.close()
             if isinstance(error, OSError):
                 is_answer = ANSWERED in getattr(error, "__notes__", ())
-                raise (AccessEnded if is_answer else DaemonAway) from error
+                raise (AccessEnded() if is_answer else self._away()) from error
             raise
         connection.principal = parse_principal(joined["principal"])
         connection.verified_at = time.monotonic()

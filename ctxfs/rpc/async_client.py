@@ -43,11 +43,11 @@ class AsyncClient:
 
     async def connect(self, run: HostPath) -> None:
         """Connect to the daemon. Raise NoDaemon if none listens."""
-        with socket_path(run) as path:
-            try:
+        try:
+            with socket_path(run) as path:
                 self._stream = await trio.open_unix_socket(path)
-            except OSError as error:
-                raise NoDaemon(run) from error
+        except OSError as error:
+            raise NoDaemon(run) from error
 
     async def run(self) -> None:
         """Receive until the connection ends. Requests that still wait fail with EIO."""

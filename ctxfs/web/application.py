@@ -84,4 +84,4 @@ def _error_page(page: Page, error: Exception) -> Response:
         status = status_of(error)
         values = {"where": str(error.filename or ""), "cause": error.strerror or str(error), "remedy": ""}
     template = "error_part.html" if page.is_fragment else "error.html"
-    return page.render(template, status, is_away=isinstance(error, DaemonAway), **values)
+    return page.render(template, status, away=error.subject if isinstance(error, DaemonAway) else "", **values)

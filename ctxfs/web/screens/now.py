@@ -84,23 +84,23 @@ def _start_after(page: Page, newest: int) -> int:
 
 
 async def _events(page: Page, filters: Mapping[str, str], last: int) -> AsyncIterator[str]:
-    is_away = False
+    away = ""
     async with page.streams:
         yield "retry: 2000\n\n"
         while True:
             try:
                 answer = await page.call("follow_audit", after=last, wait=_WAIT_SECONDS, **filters)
-            except DaemonAway:
-                if not is_away:
-                    yield "event: away\ndata: .\n\n"
-                is_away = True
+            except DaemonAway as error:
+                if away != error.subject:
+                    yield f"event: away\ndata: {error.subject} is away\n\n"
+                away = error.subject
                 await trio.sleep(_RETRY_SECONDS)
                 continue
             except (CommandError, OSError):
                 return  # the session has ended, or its rights have changed: the browser connects again
-            if is_away:
+            if away:
                 yield "event: back\ndata: .\n\n"
-            is_away, last = False, int(answer["last"])
+            away, last = "", int(answer["last"])
             rows = [page.fragment("now_operation.html", operation=operation) for operation in answer["records"]]
             for number, row in enumerate(rows, 1):
                 identifier = f"id: {last}\n" if number == len(rows) else ""

@@ -2,6 +2,7 @@
 "use strict";
 (function () {
   const MAX_ROWS = 200;
+  const RETRY_MILLISECONDS = 5000;
 
   function follow(list) {
     if (list.source) return;
@@ -19,11 +20,16 @@
       list.insertAdjacentHTML("afterbegin", event.data); // escaped by the server, and the policy forbids inline scripts
       while (list.children.length > MAX_ROWS) list.lastElementChild.remove();
     });
-    source.addEventListener("away", () => show("the daemon is away; trying again", true));
+    source.addEventListener("away", (event) => show(`${event.data}; trying again`, true));
     source.addEventListener("back", () => show("live", false));
     source.addEventListener("error", () => {
       if (!list.isConnected) return source.close();
       show("the page is away; trying again", true);
+      if (source.readyState !== EventSource.CLOSED) return; // the browser connects again by itself
+      setTimeout(() => {
+        list.source = null;
+        if (list.isConnected) follow(list);
+      }, RETRY_MILLISECONDS);
     });
   }
 
