@@ -287,14 +287,15 @@ def test_forget_at_one_mount_erases_at_the_other(nodes: MakeNode, tmp_path: Path
     (one.at / "memory/shared/x.md").write_text(secret)
     (one.at / "memory/shared/y.md").write_text("a harmless note\n")
     eventually("the file arrives", lambda: read(two, "memory/shared/x.md") == secret)
-    eventually("it is searched", lambda: search(two, "brass wheel"))
+    eventually("it is searched", lambda: "brass" in json.dumps(search(two, "brass wheel")))
     erased = json.loads(one.run("forget", "memory/shared/x.md", "--yes", "--json"))
     assert erased["blobs"] == 1 and [change["path"] for change in erased["changes"]] == ["memory/shared/x.md"]
     eventually("a tombstone takes its place", lambda: (two.at / "memory/shared/x.md").is_symlink(), 30)
     settle(one, two)
     for live in (one, two):
         assert (live.at / "memory/shared/x.md").is_symlink()
-        eventually("no search finds it", lambda live=live: not search(live, "brass wheel"))
+        # Other notes may be weak hits.
+        eventually("no search finds it", lambda live=live: "brass" not in json.dumps(search(live, "brass wheel")))
         assert "brass" not in live.run("log", "--json")
         listed = ["git", f"--git-dir={live.store}/repo.git", "cat-file", "--batch-all-objects", "--batch"]
         assert b"brass" not in subprocess.run(listed, capture_output=True, check=True).stdout

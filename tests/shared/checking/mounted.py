@@ -1,6 +1,7 @@
 """A node with a daemon and a kernel mount, a thread that works in it, and the outcome that it may expect."""
 
 import contextlib
+import errno
 import os
 import random
 import threading
@@ -99,11 +100,17 @@ class Worker(threading.Thread):
         return f"{self._folder}/{self._chance.choice('abcdefgh')}.md"
 
     def _content(self, path: str) -> bytes | None:
-        """Return the content, which must be an expected one."""
-        with contextlib.suppress(FileNotFoundError):
-            content: bytes | None = (self.live.at / path).read_bytes()
-            assert content in self.own.get(path, {None}), f"{path}: {content!r}, not {self.own.get(path)}"
-            return content
+        """Return the content, which must be an expected one.
+
+        While a killed node is not mounted again, its mount point is an empty directory: then raise OSError ENOTCONN.
+        """
+        for _ in range(2):
+            with contextlib.suppress(FileNotFoundError):
+                content: bytes | None = (self.live.at / path).read_bytes()
+                assert content in self.own.get(path, {None}), f"{path}: {content!r}, not {self.own.get(path)}"
+                return content
+            if not (self.live.at / "memory/shared").is_dir():
+                raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), path)
         assert None in self.own.get(path, {None}), f"{path} is absent, not {self.own[path]}"
         return None
 
@@ -148,7 +155,8 @@ class Worker(threading.Thread):
 
     def _many(self) -> None:
         folder = f"{self._folder}/many{self._chance.randrange(2)}"
-        (self.live.at / folder).mkdir(parents=True, exist_ok=True)
+        for made in (self._folder, folder):  # not with parents: without the mount that would make a directory below it
+            (self.live.at / made).mkdir(exist_ok=True)
         for number in range(60):
             path, content = f"{folder}/{number}.md", self._token()
             old = self._content(path)
