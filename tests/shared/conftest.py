@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ctxfs.shared.engines import open_log
-from ctxfs.shared.log import SharedLog
+from ctxfs.shared.log import SharedLog, Unreachable
+from tests.live import eventually
 from tests.shared.engines import PASSWORD, Postgres, running_postgres
 from tests.shared.seaweedfs import SeaweedFs, running_seaweedfs
 
@@ -23,7 +24,17 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def seaweedfs() -> Iterator[SeaweedFs]:
     with running_seaweedfs() as server:
+        # Its first write makes volumes, which takes a busy machine longer than a request may.
+        eventually("it stores an object", lambda: _stores(server), 60)
         yield server
+
+
+def _stores(server: SeaweedFs) -> bool:
+    try:
+        open_log(server.url(), "first", PASSWORD, create=True).close()
+    except Unreachable:
+        return False
+    return True
 
 
 @pytest.fixture(params=["folder", "postgres", pytest.param("s3", marks=pytest.mark.long)])
