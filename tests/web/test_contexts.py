@@ -10,7 +10,7 @@ from ctxfs.context.build.breakdown import sources_of
 from ctxfs.web.screens.contexts import budget_bar, mark_lines
 from tests.live import Live, eventually
 from tests.web.hostile import SCRIPT, check_inert, write_hostile_files
-from tests.web.site import Answer, Site, Visitor
+from tests.web.site import Site, Visitor
 
 REQUEST = 'query = "how are signing keys rotated"\nbudget = {budget}\n'
 
@@ -89,15 +89,9 @@ def test_passages_that_were_left_out_have_the_budget_at_which_they_come_in(owner
     plain = owner.get("contexts/one", task="web-small", view="excluded")
     assert "Comes in at" not in plain.main_text()
     link = next(e.attributes["href"] for e in plain.elements("a") if "budgets=1" in e.attributes["href"])
-    pages: list[Answer] = []
-
-    def needed_budgets() -> set[str]:
-        pages.append(owner.send("GET", link))
-        cells = [e for e in pages[-1].elements("td") if e.attributes.get("class") == "num"]
-        return {e.text for e in cells if e.text.isdigit()}
-
-    # The page looks for them for a short time only, which a busy machine may not suffice for.
-    needed, page = eventually("the budgets are found", needed_budgets), pages[-1]
+    page = owner.send("GET", link)
+    needed = {e.text for e in page.elements("td") if e.attributes.get("class") == "num" and e.text.isdigit()}
+    assert needed, page.main_text()
     budget = max(needed, key=int)
     row = next(e.text for e in page.elements("tr") if budget in e.text)
     passage = row.partition(":")[0]

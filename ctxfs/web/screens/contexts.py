@@ -1,6 +1,7 @@
 """The screen *Contexts*: the tasks, and of one its budget by source, its pieces, the excluded passages, and its text."""
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -166,6 +167,7 @@ async def _view(page: Page, view: str, manifest: Mapping[str, Any], text: str) -
         excluded = [item for item in manifest["excluded"] if only in ("", item["reason"])]
         needed = await _needed_budgets(page, manifest) if "budgets" in page.query else {}
         rows = [(item, path_of(item), describe_reason(item["reason"]), needed.get(_span_of(item))) for item in excluded]
+        rows.sort(key=lambda row: row[3] or math.inf)  # first those that a little more budget brings in
         return {"rows": cut_rows(rows, number), "only": only, "has_budgets": "budgets" in page.query}
     if view == "conflicts":
         return {"rows": cut_rows(manifest.get("conflicts", []), number)}
