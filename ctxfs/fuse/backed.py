@@ -97,22 +97,16 @@ class BackedFiles:
         Return its attributes.
         """
         self._access.check_name_permission(parent, name, operations.CREATE)
-        previous_umask = os.umask(caller.umask)
-        try:
+        with _Umask(caller.umask):
             os.mknod(name, mode & ~_SET_IDS, rdev, dir_fd=self._directories.fd_for(parent))
-        finally:
-            os.umask(previous_umask)
         self._recorder.record_name("write", parent, name, "create")
         return self._finish_creation(parent, name, caller, mode & _SET_IDS)
 
     def mkdir(self, parent: Node, name: bytes, mode: int, caller: RequestContext) -> Attributes:
         """Create a directory and return its attributes; the host applies the setgid bit of the parent."""
         self._access.check_name_permission(parent, name, operations.CREATE)
-        previous_umask = os.umask(caller.umask)
-        try:
+        with _Umask(caller.umask):
             os.mkdir(name, st.S_IMODE(mode), dir_fd=self._directories.fd_for(parent))
-        finally:
-            os.umask(previous_umask)
         self._recorder.record_name("write", parent, name, "create")
         return self._finish_creation(parent, name, caller)
 
@@ -254,15 +248,16 @@ class BackedFiles:
             frozen_files.keep_retired_state(self._magic_path(new_parent, new_name), self._magic_path(parent, name))
         replaced = self._nodes.node_named(new_parent, new_name) if not flags & rooted_fs.RENAME_EXCHANGE else None
         fd = self._node_fds.open_before_removal(replaced, new_parent, new_name)
-        target = self._directories.fd_for(new_parent)
-        source = target if parent is new_parent else os.dup(self._directories.fd_for(parent))
+        is_one_directory = parent is new_parent
+        source = self._directories.fd_for(parent)
+        source = source if is_one_directory else os.dup(source)  # the next call may close it
         try:
             rooted_fs.rename_at(source, name, self._directories.fd_for(new_parent), new_name, flags)
         except BaseException:
             self._node_fds.keep_or_close(None, fd)
             raise
         finally:
-            if source != target:
+            if not is_one_directory:
                 os.close(source)
         self._access.discard_decisions()
         if flags & rooted_fs.RENAME_EXCHANGE:
@@ -288,22 +283,15 @@ class BackedFiles:
         area = parent.area
         assert area is not None
         directory = self._directories.fd_for(parent)
-        # The host uses the default ACL of the directory instead, if there is one.
-        previous_umask = os.umask(caller.umask)
+        host_flags = (flags & OPEN_FLAGS & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | SAFE_FLAGS
         try:
-            fd = self._node_fds.open_name(
-                name,
-                (flags & OPEN_FLAGS & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | SAFE_FLAGS,
-                directory,
-                st.S_IMODE(mode) & ~_SET_IDS,
-            )
+            with _Umask(caller.umask):
+                fd = self._node_fds.open_name(name, host_flags, directory, st.S_IMODE(mode) & ~_SET_IDS)
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
             # Another process has created it, with its own mode and owner: the kernel repeats the lookup and opens it.
             raise path_error(errno.ESTALE, Path((*parent.path.parts, os.fsdecode(name)))) from None
-        finally:
-            os.umask(previous_umask)
         try:
             self._set_owner(parent, fd, caller, mode & _SET_IDS)
             stat = os.fstat(fd)
@@ -427,3 +415,21 @@ class BackedFiles:
         if set_ids:
             path = f"/proc/self/fd/{fd}"
             os.chmod(path, st.S_IMODE(os.stat(path).st_mode) | set_ids)
+
+
+class _Umask:
+    """The caller's umask in the host, which uses the default ACL of the directory instead, if there is one.
+
+    A class, because entering a generator takes longer than the two system calls.
+    """
+
+    __slots__ = ("_previous", "_umask")
+
+    def __init__(self, umask: int) -> None:
+        self._umask = umask
+
+    def __enter__(self) -> None:
+        self._previous = os.umask(self._umask)
+
+    def __exit__(self, *error: object) -> None:
+        os.umask(self._previous)

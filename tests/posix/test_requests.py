@@ -955,3 +955,21 @@ def test_module_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "INTERFACE", INTERFACE - 1)
     assert load_fastpath()[0] is None
     assert "install ctxfs again" in load_fastpath()[1]
+
+
+def test_renames_between_directories_leave_no_descriptor_open(pretend: PretendKernel) -> None:
+    """The cache of directories holds so few that opening one directory closes the other."""
+    pad = pretend.lookup(ROOT, b"pad")
+    assert pad is not None
+    folders = [pretend.mkdir(pad.number, name, 0o755) for name in (b"one", b"two")]
+    one, two = (seen.number for seen in folders if seen is not None)
+    seen, fh = pretend.create(one, b"f", stat.S_IFREG | 0o644, os.O_WRONLY | os.O_CREAT)
+    pretend.release(seen.number, fh)
+    pretend.state.directories._max_open = 1
+    pretend.rename(one, b"f", two, b"f", 0)
+    pretend.rename(two, b"f", one, b"f", 0)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        pretend.rename(one, b"f", two, b"f", 0)
+        pretend.rename(two, b"f", one, b"f", 0)
+    assert len(os.listdir("/proc/self/fd")) == before
