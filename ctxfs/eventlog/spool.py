@@ -65,13 +65,7 @@ class Spool:
         """Record an operation that was just carried out or refused."""
         if self._folder is None:
             return
-        buffer, event = self._buffer, encode_event(op, path, to, outcome)
-        if buffer and buffer[-1][2] == event and buffer[-1][1] == actor:
-            buffer[-1] = (*buffer[-1][:3], buffer[-1][3] + 1)
-        else:
-            buffer.append((time.time_ns(), actor, event, 1))
-            if len(buffer) >= _MAX_UNFLUSHED_EVENTS:
-                self.flush()
+        self.record_events(actor, [(time.time_ns(), encode_event(op, path, to, outcome))])
 
     def record_events(self, actor: AuditActor, events: Iterable[tuple[int, str]]) -> None:
         """Record several operations as (time in nanoseconds, event as returned by `encode_event`).

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path as HostPath
 
+from ctxfs.model.clocks import now_seconds
 from ctxfs.store.settings import SharedSettings
 
 _NAME = "ctxfs-shared-contact"
@@ -68,8 +69,3 @@ class AgentGrace:
         except OSError:
             return float("-inf")
         return now_seconds() - max(age, 0.0) if age > -_MAX_CLOCK_STEP_SECONDS else float("-inf")
-
-
-def now_seconds() -> float:
-    """Return the time since the machine has started; it goes on while the machine sleeps, and cannot be set."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from ctxfs.model.clocks import now_seconds
 from ctxfs.model.credentials import without_passwords
 from ctxfs.model.errors import EXIT_USAGE, CommandError, path_error
 from ctxfs.model.path import printable
 from ctxfs.policy.rule_history import RuleHistory
-from ctxfs.services.agent_grace import AgentGrace, now_seconds
+from ctxfs.services.agent_grace import AgentGrace
 from ctxfs.services.conflict_files import ConflictFiles
 from ctxfs.services.engine_connection import connect_engine, host_node_name
 from ctxfs.services.erasure import DerivedErasure

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from ctxfs.model.clocks import now_seconds
 from ctxfs.model.errors import CommandError
 from ctxfs.shared.chain import check_entries, check_head, check_names
 from ctxfs.shared.erasures import Erasures, Snapshot, is_erasure
@@ -72,7 +73,7 @@ class Node:
         self._state = self._saved = NodeState(store)
         self._taken = 0  # entries in this exchange
         self._turn_seconds = 0.0  # of the last turn
-        self.current_at = 0.0  # CLOCK_BOOTTIME, when this node last had the newest entry; 0: never
+        self.current_at = 0.0  # by `now_seconds`, when this node last had the newest entry; 0: never
         self._instance = ""
         self._clock_offset_ns = 0
 
@@ -188,7 +189,7 @@ class Node:
 
         An erasure takes longer than a turn: then raise `TurnLost`.
         """
-        asked = time.clock_gettime(time.CLOCK_BOOTTIME)
+        asked = now_seconds()
         newest = engine.head()
         check_head(self._state.seen, newest)
         last = newest.number if self._last_entry is None else min(newest.number, self._last_entry)
@@ -367,7 +368,7 @@ class Node:
     def _advance(self, entry: Entry) -> None:
         """Continue after an entry of this node."""
         self._state = advanced(self._state, Head(entry.number, entry.head), has_joined=True)
-        self.current_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self.current_at = now_seconds()
         self._snapshots.request_after(self._state.seen)
 
     def _erase_brought(self, publication: Publication) -> bool:

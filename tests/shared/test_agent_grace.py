@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ctxfs.model.clocks import now_seconds
 from ctxfs.model.errors import CommandError
-from ctxfs.services.agent_grace import AgentGrace, now_seconds
+from ctxfs.services.agent_grace import AgentGrace
 from ctxfs.store.config import read_settings
 from ctxfs.store.settings import SharedSettings
 from tests.live import Live, code_of, eventually

@@ -92,11 +92,7 @@ def _delete_objects(repo: Repository, oids: Collection[str]) -> None:
     for oid in oids:
         (objects / oid[:2] / oid[2:]).unlink(missing_ok=True)
     repo.close_readers()
-    if not oids:
-        return
-    data = argument_list(sorted(oids))
-    listed = repo.run("cat-file", "--batch-check=%(objectname)", data=data).decode().splitlines()
-    if all(line.endswith(" missing") for line in listed):
+    if not repo.existing(oids):
         return
     for index in sorted((objects / "pack").glob("pack-*.idx")):
         packed = [line.split()[1].decode() for line in repo.run("show-index", data=index.read_bytes()).splitlines()]

@@ -1,4 +1,4 @@
-"""Reading the objects of many commits ahead, by a few processes: a request for each object takes a hundred times longer."""
+"""Reading the objects of many commits ahead, by a few processes instead of a request for each object."""
 
 from collections.abc import Iterator, Sequence
 
@@ -33,10 +33,10 @@ def _read_new(repo: Repository, oids: Sequence[str]) -> dict[str, int] | None:
     revisions = argument_list([*oids, *(f"^{parent}" for parent in parents)])
     listed = repo.run("rev-list", "--objects", "--no-object-names", "--stdin", data=revisions)
     checked = repo.run("cat-file", "--buffer", "--batch-check=%(objectname) %(objecttype) %(objectsize)", data=listed)
-    rows = [line.split() for line in checked.decode().splitlines()]
-    trees = {oid: int(size) for oid, kind, size in (row for row in rows if len(row) == 3) if kind == "tree"}
+    rows = [row for line in checked.decode().splitlines() if len(row := line.split()) == 3]  # without missing objects
+    trees = {oid: int(size) for oid, kind, size in rows if kind == "tree"}
     if sum(trees.values()) > _MAX_TREE_BYTES:
         return None
     repo.keep("commit", commits | repo.read_many(parents))
     repo.keep("tree", repo.read_many(trees))
-    return {oid: int(size) for oid, kind, size in (row for row in rows if len(row) == 3) if kind == "blob"}
+    return {oid: int(size) for oid, kind, size in rows if kind == "blob"}
